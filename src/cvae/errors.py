@@ -1,0 +1,53 @@
+"""The errors a caller can meet. Every message names the file, what was expected and what was found.
+
+    CvaeError
+    ├── ImageError        an image cannot be read, or is not what the model codes
+    ├── FormatError       bytes are not a container, or a container is damaged
+    ├── ModelError        a model file is damaged, or not of a version known here
+    │   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
+    ├── DataError         a data set cannot be read or downloaded
+    ├── OutputError       a file exists already, or cannot be written
+    ├── TrainingError     a run cannot be started, resumed or exported
+    └── MissingExtraError an optional package is not installed
+"""
+
+
+class CvaeError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class ImageError(CvaeError):
+    """An image cannot be read, or is not what the model codes."""
+
+
+class FormatError(CvaeError):
+    """Bytes are not a container of this codec, or a container is damaged."""
+
+
+class ModelError(CvaeError):
+    """A model file is damaged, or of a version that is not known here."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model, or more than one, answers to a name or an id."""
+
+
+class DataError(CvaeError):
+    """A data set cannot be read or downloaded."""
+
+
+class OutputError(CvaeError):
+    """A file exists already, or cannot be written."""
+
+
+class TrainingError(CvaeError):
+    """A training run cannot be started, resumed or exported."""
+
+
+class MissingExtraError(CvaeError):
+    """An optional package that the call needs is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed; it comes with the extra {extra!r}: pip install 'cvae[{extra}]'"
+        )

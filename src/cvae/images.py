@@ -1,0 +1,191 @@
+"""Images in and out: Pillow <-> uint8 arrays, folders, `.npz`."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cvae.errors import DataError, ImageError
+
+Pixels = NDArray[np.uint8]  # (h, w, c)
+Shape = tuple[int, int, int]  # h, w, c
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+
+# Above this an image is refused before its pixels are decoded.
+MAX_PIXELS = 64_000_000
+
+
+def describe(shape: Shape) -> str:
+    """`28x28 grey`: what people call an image of this (h, w, c)."""
+    height, width, channels = shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """Opens an encoded image without decoding its pixels. Raises ImageError, which names `name`."""
+    if not data:
+        raise ImageError(f"{name}: expected an image, found an empty file")
+    try:
+        with warnings.catch_warnings():
+            # Our own cap below decides, with a message that names the file.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: the image is too large: {error}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{name}: expected an image, found something else") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: expected at most {MAX_PIXELS:,} pixels, found {image.width}x{image.height}"
+        )
+    return image
+
+
+def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple[Pixels, Shape]:
+    """Decodes an image to the shape that a model codes.
+
+    Args:
+        data: an image file's bytes.
+        name: what errors call it.
+        shape: (h, w, c) of the model, c = 1 (grey) or 3 (RGB).
+        fit: convert and resize an image that differs; without it only lossless changes of mode pass.
+
+    Returns:
+        uint8 pixels of that shape, and the image's own (h, w, c) before any change.
+
+    Raises:
+        ImageError: the data is no image, is damaged, or differs from `shape` while `fit` is off.
+    """
+    image = open_image(data, name)
+    height, width, channels = shape
+    wanted = "L" if channels == 1 else "RGB"
+    if not fit and image.size != (width, height):
+        _refuse(name, shape, f"{image.width}x{image.height} {image.mode}")
+    try:
+        # Phones store photographs lying on their side and say so in the EXIF data.
+        image = ImageOps.exif_transpose(image)
+        converted = _convert(image, wanted)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: the image is damaged: {error}") from error
+    original = (image.height, image.width, channels)
+    if converted is None:
+        if not fit:
+            _refuse(name, shape, f"{image.width}x{image.height} {image.mode}")
+        converted = flatten(image).convert(wanted)
+    if converted.size != (width, height):
+        converted = converted.resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(converted, np.uint8).reshape(shape), original
+
+
+def _refuse(name: str, shape: Shape, found: str) -> None:
+    raise ImageError(
+        f"{name}: expected {describe(shape)}, found {found}; --fit converts and resizes it"
+    )
+
+
+def _convert(image: Image.Image, wanted: str) -> Image.Image | None:
+    """The image in mode `wanted` if that loses nothing, else None."""
+    if image.mode == wanted:
+        return image.copy()
+    if image.mode.startswith("I") or image.mode == "F":
+        return None  # more than 8 bits a channel
+    if image.mode == "1":
+        return image.convert(wanted)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            return None
+        rgb = rgba.convert("RGB")
+    elif image.mode in ("L", "P", "RGB"):
+        rgb = image.convert("RGB")
+    else:
+        return None  # CMYK, YCbCr, LAB: not one to one with RGB
+    if wanted == "RGB":
+        return rgb
+    red, green, blue = rgb.split()
+    return red if red.tobytes() == green.tobytes() == blue.tobytes() else None
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Transparent parts composited on black, 16-bit samples scaled to 8; lossy, for `--fit` only."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return image
+
+
+def encode_image(pixels: Pixels, format: str = "PNG") -> bytes:
+    """(h, w) or (h, w, c) uint8 pixels as the bytes of an image file."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=format)
+    return buffer.getvalue()
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """(h, w, c) uint8 pixels resampled to another size."""
+    channels = pixels.shape[2]
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    resized = image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.uint8).reshape(height, width, channels)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below a folder, by suffix, hidden ones left out, in a fixed order."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def read_images(paths: Iterable[Path], shape: Shape) -> Pixels:
+    """All files as one array (n, h, w, c); raises ImageError at the first that does not fit."""
+    pixels = [read_image(read_file(path), str(path), shape)[0] for path in paths]
+    return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an input file; raises ImageError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_npz(path: Path, split: str) -> Pixels:
+    """One split of an `.npz` in the layout of `keras.datasets`: `x_train` or `x_test`.
+
+    Returns:
+        uint8 (n, h, w, c).
+
+    Raises:
+        DataError: no such file or array, another dtype, or a shape that is not images.
+    """
+    key = f"x_{split}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if key not in arrays:
+                raise DataError(f"{path}: expected an array {key!r}, found {sorted(arrays)}")
+            array = arrays[key]
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: expected an .npz file of arrays: {error}") from error
+    if array.dtype != np.uint8 or array.ndim not in (3, 4):
+        raise DataError(
+            f"{path}: expected {key} as uint8 (n, h, w) or (n, h, w, c), "
+            f"found {array.dtype} {array.shape}"
+        )
+    return array if array.ndim == 4 else array[..., np.newaxis]

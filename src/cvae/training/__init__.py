@@ -1,0 +1,1 @@
+"""Everything that needs Keras: presets, networks, losses, training, calibration and export."""

@@ -1,0 +1,106 @@
+"""Training recipes as data. Adding a model means adding a constant here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from cvae.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named training recipe: networks, loss, optimizer and what calibration needs.
+
+    The loss of one image is ``distortion_weight * D + KL`` in nats, where ``D`` is summed over the
+    pixels in [0, 1] and ``KL`` is the Kullback-Leibler divergence of the posterior from N(0, 1).
+    """
+
+    name: str
+    summary: str
+    dataset: Literal["mnist", "fashion_mnist", "cifar10"]
+    image_shape: tuple[int, int, int]
+    architecture: Literal["cvae", "linear"] = "cvae"
+    latent_dim: int = 16
+    filters: tuple[int, ...] = (32, 64)
+    dense: int = 128
+    distortion: Literal["bce", "mse"] = "mse"
+    distortion_weight: float = 1.0
+    batch_size: int = 128
+    epochs: int = 50
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    # The quantization step at the default quality, in units of the mean posterior width
+    # (cvae) or of the square root of a pixel's variance that the codec may lose (linear).
+    step_width: float = 2.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The preset as JSON types; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preset:
+        known = {field.name for field in fields(cls)}
+        if set(values) - known:
+            raise TrainingError(f"preset has unknown fields: {sorted(set(values) - known)}")
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**tuples)
+
+
+MNIST_CVAE = Preset(
+    name="mnist-cvae",
+    summary="the textbook CVAE: cross-entropy + KL, constant learning rate",
+    dataset="mnist",
+    image_shape=(28, 28, 1),
+    distortion="bce",
+)
+
+MNIST = Preset(
+    name="mnist",
+    summary="the same networks trained for coding: weighted squared error + KL, cosine decay",
+    dataset="mnist",
+    image_shape=(28, 28, 1),
+    distortion="mse",
+    distortion_weight=25.0,
+    epochs=120,
+    learning_rate=2e-3,
+    schedule="cosine",
+)
+
+LINEAR_MNIST = Preset(
+    name="linear-mnist",
+    summary="PCA through the same tables and container: the rival a network has to beat",
+    dataset="mnist",
+    image_shape=(28, 28, 1),
+    architecture="linear",
+    latent_dim=256,
+    epochs=1,
+)
+
+# Trains in seconds on a few hundred 8x8 images; only for tests.
+TINY = Preset(
+    name="tiny",
+    summary="for tests only: 8x8 images, four latents",
+    dataset="mnist",
+    image_shape=(8, 8, 1),
+    latent_dim=4,
+    filters=(4, 8),
+    dense=16,
+    distortion_weight=10.0,
+    batch_size=32,
+    epochs=2,
+    learning_rate=1e-2,
+    schedule="cosine",
+)
+
+PRESETS = {preset.name: preset for preset in (MNIST, MNIST_CVAE, LINEAR_MNIST, TINY)}
+
+
+def get(name: str) -> Preset:
+    """The preset of that name. Raises TrainingError, which lists the names there are."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise TrainingError(
+            f"no preset {name!r}; there are: {', '.join(sorted(PRESETS))}"
+        ) from None
