@@ -1,14 +1,14 @@
 """The errors a caller can meet. Every message names the file, what was expected and what was found.
 
-    CvaeError
-    ├── ImageError        an image cannot be read, or is not what the model codes
-    ├── FormatError       bytes are not a container, or a container is damaged
-    ├── ModelError        a model file is damaged, or not of a version known here
-    │   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
-    ├── DataError         a data set cannot be read or downloaded
-    ├── OutputError       a file exists already, or cannot be written
-    ├── TrainingError     a run cannot be started, resumed or exported
-    └── MissingExtraError an optional package is not installed
+CvaeError
+├── ImageError        an image cannot be read, or is not what the model codes
+├── FormatError       bytes are not a container, or a container is damaged
+├── ModelError        a model file is damaged, or not of a version known here
+│   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
+├── DataError         a data set cannot be read or downloaded
+├── OutputError       a file exists already, or cannot be written
+├── TrainingError     a run cannot be started, resumed or exported
+└── MissingExtraError an optional package is not installed
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cvae.errors import DataError, ImageError
+from cvae import arrays
+from cvae.errors import DataError, ImageError, OutputError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -27,6 +27,11 @@ def describe(shape: Shape) -> str:
     """`28x28 grey`: what people call an image of this (h, w, c)."""
     height, width, channels = shape
     return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
+def as_floats(pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 pixels as the networks take them: float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255)
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -124,12 +129,25 @@ def flatten(image: Image.Image) -> Image.Image:
     return image
 
 
-def encode_image(pixels: Pixels, format: str = "PNG") -> bytes:
-    """(h, w) or (h, w, c) uint8 pixels as the bytes of an image file."""
+def encode_image(pixels: Pixels, name: str = "") -> bytes:
+    """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
+
+    Raises:
+        OutputError: Pillow does not write such files, or not from such pixels.
+    """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
+    suffix = Path(name).suffix.lower() or ".png"
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        raise OutputError(
+            f"{name}: expected the ending of an image format, such as .png, found {suffix}"
+        )
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=format)
+    try:
+        Image.fromarray(pixels).save(buffer, format=kind)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{name}: cannot be written as {kind}: {error}") from error
     return buffer.getvalue()
 
 
@@ -176,13 +194,7 @@ def read_npz(path: Path, split: str) -> Pixels:
         DataError: no such file or array, another dtype, or a shape that is not images.
     """
     key = f"x_{split}"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if key not in arrays:
-                raise DataError(f"{path}: expected an array {key!r}, found {sorted(arrays)}")
-            array = arrays[key]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: expected an .npz file of arrays: {error}") from error
+    (array,) = arrays.read_npz(path, [key], str(path))
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise DataError(
             f"{path}: expected {key} as uint8 (n, h, w) or (n, h, w, c), "

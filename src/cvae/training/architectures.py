@@ -1,4 +1,4 @@
-"""From a preset to Keras networks: analysis (image -> mean, log-variance) and synthesis (latents -> image)."""
+"""From a preset to Keras networks: analysis and synthesis."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ class Networks(NamedTuple):
 
 
 def build_cvae(preset: Preset) -> Networks:
-    """Stride-2 convolutions to a dense layer and two heads; the mirror image with transposed convolutions."""
+    """Stride-2 convolutions, a dense layer and two heads; mirrored with transposed convolutions."""
     height, width, channels = preset.image_shape
     reduction = 2 ** len(preset.filters)
     if height % reduction or width % reduction:
-        raise ValueError(
-            f"image sides must be multiples of {reduction}, found {height}x{width}"
-        )
+        raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
 
     image = keras.Input(preset.image_shape, name="image")
     x = image
@@ -41,8 +39,6 @@ def build_cvae(preset: Preset) -> Networks:
     x = layers.Dense(grid[0] * grid[1] * grid[2], activation="relu")(latents)
     x = layers.Reshape(grid)(x)
     for filters in reversed(preset.filters):
-        x = layers.Conv2DTranspose(
-            filters, 3, strides=2, padding="same", activation="relu"
-        )(x)
+        x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(x)
     x = layers.Conv2DTranspose(channels, 3, padding="same", activation="sigmoid")(x)
     return Networks(analysis, keras.Model(latents, x, name="synthesis"))

@@ -23,6 +23,7 @@ LICENCES = {
 class Dataset:
     """uint8 images (n, h, w, c), split; the test split is only ever looked at by `cvae eval`."""
 
+    source: str
     name: str
     licence: str
     train: Pixels
@@ -72,7 +73,7 @@ def load(source: str | None, public_name: str, shape: Shape) -> Dataset:
     # One fixed order, so that every run and every later export sets the same images aside.
     pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     held_out = len(pixels) // 10
-    return Dataset(name, licence, pixels[:-held_out], pixels[-held_out:])
+    return Dataset(source, name, licence, pixels[:-held_out], pixels[-held_out:])
 
 
 def _read(path: Path, shape: Shape) -> Pixels:

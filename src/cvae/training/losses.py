@@ -22,17 +22,21 @@ def cross_entropy(x: Any, x_hat: Any) -> Any:
 
 
 def kl_divergence(mean: Any, log_var: Any) -> Any:
-    """KL(N(mean, exp(log_var)) || N(0, 1)) in nats, (batch, d) twice -> (batch,); Kingma & Welling 2014, appendix B."""
-    return 0.5 * ops.sum(
-        ops.square(mean) + ops.exp(log_var) - 1.0 - log_var, axis=1
-    )
+    """KL(N(mean, exp(log_var)) || N(0, 1)) in nats: (batch, d) twice -> (batch,).
+
+    Kingma & Welling 2014, arXiv:1312.6114, appendix B.
+    """
+    return 0.5 * ops.sum(ops.square(mean) + ops.exp(log_var) - 1.0 - log_var, axis=1)
 
 
 DISTORTIONS = {"mse": squared_error, "bce": cross_entropy}
 
 
 class VariationalAutoencoder(keras.Model):
-    """`distortion_weight * distortion + KL`, averaged over the batch; sampled while training, from the mean otherwise."""
+    """`distortion_weight * distortion + KL`, averaged over the batch.
+
+    Latents are sampled from the posterior while training, and are its means otherwise.
+    """
 
     def __init__(self, networks: Networks, preset: Preset, seed: int) -> None:
         super().__init__(name=preset.name.replace("-", "_"))

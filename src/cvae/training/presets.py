@@ -43,8 +43,12 @@ class Preset:
         known = {field.name for field in fields(cls)}
         if set(values) - known:
             raise TrainingError(f"preset has unknown fields: {sorted(set(values) - known)}")
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**tuples)
+        # JSON has no tuples.
+        restored: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**restored)
 
 
 MNIST_CVAE = Preset(

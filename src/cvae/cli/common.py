@@ -1,0 +1,210 @@
+"""What the commands share: options, inputs and output names, talk on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from cvae import CvaeError, ImageError, OutputError
+
+STDIO = "-"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+model_option = click.option(
+    "-m", "--model", metavar="MODEL", help="Name (see `cvae models`) or path of a .cvae file."
+)
+quality_option = click.option(
+    "-q",
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="1 (smallest file) to 100 (best picture).  [default: the model's own, 50]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def file_options(command: Command) -> Command:
+    """--force, --quiet and --verbose, for commands that write files."""
+    options = (
+        click.option("-f", "--force", is_flag=True, help="Overwrite files that exist."),
+        click.option("--quiet", is_flag=True, help="Only errors on stderr."),
+        click.option("-v", "--verbose", is_flag=True, help="A line for every file."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class Task(NamedTuple):
+    """One input and where its result goes; None stands for stdin and stdout."""
+
+    source: Path | None
+    target: Path | None
+
+    @property
+    def name(self) -> str:
+        return "stdin" if self.source is None else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        return "stdout" if self.target is None else str(self.target)
+
+    def read(self) -> bytes:
+        """The input's bytes. Raises CvaeError when it cannot be read."""
+        if self.source is None:
+            return sys.stdin.buffer.read()
+        try:
+            return self.source.read_bytes()
+        except OSError as error:
+            raise CvaeError(f"cannot be read: {error.strerror}") from error
+
+    def write(self, data: bytes, force: bool) -> None:
+        """Writes the result whole or not at all. Raises OutputError."""
+        from cvae import files
+
+        if self.target is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            files.write_bytes(self.target, data, force)
+
+
+def plan(
+    inputs: tuple[str, ...],
+    output: str | None,
+    derive: Callable[[Path], str],
+    find: Callable[[Path], Iterable[Path]],
+) -> list[Task]:
+    """Pairs every input with its output.
+
+    Without `output`, results go to the current folder under derived names, and the result of stdin
+    to stdout. `output` is a file for one input and a folder for several; what a folder given as
+    input holds keeps its place below that folder.
+
+    Args:
+        inputs: files, folders and "-".
+        output: a file, a folder or "-".
+        derive: from an input's path to its output's file name.
+        find: from a folder to the files in it.
+
+    Raises:
+        CvaeError: two inputs would give one output, or several one file.
+    """
+    sources = _sources(inputs, find)
+    several = len(sources) > 1 or any(Path(item).is_dir() for item in inputs if item != STDIO)
+    into_folder = output is not None and (several or Path(output).is_dir() or output.endswith("/"))
+    if output == STDIO and several:
+        raise CvaeError(f"expected one input for stdout, found {len(sources)}")
+    folder = Path(output or ".") if into_folder or output is None else Path()
+    tasks = []
+    for source, below in sources:
+        if output == STDIO or (source is None and output is None):
+            target = None
+        elif output is None or into_folder:
+            name = derive(source or Path("stdin"))
+            target = folder / below / name
+        else:
+            target = Path(output)
+        tasks.append(Task(source, target))
+    _check_targets(tasks)
+    return tasks
+
+
+def _sources(
+    inputs: tuple[str, ...], find: Callable[[Path], Iterable[Path]]
+) -> list[tuple[Path | None, Path]]:
+    """Input files, and the folder below the output that each one's result belongs in."""
+    sources: list[tuple[Path | None, Path]] = []
+    for item in inputs:
+        if item == STDIO:
+            sources.append((None, Path()))
+        elif Path(item).is_dir():
+            found = list(find(Path(item)))
+            if not found:
+                raise ImageError(f"{item}: found nothing to read in this folder")
+            sources.extend((path, path.relative_to(item).parent) for path in found)
+        else:
+            sources.append((Path(item), Path()))
+    return sources
+
+
+def _check_targets(tasks: list[Task]) -> None:
+    seen: dict[Path | None, Task] = {}
+    for task in tasks:
+        if task.target in seen:
+            raise CvaeError(
+                f"{task.name} and {seen[task.target].name} would both be written to "
+                f"{task.target_name}; give an output folder, or encode them one by one"
+            )
+        seen[task.target] = task
+        if task.source is not None and task.target == task.source:
+            raise OutputError(f"{task.target}: is input and output at once")
+
+
+def make_folders(tasks: list[Task]) -> None:
+    """Makes the output folders that do not exist yet. Raises OutputError."""
+    for folder in {task.target.parent for task in tasks if task.target is not None}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def refuse_terminal(tasks: list[Task], force: bool) -> None:
+    """Binary data is not written to a terminal unless it is forced."""
+    if any(task.target is None for task in tasks) and sys.stdout.isatty() and not force:
+        raise OutputError("stdout is a terminal; name a file with -o, or use --force")
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts the name of the input in front of errors that do not know it."""
+    try:
+        yield
+    except CvaeError as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+
+
+class Talk:
+    """Messages on stderr; errors are counted, and any makes the exit code 1."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.errors = 0
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            self.say(text)
+
+    def warning(self, text: str) -> None:
+        self.say(f"cvae: warning: {text}")
+
+    def error(self, error: CvaeError) -> None:
+        self.errors += 1
+        click.echo(f"cvae: error: {error}", err=True)
+
+    def bar(self, length: int) -> Any:
+        """A progress bar on a terminal for long work, invisible elsewhere."""
+        hidden = self.quiet or self.verbose or length <= BATCH or not sys.stderr.isatty()
+        return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+
+
+# So many files are read before they go through the networks together.
+BATCH = 256
+
+
+def batches(tasks: list[Task]) -> Iterator[list[Task]]:
+    for start in range(0, len(tasks), BATCH):
+        yield tasks[start : start + BATCH]

@@ -1,0 +1,137 @@
+"""`cvae decode`: containers or symbols back to images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cvae import CvaeError
+from cvae.cli import common
+from cvae.cli.common import Talk, Task
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.container import Container
+    from cvae.images import Pixels
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File, or folder for several inputs; `-` is stdout. Its ending chooses the image format.  "
+    "[default: NAME_reconstructed.png in the current folder]",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Name or path of a .cvae file.  [default: the one that the file names; .npy needs it]",
+)
+@click.option("-q", "--quality", type=click.IntRange(1, 100), help="Of the symbols in a .npy file.")
+@common.file_options
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    quality: int | None,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Decode files: each FILE (a container, symbols as .npy, a folder of them, or `-` for stdin).
+
+    The model is found by the id in the file, among the shipped ones and those in CVAE_MODELS. A bad
+    file is named and skipped; the exit code is then 1.
+    """
+    tasks = common.plan(inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find)
+    common.refuse_terminal(tasks, force)
+    decoder = _Decoder(model, quality)
+    common.make_folders(tasks)
+    talk = Talk(quiet, verbose or len(tasks) == 1)
+    done = 0
+    with talk.bar(len(tasks)) as bar:
+        for batch in common.batches(tasks):
+            done += _decode_batch(decoder, batch, force, talk)
+            bar.update(len(batch))
+    if len(tasks) > 1:
+        talk.say(f"{done} of {len(tasks)} files decoded")
+    if talk.errors:
+        raise click.exceptions.Exit(1)
+
+
+class _Decoder:
+    """Finds the model of each file and opens it once."""
+
+    def __init__(self, model: str | None, quality: int | None) -> None:
+        from cvae import codec, registry
+
+        self._quality = quality
+        self._by_id: dict[int, Codec] = {}
+        self._given = codec.Codec(registry.open_model(model)) if model else None
+
+    def codec(self, model_id: int) -> Codec:
+        """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""
+        from cvae import codec, registry
+
+        if self._given:
+            self._given.check_id(model_id)
+            return self._given
+        if model_id not in self._by_id:
+            self._by_id[model_id] = codec.Codec(registry.find_by_id(model_id))
+        return self._by_id[model_id]
+
+    def from_npy(self, path: Path) -> Pixels:
+        """The picture of symbols in an `.npy` file."""
+        from cvae import arrays
+
+        if self._given is None or self._quality is None:
+            raise CvaeError("symbols carry no header; decoding them takes --model and --quality")
+        return self._given.decode_symbols(arrays.read_npy(path), self._quality)
+
+
+def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk) -> int:
+    from cvae import container, files
+
+    containers: dict[Codec, list[tuple[Task, Container]]] = {}
+    done = 0
+    for task in tasks:
+        try:
+            with common.naming(task.name):
+                if task.target is not None:
+                    files.check_writable(task.target, force)
+                if task.source is not None and task.source.suffix == ".npy":
+                    done += _write(task, decoder.from_npy(task.source), force, talk)
+                    continue
+                item = container.unpack(task.read())
+                containers.setdefault(decoder.codec(item.model_id), []).append((task, item))
+        except CvaeError as error:
+            talk.error(error)
+    for codec, group in containers.items():
+        pictures = codec.decode_containers([item for _, item in group])
+        for (task, _), pixels in zip(group, pictures, strict=True):
+            done += _write(task, pixels, force, talk)
+    return done
+
+
+def _write(task: Task, pixels: Pixels, force: bool, talk: Talk) -> bool:
+    from cvae import images
+
+    try:
+        name = "" if task.target is None else task.target.name
+        task.write(images.encode_image(pixels, name), force)
+    except CvaeError as error:
+        talk.error(error)
+        return False
+    height, width = pixels.shape[:2]
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
+    return True
+
+
+def _find(folder: Path) -> Iterable[Path]:
+    return sorted(path for path in folder.rglob("*.bin") if path.is_file())

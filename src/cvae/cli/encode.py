@@ -1,0 +1,173 @@
+"""`cvae encode`: images to containers or symbols."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from cvae import CvaeError
+from cvae.cli import common
+from cvae.cli.common import Talk, Task
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec, Encoded
+    from cvae.images import Pixels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that change what is written."""
+
+    quality: int | None
+    fit: bool
+    invert: bool
+    npy: bool
+    force: bool
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File, or folder for several images; `-` is stdout. A name ending in .npy gives the "
+    "symbols as an array.  [default: NAME.bin in the current folder]",
+)
+@common.model_option
+@common.quality_option
+@click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
+@click.option("--invert", is_flag=True, help="Invert before coding; decode inverts back.")
+@click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
+@common.file_options
+def encode(
+    images: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    quality: int | None,
+    fit: bool,
+    invert: bool,
+    npy: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Encode images: each IMAGE (a file, a folder, or `-` for stdin) to a file of a dozen bytes.
+
+    Prints bytes, compression ratio and PSNR on stderr, and warns when a picture is worse than the
+    model's own kind of image would be. A bad file is named and skipped; the exit code is then 1.
+    """
+    from cvae import codec as codecs
+    from cvae import registry
+    from cvae.images import find_images
+
+    npy = npy or (output is not None and output.endswith(".npy"))
+    if npy and (fit or invert):
+        raise click.UsageError(
+            "symbols as .npy carry no header that could record --fit or --invert"
+        )
+    suffix = ".npy" if npy else ".bin"
+    tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images)
+    common.refuse_terminal(tasks, force)
+    codec = codecs.open_model(model or registry.DEFAULT)
+    common.make_folders(tasks)
+    talk = Talk(quiet, verbose or len(tasks) == 1)
+    settings = Settings(quality, fit, invert, npy, force)
+    sizes: list[int] = []
+    with talk.bar(len(tasks)) as bar:
+        for batch in common.batches(tasks):
+            sizes += _encode_batch(codec, batch, settings, talk)
+            bar.update(len(batch))
+    if len(tasks) > 1:
+        ratio = f", {_ratio(codec, sum(sizes) / len(sizes))}" if sizes else ""
+        talk.say(f"{len(sizes)} of {len(tasks)} images encoded in {sum(sizes):,} bytes{ratio}")
+    if talk.errors:
+        raise click.exceptions.Exit(1)
+
+
+def _encode_batch(codec: Codec, tasks: list[Task], settings: Settings, talk: Talk) -> list[int]:
+    """Encodes what can be read and gives the sizes of the files written."""
+    import numpy as np
+
+    read = list(_read(codec, tasks, settings, talk))
+    if not read:
+        return []
+    batch = np.stack([pixels for _, pixels, _ in read])
+    if settings.invert:
+        batch = 255 - batch
+    coded = codec.encode_batch(
+        batch, settings.quality, [size for *_, size in read], settings.invert
+    )
+    sizes = []
+    for (task, _, _), pixels, item in zip(read, batch, coded, strict=True):
+        data = _npy(codec, item) if settings.npy else item.data
+        try:
+            task.write(data, settings.force)
+        except CvaeError as error:
+            talk.error(error)
+            continue
+        sizes.append(len(data))
+        talk.detail(
+            f"{task.name} -> {task.target_name}: {len(data)} bytes ({item.payload_bytes} of payload), "
+            f"{_ratio(codec, len(data))}, {item.psnr:.2f} dB"
+        )
+        if item.poor:
+            talk.warning(f"{task.name}: {_poor(codec, pixels, item, settings.quality)}")
+    return sizes
+
+
+def _read(
+    codec: Codec, tasks: list[Task], settings: Settings, talk: Talk
+) -> Iterator[tuple[Task, Pixels, tuple[int, int] | None]]:
+    """The images that can be read, each with its original size where `--fit` changed it."""
+    from cvae import files, images
+    from cvae.container import MAX_SIDE
+    from cvae.errors import ImageError
+
+    shape = codec.image_shape
+    for task in tasks:
+        try:
+            with common.naming(task.name):
+                if task.target is not None:
+                    files.check_writable(task.target, settings.force)
+                pixels, original = images.read_image(task.read(), task.name, shape, settings.fit)
+                height, width, _ = original
+                if max(height, width) > MAX_SIDE:
+                    raise ImageError(
+                        f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
+                    )
+        except CvaeError as error:
+            talk.error(error)
+            continue
+        yield task, pixels, None if original == shape else (width, height)
+
+
+def _npy(codec: Codec, item: Encoded) -> bytes:
+    import numpy as np
+
+    symbols = item.symbols.reshape(codec.model.manifest.latent_shape)
+    limits = (int(symbols.min()), int(symbols.max()))
+    dtype = np.result_type(*(np.min_scalar_type(min(-1, limit, -limit)) for limit in limits))
+    buffer = io.BytesIO()
+    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _ratio(codec: Codec, size: float) -> str:
+    height, width, channels = codec.image_shape
+    return f"{height * width * channels / size:.1f}:1"
+
+
+def _poor(codec: Codec, pixels: Pixels, item: Encoded, quality: int | None) -> str:
+    text = (
+        f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of the "
+        f"images of model {codec.name} reach"
+    )
+    inverted = codec.encode_batch(255 - pixels[None], quality)[0]
+    if inverted.psnr > item.psnr and not inverted.poor:
+        return f"{text}; it is of the other polarity: --invert gives {inverted.psnr:.1f} dB"
+    return text

@@ -1,0 +1,36 @@
+"""`cvae export`: makes the model file of a training run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cvae.cli.common import Talk
+from cvae.cli.train import finish
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--data", metavar="DATA", help="The data of the run.  [default: where it was then]")
+@click.option("--name", help="The model's name.  [default: as it was]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
+    help="The model file.  [default: RUN/NAME.cvae]",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+def export(run: Path, data: str | None, name: str | None, output: Path | None, quiet: bool) -> None:
+    """Make the model file of the training run in folder RUN again.
+
+    Needs the extra `train`, and the data that the run was trained on. The graphs are checked against
+    the trained networks before anything is written. The model keeps its id, and so its files, if
+    the run's folder holds an earlier export of the same weights that decodes to the same pictures.
+    """
+    from cvae.training import backend, datasets, runs
+
+    opened = runs.Run.open(run)
+    if opened.preset.architecture != "linear":
+        backend.load_keras()
+    source = data or opened.source
+    dataset = datasets.load(source, opened.preset.dataset, opened.preset.image_shape)
+    finish(opened, dataset, Talk(quiet, verbose=False), name, output)

@@ -1,0 +1,83 @@
+"""`cvae info`: what a container or a model file says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cvae import CvaeError, ModelError
+from cvae.cli import common
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@common.json_option
+def info(file: Path, as_json: bool) -> None:
+    """Describe FILE: a container (.bin) or a model (.cvae)."""
+    try:
+        with file.open("rb") as stream:
+            is_model = stream.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise CvaeError(f"{file}: cannot be read: {error.strerror}") from error
+    with common.naming(str(file)):
+        facts = _model(file) if is_model else _container(file)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+
+
+def _container(file: Path) -> dict[str, Any]:
+    from cvae import container, registry
+    from cvae.codec import Codec
+
+    data = file.read_bytes()
+    item = container.unpack(data)
+    facts: dict[str, Any] = {
+        "kind": "container of one image",
+        "version": container.VERSION,
+        "model_id": f"{item.model_id:#06x}",
+        "quality": item.quality,
+        "file_bytes": len(data),
+        "payload_bytes": len(item.payload),
+        "original_size": item.original_size,
+        "inverted": item.inverted,
+    }
+    try:
+        codec = Codec(registry.find_by_id(item.model_id))
+    except ModelError as error:
+        return {**facts, "model": f"not here: {error}"}
+    symbols = codec.decode_payload(item)
+    bits = codec.information_bits(symbols, item.quality)
+    return {**facts, "model": codec.name, "information_bits": round(bits, 2), "symbols": symbols}
+
+
+def _model(file: Path) -> dict[str, Any]:
+    from cvae.model import read_manifest
+
+    facts = asdict(read_manifest(file))
+    floors = facts.pop("expected_psnr")
+    quality = facts["default_quality"]
+    return {
+        "kind": "model",
+        **facts,
+        "id": f"{facts['id']:#06x}",
+        "expected_psnr": floors[quality - 1],
+        "file_bytes": file.stat().st_size,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

@@ -1,0 +1,121 @@
+"""`cvae train`: a training run from a preset to a model file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvae.cli.common import Talk
+from cvae.training import presets
+
+if TYPE_CHECKING:
+    from cvae.training.datasets import Dataset
+    from cvae.training.export import Report
+    from cvae.training.runs import Run
+
+_EPILOG = "\b\nPresets:\n" + "\n".join(
+    f"  {preset.name:14}{preset.summary}" for preset in presets.PRESETS.values()
+)
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("preset", type=click.Choice(list(presets.PRESETS)), metavar="PRESET")
+@click.option(
+    "--data", metavar="DATA",
+    help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
+    "folder of images.  [default: the preset's own]",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder.  [default: runs/PRESET]",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Carry on after the last finished epoch.")
+@click.option("--name", help="The model's name.  [default: the preset's, or the next free NAME-2]")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: the preset's]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: the preset's]")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: the preset's]"
+)
+@click.option(
+    "--distortion-weight", type=click.FloatRange(min=0, min_open=True),
+    help="Larger: better pictures, larger files.  [default: the preset's]",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+def train(
+    preset: str,
+    data: str | None,
+    out: Path | None,
+    resume: bool,
+    name: str | None,
+    seed: int,
+    force: bool,
+    quiet: bool,
+    **overrides: Any,
+) -> None:
+    """Train PRESET and export the model to RUN/NAME.cvae.
+
+    Needs the extra `train`. The run's folder keeps a checkpoint of every epoch: after an
+    interruption, the same command with --resume ends with the same weights as if there had been
+    none. `cvae encode -m RUN/NAME.cvae` uses the model.
+    """
+    from cvae.training import backend, datasets, runs
+
+    recipe = presets.get(preset)
+    recipe = replace(
+        recipe, **{key: value for key, value in overrides.items() if value is not None}
+    )
+    if recipe.architecture != "linear":
+        backend.load_keras()
+    talk = Talk(quiet, verbose=False)
+    folder = out or Path("runs") / preset
+    dataset = datasets.load(data, recipe.dataset, recipe.image_shape)
+    talk.say(
+        f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
+    )
+    run = runs.start(folder, recipe, dataset, seed, resume, force)
+    if recipe.architecture == "linear":
+        from cvae.training import linear
+
+        linear.fit(run, dataset.train)
+    else:
+        _train(run, dataset, quiet)
+    finish(run, dataset, talk, name, None)
+
+
+def _train(run: Run, dataset: Dataset, quiet: bool) -> None:
+    from cvae import report
+    from cvae.training import runs
+    from cvae.training.progress import ProgressBar
+    from cvae.training.trainer import train as train_run
+
+    with ProgressBar(run.preset.epochs, quiet) as progress:
+        train_run(run, dataset, progress)
+    report.loss_curves(runs.read_history(run), run.folder / "curves.png")
+
+
+def finish(run: Run, dataset: Dataset, talk: Talk, name: str | None, output: Path | None) -> Report:
+    """Exports, draws reconstructions of validation images, and says what came of it."""
+    from cvae import report
+    from cvae.codec import Codec
+    from cvae.model import Model
+    from cvae.training import export
+
+    talk.say("exporting and checking the model")
+    result = export.export(run, dataset, name, output)
+    figures = result.manifest.figures
+    codec = Codec(Model(result.model))
+    shown = dataset.validation[:12]
+    quality = codec.quality(None)
+    decoded = codec.synthesize(codec.quantize(shown, quality), quality)
+    report.image_grid([shown, decoded], run.folder / "reconstructions.png")
+    talk.say(
+        f"{result.model}: model {result.manifest.name}, id {result.manifest.id:#06x}"
+        f"{' (as before)' if result.kept_id else ''}; validation images: "
+        f"{figures['payload_bytes_mean']:.2f} bytes of payload at {figures['psnr_mean']:.2f} dB"
+    )
+    return result

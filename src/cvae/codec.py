@@ -1,0 +1,267 @@
+"""Images <-> bytes: composes networks, quantizer, coder and container of one model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae import container, entropy, images, metrics, registry, tables
+from cvae.container import Container
+from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError
+from cvae.images import Pixels
+from cvae.model import Model
+from cvae.tables import Symbols
+
+
+class QualityWarning(UserWarning):
+    """An image came back worse than nearly all validation images: not the kind that the model codes."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One coded image and what is known of it."""
+
+    data: bytes  # the container
+    symbols: Symbols  # (elements,)
+    payload_bytes: int
+    information_bits: float
+    psnr: float  # dB, of the pixels that `decode` gives for `data`
+    expected_psnr: float  # dB, reached by 99 % of the model's validation images
+
+    @property
+    def poor(self) -> bool:
+        """Whether the picture is worse than expected of the model's kind of image."""
+        return self.psnr < self.expected_psnr
+
+
+class Codec:
+    """Encodes and decodes images with one model; made by `cvae.open_model`."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def name(self) -> str:
+        """The name the model is known by."""
+        return self.model.manifest.name
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of the images that the model codes."""
+        return self.model.manifest.image_shape
+
+    @overload
+    def encode(self, image: NDArray[np.uint8], quality: int | None = None) -> bytes: ...
+    @overload
+    def encode(
+        self, image: Sequence[NDArray[np.uint8]], quality: int | None = None
+    ) -> list[bytes]: ...
+    def encode(self, image: Any, quality: int | None = None) -> bytes | list[bytes]:
+        """Encodes one image, or a batch of images each by itself.
+
+        Args:
+            image: uint8 (h, w) or (h, w, c) of the model's shape gives bytes; a list of such
+                arrays, or one array with a leading batch axis, gives a list of bytes.
+            quality: 1 (smallest) to 100 (best); None for the model's default.
+
+        Raises:
+            ImageError: an array is of another dtype or shape.
+            CvaeError: the quality is out of range.
+        """
+        batch, single = self._as_batch(image)
+        coded = self.encode_batch(batch, quality)
+        poor = sum(item.poor for item in coded)
+        if poor:
+            warnings.warn(
+                f"{poor} of {len(coded)} images came back below what model {self.name} is "
+                f"expected to reach ({coded[0].expected_psnr:.1f} dB)",
+                QualityWarning,
+                stacklevel=2,
+            )
+        return coded[0].data if single else [item.data for item in coded]
+
+    @overload
+    def decode(self, data: bytes) -> Pixels: ...
+    @overload
+    def decode(self, data: Sequence[bytes]) -> list[Pixels]: ...
+    def decode(self, data: bytes | Sequence[bytes]) -> Pixels | list[Pixels]:
+        """Decodes the container of one image to uint8 (h, w) or (h, w, 3); a list of them to a list.
+
+        Raises:
+            FormatError: not a container, a damaged one, or one of a later version.
+            ModelNotFoundError: it was written by another model.
+        """
+        single = isinstance(data, bytes | bytearray | memoryview)
+        many = [bytes(data)] if single else [bytes(item) for item in data]  # type: ignore[arg-type]
+        decoded = self.decode_containers([container.unpack(item) for item in many])
+        decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
+        return decoded[0] if single else decoded
+
+    def quality(self, quality: int | None) -> int:
+        """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
+        if quality is None:
+            return self.model.manifest.default_quality
+        low, high = container.MIN_QUALITY, container.MAX_QUALITY
+        if not low <= quality <= high:
+            raise CvaeError(f"expected a quality of {low} to {high}, found {quality}")
+        return int(quality)
+
+    def quantize(self, batch: Pixels, quality: int) -> Symbols:
+        """uint8 (n, h, w, c) -> symbols (n, elements) by plain rounding."""
+        latents = self.model.analysis(images.as_floats(batch))
+        flat = latents.reshape(len(batch), self.model.manifest.elements)
+        return self.model.bank.quantizer(quality).quantize(flat)
+
+    def synthesize(self, symbols: Symbols, quality: int) -> Pixels:
+        """Symbols (n, elements) -> uint8 (n, h, w, c)."""
+        latents = self.model.bank.quantizer(quality).dequantize(symbols)
+        return self.to_pixels(latents)
+
+    def to_pixels(self, latents: NDArray[np.float32]) -> Pixels:
+        """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
+        x_hat = self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
+        # In place: on large batches these passes cost as much as a layer.
+        np.multiply(x_hat, 255, out=x_hat)
+        np.rint(x_hat, out=x_hat)
+        np.clip(x_hat, 0, 255, out=x_hat)
+        return np.asarray(x_hat, np.uint8)
+
+    def encode_batch(
+        self,
+        batch: Pixels,
+        quality: int | None = None,
+        original_sizes: Sequence[tuple[int, int] | None] | None = None,
+        inverted: bool = False,
+    ) -> list[Encoded]:
+        """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
+
+        `original_sizes` (width, height) and `inverted` are recorded for `decode` to undo.
+        """
+        quality = self.quality(quality)
+        symbols = self.quantize(batch, quality)
+        frequency_tables = self.model.bank.tables(quality)
+        payloads = entropy.encode_images(symbols, frequency_tables)
+        bits = tables.information_bits(symbols, frequency_tables)
+        psnr = metrics.psnr(batch, self.synthesize(symbols, quality))
+        manifest = self.model.manifest
+        expected = manifest.expected_psnr[quality - 1]
+        sizes = original_sizes or [None] * len(batch)
+        return [
+            Encoded(
+                data=container.pack(Container(manifest.id, quality, payload, sizes[i], inverted)),
+                symbols=symbols[i],
+                payload_bytes=len(payload),
+                information_bits=float(bits[i]),
+                psnr=float(psnr[i]),
+                expected_psnr=expected,
+            )
+            for i, payload in enumerate(payloads)
+        ]
+
+    def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
+        """Containers -> uint8 (h, w, c) each, inversion undone and the original size restored.
+
+        Raises:
+            FormatError: a payload is damaged.
+            ModelNotFoundError: a container was written by another model.
+        """
+        results: list[Pixels] = [np.empty(0, np.uint8)] * len(containers)
+        symbols: dict[int, list[tuple[int, list[int]]]] = {}
+        for place, item in enumerate(containers):
+            symbols.setdefault(item.quality, []).append((place, self.decode_payload(item)))
+        for quality, group in symbols.items():
+            pixels = self.synthesize(np.array([s for _, s in group], np.int32), quality)
+            for (place, _), image in zip(group, pixels, strict=True):
+                results[place] = _restore(image, containers[place])
+        return results
+
+    def decode_payload(self, item: Container) -> list[int]:
+        """The symbols in a container. Raises FormatError or ModelNotFoundError."""
+        self.check_id(item.model_id)
+        return entropy.decode_image(item.payload, self.model.bank.tables(item.quality))
+
+    def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
+        """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
+
+        Raises:
+            FormatError: the array has another shape or dtype, or symbols beyond the format's range.
+        """
+        shape = self.model.manifest.latent_shape
+        if symbols.shape != shape or symbols.dtype.kind not in "iu":
+            raise FormatError(
+                f"expected an array of integers of shape {shape}, "
+                f"found {symbols.dtype} {symbols.shape}"
+            )
+        if symbols.size and max(-int(symbols.min()), int(symbols.max())) > tables.MAX_SYMBOL:
+            raise FormatError(f"expected |symbol| <= {tables.MAX_SYMBOL}")
+        return self.synthesize(symbols.reshape(1, -1).astype(np.int32), self.quality(quality))[0]
+
+    def information_bits(self, symbols: list[int], quality: int) -> float:
+        """Information content of one image's symbols in bits, under the tables of a quality."""
+        row = np.array([symbols], np.int32)
+        return float(tables.information_bits(row, self.model.bank.tables(quality))[0])
+
+    def check_id(self, model_id: int) -> None:
+        """Raises ModelNotFoundError when the id is not this model's."""
+        manifest = self.model.manifest
+        if model_id != manifest.id:
+            raise ModelNotFoundError(
+                f"written by the model of id {model_id:#06x}, "
+                f"expected {manifest.id:#06x} of {manifest.name}"
+            )
+
+    def _as_batch(self, image: Any) -> tuple[Pixels, bool]:
+        """The images as (n, h, w, c), and whether there was just one without a batch axis."""
+        shape = self.image_shape
+        flat = shape[:2] if shape[2] == 1 else shape
+        single = isinstance(image, np.ndarray) and image.shape in (shape, flat)
+        try:
+            batch = np.asarray(image)
+        except ValueError as error:
+            raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
+        if batch.shape == (0,):
+            batch = np.empty((0, *shape), np.uint8)
+        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
+            raise ImageError(
+                f"expected uint8 arrays of shape {flat}, found {batch.dtype} {batch.shape}"
+            )
+        return batch.reshape(-1, *shape), single
+
+
+def _restore(image: Pixels, item: Container) -> Pixels:
+    if item.inverted:
+        image = 255 - image
+    if item.original_size is None:
+        return image
+    width, height = item.original_size
+    if width * height > images.MAX_PIXELS:
+        raise FormatError(
+            f"expected an original size of at most {images.MAX_PIXELS:,} pixels, found {width}x{height}"
+        )
+    return images.resize(image, width, height)
+
+
+def open_model(model: str | Path = registry.DEFAULT) -> Codec:
+    """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file.
+
+    Raises:
+        ModelNotFoundError: no model has that name, or several have.
+        ModelError: the file cannot be read.
+    """
+    return Codec(registry.open_model(model))
+
+
+def open_model_of(data: bytes) -> Codec:
+    """The codec that a container needs, found by the id in it.
+
+    Raises:
+        FormatError: not a container, or a damaged one.
+        ModelNotFoundError: the container is whole and its model is not here.
+    """
+    return Codec(registry.find_by_id(container.unpack(data).model_id))

@@ -1,0 +1,121 @@
+"""Bytes <-> header and payload of one coded image. Standard library only; the layout is docs/format.md."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+import zlib
+from dataclasses import dataclass
+
+from cvae.errors import FormatError
+
+VERSION = 0
+KIND_IMAGE = 0
+
+# Byte 0: magic 110 (no ASCII text starts so), three bits of version, two of kind.
+MAGIC = 0b110 << 5
+_EXTENSION = 0x80
+_HAS_SIZE = 0x01
+_INVERTED = 0x02
+
+MIN_QUALITY, MAX_QUALITY = 1, 100
+MAX_SIDE = 65535
+
+# From here up the check has four bytes instead of two.
+_LONG_PAYLOAD = 256
+
+
+@dataclass(frozen=True)
+class Container:
+    """One coded image: which model and quality, the payload, and what `--fit` and `--invert` changed."""
+
+    model_id: int  # 0 .. 65535
+    quality: int  # 1 .. 100
+    payload: bytes
+    original_size: tuple[int, int] | None = None  # width, height in pixels
+    inverted: bool = False
+
+
+def pack(container: Container) -> bytes:
+    """The container's bytes: 6 more than the payload has (8 from 256 on), up to 5 more with an extension.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+    if not MIN_QUALITY <= container.quality <= MAX_QUALITY:
+        raise ValueError(f"expected a quality of 1 to 100, found {container.quality}")
+    extension = _pack_extension(container)
+    head = struct.pack(
+        ">BBH",
+        MAGIC | VERSION << 2 | KIND_IMAGE,
+        container.quality | (_EXTENSION if extension else 0),
+        container.model_id,
+    )
+    body = head + extension + container.payload
+    return body + _check(body, len(container.payload))
+
+
+def unpack(data: bytes) -> Container:
+    """The inverse of `pack`.
+
+    Raises:
+        FormatError: not a container, one of a later version, or a damaged one.
+    """
+    if not data:
+        raise FormatError("expected a container, found an empty file")
+    if data[0] & 0xE0 != MAGIC:
+        raise FormatError("not a cvae container (the first byte differs)")
+    version, kind = data[0] >> 2 & 7, data[0] & 3
+    if version != VERSION or kind != KIND_IMAGE:
+        raise FormatError(
+            f"expected a container of version {VERSION} and kind {KIND_IMAGE}, "
+            f"found version {version} and kind {kind}: damaged, or written by a later cvae"
+        )
+    if len(data) < 6:
+        raise FormatError(f"damaged: expected at least 6 bytes, found {len(data)}")
+    flags = data[4] if data[1] & _EXTENSION else None
+    start = 4 if flags is None else 5 + (4 if flags & _HAS_SIZE else 0)
+    # A payload of 255 bytes ends with two bytes of check, one of 256 with four: no length means both.
+    check_size = 2 if len(data) - start - 2 < _LONG_PAYLOAD else 4
+    payload = data[start : len(data) - check_size]
+    if len(data) < start + check_size or data[-check_size:] != _check(
+        data[:-check_size], len(payload)
+    ):
+        raise FormatError("damaged: the check over its bytes does not hold")
+    if flags is not None and (flags == 0 or flags & ~(_HAS_SIZE | _INVERTED)):
+        raise FormatError(
+            f"expected known extension flags, found {flags:#04x}: written by a later cvae"
+        )
+    quality = data[1] & ~_EXTENSION
+    size: tuple[int, int] | None = None
+    if flags is not None and flags & _HAS_SIZE:
+        width, height = struct.unpack(">HH", data[5:9])
+        size = (width, height)
+    if not MIN_QUALITY <= quality <= MAX_QUALITY or (size and 0 in size):
+        raise FormatError(f"damaged: quality {quality}, original size {size}")
+    return Container(
+        model_id=struct.unpack(">H", data[2:4])[0],
+        quality=quality,
+        payload=payload,
+        original_size=size,
+        inverted=bool(flags and flags & _INVERTED),
+    )
+
+
+def _pack_extension(container: Container) -> bytes:
+    flags = (_HAS_SIZE if container.original_size else 0) | (_INVERTED if container.inverted else 0)
+    if not flags:
+        return b""
+    if container.original_size is None:
+        return bytes([flags])
+    width, height = container.original_size
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels, found {width}x{height}")
+    return struct.pack(">BHH", flags, width, height)
+
+
+def _check(body: bytes, payload_size: int) -> bytes:
+    if payload_size >= _LONG_PAYLOAD:
+        return struct.pack(">I", zlib.crc32(body))
+    # CRC-16/GENIBUS; without the final inversion, zeros appended to a valid file would pass.
+    return struct.pack(">H", binascii.crc_hqx(body, 0xFFFF) ^ 0xFFFF)

@@ -1,0 +1,59 @@
+"""Distortion and rate of coded images. All of uint8 pixels, one value an image."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.errors import MissingExtraError
+from cvae.images import Pixels
+
+PSNR_CAP = 99.0  # dB, of images that come back exactly
+
+
+def mse(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Mean squared error of 8-bit pixels: (n, h, w, c) twice -> (n,)."""
+    error = x.astype(np.int32) - x_hat
+    return np.asarray(np.mean(error * error, axis=(1, 2, 3), dtype=np.float64))
+
+
+def psnr_of_mse(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """10 log10(255^2 / mse) in dB, at most 99."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.minimum(10 * np.log10(255.0**2 / values), PSNR_CAP))
+
+
+def psnr(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Peak signal-to-noise ratio in dB: (n, h, w, c) twice -> (n,)."""
+    return psnr_of_mse(mse(x, x_hat))
+
+
+def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Structural similarity with Gaussian weights (Wang et al. 2004): (n, h, w, c) twice -> (n,).
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError as error:
+        raise MissingExtraError("scikit-image", "eval") from error
+    return np.array(
+        [
+            structural_similarity(
+                a,
+                b,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                data_range=255,
+                channel_axis=2,
+            )
+            for a, b in zip(x, x_hat, strict=True)
+        ]
+    )
+
+
+def bits_per_pixel(file_bytes: float, shape: tuple[int, int, int]) -> float:
+    """Bits of a file for each pixel of its (h, w, c) image; channels are not counted apart."""
+    return 8 * file_bytes / (shape[0] * shape[1])

@@ -1,0 +1,189 @@
+"""`NAME.cvae`: both networks, the tables and the manifest in one ZIP file. The layout is docs/format.md."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cvae import files
+from cvae.bank import QUALITIES, Bank
+from cvae.errors import ModelError
+from cvae.images import MAX_PIXELS, Shape
+from cvae.networks import Network
+
+FORMAT = 1
+SUFFIX = ".cvae"
+
+MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
+SYNTHESIS, TABLES = "synthesis.onnx", "tables.npz"
+_MANIFEST_LIMIT = 1 << 20
+_MEMBER_LIMIT = 1 << 28
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model says of itself. Only the first block is needed to encode and decode."""
+
+    id: int  # 0 .. 65535, what containers name it by
+    name: str
+    image_shape: Shape  # h, w, c
+    latent_shape: tuple[int, ...]
+    default_quality: int
+    expected_psnr: tuple[float, ...]  # dB, one a quality: 99 % of the validation images reach it
+    hashes: dict[str, str]  # sha256 of members, and of each table array
+
+    summary: str = ""
+    preset: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)  # on validation images, at export
+
+    @property
+    def elements(self) -> int:
+        """How many symbols an image has."""
+        return math.prod(self.latent_shape)
+
+    def to_json(self) -> bytes:
+        return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Raises ValueError, KeyError or TypeError when the JSON is not a manifest of this version."""
+        values = json.loads(data)
+        if values["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, found {values['format']}: a later cvae's")
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        for name in ("image_shape", "latent_shape", "expected_psnr"):
+            known[name] = tuple(known[name])
+        manifest = cls(**known)
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        sides = (*self.image_shape, *self.latent_shape, self.id, self.default_quality)
+        if not all(type(side) is int for side in sides):
+            raise ValueError("expected integers as id, quality and shapes")
+        if len(self.image_shape) != 3 or self.image_shape[2] not in (1, 3):
+            raise ValueError(f"expected an image shape (h, w, 1 or 3), found {self.image_shape}")
+        if min(self.image_shape) < 1 or math.prod(self.image_shape) > 3 * MAX_PIXELS:
+            raise ValueError(f"image shape {self.image_shape} is out of range")
+        if not self.latent_shape or min(self.latent_shape) < 1 or self.elements > 1 << 24:
+            raise ValueError(f"latent shape {self.latent_shape} is out of range")
+        if not 0 <= self.id < 1 << 16 or self.default_quality not in QUALITIES:
+            raise ValueError(f"id {self.id} or quality {self.default_quality} is out of range")
+        if len(self.expected_psnr) != len(QUALITIES):
+            raise ValueError(
+                f"expected 100 values of expected_psnr, found {len(self.expected_psnr)}"
+            )
+        if not isinstance(self.name, str) or not self.name.isprintable():
+            raise ValueError("expected a name")
+
+
+class Model:
+    """An open model file. Members are read, checked and loaded when they are first used."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the manifest. Raises ModelError when the file is missing, damaged or of a later version."""
+        self.path = path
+        self.manifest = read_manifest(path)
+
+    @cached_property
+    def bank(self) -> Bank:
+        bank = Bank.from_npz(io.BytesIO(_read_member(self.path, TABLES)), f"{self.path}: {TABLES}")
+        for name, digest in bank.hashes().items():
+            self._check_hash(f"{TABLES}/{name}", digest)
+        if bank.elements != self.manifest.elements:
+            raise ModelError(
+                f"{self.path}: expected tables of {self.manifest.elements} elements, found {bank.elements}"
+            )
+        return bank
+
+    @cached_property
+    def analysis(self) -> Network:
+        """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
+        return self._network(ANALYSIS, self.manifest.image_shape)
+
+    @cached_property
+    def synthesis(self) -> Network:
+        """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
+        return self._network(SYNTHESIS, self.manifest.latent_shape)
+
+    def _network(self, member: str, input_shape: tuple[int, ...]) -> Network:
+        graph = _read_member(self.path, member)
+        self._check_hash(member, hashlib.sha256(graph).hexdigest())
+        return Network(graph, f"{self.path}: {member}", input_shape)
+
+    def _check_hash(self, member: str, found: str) -> None:
+        expected = self.manifest.hashes.get(member)
+        if expected != found:
+            raise ModelError(
+                f"{self.path}: {member} is damaged: expected sha256 {expected}, found {found}"
+            )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises ModelError when the file is missing, damaged or of a later version."""
+    data = _read_member(path, MANIFEST, _MANIFEST_LIMIT)
+    try:
+        return Manifest.from_json(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: expected a manifest of format {FORMAT}: {error}") from error
+
+
+def write_model(
+    path: Path, manifest: Manifest, analysis: bytes, synthesis: bytes, bank: Bank, force: bool
+) -> None:
+    """Writes a model file in one step; the manifest must hold `member_hashes` of the other arguments.
+
+    Raises:
+        OutputError: the file exists and `force` is off, or cannot be written.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in (
+            (MANIFEST, manifest.to_json()),
+            (ANALYSIS, analysis),
+            (SYNTHESIS, synthesis),
+            (TABLES, bank.to_npz()),
+        ):
+            archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: equal models, equal files
+    files.write_bytes(path, buffer.getvalue(), force)
+
+
+def member_hashes(analysis: bytes, synthesis: bytes, bank: Bank) -> dict[str, str]:
+    """What a manifest says of the other members."""
+    return {
+        ANALYSIS: hashlib.sha256(analysis).hexdigest(),
+        SYNTHESIS: hashlib.sha256(synthesis).hexdigest(),
+        **{f"{TABLES}/{name}": digest for name, digest in bank.hashes().items()},
+    }
+
+
+def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(member)
+            # Stored means that the file itself is as large as the member says it is.
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+                raise ModelError(
+                    f"{path}: expected {member} stored in at most {limit:,} bytes, "
+                    f"found {info.file_size:,} bytes of compression type {info.compress_type}"
+                )
+            return archive.read(info)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: there is no such model file") from error
+    except KeyError as error:
+        raise ModelError(f"{path}: expected a cvae model, found a ZIP without {member}") from error
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{path}: expected a cvae model: damaged, or not one ({error})") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (NotImplementedError, RuntimeError, EOFError) as error:
+        raise ModelError(f"{path}: {member} is damaged: {error}") from error

@@ -1,0 +1,67 @@
+"""Analysis and synthesis through ONNX Runtime: float32 in, float32 out, in batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.errors import ModelError
+
+BATCH = 1024
+
+# Above this much of memory for one batch of images, batches get smaller.
+_BATCH_BYTES = 1 << 26
+
+
+class Network:
+    """One exported network with one input and one output, both with a free batch axis."""
+
+    def __init__(self, graph: bytes, name: str, input_shape: tuple[int, ...]) -> None:
+        """Opens an ONNX graph.
+
+        Args:
+            graph: the bytes of the `.onnx` file.
+            name: what messages call it.
+            input_shape: of one item, without the batch axis.
+
+        Raises:
+            ModelError: the graph cannot be read, or takes another shape.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
+        # A custom operator's library is never loaded: opening a model runs no code from it.
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base class
+            raise ModelError(f"{name}: the network cannot be read: {_first_line(error)}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape[1:] != list(input_shape):
+            raise ModelError(
+                f"{name}: expected one input of shape {input_shape}, "
+                f"found {[i.shape for i in inputs]}"
+            )
+        self._name = name
+        self._input = inputs[0].name
+        item_bytes = 4 * int(np.prod(input_shape))
+        self.batch = max(1, min(BATCH, _BATCH_BYTES // item_bytes))
+
+    def __call__(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, *input_shape) -> (n, ...). Raises ModelError when the graph fails on it."""
+        try:
+            parts = [
+                self._session.run(None, {self._input: items[start : start + self.batch]})[0]
+                for start in range(0, max(1, len(items)), self.batch)
+            ]
+        except Exception as error:
+            raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300]

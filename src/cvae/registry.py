@@ -1,0 +1,84 @@
+"""Which models there are: the shipped ones and those in `CVAE_MODELS`, found by name or by id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from cvae.errors import ModelError, ModelNotFoundError
+from cvae.model import SUFFIX, Manifest, Model, read_manifest
+
+DEFAULT = "mnist"
+SEARCH_PATH = "CVAE_MODELS"
+
+
+class Entry(NamedTuple):
+    """A model file on the search path."""
+
+    path: Path
+    manifest: Manifest
+
+
+def shipped_folder() -> Path:
+    """`weights/` inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    inside = package / "weights"
+    return inside if inside.is_dir() else package.parents[1] / "weights"
+
+
+def search_path() -> list[Path]:
+    """Folders and files that are searched: the shipped models, then `CVAE_MODELS` (like `PATH`)."""
+    extra = os.environ.get(SEARCH_PATH, "")
+    return [shipped_folder(), *(Path(part) for part in extra.split(os.pathsep) if part)]
+
+
+def known_models() -> tuple[list[Entry], list[ModelError]]:
+    """Every model on the search path once, and what is wrong with the files that cannot be read."""
+    entries: list[Entry] = []
+    errors: list[ModelError] = []
+    for place in search_path():
+        for path in sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]:
+            try:
+                entry = Entry(path, read_manifest(path))
+            except ModelError as error:
+                errors.append(error)
+                continue
+            # A copy of a known model is that model.
+            if all(entry.manifest != other.manifest for other in entries):
+                entries.append(entry)
+    return entries, errors
+
+
+def open_model(name_or_path: str | Path) -> Model:
+    """A model by the name it is known by, or by the path of its file.
+
+    Raises:
+        ModelNotFoundError: no model has that name, or several have.
+        ModelError: the file cannot be read.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
+        return Model(Path(text))
+    entries, errors = known_models()
+    found = [entry for entry in entries if entry.manifest.name == text]
+    names = ", ".join(sorted(entry.manifest.name for entry in entries)) or "none"
+    return Model(_only(found, f"named {text!r}; known are: {names}", errors).path)
+
+
+def find_by_id(model_id: int) -> Model:
+    """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
+    entries, errors = known_models()
+    found = [entry for entry in entries if entry.manifest.id == model_id]
+    what = f"of id {model_id:#06x}; put its {SUFFIX} file on {SEARCH_PATH}, or name it with --model"
+    return Model(_only(found, what, errors).path)
+
+
+def _only(found: list[Entry], what: str, errors: list[ModelError]) -> Entry:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = " and ".join(str(entry.path) for entry in found)
+        raise ModelNotFoundError(f"ambiguous: more than one model {what}: {paths}")
+    unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
+    raise ModelNotFoundError(f"there is no model {what}{unread}")

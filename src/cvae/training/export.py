@@ -1,0 +1,205 @@
+"""A finished run -> `NAME.cvae`: graphs checked against the trained networks, calibrated, measured."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cvae
+from cvae import metrics, registry
+from cvae.bank import QUALITIES, Bank
+from cvae.codec import Codec
+from cvae.errors import ModelError, TrainingError
+from cvae.images import Pixels, as_floats
+from cvae.model import SUFFIX, Manifest, Model, member_hashes, write_model
+from cvae.networks import Network
+from cvae.training import calibration
+from cvae.training.datasets import Dataset
+from cvae.training.exported import Exported, Floats
+from cvae.training.runs import Run
+
+WEIGHTS = "weights"  # the key under which a manifest keeps the trained networks' hash
+
+# Symbols may differ where a latent lies so near to a rounding boundary, in steps.
+_BOUNDARY = 1e-4
+# Qualities whose expected PSNR is measured; it is interpolated between them.
+_MEASURED = [1, *range(10, 101, 10)]
+_PERCENTILE = 1.0
+_VERSIONS = ["keras", "tensorflow", "jax", "numpy", "onnx", "tf2onnx", "onnxruntime"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export found out; all figures are of validation images."""
+
+    model: Path
+    manifest: Manifest
+    kept_id: bool
+
+
+def export(
+    run: Run, dataset: Dataset, name: str | None = None, output: Path | None = None
+) -> Report:
+    """Makes the model file of a run and checks it before it is written.
+
+    Args:
+        run: a finished training run.
+        dataset: the data that it was trained on; the tables are counted on it.
+        name: the model's name; None for the preset's, or the next free `NAME-2`.
+        output: the file to write; None for `NAME.cvae` in the run's folder.
+
+    Raises:
+        TrainingError: the run is not finished, the data is not what it was trained on, or the
+            graphs differ from the trained networks.
+    """
+    if dataset.describe()["sha256"] != run.data["sha256"]:
+        raise TrainingError(
+            f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
+            f"{run.data['train']} images), found other images"
+        )
+    networks = _load(run, dataset)
+    previous = _previous(run, networks, dataset.validation)
+    bank = previous.bank if previous else _calibrate(run, networks, dataset)
+    check(networks, bank, dataset.validation)
+
+    hashes = member_hashes(networks.analysis_graph, networks.synthesis_graph, bank)
+    manifest = Manifest(
+        id=previous.manifest.id if previous else new_id(hashes["synthesis.onnx"]),
+        name=name or (previous.manifest.name if previous else free_name(run.preset.name)),
+        image_shape=run.preset.image_shape,
+        latent_shape=(run.preset.latent_dim,),
+        default_quality=calibration.DEFAULT_QUALITY,
+        expected_psnr=(0.0,) * len(QUALITIES),
+        hashes={**hashes, WEIGHTS: networks.weights_hash},
+        summary=run.preset.summary,
+        preset=run.preset.to_json(),
+        data=run.data,
+        versions=_versions(),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"draft{SUFFIX}"
+        write_model(draft, manifest, networks.analysis_graph, networks.synthesis_graph, bank, True)
+        manifest = _measure(Codec(Model(draft)), dataset.validation)
+    output = output or run.folder / f"{manifest.name}{SUFFIX}"
+    write_model(output, manifest, networks.analysis_graph, networks.synthesis_graph, bank, True)
+    return Report(output, manifest, previous is not None)
+
+
+def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
+    """The graphs must give the trained networks' symbols, and their pixels within one level.
+
+    Raises:
+        TrainingError: they do not.
+    """
+    x = as_floats(pixels)
+    latents = networks.analysis(x)
+    quantizer = bank.quantizer(calibration.DEFAULT_QUALITY)
+    analysis = Network(networks.analysis_graph, "analysis.onnx", x.shape[1:])
+    found, expected = quantizer.quantize(analysis(x)), quantizer.quantize(latents)
+    scaled = (latents - quantizer.offset) / quantizer.step
+    clear = np.abs(scaled - np.floor(scaled) - 0.5) > _BOUNDARY
+    wrong = int(np.count_nonzero((found != expected) & clear))
+    if wrong:
+        raise TrainingError(f"the exported analysis differs in {wrong} of {found.size} symbols")
+    y = quantizer.dequantize(expected)
+    synthesis = Network(networks.synthesis_graph, "synthesis.onnx", y.shape[1:])
+    apart = _levels_apart(synthesis(y), networks.synthesis(y))
+    if apart > 1:
+        raise TrainingError(f"the exported synthesis differs by {apart} levels, expected at most 1")
+
+
+def new_id(digest: str) -> int:
+    """A model id from the first bits of a hash, moved on while a known model has it."""
+    taken = {entry.manifest.id for entry in registry.known_models()[0]}
+    model_id = int(digest[:4], 16)
+    while model_id in taken:
+        model_id = (model_id + 1) % (1 << 16)
+    return model_id
+
+
+def free_name(name: str) -> str:
+    """`name`, or `name-2`, `name-3`, ... where a known model has it already."""
+    taken = {entry.manifest.name for entry in registry.known_models()[0]}
+    number = 1
+    candidate = name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def _load(run: Run, dataset: Dataset) -> Exported:
+    if run.preset.architecture == "linear":
+        from cvae.training import linear
+
+        return linear.load(run)
+    from cvae.training import keras_export
+
+    return keras_export.load(run, as_floats(dataset.train))
+
+
+def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
+    """An earlier export of the same networks, if this one decodes its files to the same pictures.
+
+    Its id and tables then stay; counting them again on another machine could move a count.
+    """
+    synthesis = Network(networks.synthesis_graph, "synthesis.onnx", networks.widths.shape)
+    for path in sorted(run.folder.glob(f"*{SUFFIX}")):
+        try:
+            model = Model(path)
+            if model.manifest.hashes.get(WEIGHTS) != networks.weights_hash:
+                continue
+            codec = Codec(model)
+            quality = codec.quality(None)
+            symbols = codec.quantize(pixels, quality)
+            y = model.bank.quantizer(quality).dequantize(symbols)
+            if _levels_apart(synthesis(y), model.synthesis(y)) <= 1:
+                return model
+        except ModelError:
+            continue  # damaged: it is made anew
+    return None
+
+
+def _calibrate(run: Run, networks: Exported, dataset: Dataset) -> Bank:
+    latents = Network(networks.analysis_graph, "analysis.onnx", run.preset.image_shape)
+    step = (networks.widths * run.preset.step_width).astype(np.float32)
+    return calibration.calibrate(latents(as_floats(dataset.train)), step)
+
+
+def _measure(codec: Codec, pixels: Pixels) -> Manifest:
+    """The manifest with what validation images reach at each quality."""
+    manifest = codec.model.manifest
+    floors = []
+    for quality in _MEASURED:
+        psnr = metrics.psnr(pixels, codec.synthesize(codec.quantize(pixels, quality), quality))
+        floors.append(float(np.percentile(psnr, _PERCENTILE)))
+    expected = np.interp(QUALITIES, _MEASURED, floors).round(3)
+    coded = codec.encode_batch(pixels)
+    figures: dict[str, Any] = {
+        "split": "validation",
+        "images": len(pixels),
+        "quality": manifest.default_quality,
+        "payload_bytes_mean": round(float(np.mean([c.payload_bytes for c in coded])), 4),
+        "psnr_mean": round(float(np.mean([c.psnr for c in coded])), 4),
+    }
+    return replace(manifest, expected_psnr=tuple(expected.tolist()), figures=figures)
+
+
+def _levels_apart(a: Floats, b: Floats) -> int:
+    """The largest difference of two sets of images in [0, 1], in levels of 8 bits."""
+    return int(np.abs(np.rint(a * 255) - np.rint(b * 255)).max())
+
+
+def _versions() -> dict[str, str]:
+    versions = {"cvae": cvae.__version__}
+    for package in _VERSIONS:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,72 @@
+"""What a person sees of a training run, on stderr: loss terms and time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+_TERMS = ["loss", "distortion", "kl", "val_loss", "val_distortion", "val_kl"]
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar over all epochs on a terminal; elsewhere one line an epoch; nothing when `quiet`."""
+
+    def __init__(self, epochs: int, quiet: bool) -> None:
+        super().__init__()
+        self._epochs = epochs
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+        )
+        self._task: Any = None
+        self._started = 0.0
+        self._first = 0
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._task is None:
+            self._started, self._first = time.monotonic(), epoch
+            steps = self.params["steps"]
+            self._task = self._bar.add_task(
+                "",
+                total=self._epochs * steps,
+                completed=epoch * steps,
+                epoch=epoch + 1,
+                epochs=self._epochs,
+                terms="",
+            )
+        self._bar.update(self._task, epoch=epoch + 1)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.update(self._task, advance=1, terms=_format(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        done = epoch + 1 - self._first
+        left = (time.monotonic() - self._started) / done * (self._epochs - epoch - 1)
+        self._console.print(
+            f"epoch {epoch + 1}/{self._epochs}: {_format(logs or {})}  {_minutes(left)} left"
+        )
+
+
+def _format(logs: dict[str, float]) -> str:
+    return "  ".join(f"{name} {float(logs[name]):.4g}" for name in _TERMS if name in logs)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,104 @@
+"""A training run's folder: its settings and its history. No Keras in here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cvae
+from cvae import files
+from cvae.errors import OutputError, TrainingError
+from cvae.training.datasets import Dataset
+from cvae.training.presets import Preset
+
+CHECKPOINT = "checkpoint.weights.h5"
+HISTORY = "history.csv"
+RUN = "run.json"
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run's folder and the settings that `run.json` in it records."""
+
+    folder: Path
+    preset: Preset
+    seed: int
+    source: str  # where the data was read from
+    data: dict[str, Any]  # what it is
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Reads `run.json`. Raises TrainingError when the folder holds no run."""
+        try:
+            values = json.loads((folder / RUN).read_text())
+            preset = Preset.from_json(values["preset"])
+            return cls(folder, preset, values["seed"], values["source"], values["data"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{folder}: expected a training run with {RUN}: {error}") from error
+
+    def save(self) -> None:
+        values = {
+            "cvae": cvae.__version__,
+            "preset": self.preset.to_json(),
+            "seed": self.seed,
+            "source": self.source,
+            "data": self.data,
+        }
+        files.write_bytes(self.folder / RUN, (json.dumps(values, indent=2) + "\n").encode(), True)
+
+
+def start(
+    folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool
+) -> Run:
+    """Makes the run's folder, or checks that the run in it is the one to be resumed.
+
+    Raises:
+        TrainingError: the folder holds a run already, or one with other settings.
+    """
+    run = Run(folder, preset, seed, dataset.source, dataset.describe())
+    if (folder / RUN).exists() and resume:
+        found = Run.open(folder)
+        for what in ("preset", "seed", "data"):
+            if getattr(found, what) != getattr(run, what):
+                raise TrainingError(
+                    f"{folder}: cannot resume with another {what}: "
+                    f"expected {getattr(found, what)}, found {getattr(run, what)}"
+                )
+        return run
+    if (folder / RUN).exists() and not force:
+        raise TrainingError(
+            f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+    for name in (CHECKPOINT, HISTORY, RUN):
+        (folder / name).unlink(missing_ok=True)
+    run.save()
+    return run
+
+
+def read_history(run: Run) -> list[Row]:
+    path = run.folder / HISTORY
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_history(run: Run, rows: list[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(run.folder / HISTORY, text.getvalue().encode(), force=True)
