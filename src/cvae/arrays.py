@@ -74,6 +74,8 @@ def _read(file: IO[bytes], size: int) -> NDArray:
     shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header claims the shape {shape}")
     expected = math.prod(shape) * dtype.itemsize
     if expected > size:
         raise ValueError(f"its header claims {expected:,} bytes, found {size:,}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -130,7 +130,8 @@ class Codec:
         np.multiply(x_hat, 255, out=x_hat)
         np.rint(x_hat, out=x_hat)
         np.clip(x_hat, 0, 255, out=x_hat)
-        return np.asarray(x_hat, np.uint8)
+        pixels: Pixels = x_hat.astype(np.uint8)
+        return pixels
 
     def encode_batch(
         self,
@@ -171,20 +172,41 @@ class Codec:
             FormatError: a payload is damaged.
             ModelNotFoundError: a container was written by another model.
         """
-        results: list[Pixels] = [np.empty(0, np.uint8)] * len(containers)
-        symbols: dict[int, list[tuple[int, list[int]]]] = {}
-        for place, item in enumerate(containers):
-            symbols.setdefault(item.quality, []).append((place, self.decode_payload(item)))
-        for quality, group in symbols.items():
-            pixels = self.synthesize(np.array([s for _, s in group], np.int32), quality)
-            for (place, _), image in zip(group, pixels, strict=True):
-                results[place] = _restore(image, containers[place])
-        return results
+        symbols = [self.decode_payload(item) for item in containers]
+        return list(self.reconstruct(containers, symbols))
 
     def decode_payload(self, item: Container) -> list[int]:
-        """The symbols in a container. Raises FormatError or ModelNotFoundError."""
+        """The symbols in a container.
+
+        Raises:
+            FormatError: the payload is damaged, or the original size is out of range.
+            ModelNotFoundError: the container was written by another model.
+        """
         self.check_id(item.model_id)
+        width, height = item.original_size or (1, 1)
+        if width * height > images.MAX_PIXELS:
+            raise FormatError(
+                f"expected an original size of at most {images.MAX_PIXELS:,} pixels, "
+                f"found {width}x{height}"
+            )
         return entropy.decode_image(item.payload, self.model.bank.tables(item.quality))
+
+    def reconstruct(
+        self, containers: Sequence[Container], symbols: Sequence[list[int]]
+    ) -> Iterator[Pixels]:
+        """The pictures (h, w, c) of containers and their symbols, in order.
+
+        One pass of the synthesis network serves all; only the resizing is done one by one.
+        """
+        bank = self.model.bank
+        latents = np.empty((len(containers), bank.elements), np.float32)
+        qualities = np.array([item.quality for item in containers])
+        rows = np.array(symbols, np.int32).reshape(latents.shape)
+        for quality in np.unique(qualities):
+            here = qualities == quality
+            latents[here] = bank.quantizer(quality).dequantize(rows[here])
+        for item, image in zip(containers, self.to_pixels(latents), strict=True):
+            yield _restore(image, item)
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
@@ -237,14 +259,7 @@ class Codec:
 def _restore(image: Pixels, item: Container) -> Pixels:
     if item.inverted:
         image = 255 - image
-    if item.original_size is None:
-        return image
-    width, height = item.original_size
-    if width * height > images.MAX_PIXELS:
-        raise FormatError(
-            f"expected an original size of at most {images.MAX_PIXELS:,} pixels, found {width}x{height}"
-        )
-    return images.resize(image, width, height)
+    return images.resize(image, *item.original_size) if item.original_size else image
 
 
 def open_model(model: str | Path = registry.DEFAULT) -> Codec:

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,9 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     image = open_image(data, name)
     height, width, channels = shape
     wanted = "L" if channels == 1 else "RGB"
-    if not fit and image.size != (width, height):
-        _refuse(name, shape, f"{image.width}x{image.height} {image.mode}")
+    # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
+    if not fit and sorted(image.size) != sorted((width, height)):
+        _refuse(name, shape, image)
     try:
         # Phones store photographs lying on their side and say so in the EXIF data.
         image = ImageOps.exif_transpose(image)
@@ -81,18 +83,19 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: the image is damaged: {error}") from error
     original = (image.height, image.width, channels)
+    if not fit and (converted is None or converted.size != (width, height)):
+        _refuse(name, shape, image)
     if converted is None:
-        if not fit:
-            _refuse(name, shape, f"{image.width}x{image.height} {image.mode}")
         converted = flatten(image).convert(wanted)
     if converted.size != (width, height):
         converted = converted.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(converted, np.uint8).reshape(shape), original
 
 
-def _refuse(name: str, shape: Shape, found: str) -> None:
+def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
     raise ImageError(
-        f"{name}: expected {describe(shape)}, found {found}; --fit converts and resizes it"
+        f"{name}: expected {describe(shape)}, found {image.width}x{image.height} {image.mode}; "
+        "--fit converts and resizes it"
     )
 
 

@@ -166,6 +166,8 @@ def naming(name: str) -> Iterator[None]:
     """Puts the name of the input in front of errors that do not know it."""
     try:
         yield
+    except OutputError:
+        raise
     except CvaeError as error:
         if name in str(error):
             raise

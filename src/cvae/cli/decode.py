@@ -98,7 +98,7 @@ class _Decoder:
 def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk) -> int:
     from cvae import container, files
 
-    containers: dict[Codec, list[tuple[Task, Container]]] = {}
+    read: dict[Codec, list[tuple[Task, Container, list[int]]]] = {}
     done = 0
     for task in tasks:
         try:
@@ -109,12 +109,14 @@ def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk)
                     done += _write(task, decoder.from_npy(task.source), force, talk)
                     continue
                 item = container.unpack(task.read())
-                containers.setdefault(decoder.codec(item.model_id), []).append((task, item))
+                codec = decoder.codec(item.model_id)
+                read.setdefault(codec, []).append((task, item, codec.decode_payload(item)))
         except CvaeError as error:
             talk.error(error)
-    for codec, group in containers.items():
-        pictures = codec.decode_containers([item for _, item in group])
-        for (task, _), pixels in zip(group, pictures, strict=True):
+    for codec, group in read.items():
+        group_tasks, containers, symbols = zip(*group, strict=True)
+        pictures = codec.reconstruct(containers, symbols)
+        for task, pixels in zip(group_tasks, pictures, strict=True):
             done += _write(task, pixels, force, talk)
     return done
 

@@ -16,9 +16,6 @@ from cvae.training.runs import Run
 
 WEIGHTS = "linear.npz"
 
-# The pixel variance, as a share of the largest, that a step at the default quality may lose.
-_UNIT = 0.1
-
 
 def fit(run: Run, train: Pixels) -> None:
     """Writes the mean and the leading eigenvectors of the pixels' covariance to the run's folder.
@@ -60,8 +57,8 @@ def load(run: Run) -> Exported:
         synthesis_graph=_synthesis_graph(mean, basis, shape),
         analysis=analysis,
         synthesis=synthesis,
-        # One step for all: reverse water-filling for a Gaussian source at high rate.
-        widths=np.full(basis.shape[1], _UNIT, np.float32),
+        # One step for all elements: reverse water-filling, in the field's words.
+        widths=np.ones(basis.shape[1], np.float32),
         weights_hash=hashlib.sha256(mean.tobytes() + basis.tobytes()).hexdigest(),
     )
 

@@ -1,0 +1,78 @@
+"""Fixtures: a tiny model trained once, made-up images, and the shipped models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "samples"
+
+# Two cores are enough, and TensorFlow's messages would only hide pytest's.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def blobs(count: int, side: int = 8, seed: int = 0) -> NDArray[np.uint8]:
+    """Bright spots on black with two degrees of freedom each: something that four latents can learn."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform(side * 0.25, side * 0.75, (count, 2, 1, 1))
+    y, x = np.mgrid[:side, :side]
+    squared = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2
+    return np.rint(255 * np.exp(-squared / side))[..., np.newaxis].astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz file in the layout of keras.datasets, with 8x8 images."""
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, x_train=blobs(400)[..., 0], x_test=blobs(50, seed=1)[..., 0])
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """The folder of a finished run of the tiny preset, trained through the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run_cvae("train", "tiny", "--data", str(tiny_data), "--out", str(folder), "--quiet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_run: Path) -> Path:
+    """The model file of that run."""
+    return tiny_run / "tiny.cvae"
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and no models but the shipped ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CVAE_MODELS", raising=False)
+    return tmp_path
+
+
+def run_cvae(
+    *arguments: str | Path,
+    stdin: bytes | None = b"",
+    code: int = 0,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs the command line in a process of its own and checks the exit code."""
+    result = subprocess.run(
+        [sys.executable, "-m", "cvae", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        timeout=300,
+    )
+    assert result.returncode == code, result.stderr.decode()
+    assert b"Traceback" not in result.stderr, result.stderr.decode()
+    return result

@@ -1,0 +1,59 @@
+"""The coder of blocks of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvae import rans
+from cvae.errors import FormatError
+from cvae.tables import Symbols, Tables, information_bits
+
+from .strategies import coded, make_tables
+from .test_entropy import GOLDEN, golden_tables
+
+
+@given(coded(max_images=200))
+def test_a_block_survives_encoding_and_decoding(case: tuple[Tables, Symbols]) -> None:
+    tables, symbols = case
+    block = rans.encode_block(symbols, tables)
+    assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
+
+
+def test_a_block_of_ten_thousand_images_costs_its_information_and_one_percent() -> None:
+    rng = np.random.default_rng(0)
+    weights = np.exp(-np.abs(np.arange(-10, 12)) / rng.uniform(1, 4, (16, 1)))
+    tables = make_tables(weights, list(range(16)))
+    shares = tables.bank / tables.bank.sum(axis=1, keepdims=True)
+    symbols = np.stack([rng.choice(22, 10_000, p=row) for row in shares], axis=1) - 10
+    symbols = symbols.astype(np.int32)  # the escape entry comes out as a symbol beyond the radius
+    block = rans.encode_block(symbols, tables)
+    assert len(block) <= 1.01 * information_bits(symbols, tables).sum() / 8
+
+
+@given(coded(max_images=20), st.binary(max_size=300))
+def test_any_bytes_decode_or_are_refused(case: tuple[Tables, Symbols], data: bytes) -> None:
+    tables, symbols = case
+    try:
+        rans.decode_block(data, len(symbols), tables)
+    except FormatError:
+        pass
+
+
+@given(coded(max_images=20), st.data())
+def test_a_truncated_block_is_refused(case: tuple[Tables, Symbols], data: st.DataObject) -> None:
+    tables, symbols = case
+    block = rans.encode_block(symbols, tables)
+    cut = data.draw(st.integers(0, len(block) - 1))
+    with pytest.raises(FormatError, match="damaged"):
+        rans.decode_block(block[:cut], len(symbols), tables)
+
+
+def test_golden_block() -> None:
+    tables = golden_tables()
+    symbols = np.array(GOLDEN["symbols"] * 40, np.int32)
+    block = bytes.fromhex(GOLDEN["block_of_40_repeats"])
+    assert rans.encode_block(symbols, tables) == block
+    assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
