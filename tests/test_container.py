@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,11 +60,9 @@ def test_truncations_and_appended_zeros_are_refused(item: Container, data: st.Da
     cut = data.draw(st.integers(0, len(packed) - 1))
     zeros = data.draw(st.integers(1, 8))
     for damaged in (packed[:cut], packed + bytes(zeros)):
-        try:
-            # A check of 16 bits lets one damage in 65,536 through; it must then at least differ.
+        # A check of 16 bits lets one damage in 65,536 through; it must then at least differ.
+        with contextlib.suppress(FormatError):
             assert container.unpack(damaged) != item
-        except FormatError:
-            pass
 
 
 def test_every_truncation_of_a_fixed_container_is_refused() -> None:

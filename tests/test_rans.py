@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,10 +38,8 @@ def test_a_block_of_ten_thousand_images_costs_its_information_and_one_percent() 
 @given(coded(max_images=20), st.binary(max_size=300))
 def test_any_bytes_decode_or_are_refused(case: tuple[Tables, Symbols], data: bytes) -> None:
     tables, symbols = case
-    try:
+    with contextlib.suppress(FormatError):
         rans.decode_block(data, len(symbols), tables)
-    except FormatError:
-        pass
 
 
 @given(coded(max_images=20), st.data())

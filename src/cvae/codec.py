@@ -222,7 +222,9 @@ class Codec:
             )
         if symbols.size and max(-int(symbols.min()), int(symbols.max())) > tables.MAX_SYMBOL:
             raise FormatError(f"expected |symbol| <= {tables.MAX_SYMBOL}")
-        return self.synthesize(symbols.reshape(1, -1).astype(np.int32), self.quality(quality))[0]
+        row = symbols.reshape(1, -1).astype(np.int32)
+        pixels: Pixels = self.synthesize(row, self.quality(quality))[0]
+        return pixels
 
     def information_bits(self, symbols: list[int], quality: int) -> float:
         """Information content of one image's symbols in bits, under the tables of a quality."""

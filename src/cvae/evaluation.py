@@ -93,6 +93,7 @@ def evaluate(codec: Codec, pixels: Pixels, quality: int | None = None) -> dict[s
 
 def _ssim_mean(x: Pixels, x_hat: Pixels) -> float | None:
     try:
-        return float(metrics.ssim(x, x_hat).mean())
+        mean = float(metrics.ssim(x, x_hat).mean())
     except MissingExtraError:
         return None
+    return None if np.isnan(mean) else mean

@@ -28,8 +28,13 @@ def psnr(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     return psnr_of_mse(mse(x, x_hat))
 
 
+_SSIM_SIDE = 11  # pixels that the Gaussian window spans
+
+
 def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     """Structural similarity with Gaussian weights (Wang et al. 2004): (n, h, w, c) twice -> (n,).
+
+    NaN for images smaller than the window of 11 pixels.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -38,6 +43,8 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
         from skimage.metrics import structural_similarity
     except ImportError as error:
         raise MissingExtraError("scikit-image", "eval") from error
+    if min(x.shape[1:3]) < _SSIM_SIDE:
+        return np.full(len(x), np.nan)
     return np.array(
         [
             structural_similarity(

@@ -38,7 +38,8 @@ def known_models() -> tuple[list[Entry], list[ModelError]]:
     entries: list[Entry] = []
     errors: list[ModelError] = []
     for place in search_path():
-        for path in sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]:
+        found = sorted(place.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
+        for path in found if place.is_dir() else [place]:
             try:
                 entry = Entry(path, read_manifest(path))
             except ModelError as error:

@@ -83,18 +83,22 @@ def train(
 
         linear.fit(run, dataset.train)
     else:
-        _train(run, dataset, quiet)
+        _train(run, dataset, talk)
     finish(run, dataset, talk, name, None)
 
 
-def _train(run: Run, dataset: Dataset, quiet: bool) -> None:
+def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
     from cvae import report
     from cvae.training import runs
     from cvae.training.progress import ProgressBar
     from cvae.training.trainer import train as train_run
 
-    with ProgressBar(run.preset.epochs, quiet) as progress:
-        train_run(run, dataset, progress)
+    try:
+        with ProgressBar(run.preset.epochs, talk.quiet) as progress:
+            train_run(run, dataset, progress)
+    except KeyboardInterrupt:
+        talk.say(f"{run.folder}: finished epochs are kept; the same command with --resume goes on")
+        raise
     report.loss_curves(runs.read_history(run), run.folder / "curves.png")
 
 

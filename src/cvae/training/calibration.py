@@ -10,7 +10,7 @@ from cvae.quantizer import Latents, Quantizer
 from cvae.tables import TOTAL, Symbols
 
 DEFAULT_QUALITY = 50
-MAX_RADIUS = 127
+MIN_RADIUS, MAX_RADIUS = 4, 127
 
 # So many quality points halve the step: 1 to 100 spans a factor of 73.
 _HALVING = 16
@@ -66,7 +66,9 @@ def to_frequencies(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
 
 def _radius(latents: Latents, finest: Quantizer) -> int:
     """The smallest radius that leaves one symbol in a thousand of the finest quality to the escape."""
-    return int(np.clip(np.quantile(np.abs(finest.quantize(latents)), 0.999), 1, MAX_RADIUS))
+    return int(
+        np.clip(np.quantile(np.abs(finest.quantize(latents)), 0.999), MIN_RADIUS, MAX_RADIUS)
+    )
 
 
 class _Merger:

@@ -69,6 +69,7 @@ MNIST = Preset(
     epochs=120,
     learning_rate=2e-3,
     schedule="cosine",
+    step_width=2.8,
 )
 
 LINEAR_MNIST = Preset(
@@ -90,9 +91,9 @@ TINY = Preset(
     latent_dim=4,
     filters=(4, 8),
     dense=16,
-    distortion_weight=10.0,
+    distortion_weight=30.0,
     batch_size=32,
-    epochs=2,
+    epochs=30,
     learning_rate=1e-2,
     schedule="cosine",
 )

@@ -1,0 +1,51 @@
+# make demo    encode, decode and measure the samples (sets up .venv, without TensorFlow)
+# make test    the tests (sets up .venv-dev, with TensorFlow)
+# make check   lint, types, import contract
+# make fix     format and sort
+# make bench   ratios of speed -> docs/benchmarks.md
+# make results DATA=folder-with-mnist.npz   figures of the shipped models -> docs/results.md
+
+PYTHON ?= python3
+DATA ?= $(HOME)/.keras/datasets
+BIN := .venv/bin
+DEV := .venv-dev/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check fix bench results clean
+
+demo: .venv/installed
+	$(BIN)/python samples/demo.py
+
+test: .venv-dev/installed
+	$(DEV)/pytest -q
+
+check: .venv-dev/installed
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+
+fix: .venv-dev/installed
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+bench: .venv-dev/installed
+	$(DEV)/python benchmarks/speed.py --out docs/benchmarks.md
+
+results: .venv-dev/installed
+	$(DEV)/python benchmarks/results.py $(DATA) --out docs/results.md
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv-dev/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	$(DEV)/pip install --quiet "pip>=25.1"
+	$(DEV)/pip install --quiet --editable ".[train,eval]" --group dev
+	touch $@
+
+clean:
+	rm -rf .venv .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,158 @@
+"""Rate and distortion of the shipped models on whole test splits, as the tables of docs/results.md."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cvae import images, metrics, open_model, rans, tables
+
+MODELS = ["mnist", "mnist-cvae", "linear-mnist"]
+QUALITIES = [10, 30, 50, 70, 90]
+
+
+def evaluate(data: Path, model: str, quality: int | None = None) -> dict:
+    """What `cvae eval` prints, from a process of its own."""
+    command = [sys.executable, "-m", "cvae", "eval", str(data), "-m", model, "--json"]
+    if quality is not None:
+        command += ["-q", str(quality)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def pillow(pixels: images.Pixels, format: str, **options: object) -> tuple[float, float]:
+    """Mean bytes and mean PSNR of every image as a file of its own."""
+    sizes, decoded = [], []
+    for image in pixels:
+        buffer = io.BytesIO()
+        Image.fromarray(image[..., 0]).save(buffer, format=format, **options)
+        sizes.append(buffer.tell())
+        decoded.append(np.asarray(Image.open(buffer).convert("L"))[..., np.newaxis])
+    return float(np.mean(sizes)), float(metrics.psnr(pixels, np.stack(decoded)).mean())
+
+
+def shipped(data: Path) -> str:
+    """One row a shipped model at its default quality."""
+    rows = [
+        "| model | file | payload | information | ratio | PSNR | of the means | of the mean MSE | SSIM |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model in MODELS:
+        r = evaluate(data, model)
+        rows.append(
+            f"| `{model}` | {r['file_bytes_mean']:.2f} B | {r['payload_bytes_mean']:.2f} B "
+            f"| {r['information_bits_mean'] / 8:.2f} B | {r['compression_ratio']:.1f}:1 "
+            f"| {r['psnr_mean']:.2f} dB | {r['psnr_of_means']:.2f} dB "
+            f"| {r['psnr_of_mean_mse']:.2f} dB | {r['ssim_mean']:.4f} |"
+        )
+    return "\n".join(rows)
+
+
+def qualities(data: Path) -> str:
+    """Files and PSNR over the range of qualities."""
+    rows = [
+        "| quality | " + " | ".join(f"`{model}`" for model in MODELS) + " |",
+        "|---" * (len(MODELS) + 1) + "|",
+    ]
+    for quality in QUALITIES:
+        cells = []
+        for model in MODELS:
+            r = evaluate(data, model, quality)
+            cells.append(f"{r['file_bytes_mean']:.1f} B at {r['psnr_mean']:.2f} dB")
+        rows.append(f"| {quality} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def rivals(pixels: images.Pixels) -> str:
+    """General codecs on the same images, each image a file of its own."""
+    settings: list[tuple[str, Callable[[], tuple[float, float]]]] = [
+        ("PNG, optimized", lambda: pillow(pixels, "PNG", optimize=True)),
+        ("WebP, lossless", lambda: pillow(pixels, "WEBP", lossless=True, method=6)),
+        ("WebP, quality 0", lambda: pillow(pixels, "WEBP", quality=0, method=6)),
+        ("JPEG, quality 5", lambda: pillow(pixels, "JPEG", quality=5, optimize=True)),
+    ]
+    rows = ["| codec | file | PSNR |", "|---|---|---|"]
+    for name, measure in settings:
+        size, psnr = measure()
+        quality = "lossless" if psnr >= metrics.PSNR_CAP else f"{psnr:.2f} dB"
+        rows.append(f"| {name} | {size:.1f} B | {quality} |")
+    return "\n".join(rows)
+
+
+def coders(pixels: images.Pixels) -> str:
+    """How near both coders come to the information content, with the default model."""
+    codec = open_model()
+    quality = codec.quality(None)
+    coded = codec.encode_batch(pixels)
+    over = sum(c.payload_bytes > math.ceil(c.information_bits / 8) for c in coded)
+    symbols = np.stack([c.symbols for c in coded])
+    frequency_tables = codec.model.bank.tables(quality)
+    information = tables.information_bits(symbols, frequency_tables).sum() / 8
+    block = len(rans.encode_block(symbols, frequency_tables))
+    alone = sum(c.payload_bytes for c in coded)
+    return "\n".join(
+        [
+            f"- one image: {over} of {len(coded):,} payloads are longer than their information "
+            f"content rounded up to whole bytes; all together {alone / information:.4f} times it",
+            f"- a block of {len(coded):,} images: {block:,} bytes, "
+            f"{block / information:.4f} times the information content",
+        ]
+    )
+
+
+def report(folder: Path) -> str:
+    mnist = folder / "mnist.npz"
+    pixels = images.read_npz(mnist, "test")
+    return f"""# Results
+
+Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz` as
+`keras.datasets` downloads it. All {len(pixels):,} test images; the networks never saw them. Each image
+is a file of its own, with header; PSNR is of 8-bit pixels, the mean over images. One row is one
+`cvae eval mnist.npz -m MODEL --json`, with plain rounding.
+
+## MNIST, shipped models at their default quality
+
+{shipped(mnist)}
+
+`linear-mnist` is the linear codec: PCA through the same tables, coder and container.
+
+## MNIST, over qualities (`-q`)
+
+{qualities(mnist)}
+
+## General codecs on the same images
+
+Through Pillow, smallest settings that the format has.
+
+{rivals(pixels)}
+
+## Coders
+
+Model `mnist` at its default quality, on the same images.
+
+{coders(pixels)}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with mnist.npz")
+    parser.add_argument("--out", type=Path, help="file to write instead of stdout")
+    arguments = parser.parse_args()
+    text = report(arguments.data)
+    if arguments.out:
+        arguments.out.write_text(text)
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

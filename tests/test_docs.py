@@ -1,0 +1,52 @@
+"""Every command and option explains itself, and the README knows every command."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from cvae.cli import main
+from cvae.training.presets import PRESETS
+
+from .conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", main.commands.values(), ids=main.commands.keys())
+def test_every_command_and_option_has_help(command: click.Command) -> None:
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name != "seed":
+            assert option.help, option.name
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_the_readme_shows_every_command(name: str) -> None:
+    assert f"cvae {name}" in README
+
+
+def test_every_cvae_command_of_the_readme_is_one() -> None:
+    used = set(re.findall(r"^\s*cvae (\w+)", README, re.MULTILINE))
+    assert used <= set(main.commands)
+
+
+def test_options_that_the_readme_uses_exist() -> None:
+    known = {"--help", "--version"}
+    for command in main.commands.values():
+        for option in command.params:
+            known.update(option.opts)
+    lines = [line for line in README.splitlines() if line.strip().startswith("cvae ")]
+    used = {word for line in lines for word in re.findall(r"(?<!\S)(--[\w-]+)", line)}
+    assert used <= known
+
+
+def test_figures_in_the_readme_link_to_where_they_come_from() -> None:
+    assert "docs/results.md" in README
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_every_preset_is_documented(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs" / "models.md").read_text()

@@ -1,0 +1,183 @@
+"""Model files and how they are found."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvae import registry
+from cvae.errors import ModelError, ModelNotFoundError
+from cvae.model import Model
+
+Edit = Callable[[dict[str, bytes]], None]
+
+
+@pytest.fixture(autouse=True)
+def no_extra_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CVAE_MODELS", raising=False)
+
+
+def use(model: Path) -> None:
+    """Everything that coding reads of a model."""
+    opened = Model(model)
+    opened.bank.tables(50)
+    assert opened.analysis
+    assert opened.synthesis
+
+
+def edited(model: Path, folder: Path, edit: Edit, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(model) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    edit(members)
+    path = folder / "edited.cvae"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def manifest(**changes: object) -> Edit:
+    def edit(members: dict[str, bytes]) -> None:
+        values = json.loads(members["manifest.json"])
+        members["manifest.json"] = json.dumps({**values, **changes}).encode()
+
+    return edit
+
+
+def arrays(**changes: np.ndarray) -> Edit:
+    def edit(members: dict[str, bytes]) -> None:
+        with np.load(io.BytesIO(members["tables.npz"])) as values:
+            buffer = io.BytesIO()
+            np.savez(buffer, **{**values, **changes})
+        members["tables.npz"] = buffer.getvalue()
+
+    return edit
+
+
+def swap(members: dict[str, bytes]) -> None:
+    members["analysis.onnx"] = members["synthesis.onnx"]
+
+
+def garble(members: dict[str, bytes]) -> None:
+    members["synthesis.onnx"] = b"no graph"
+
+
+def lose(members: dict[str, bytes]) -> None:
+    del members["tables.npz"]
+
+
+EDITS = {
+    "later format": manifest(format=2),
+    "another shape": manifest(image_shape=[8, 8, 2]),
+    "huge shape": manifest(image_shape=[10**9, 10**9, 1]),
+    "negative latents": manifest(latent_shape=[-4]),
+    "other latents": manifest(latent_shape=[5]),
+    "text for a number": manifest(id="1"),
+    "no list": manifest(expected_psnr=3),
+    "no manifest": manifest(name=None),
+    "lost member": lose,
+    "swapped graphs": swap,
+    "no graph": garble,
+    "no scale": arrays(scale=np.zeros(100, np.float32)),
+    "infinite steps": arrays(step=np.full(4, np.inf, np.float32)),
+    "other steps": arrays(step=np.full(4, 2, np.float32)),
+    "float tables": arrays(bank=np.zeros((3, 4))),
+    "short index": arrays(index=np.zeros((3, 4), np.uint16)),
+    "flat index": arrays(index=np.zeros(4, np.uint16)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_a_model_that_was_tampered_with_is_refused_by_name(
+    tiny_model: Path, tmp_path: Path, edit: Edit
+) -> None:
+    path = edited(tiny_model, tmp_path, edit)
+    with pytest.raises(ModelError, match=r"edited\.cvae"):
+        use(path)
+
+
+def test_an_untouched_copy_is_accepted(tiny_model: Path, tmp_path: Path) -> None:
+    use(edited(tiny_model, tmp_path, lambda members: None))
+
+
+def test_deflated_members_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    path = edited(tiny_model, tmp_path, lambda members: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelError, match="stored"):
+        use(path)
+
+
+def test_truncated_models_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    data = tiny_model.read_bytes()
+    path = tmp_path / "cut.cvae"
+    for cut in range(0, len(data), len(data) // 50):
+        path.write_bytes(data[:cut])
+        with pytest.raises(ModelError, match=r"cut\.cvae"):
+            use(path)
+
+
+def test_flipped_bytes_are_refused_or_harmless(tiny_model: Path, tmp_path: Path) -> None:
+    data = tiny_model.read_bytes()
+    path = tmp_path / "flipped.cvae"
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(data), 100):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            use(path)  # a flipped time stamp hurts nobody
+        except ModelError as error:
+            assert "flipped.cvae" in str(error)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ModelError, match=r"nowhere\.cvae: there is no such model"):
+        registry.open_model("nowhere.cvae")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'moon'.*linear-mnist, mnist, mnist-cvae"):
+        registry.open_model("moon")
+
+
+def test_models_are_found_in_files_and_folders_of_the_search_path(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tiny_model, tiny_model.parent):
+        monkeypatch.setenv("CVAE_MODELS", f"{place}:/nowhere")
+        assert registry.open_model("tiny").path == tiny_model
+        tiny_id = Model(tiny_model).manifest.id
+        assert registry.find_by_id(tiny_id).path == tiny_model
+
+
+def test_two_models_with_one_id_are_ambiguous_and_a_copy_is_not(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_id = Model(tiny_model).manifest.id
+    shutil.copy(tiny_model, tmp_path / "copy.cvae")
+    monkeypatch.setenv("CVAE_MODELS", f"{tiny_model}:{tmp_path}")
+    assert registry.find_by_id(tiny_id)
+    edited(tiny_model, tmp_path, manifest(name="other"))
+    with pytest.raises(ModelNotFoundError, match=r"ambiguous.*tiny\.cvae and .*edited\.cvae"):
+        registry.find_by_id(tiny_id)
+
+
+def test_a_broken_model_on_the_search_path_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.cvae").write_bytes(b"broken")
+    monkeypatch.setenv("CVAE_MODELS", str(tmp_path))
+    assert registry.open_model("mnist")
+    with pytest.raises(ModelNotFoundError, match=r"broken\.cvae"):
+        registry.open_model("moon")
+
+
+def test_shipped_models_have_unique_ids_and_the_names_of_their_files() -> None:
+    entries, errors = registry.known_models()
+    assert not errors
+    assert len({entry.manifest.id for entry in entries}) == len(entries) >= 3
+    assert all(entry.path.stem == entry.manifest.name for entry in entries)
