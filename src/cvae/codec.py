@@ -202,7 +202,7 @@ class Codec:
         latents = np.empty((len(containers), bank.elements), np.float32)
         qualities = np.array([item.quality for item in containers])
         rows = np.array(symbols, np.int32).reshape(latents.shape)
-        for quality in np.unique(qualities):
+        for quality in set(qualities.tolist()):
             here = qualities == quality
             latents[here] = bank.quantizer(quality).dequantize(rows[here])
         for item, image in zip(containers, self.to_pixels(latents), strict=True):

@@ -36,11 +36,10 @@ def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
         ValueError: a symbol is beyond the format's range.
     """
     check_symbols(symbols)
-    frequencies, starts, where = tables.used
     entries = to_entries(symbols, tables)
     # Looked up for all images at once: the loops below see Python integers only.
-    all_widths = frequencies[where, entries].tolist()
-    all_starts = starts[where, entries].tolist()
+    all_widths = tables.frequencies[tables.index, entries].tolist()
+    all_starts = tables.starts[tables.index, entries].tolist()
     escaped_images = set(np.flatnonzero((entries == tables.escape).any(axis=1)).tolist())
     payloads = []
     for image, (widths, offsets) in enumerate(zip(all_widths, all_starts, strict=True)):
@@ -60,15 +59,14 @@ def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
 def decode_image(payload: bytes, tables: Tables) -> list[int]:
     """The symbols of one image. Raises FormatError when no encoder writes such a payload."""
     radius = tables.radius
-    frequencies, starts = tables.lists
     # The interval is [0, width) and `code` our place in it; both grow instead of ever being rounded.
     code, width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
     symbols = []
-    for row, row_starts in zip(frequencies, starts, strict=True):
+    for frequencies, starts in tables.rows:
         code <<= PRECISION
-        entry = _find(row_starts, code // width)
-        code -= row_starts[entry] * width
-        width *= row[entry]
+        entry = _find(starts, code // width)
+        code -= starts[entry] * width
+        width *= frequencies[entry]
         if entry <= 2 * radius:
             symbols.append(entry - radius)
             continue

@@ -42,12 +42,11 @@ def encode_block(symbols: Symbols, tables: Tables) -> bytes:
         ValueError: a symbol is beyond the format's range.
     """
     check_symbols(symbols)
-    frequencies, starts, where = tables.used
     entries = to_entries(symbols, tables)
     escaped = symbols[entries == tables.escape].tolist()
     lanes = lane_count(symbols.size)
-    widths = _in_lanes(frequencies[where, entries], lanes, TOTAL)
-    offsets = _in_lanes(starts[where, entries], lanes, 0)
+    widths = _in_lanes(tables.frequencies[tables.index, entries], lanes, TOTAL)
+    offsets = _in_lanes(tables.starts[tables.index, entries], lanes, 0)
 
     state = np.full(lanes, _STATE_MIN, np.int64)
     words = []
@@ -91,14 +90,13 @@ def _decode_lanes(
     state: NDArray[np.int64], words: NDArray[np.int64], count: int, lanes: int, tables: Tables
 ) -> tuple[NDArray[np.int64], int]:
     """The alphabet entries (count,) and how many words were read."""
-    frequencies, starts, where = tables.used
-    alphabet = frequencies.shape[1]
     # One sorted array of all tables' starts: a single search finds table and entry at once.
-    flat_frequencies, flat_starts = frequencies.ravel(), starts.ravel()
-    keys = (starts + TOTAL * np.arange(len(starts))[:, np.newaxis]).ravel()
+    count_tables, alphabet = tables.starts.shape
+    flat_frequencies, flat_starts = tables.frequencies.ravel(), tables.starts.ravel()
+    keys = (tables.starts + TOTAL * np.arange(count_tables)[:, np.newaxis]).ravel()
     steps = -(-count // lanes)
     # The table of each place, lane by lane; the places that pad the last step are not decoded.
-    rows = np.resize(where, steps * lanes).reshape(steps, lanes)
+    rows = np.resize(tables.index.astype(np.int64), steps * lanes).reshape(steps, lanes)
     entries = np.empty((steps, lanes), np.int64)
     place = 0
     for step in range(steps):

@@ -75,19 +75,19 @@ class Tables:
         return int(self.bank.shape[1]) - 1
 
     @cached_property
-    def used(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Rows in use: frequencies and cumulative frequencies (tables, alphabet), and each element's row."""
-        rows, where = np.unique(self.index, return_inverse=True)
-        frequencies = self.bank[rows].astype(np.int64)
-        starts = np.cumsum(frequencies, axis=1) - frequencies
-        return frequencies, starts, where.astype(np.int64)
+    def frequencies(self) -> NDArray[np.int64]:
+        """The bank in a type to calculate with: (tables, alphabet)."""
+        return self.bank.astype(np.int64)
 
     @cached_property
-    def lists(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Frequencies and cumulative frequencies per element, as Python integers for the exact coder."""
-        frequencies, starts, where = self.used
-        frequency_rows, start_rows = frequencies.tolist(), starts.tolist()
-        return [frequency_rows[i] for i in where], [start_rows[i] for i in where]
+    def starts(self) -> NDArray[np.int64]:
+        """Cumulative frequencies before each entry: (tables, alphabet)."""
+        return np.cumsum(self.frequencies, axis=1) - self.frequencies
+
+    @cached_property
+    def rows(self) -> list[tuple[list[int], list[int]]]:
+        """Frequencies and starts of each element as Python integers, for the exact coder."""
+        return [(self.frequencies[i].tolist(), self.starts[i].tolist()) for i in self.index]
 
 
 def to_entries(symbols: Symbols, tables: Tables) -> NDArray[np.int64]:
@@ -106,9 +106,8 @@ def check_symbols(symbols: Symbols) -> None:
 
 def information_bits(symbols: Symbols, tables: Tables) -> NDArray[np.float64]:
     """Information content of each image in bits under the tables: (images, elements) -> (images,)."""
-    frequencies, _, where = tables.used
     entries = to_entries(symbols, tables)
-    bits = PRECISION - np.log2(frequencies)[where, entries]
+    bits = PRECISION - np.log2(tables.frequencies[tables.index, entries])
     escaped = entries == tables.escape
     if escaped.any():
         bits[escaped] += [escape_bits(int(s), tables.radius)[1] for s in symbols[escaped]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -69,7 +71,7 @@ def export(
 
     hashes = member_hashes(networks.analysis_graph, networks.synthesis_graph, bank)
     manifest = Manifest(
-        id=previous.manifest.id if previous else new_id(hashes["synthesis.onnx"]),
+        id=previous.manifest.id if previous else new_id(networks, bank),
         name=name or (previous.manifest.name if previous else free_name(run.preset.name)),
         image_shape=run.preset.image_shape,
         latent_shape=(run.preset.latent_dim,),
@@ -113,10 +115,14 @@ def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
         raise TrainingError(f"the exported synthesis differs by {apart} levels, expected at most 1")
 
 
-def new_id(digest: str) -> int:
-    """A model id from the first bits of a hash, moved on while a known model has it."""
+def new_id(networks: Exported, bank: Bank) -> int:
+    """16 bits of a hash over weights and tables, moved on while a known model has that id.
+
+    Not over the graphs: the converter numbers their nodes anew each time.
+    """
     taken = {entry.manifest.id for entry in registry.known_models()[0]}
-    model_id = int(digest[:4], 16)
+    text = json.dumps([networks.weights_hash, bank.hashes()], sort_keys=True)
+    model_id = int(hashlib.sha256(text.encode()).hexdigest()[:4], 16)
     while model_id in taken:
         model_id = (model_id + 1) % (1 << 16)
     return model_id
