@@ -1,7 +1,12 @@
-"""Analysis and synthesis through ONNX Runtime: float32 in, float32 out, in batches."""
+"""Analysis and synthesis through ONNX Runtime: float32 in, float32 out, in batches.
+
+Batches run side by side, each on one thread. That beats several threads a batch by far: half of
+the operators of such networks use one thread only, and small batches stay in the cache.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,10 +14,10 @@ from numpy.typing import NDArray
 
 from cvae.errors import ModelError
 
-BATCH = 1024
+BATCH = 64
 
 # Above this much of memory for one batch of images, batches get smaller.
-_BATCH_BYTES = 1 << 26
+_BATCH_BYTES = 1 << 24
 
 
 class Network:
@@ -32,6 +37,7 @@ class Network:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
         # A custom operator's library is never loaded: opening a model runs no code from it.
         try:
@@ -53,14 +59,27 @@ class Network:
 
     def __call__(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *input_shape) -> (n, ...). Raises ModelError when the graph fails on it."""
+        batches = [items[i : i + self.batch] for i in range(0, max(1, len(items)), self.batch)]
         try:
-            parts = [
-                self._session.run(None, {self._input: items[start : start + self.batch]})[0]
-                for start in range(0, max(1, len(items)), self.batch)
-            ]
+            if len(batches) == 1:
+                return self._run(items)
+            from concurrent.futures import ThreadPoolExecutor  # not for one image: it loads a lot
+
+            with ThreadPoolExecutor(min(_threads(), len(batches))) as pool:
+                return np.concatenate(list(pool.map(self._run, batches)))
         except Exception as error:
             raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
+        return result
+
+
+def _threads() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:

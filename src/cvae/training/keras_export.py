@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from cvae.errors import MissingExtraError
-from cvae.training import trainer
+from cvae.training import graphs, trainer
 from cvae.training.exported import Exported, Floats
 from cvae.training.runs import Run
 
@@ -47,13 +47,21 @@ def load(run: Run, images: Floats) -> Exported:
 
     return Exported(
         analysis_graph=_to_onnx(mean_only),
-        synthesis_graph=_to_onnx(model.synthesis),
+        synthesis_graph=_synthesis_graph(model.synthesis, run.preset.image_shape),
         analysis=analysis,
         synthesis=synthesis,
         # The root of the mean posterior variance, in the latents' own unit.
         widths=np.sqrt(np.exp(log_var).mean(axis=0)).astype(np.float32),
         weights_hash=digest.hexdigest(),
     )
+
+
+def _synthesis_graph(synthesis: keras.Model, shape: tuple[int, int, int]) -> bytes:
+    """Written from the weights: the fast form is not one that a converter finds."""
+    weights = [np.asarray(weight) for weight in synthesis.get_weights()]
+    pairs = list(zip(weights[::2], weights[1::2], strict=True))
+    layers = [graphs.Layer(*pair) for pair in pairs[1:]]
+    return graphs.cvae_synthesis(pairs[0], layers[:-1], layers[-1], shape)
 
 
 def _to_onnx(network: keras.Model) -> bytes:

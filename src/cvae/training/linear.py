@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cvae import arrays, files
 from cvae.errors import TrainingError
 from cvae.images import Pixels
+from cvae.training import graphs
 from cvae.training.exported import Exported
 from cvae.training.runs import Run
 
@@ -53,64 +54,11 @@ def load(run: Run) -> Exported:
         return np.asarray(np.clip(y @ basis.T + mean, 0, 1).reshape(-1, *shape))
 
     return Exported(
-        analysis_graph=_analysis_graph(mean, basis, shape),
-        synthesis_graph=_synthesis_graph(mean, basis, shape),
+        analysis_graph=graphs.linear_analysis(mean, basis, shape),
+        synthesis_graph=graphs.linear_synthesis(mean, basis, shape),
         analysis=analysis,
         synthesis=synthesis,
         # One step for all elements: reverse water-filling, in the field's words.
         widths=np.ones(basis.shape[1], np.float32),
         weights_hash=hashlib.sha256(mean.tobytes() + basis.tobytes()).hexdigest(),
     )
-
-
-def _analysis_graph(mean: NDArray, basis: NDArray, shape: tuple[int, int, int]) -> bytes:
-    from onnx import helper, numpy_helper
-
-    return _model(
-        [
-            helper.make_node("Flatten", ["image"], ["flat"], axis=1),
-            helper.make_node("Gemm", ["flat", "basis", "bias"], ["latents"]),
-        ],
-        ("image", shape),
-        ("latents", (basis.shape[1],)),
-        [
-            numpy_helper.from_array(basis, "basis"),
-            numpy_helper.from_array(-mean @ basis, "bias"),
-        ],
-    )
-
-
-def _synthesis_graph(mean: NDArray, basis: NDArray, shape: tuple[int, int, int]) -> bytes:
-    from onnx import helper, numpy_helper
-
-    return _model(
-        [
-            helper.make_node("Gemm", ["latents", "basis", "mean"], ["flat"], transB=1),
-            helper.make_node("Clip", ["flat", "low", "high"], ["clipped"]),
-            helper.make_node("Reshape", ["clipped", "shape"], ["image"]),
-        ],
-        ("latents", (basis.shape[1],)),
-        ("image", shape),
-        [
-            numpy_helper.from_array(basis, "basis"),
-            numpy_helper.from_array(mean, "mean"),
-            numpy_helper.from_array(np.float32(0), "low"),
-            numpy_helper.from_array(np.float32(1), "high"),
-            numpy_helper.from_array(np.array([-1, *shape], np.int64), "shape"),
-        ],
-    )
-
-
-def _model(nodes: list, given: tuple, result: tuple, constants: list) -> bytes:
-    from onnx import TensorProto, checker, helper
-
-    def value(name: str, shape: tuple[int, ...]):  # type: ignore[no-untyped-def]
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
-
-    graph = helper.make_graph(nodes, "linear", [value(*given)], [value(*result)], constants)
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="cvae"
-    )
-    checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString()
-    return data

@@ -1,0 +1,169 @@
+"""ONNX graphs written node by node: the linear codec's, and a CVAE's synthesis in its fast form.
+
+ONNX Runtime computes a transposed convolution of stride 2 one image at a time and multiplies by the
+zeros it inserts. The same sum, ordered by which of the 2x2 pixels of a cell it belongs to (its
+phase), is four small convolutions at the lower resolution (sub-pixel convolution, Shi et al. 2016,
+arXiv:1609.05158), for which it has fast kernels. `benchmarks/speed.py` measures the difference.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+# A row of a 3x3 kernel of stride 2 (same padding, output 2m + k from input m) that reaches phase
+# 0 or 1 of a cell, by which input row it multiplies: 0 the one above, 1 the cell's own.
+_TAPS = {0: {0: 2, 1: 0}, 1: {1: 1}}
+_PHASES = [(a, b) for a in (0, 1) for b in (0, 1)]
+_OPSET = 17
+_IR_VERSION = 8
+
+
+class Layer(NamedTuple):
+    """A transposed convolution's weights in Keras' order: kernel (3, 3, out, in), bias (out,)."""
+
+    kernel: Array
+    bias: Array
+
+
+class Graph:
+    """Nodes and constants, added one after another; each call gives the name of its output."""
+
+    def __init__(self) -> None:
+        self._nodes: list = []
+        self._constants: dict[str, NDArray] = {}
+
+    def constant(self, value: NDArray) -> str:
+        name = f"c{len(self._constants)}"
+        self._constants[name] = np.ascontiguousarray(value)
+        return name
+
+    def add(self, kind: str, *inputs: str | NDArray, **attributes: object) -> str:
+        """A node whose inputs are names or arrays."""
+        from onnx import helper
+
+        names = [self.constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        output = f"{kind.lower()}{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, names, [output], **attributes))
+        return output
+
+    def shape(self, x: str, *sides: int) -> str:
+        """`x` reshaped, the batch axis left free."""
+        return self.add("Reshape", x, np.array([-1, *sides], np.int64))
+
+    def to_bytes(
+        self, name: str, given: tuple[int, ...], output: str, result: tuple[int, ...]
+    ) -> bytes:
+        """The graph from input `x` of shape `given` to `output`, each behind a free batch axis."""
+        from onnx import TensorProto, checker, helper, numpy_helper
+
+        model = helper.make_model(
+            helper.make_graph(
+                self._nodes,
+                name,
+                [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *given])],
+                [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *result])],
+                [numpy_helper.from_array(value, key) for key, value in self._constants.items()],
+            ),
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+            ir_version=_IR_VERSION,
+            producer_name="cvae",
+        )
+        checker.check_model(model, full_check=True)
+        data: bytes = model.SerializeToString()
+        return data
+
+
+def linear_analysis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> bytes:
+    """`(x - mean) @ basis` on flattened images; mean (n,), basis (n, d)."""
+    graph = Graph()
+    flat = graph.add("Flatten", "x", axis=1)
+    latents = graph.add("Gemm", flat, basis, -mean @ basis)
+    return graph.to_bytes("analysis", shape, latents, (basis.shape[1],))
+
+
+def linear_synthesis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> bytes:
+    """`y @ basis.T + mean`, clipped to [0, 1], as images."""
+    graph = Graph()
+    flat = graph.add("Gemm", "x", basis, mean, transB=1)
+    clipped = graph.add("Clip", flat, np.array(0, np.float32), np.array(1, np.float32))
+    return graph.to_bytes("synthesis", (basis.shape[1],), graph.shape(clipped, *shape), shape)
+
+
+def cvae_synthesis(
+    dense: tuple[Array, Array], stages: list[Layer], last: Layer, shape: tuple[int, int, int]
+) -> bytes:
+    """The synthesis of `architectures.build_cvae` with all transposed convolutions as sub-pixel ones.
+
+    Args:
+        dense: kernel (d, h * w * c) and bias of the first layer.
+        stages: the layers of stride 2, each followed by ReLU.
+        last: the layer of stride 1, followed by a sigmoid.
+        shape: (h, w, c) of the images.
+    """
+    graph = Graph()
+    height, width = (side >> len(stages) for side in shape[:2])
+    kernel, bias = dense
+    # Keras' dense layer gives (h, w, c); convolutions here take (c, h, w).
+    order = np.arange(len(bias)).reshape(height, width, -1).transpose(2, 0, 1).ravel()
+    x = graph.add("Relu", graph.add("Gemm", "x", kernel[:, order], bias[order]))
+    x = graph.shape(x, len(bias) // (height * width), height, width)
+    for number, stage in enumerate(stages):
+        x = _phases(graph, x, stage)
+        if number < len(stages) - 1:
+            height, width = 2 * height, 2 * width
+            x = _interleave(graph, x, height, width, len(stage.bias))
+    pixels = graph.add("Sigmoid", _from_phases(graph, x, last))
+    output = graph.shape(graph.add("Transpose", pixels, perm=[0, 2, 3, 1]), *shape)
+    return graph.to_bytes("synthesis", (len(kernel),), output, shape)
+
+
+def _phases(graph: Graph, x: str, layer: Layer) -> str:
+    """Stride 2 and ReLU: (c, h, w) -> (4 * out, h, w), the phases one after another."""
+    kernel = layer.kernel.transpose(2, 3, 0, 1)  # out, in, 3, 3
+    parts = []
+    for a, b in _PHASES:
+        rows, columns = _TAPS[a], _TAPS[b]
+        taps = kernel[:, :, list(rows.values())][:, :, :, list(columns.values())]
+        pads = [0 in rows, 0 in columns, 0, 0]
+        part = graph.add("Conv", x, taps, layer.bias, pads=[int(pad) for pad in pads])
+        parts.append(graph.add("Relu", part))
+    return graph.add("Concat", *parts, axis=1)
+
+
+def _interleave(graph: Graph, x: str, height: int, width: int, channels: int) -> str:
+    """Phases (4 * c, h / 2, w / 2) -> (c, h, w).
+
+    By way of channels last, where this moves whole rows of channels; DepthToSpace moves numbers.
+    """
+    x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+    x = graph.shape(x, height // 2, width // 2, 2, 2 * channels)
+    x = graph.add("Transpose", x, perm=[0, 1, 3, 2, 4])
+    return graph.add("Transpose", graph.shape(x, height, width, channels), perm=[0, 3, 1, 2])
+
+
+def _from_phases(graph: Graph, x: str, layer: Layer) -> str:
+    """The last layer (3x3, stride 1) on phases: (4 * c, h / 2, w / 2) -> (out, h, w).
+
+    A cell's 2x2 pixels reach the 4x4 around it, so first a product gives 16 numbers a cell for
+    each output channel, then a convolution with ones adds up what falls on the same pixel.
+    """
+    kernel = layer.kernel.transpose(2, 3, 0, 1)  # out, in, 3, 3
+    out, channels = kernel.shape[:2]
+    spread = np.zeros((out, 4, 4, 2, 2, channels), np.float32)
+    for a, b in _PHASES:
+        spread[:, a : a + 3, b : b + 3, a, b] = kernel.transpose(0, 2, 3, 1)
+    x = graph.add("Conv", x, spread.reshape(16 * out, 4 * channels, 1, 1))
+    gather = np.zeros((2, 2, out, out, 4, 4, 3, 3), np.float32)
+    # Row t of the 4x4 around a cell is row a of the cell `d - 1` cells further down.
+    rows = [(a, t, (a + 1 - t) // 2 + 1) for a in (0, 1) for t in range(4) if (t - a) % 2]
+    for a, t, d in rows:
+        for b, s, e in rows:
+            gather[a, b, np.arange(out), np.arange(out), t, s, d, e] = 1
+    weights = gather.reshape(4 * out, 16 * out, 3, 3)
+    x = graph.add("Conv", x, weights, np.tile(layer.bias, 4), pads=[1, 1, 1, 1])
+    return graph.add("DepthToSpace", x, blocksize=2)
