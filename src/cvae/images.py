@@ -141,8 +141,9 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     suffix = Path(name).suffix.lower() or ".png"
-    kind = Image.registered_extensions().get(suffix)
-    if kind not in Image.SAVE:
+    # Asking Pillow loads all its formats, which takes longer than decoding.
+    kind = "PNG" if suffix == ".png" else Image.registered_extensions().get(suffix)
+    if kind is None or (kind != "PNG" and kind not in Image.SAVE):
         raise OutputError(
             f"{name}: expected the ending of an image format, such as .png, found {suffix}"
         )

@@ -32,7 +32,7 @@ _BOUNDARY = 1e-4
 # Qualities whose expected PSNR is measured; it is interpolated between them.
 _MEASURED = [1, *range(10, 101, 10)]
 _PERCENTILE = 1.0
-_VERSIONS = ["keras", "tensorflow", "jax", "numpy", "onnx", "tf2onnx", "onnxruntime"]
+_VERSIONS = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
 @dataclass(frozen=True)

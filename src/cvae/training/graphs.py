@@ -1,4 +1,7 @@
-"""ONNX graphs written node by node: the linear codec's, and a CVAE's synthesis in its fast form.
+"""ONNX graphs written node by node from trained weights, in the form that runs fastest.
+
+So they do not depend on the backend that trained, nor on a converter. What a graph computes is
+checked against the trained networks by `export`.
 
 ONNX Runtime computes a transposed convolution of stride 2 one image at a time and multiplies by the
 zeros it inserts. The same sum, ordered by which of the 2x2 pixels of a cell it belongs to (its
@@ -24,7 +27,10 @@ _IR_VERSION = 8
 
 
 class Layer(NamedTuple):
-    """A transposed convolution's weights in Keras' order: kernel (3, 3, out, in), bias (out,)."""
+    """Weights in Keras' order: kernel (3, 3, in, out), or (3, 3, out, in) if transposed; bias (out,).
+
+    For a dense layer the kernel is (in, out).
+    """
 
     kernel: Array
     bias: Array
@@ -94,13 +100,37 @@ def linear_synthesis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> 
     return graph.to_bytes("synthesis", (basis.shape[1],), graph.shape(clipped, *shape), shape)
 
 
+def cvae_analysis(
+    stages: list[Layer], dense: Layer, mean: Layer, shape: tuple[int, int, int]
+) -> bytes:
+    """The analysis of `architectures.build_cvae`, up to the means.
+
+    Args:
+        stages: the convolutions of stride 2, each followed by ReLU.
+        dense: the layer before the heads, followed by ReLU.
+        mean: the head that gives the means.
+        shape: (h, w, c) of the images.
+    """
+    graph = Graph()
+    x = graph.add("Transpose", "x", perm=[0, 3, 1, 2])
+    for stage in stages:
+        # Sides are even, where same padding of stride 2 adds one row below and one column right.
+        kernel = stage.kernel.transpose(3, 2, 0, 1)
+        x = graph.add("Conv", x, kernel, stage.bias, strides=[2, 2], pads=[0, 0, 1, 1])
+        x = graph.add("Relu", x)
+    x = graph.shape(graph.add("Transpose", x, perm=[0, 2, 3, 1]), len(dense.kernel))
+    x = graph.add("Relu", graph.add("Gemm", x, dense.kernel, dense.bias))
+    latents = graph.add("Gemm", x, mean.kernel, mean.bias)
+    return graph.to_bytes("analysis", shape, latents, (len(mean.bias),))
+
+
 def cvae_synthesis(
-    dense: tuple[Array, Array], stages: list[Layer], last: Layer, shape: tuple[int, int, int]
+    dense: Layer, stages: list[Layer], last: Layer, shape: tuple[int, int, int]
 ) -> bytes:
     """The synthesis of `architectures.build_cvae` with all transposed convolutions as sub-pixel ones.
 
     Args:
-        dense: kernel (d, h * w * c) and bias of the first layer.
+        dense: the first layer, followed by ReLU.
         stages: the layers of stride 2, each followed by ReLU.
         last: the layer of stride 1, followed by a sigmoid.
         shape: (h, w, c) of the images.
