@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from cvae.errors import OutputError
+
+_NUMBERS = count()  # so that threads of one process do not meet
 
 
 def check_writable(path: Path, force: bool) -> None:
@@ -31,13 +33,8 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         # The suffix stays last: libraries choose a file format by it.
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".cvae-{os.getpid()}-{next(_NUMBERS)}{path.suffix}")
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         check_writable(path, force)
         temporary.replace(path)
     except OSError as error:
@@ -51,10 +48,3 @@ def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
     """Writes `data` to `path` in one step; raises OutputError as `atomic_path` does."""
     with atomic_path(path, force) as temporary:
         temporary.write_bytes(data)
-
-
-def _umask() -> int:
-    # There is no call that reads the mask without setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

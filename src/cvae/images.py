@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cvae import arrays
 from cvae.errors import DataError, ImageError, OutputError
@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+
+_ORIENTATION = 0x0112  # the EXIF tag
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
@@ -77,8 +79,7 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     if not fit and sorted(image.size) != sorted((width, height)):
         _refuse(name, shape, image)
     try:
-        # Phones store photographs lying on their side and say so in the EXIF data.
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
         converted = _convert(image, wanted)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: the image is damaged: {error}") from error
@@ -97,6 +98,15 @@ def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
         f"{name}: expected {describe(shape)}, found {image.width}x{image.height} {image.mode}; "
         "--fit converts and resizes it"
     )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Phones store photographs lying on their side and say so in the EXIF data."""
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _convert(image: Image.Image, wanted: str) -> Image.Image | None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
 from cvae import CvaeError, __version__
-from cvae.cli.decode import decode
-from cvae.cli.encode import encode
-from cvae.cli.evaluate import evaluate
-from cvae.cli.export import export
-from cvae.cli.info import info
-from cvae.cli.models import models
-from cvae.cli.train import train
+
+# In the order of use; a command's module is only imported when the command is asked for.
+COMMANDS = ("encode", "decode", "eval", "info", "models", "train", "export")
 
 
 class Group(click.Group):
-    """Turns every CvaeError into one line on stderr and exit code 1."""
+    """Loads commands when they are used, and turns every CvaeError into one line and exit code 1."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"cvae.cli.{name}").command
+        return command
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -29,9 +35,6 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)
             sys.exit(130)
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of use, not of the alphabet
 
 
 @click.group(
@@ -49,7 +52,3 @@ def main() -> None:
       cvae decode digit.bin     -> digit_reconstructed.png
       cvae eval mnist.npz       PSNR, bytes and compression ratio
     """
-
-
-for command in (encode, decode, evaluate, info, models, train, export):
-    main.add_command(command)

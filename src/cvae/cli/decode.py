@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cvae.images import Pixels
 
 
-@click.command()
+@click.command("decode")
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "-o",
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("-q", "--quality", type=click.IntRange(1, 100), help="Of the symbols in a .npy file.")
 @common.file_options
-def decode(
+def command(
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,

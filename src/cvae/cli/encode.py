@@ -29,7 +29,7 @@ class Settings:
     force: bool
 
 
-@click.command()
+@click.command("encode")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "-o",
@@ -44,7 +44,7 @@ class Settings:
 @click.option("--invert", is_flag=True, help="Invert before coding; decode inverts back.")
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
 @common.file_options
-def encode(
+def command(
     images: tuple[str, ...],
     output: str | None,
     model: str | None,

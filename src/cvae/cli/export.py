@@ -10,7 +10,7 @@ from cvae.cli.common import Talk
 from cvae.cli.train import finish
 
 
-@click.command()
+@click.command("export")
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--data", metavar="DATA", help="The data of the run.  [default: where it was then]")
 @click.option("--name", help="The model's name.  [default: as it was]")
@@ -19,7 +19,9 @@ from cvae.cli.train import finish
     help="The model file.  [default: RUN/NAME.cvae]",
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
-def export(run: Path, data: str | None, name: str | None, output: Path | None, quiet: bool) -> None:
+def command(
+    run: Path, data: str | None, name: str | None, output: Path | None, quiet: bool
+) -> None:
     """Make the model file of the training run in folder RUN again.
 
     Needs the extra `train`, and the data that the run was trained on. The graphs are checked against

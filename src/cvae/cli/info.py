@@ -13,10 +13,10 @@ from cvae import CvaeError, ModelError
 from cvae.cli import common
 
 
-@click.command()
+@click.command("info")
 @click.argument("file", type=click.Path(path_type=Path))
 @common.json_option
-def info(file: Path, as_json: bool) -> None:
+def command(file: Path, as_json: bool) -> None:
     """Describe FILE: a container (.bin) or a model (.cvae)."""
     try:
         with file.open("rb") as stream:

@@ -9,9 +9,9 @@ import click
 from cvae.cli import common
 
 
-@click.command()
+@click.command("models")
 @common.json_option
-def models(as_json: bool) -> None:
+def command(as_json: bool) -> None:
     """List the models that are shipped and those in CVAE_MODELS (files or folders, like PATH)."""
     from cvae import images, registry
 

@@ -21,7 +21,7 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(
 )
 
 
-@click.command(epilog=_EPILOG)
+@click.command("train", epilog=_EPILOG)
 @click.argument("preset", type=click.Choice(list(presets.PRESETS)), metavar="PRESET")
 @click.option(
     "--data", metavar="DATA",
@@ -46,7 +46,7 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
-def train(
+def command(
     preset: str,
     data: str | None,
     out: Path | None,

@@ -33,7 +33,7 @@ _ROWS = [
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @common.json_option
-def evaluate(
+def command(
     data: Path, model: str | None, quality: int | None, split: str, limit: int | None, as_json: bool
 ) -> None:
     """Evaluate a model on DATA: an .npz file (x_test), a folder of images or one image.
