@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvae import registry
 from cvae.codec import open_model
 from cvae.errors import DataError, TrainingError
 from cvae.model import Model
@@ -143,8 +144,23 @@ def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run:
 
 
 def test_names_that_are_taken_get_a_number() -> None:
-    assert export.free_name("mnist") == "mnist-2"
-    assert export.free_name("unheard-of") == "unheard-of"
+    known = registry.known_models()[0]
+    assert export.free_name("mnist", known) == "mnist-2"
+    assert export.free_name("unheard-of", known) == "unheard-of"
+
+
+def test_training_anew_keeps_the_old_model_beside_the_new(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(tiny_run, run)
+    run_cvae(*command(run, tiny_data, "--quiet", "--force"))
+    assert (run / "tiny.cvae").read_bytes() == (tiny_run / "tiny.cvae").read_bytes()
+    assert Model(run / "tiny-2.cvae").manifest.name == "tiny-2"
+    assert Model(run / "tiny-2.cvae").manifest.id != Model(run / "tiny.cvae").manifest.id
+    other = ["export", run, "--data", tiny_data, "--quiet", "-o", run / "tiny.cvae"]
+    assert b"--force" in run_cvae(*other, code=1).stderr
+    run_cvae(*other, "--force")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_data: Path, tmp_path: Path) -> None:

@@ -35,9 +35,14 @@ def search_path() -> list[Path]:
 
 def known_models() -> tuple[list[Entry], list[ModelError]]:
     """Every model on the search path once, and what is wrong with the files that cannot be read."""
+    return models_in(*search_path())
+
+
+def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
+    """The same for other files and folders."""
     entries: list[Entry] = []
     errors: list[ModelError] = []
-    for place in search_path():
+    for place in places:
         found = sorted(place.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
         for path in found if place.is_dir() else [place]:
             try:

@@ -18,9 +18,10 @@ from cvae.cli.train import finish
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
     help="The model file.  [default: RUN/NAME.cvae]",
 )  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUTPUT if it is another model.")
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
 def command(
-    run: Path, data: str | None, name: str | None, output: Path | None, quiet: bool
+    run: Path, data: str | None, name: str | None, output: Path | None, force: bool, quiet: bool
 ) -> None:
     """Make the model file of the training run in folder RUN again.
 
@@ -35,4 +36,4 @@ def command(
         backend.load_keras()
     source = data or opened.source
     dataset = datasets.load(source, opened.preset.dataset, opened.preset.image_shape)
-    finish(opened, dataset, Talk(quiet, verbose=False), name, output)
+    finish(opened, dataset, Talk(quiet, verbose=False), name, output, force)

@@ -84,7 +84,7 @@ def command(
         linear.fit(run, dataset.train)
     else:
         _train(run, dataset, talk)
-    finish(run, dataset, talk, name, None)
+    finish(run, dataset, talk, name)
 
 
 def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
@@ -102,7 +102,14 @@ def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
     report.loss_curves(runs.read_history(run), run.folder / "curves.png")
 
 
-def finish(run: Run, dataset: Dataset, talk: Talk, name: str | None, output: Path | None) -> Report:
+def finish(
+    run: Run,
+    dataset: Dataset,
+    talk: Talk,
+    name: str | None = None,
+    output: Path | None = None,
+    force: bool = False,
+) -> Report:
     """Exports, draws reconstructions of validation images, and says what came of it."""
     from cvae import report
     from cvae.codec import Codec
@@ -110,7 +117,7 @@ def finish(run: Run, dataset: Dataset, talk: Talk, name: str | None, output: Pat
     from cvae.training import export
 
     talk.say("exporting and checking the model")
-    result = export.export(run, dataset, name, output)
+    result = export.export(run, dataset, name, output, force)
     figures = result.manifest.figures
     codec = Codec(Model(result.model))
     shown = dataset.validation[:12]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import cvae
-from cvae import metrics, registry
+from cvae import files, metrics, registry
 from cvae.bank import QUALITIES, Bank
 from cvae.codec import Codec
 from cvae.errors import ModelError, TrainingError
@@ -45,7 +45,11 @@ class Report:
 
 
 def export(
-    run: Run, dataset: Dataset, name: str | None = None, output: Path | None = None
+    run: Run,
+    dataset: Dataset,
+    name: str | None = None,
+    output: Path | None = None,
+    force: bool = False,
 ) -> Report:
     """Makes the model file of a run and checks it before it is written.
 
@@ -54,10 +58,12 @@ def export(
         dataset: the data that it was trained on; the tables are counted on it.
         name: the model's name; None for the preset's, or the next free `NAME-2`.
         output: the file to write; None for `NAME.cvae` in the run's folder.
+        force: overwrite a file that exists, if it is not an earlier export of the same weights.
 
     Raises:
-        TrainingError: the run is not finished, the data is not what it was trained on, or the
-            graphs differ from the trained networks.
+        OutputError: the file exists and `force` is off, or cannot be written.
+        TrainingError: no epoch of the run has finished, the data is not what it was trained on, or
+            the graphs differ from the trained networks.
     """
     if dataset.describe()["sha256"] != run.data["sha256"]:
         raise TrainingError(
@@ -69,10 +75,17 @@ def export(
     bank = previous.bank if previous else _calibrate(run, networks, dataset)
     check(networks, bank, dataset.validation)
 
+    if name is None:
+        taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
+        name = previous.manifest.name if previous else free_name(run.preset.name, taken)
+    output = output or run.folder / f"{name}{SUFFIX}"
+    again = previous is not None and output.resolve() == previous.path.resolve()
+    files.check_writable(output, force or again)
+
     hashes = member_hashes(networks.analysis_graph, networks.synthesis_graph, bank)
     manifest = Manifest(
         id=previous.manifest.id if previous else new_id(networks, bank),
-        name=name or (previous.manifest.name if previous else free_name(run.preset.name)),
+        name=name,
         image_shape=run.preset.image_shape,
         latent_shape=(run.preset.latent_dim,),
         default_quality=calibration.DEFAULT_QUALITY,
@@ -87,8 +100,9 @@ def export(
         draft = Path(folder) / f"draft{SUFFIX}"
         write_model(draft, manifest, networks.analysis_graph, networks.synthesis_graph, bank, True)
         manifest = _measure(Codec(Model(draft)), dataset.validation)
-    output = output or run.folder / f"{manifest.name}{SUFFIX}"
-    write_model(output, manifest, networks.analysis_graph, networks.synthesis_graph, bank, True)
+    write_model(
+        output, manifest, networks.analysis_graph, networks.synthesis_graph, bank, force or again
+    )
     return Report(output, manifest, previous is not None)
 
 
@@ -128,9 +142,9 @@ def new_id(networks: Exported, bank: Bank) -> int:
     return model_id
 
 
-def free_name(name: str) -> str:
-    """`name`, or `name-2`, `name-3`, ... where a known model has it already."""
-    taken = {entry.manifest.name for entry in registry.known_models()[0]}
+def free_name(name: str, models: list[registry.Entry]) -> str:
+    """`name`, or `name-2`, `name-3`, ... where one of the models has it already."""
+    taken = {entry.manifest.name for entry in models} | {entry.path.stem for entry in models}
     number = 1
     candidate = name
     while candidate in taken:
