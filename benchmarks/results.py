@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvae import images, metrics, open_model, rans, tables
+from cvae import images, metrics, open_model, rans, search, tables
 
 MODELS = ["mnist", "mnist-cvae", "linear-mnist"]
+EFFORTS = [0, 1, 3, 5, 6, 7]
 QUALITIES = [10, 30, 50, 70, 90]
 
 
-def evaluate(data: Path, model: str, quality: int | None = None) -> dict:
+def evaluate(data: Path, model: str, quality: int | None = None, effort: int = 0) -> dict:
     """What `cvae eval` prints, from a process of its own."""
     command = [sys.executable, "-m", "cvae", "eval", str(data), "-m", model, "--json"]
+    command += ["--effort", str(effort)]
     if quality is not None:
         command += ["-q", str(quality)]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -71,6 +73,19 @@ def qualities(data: Path) -> str:
     return "\n".join(rows)
 
 
+def efforts(data: Path) -> str:
+    """What the search gains, and how many syntheses an image it takes."""
+    rows = ["| effort | syntheses | payload | PSNR |", "|---|---|---|---|"]
+    elements = open_model().model.manifest.elements
+    for effort in EFFORTS:
+        r = evaluate(data, "mnist", effort=effort)
+        rows.append(
+            f"| {effort} | {search.syntheses(effort, elements)} "
+            f"| {r['payload_bytes_mean']:.2f} B | {r['psnr_mean']:.2f} dB |"
+        )
+    return "\n".join(rows)
+
+
 def rivals(pixels: images.Pixels) -> str:
     """General codecs on the same images, each image a file of its own."""
     settings: list[tuple[str, Callable[[], tuple[float, float]]]] = [
@@ -116,7 +131,8 @@ def report(folder: Path) -> str:
 Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz` as
 `keras.datasets` downloads it. All {len(pixels):,} test images; the networks never saw them. Each image
 is a file of its own, with header; PSNR is of 8-bit pixels, the mean over images. One row is one
-`cvae eval mnist.npz -m MODEL --json`, with plain rounding.
+`cvae eval mnist.npz -m MODEL --json`, with plain
+rounding (effort 0) where nothing else is said.
 
 ## MNIST, shipped models at their default quality
 
@@ -127,6 +143,10 @@ is a file of its own, with header; PSNR is of 8-bit pixels, the mean over images
 ## MNIST, over qualities (`-q`)
 
 {qualities(mnist)}
+
+## MNIST, over efforts (`--effort`), model `mnist`
+
+{efforts(mnist)}
 
 ## General codecs on the same images
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import container, entropy, images, metrics, registry, tables
+from cvae import container, entropy, images, metrics, registry, search, tables
 from cvae.container import Container
 from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError
 from cvae.images import Pixels
@@ -57,25 +57,30 @@ class Codec:
         return self.model.manifest.image_shape
 
     @overload
-    def encode(self, image: NDArray[np.uint8], quality: int | None = None) -> bytes: ...
+    def encode(
+        self, image: NDArray[np.uint8], quality: int | None = None, effort: int = 0
+    ) -> bytes: ...
     @overload
     def encode(
-        self, image: Sequence[NDArray[np.uint8]], quality: int | None = None
+        self, image: Sequence[NDArray[np.uint8]], quality: int | None = None, effort: int = 0
     ) -> list[bytes]: ...
-    def encode(self, image: Any, quality: int | None = None) -> bytes | list[bytes]:
+    def encode(
+        self, image: Any, quality: int | None = None, effort: int = 0
+    ) -> bytes | list[bytes]:
         """Encodes one image, or a batch of images each by itself.
 
         Args:
             image: uint8 (h, w) or (h, w, c) of the model's shape gives bytes; a list of such
                 arrays, or one array with a leading batch axis, gives a list of bytes.
             quality: 1 (smallest) to 100 (best); None for the model's default.
+            effort: 0 (plain rounding) to 9 (longest search for better symbols).
 
         Raises:
             ImageError: an array is of another dtype or shape.
-            CvaeError: the quality is out of range.
+            CvaeError: quality or effort is out of range.
         """
         batch, single = self._as_batch(image)
-        coded = self.encode_batch(batch, quality)
+        coded = self.encode_batch(batch, quality, effort=effort)
         poor = sum(item.poor for item in coded)
         if poor:
             warnings.warn(
@@ -112,11 +117,21 @@ class Codec:
             raise CvaeError(f"expected a quality of {low} to {high}, found {quality}")
         return int(quality)
 
-    def quantize(self, batch: Pixels, quality: int) -> Symbols:
-        """uint8 (n, h, w, c) -> symbols (n, elements) by plain rounding."""
-        latents = self.model.analysis(images.as_floats(batch))
-        flat = latents.reshape(len(batch), self.model.manifest.elements)
-        return self.model.bank.quantizer(quality).quantize(flat)
+    def quantize(self, batch: Pixels, quality: int, effort: int = 0) -> Symbols:
+        """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on."""
+        if not 0 <= effort < len(search.ROUNDS):
+            raise CvaeError(f"expected an effort of 0 to {len(search.ROUNDS) - 1}, found {effort}")
+        bank, x = self.model.bank, images.as_floats(batch)
+        latents = self.model.analysis(x).reshape(len(batch), bank.elements)
+        flat = x.reshape(len(batch), -1)
+        quantizer = bank.quantizer(quality)
+        return search.search(
+            flat, latents, quantizer, bank.tables(quality), self._flat_synthesis, effort
+        )
+
+    def _flat_synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        x_hat = self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
+        return x_hat.reshape(len(latents), -1)
 
     def synthesize(self, symbols: Symbols, quality: int) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
@@ -139,13 +154,14 @@ class Codec:
         quality: int | None = None,
         original_sizes: Sequence[tuple[int, int] | None] | None = None,
         inverted: bool = False,
+        effort: int = 0,
     ) -> list[Encoded]:
         """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
 
         `original_sizes` (width, height) and `inverted` are recorded for `decode` to undo.
         """
         quality = self.quality(quality)
-        symbols = self.quantize(batch, quality)
+        symbols = self.quantize(batch, quality, effort)
         frequency_tables = self.model.bank.tables(quality)
         payloads = entropy.encode_images(symbols, frequency_tables)
         bits = tables.information_bits(symbols, frequency_tables)

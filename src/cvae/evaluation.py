@@ -45,22 +45,27 @@ def load(source: Path, split: str, shape: Shape) -> Pixels:
     return pixels
 
 
-def evaluate(codec: Codec, pixels: Pixels, quality: int | None = None) -> dict[str, Any]:
+def evaluate(
+    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = 0
+) -> dict[str, Any]:
     """Encodes every image to a file of its own and decodes it again.
 
     Args:
         codec: the model's codec.
         pixels: uint8 (n, h, w, c) of its shape.
         quality: 1 to 100, or None for the model's default.
+        effort: 0 (plain rounding) to 9.
 
     Returns:
         The figures that `cvae eval --json` prints; sizes in bytes, PSNR in dB of 8-bit pixels, as a
         mean over the images of per-image PSNR (at most 99) unless the key says otherwise.
     """
     quality = codec.quality(quality)
-    codec.encode_batch(pixels[:1], quality)  # loads the networks, so that rates are of work alone
+    codec.encode_batch(
+        pixels[:1], quality, effort=effort
+    )  # loads the networks, so that rates are of work alone
     started = time.perf_counter()
-    coded = codec.encode_batch(pixels, quality)
+    coded = codec.encode_batch(pixels, quality, effort=effort)
     encode_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -74,7 +79,7 @@ def evaluate(codec: Codec, pixels: Pixels, quality: int | None = None) -> dict[s
     return {
         "images": len(pixels),
         "quality": quality,
-        "effort": 0,
+        "effort": effort,
         "file_bytes_mean": float(file_bytes.mean()),
         "payload_bytes_mean": float(np.mean([c.payload_bytes for c in coded])),
         "information_bits_mean": float(np.mean([c.information_bits for c in coded])),

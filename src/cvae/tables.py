@@ -89,6 +89,26 @@ class Tables:
         """Frequencies and starts of each element as Python integers, for the exact coder."""
         return [(self.frequencies[i].tolist(), self.starts[i].tolist()) for i in self.index]
 
+    @cached_property
+    def _entry_bits(self) -> NDArray[np.float64]:
+        """-log2 of the probabilities: (tables, alphabet)."""
+        return PRECISION - np.log2(self.frequencies)
+
+    def bits(self, symbols: Symbols) -> NDArray[np.float64]:
+        """Information content of each symbol: (images, elements) twice."""
+        return self.element_bits(np.arange(self.elements), symbols)
+
+    def element_bits(self, elements: NDArray[np.int64], symbols: Symbols) -> NDArray[np.float64]:
+        """Information content of symbols of these elements, escapes included; arrays broadcast."""
+        entries = to_entries(symbols, self)
+        bits = self._entry_bits[self.index[elements], entries]
+        escaped = entries == self.escape
+        if escaped.any():
+            # As `escape_bits`: frexp gives the length of a number in bits.
+            number = 2 * (np.abs(symbols[escaped]) - self.radius - 1) + (symbols[escaped] < 0) + 1
+            bits[escaped] += 2 * np.frexp(number)[1] - 1
+        return np.asarray(bits, np.float64)
+
 
 def to_entries(symbols: Symbols, tables: Tables) -> NDArray[np.int64]:
     """Symbols as places in the alphabet; those beyond the radius as the escape."""
@@ -106,12 +126,7 @@ def check_symbols(symbols: Symbols) -> None:
 
 def information_bits(symbols: Symbols, tables: Tables) -> NDArray[np.float64]:
     """Information content of each image in bits under the tables: (images, elements) -> (images,)."""
-    entries = to_entries(symbols, tables)
-    bits = PRECISION - np.log2(tables.frequencies[tables.index, entries])
-    escaped = entries == tables.escape
-    if escaped.any():
-        bits[escaped] += [escape_bits(int(s), tables.radius)[1] for s in symbols[escaped]]
-    return np.asarray(bits.sum(axis=1), np.float64)
+    return np.asarray(tables.bits(symbols).sum(axis=1))
 
 
 def escape_bits(symbol: int, radius: int) -> tuple[int, int]:

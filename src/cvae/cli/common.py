@@ -25,6 +25,14 @@ quality_option = click.option(
     type=click.IntRange(1, 100),
     help="1 (smallest file) to 100 (best picture).  [default: the model's own, 50]",
 )
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
+    help="Search for symbols that give a better picture: 0 (none, fastest) to 9 (longest); "
+    "5 takes 18 times as long as 0.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 

@@ -23,6 +23,7 @@ class Settings:
     """The options that change what is written."""
 
     quality: int | None
+    effort: int
     fit: bool
     invert: bool
     npy: bool
@@ -40,6 +41,7 @@ class Settings:
 )
 @common.model_option
 @common.quality_option
+@common.effort_option
 @click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
 @click.option("--invert", is_flag=True, help="Invert before coding; decode inverts back.")
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
@@ -49,6 +51,7 @@ def command(
     output: str | None,
     model: str | None,
     quality: int | None,
+    effort: int,
     fit: bool,
     invert: bool,
     npy: bool,
@@ -76,7 +79,7 @@ def command(
     codec = codecs.open_model(model or registry.DEFAULT)
     common.make_folders(tasks)
     talk = Talk(quiet, verbose or len(tasks) == 1)
-    settings = Settings(quality, fit, invert, npy, force)
+    settings = Settings(quality, effort, fit, invert, npy, force)
     sizes: list[int] = []
     with talk.bar(len(tasks)) as bar:
         for batch in common.batches(tasks):
@@ -99,8 +102,9 @@ def _encode_batch(codec: Codec, tasks: list[Task], settings: Settings, talk: Tal
     batch = np.stack([pixels for _, pixels, _ in read])
     if settings.invert:
         batch = 255 - batch
+    original_sizes = [size for *_, size in read]
     coded = codec.encode_batch(
-        batch, settings.quality, [size for *_, size in read], settings.invert
+        batch, settings.quality, original_sizes, settings.invert, settings.effort
     )
     sizes = []
     for (task, _, _), pixels, item in zip(read, batch, coded, strict=True):

@@ -27,6 +27,7 @@ _ROWS = [
 @click.argument("data", type=click.Path(path_type=Path))
 @common.model_option
 @common.quality_option
+@common.effort_option
 @click.option(
     "--split", type=click.Choice(["test", "train"]), default="test", show_default=True,
     help="Which images of an .npz file.",
@@ -34,7 +35,13 @@ _ROWS = [
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @common.json_option
 def command(
-    data: Path, model: str | None, quality: int | None, split: str, limit: int | None, as_json: bool
+    data: Path,
+    model: str | None,
+    quality: int | None,
+    effort: int,
+    split: str,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Evaluate a model on DATA: an .npz file (x_test), a folder of images or one image.
 
@@ -50,7 +57,7 @@ def command(
         "model": codec.name,
         "dataset": data.stem,
         "split": split if data.suffix == ".npz" else "all",
-        **evaluation.evaluate(codec, pixels, quality),
+        **evaluation.evaluate(codec, pixels, quality, effort),
     }
     click.echo(json.dumps(result, indent=2) if as_json else _table(result))
 
@@ -61,7 +68,9 @@ def _table(result: dict[str, Any]) -> str:
         **result,
         "ssim": "- (needs the extra eval, and 11x11 pixels)" if ssim is None else f"{ssim:.4f}",
     }
-    title = "{model} on {dataset} ({split}, {images} images), quality {quality}".format(**values)
+    title = "{model} on {dataset} ({split}, {images} images), quality {quality}, effort {effort}".format(
+        **values
+    )
     width = max(len(label) for label, _ in _ROWS)
     return "\n".join(
         [title, *(f"  {label:{width}}  {text.format(**values)}" for label, text in _ROWS)]
