@@ -1,4 +1,4 @@
-# make demo    encode, decode and measure the samples (sets up .venv, without TensorFlow)
+# make demo    encode, decode and measure the samples (sets up .venv-demo, without TensorFlow)
 # make test    the tests (sets up .venv-dev, with TensorFlow)
 # make check   lint, types, import contract
 # make fix     format and sort
@@ -7,15 +7,15 @@
 
 PYTHON ?= python3
 DATA ?= $(HOME)/.keras/datasets
-BIN := .venv/bin
+DEMO := .venv-demo/bin
 DEV := .venv-dev/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check fix bench results clean
 
-demo: .venv/installed
-	$(BIN)/python samples/demo.py
+demo: .venv-demo/installed
+	$(DEMO)/python samples/demo.py
 
 test: .venv-dev/installed
 	$(DEV)/pytest -q
@@ -36,9 +36,9 @@ bench: .venv-dev/installed
 results: .venv-dev/installed
 	$(DEV)/python benchmarks/results.py $(DATA) --out docs/results.md
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+.venv-demo/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/pip install --quiet --editable .
 	touch $@
 
 .venv-dev/installed: pyproject.toml
@@ -48,4 +48,4 @@ results: .venv-dev/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -109,7 +109,7 @@ def test_other_arrays_are_refused(model: Codec, image: object) -> None:
         model.encode(image)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("quality", [0, 101, -1])
+@pytest.mark.parametrize("quality", [0, 101, -1, 50.5, "50"])
 def test_other_qualities_are_refused(model: Codec, quality: int) -> None:
     with pytest.raises(cvae.CvaeError, match="1 to 100"):
         model.encode(np.zeros((28, 28), np.uint8), quality)
@@ -121,6 +121,12 @@ def test_other_bytes_are_refused(model: Codec, data: bytes) -> None:
         model.decode(data)
     with pytest.raises(cvae.FormatError):
         cvae.decode(data)
+
+
+@pytest.mark.parametrize("data", [None, 5, "digit.bin", [b"", 5], {}])
+def test_what_is_no_bytes_is_refused(model: Codec, data: object) -> None:
+    with pytest.raises(cvae.FormatError):
+        model.decode(data)  # type: ignore[call-overload]
 
 
 def test_a_file_of_another_model_is_refused(model: Codec, digits: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError
 from cvae.images import Pixels
 from cvae.model import Model
 from cvae.tables import Symbols
+
+_BYTES = (bytes, bytearray, memoryview)
 
 
 class QualityWarning(UserWarning):
@@ -102,19 +105,18 @@ class Codec:
             FormatError: not a container, a damaged one, or one of a later version.
             ModelNotFoundError: it was written by another model.
         """
-        single = isinstance(data, bytes | bytearray | memoryview)
-        many = [bytes(data)] if single else [bytes(item) for item in data]  # type: ignore[arg-type]
-        decoded = self.decode_containers([container.unpack(item) for item in many])
+        items = _as_bytes(data)
+        decoded = self.decode_containers([container.unpack(item) for item in items])
         decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
-        return decoded[0] if single else decoded
+        return decoded[0] if isinstance(data, _BYTES) else decoded
 
     def quality(self, quality: int | None) -> int:
         """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
         if quality is None:
             return self.model.manifest.default_quality
         low, high = container.MIN_QUALITY, container.MAX_QUALITY
-        if not low <= quality <= high:
-            raise CvaeError(f"expected a quality of {low} to {high}, found {quality}")
+        if not isinstance(quality, int | np.integer) or not low <= quality <= high:
+            raise CvaeError(f"expected a quality of {low} to {high}, found {quality!r}")
         return int(quality)
 
     def quantize(self, batch: Pixels, quality: int, effort: int = 0) -> Symbols:
@@ -123,7 +125,7 @@ class Codec:
             raise CvaeError(f"expected an effort of 0 to {len(search.ROUNDS) - 1}, found {effort}")
         bank, x = self.model.bank, images.as_floats(batch)
         latents = self.model.analysis(x).reshape(len(batch), bank.elements)
-        flat = x.reshape(len(batch), -1)
+        flat = x.reshape(len(batch), math.prod(self.image_shape))
         quantizer = bank.quantizer(quality)
         return search.search(
             flat, latents, quantizer, bank.tables(quality), self._flat_synthesis, effort
@@ -131,7 +133,7 @@ class Codec:
 
     def _flat_synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         x_hat = self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
-        return x_hat.reshape(len(latents), -1)
+        return x_hat.reshape(len(latents), math.prod(self.image_shape))
 
     def synthesize(self, symbols: Symbols, quality: int) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
@@ -272,6 +274,13 @@ class Codec:
                 f"expected uint8 arrays of shape {flat}, found {batch.dtype} {batch.shape}"
             )
         return batch.reshape(-1, *shape), single
+
+
+def _as_bytes(data: Any) -> list[bytes]:
+    items = [data] if isinstance(data, _BYTES) else data
+    if not isinstance(items, list | tuple) or not all(isinstance(item, _BYTES) for item in items):
+        raise FormatError(f"expected bytes or a list of bytes, found {type(data).__name__}")
+    return [bytes(item) for item in items]
 
 
 def _restore(image: Pixels, item: Container) -> Pixels:

@@ -1,7 +1,8 @@
 """The errors a caller can meet. Every message names the file, what was expected and what was found.
 
 CvaeError
-├── ImageError        an image cannot be read, or is not what the model codes
+├── ImageError        an image cannot be read
+    │   └── ImageShapeError      it is whole, and of another size or mode than the model's
 ├── FormatError       bytes are not a container, or a container is damaged
 ├── ModelError        a model file is damaged, or not of a version known here
 │   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
@@ -18,6 +19,10 @@ class CvaeError(Exception):
 
 class ImageError(CvaeError):
     """An image cannot be read, or is not what the model codes."""
+
+
+class ImageShapeError(ImageError):
+    """An image is whole, and of another size or mode than the model's."""
 
 
 class FormatError(CvaeError):
@@ -49,5 +54,6 @@ class MissingExtraError(CvaeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed; it comes with the extra {extra!r}: pip install 'cvae[{extra}]'"
+            f"{package} is not installed; pip install 'cvae[{extra}]' "
+            f"(in a checkout: pip install '.[{extra}]') brings it"
         )

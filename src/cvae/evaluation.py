@@ -73,7 +73,7 @@ def evaluate(
     decode_seconds = time.perf_counter() - started
 
     latents = codec.model.analysis(images.as_floats(pixels))
-    of_means = codec.to_pixels(latents.reshape(len(pixels), -1))
+    of_means = codec.to_pixels(latents)
     mse = metrics.mse(pixels, decoded)
     file_bytes = np.array([len(c.data) for c in coded])
     return {

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cvae import arrays
-from cvae.errors import DataError, ImageError, OutputError
+from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+
+# What messages call Pillow's modes.
+_MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -70,7 +73,8 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
         uint8 pixels of that shape, and the image's own (h, w, c) before any change.
 
     Raises:
-        ImageError: the data is no image, is damaged, or differs from `shape` while `fit` is off.
+        ImageShapeError: the image differs from `shape` and `fit` is off.
+        ImageError: the data is no image, or is damaged.
     """
     image = open_image(data, name)
     height, width, channels = shape
@@ -94,9 +98,9 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
 
 
 def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
-    raise ImageError(
-        f"{name}: expected {describe(shape)}, found {image.width}x{image.height} {image.mode}; "
-        "--fit converts and resizes it"
+    mode = _MODES.get(image.mode, image.mode)
+    raise ImageShapeError(
+        f"{name}: expected {describe(shape)}, found {image.width}x{image.height} {mode}"
     )
 
 

@@ -43,6 +43,10 @@ def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
     entries: list[Entry] = []
     errors: list[ModelError] = []
     for place in places:
+        if place.is_dir() and not any(place.glob(f"*{SUFFIX}")):
+            errors.append(
+                ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
+            )
         found = sorted(place.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
         for path in found if place.is_dir() else [place]:
             try:
@@ -64,27 +68,40 @@ def open_model(name_or_path: str | Path) -> Model:
         ModelError: the file cannot be read.
     """
     text = str(name_or_path)
+    if Path(text).is_dir():
+        return Model(_only_in(Path(text)))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
         return Model(Path(text))
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.name == text]
     names = ", ".join(sorted(entry.manifest.name for entry in entries)) or "none"
-    return Model(_only(found, f"named {text!r}; known are: {names}", errors).path)
+    return Model(_only(found, f"named {text!r}", errors, f"; known are: {names}").path)
+
+
+def _only_in(folder: Path) -> Path:
+    """The model file of a training run's folder."""
+    found = sorted(folder.glob(f"*{SUFFIX}"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ModelNotFoundError(f"{folder}: expected one {SUFFIX} file in it, found {names}")
+    return found[0]
 
 
 def find_by_id(model_id: int) -> Model:
     """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.id == model_id]
-    what = f"of id {model_id:#06x}; put its {SUFFIX} file on {SEARCH_PATH}, or name it with --model"
-    return Model(_only(found, what, errors).path)
+    advice = f"; put its {SUFFIX} file on {SEARCH_PATH}, or name it with --model"
+    return Model(_only(found, f"of id {model_id:#06x}", errors, advice).path)
 
 
-def _only(found: list[Entry], what: str, errors: list[ModelError]) -> Entry:
+def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) -> Entry:
     if len(found) == 1:
         return found[0]
     if found:
         paths = " and ".join(str(entry.path) for entry in found)
-        raise ModelNotFoundError(f"ambiguous: more than one model {what}: {paths}")
+        raise ModelNotFoundError(
+            f"ambiguous: more than one model {what}: {paths}; name one by its path with --model"
+        )
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
-    raise ModelNotFoundError(f"there is no model {what}{unread}")
+    raise ModelNotFoundError(f"there is no model {what}{advice}{unread}")

@@ -40,7 +40,7 @@ class Group(click.Group):
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage. "
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted. "
     "Models are searched among the shipped ones and in CVAE_MODELS (files or folders, like PATH).",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")

@@ -87,6 +87,7 @@ def plan(
     output: str | None,
     derive: Callable[[Path], str],
     find: Callable[[Path], Iterable[Path]],
+    what: str,
 ) -> list[Task]:
     """Pairs every input with its output.
 
@@ -99,15 +100,21 @@ def plan(
         output: a file, a folder or "-".
         derive: from an input's path to its output's file name.
         find: from a folder to the files in it.
+        what: what messages call those files.
 
     Raises:
         CvaeError: two inputs would give one output, or several one file.
     """
-    sources = _sources(inputs, find)
+    sources = _sources(inputs, find, what)
     several = len(sources) > 1 or any(Path(item).is_dir() for item in inputs if item != STDIO)
     into_folder = output is not None and (several or Path(output).is_dir() or output.endswith("/"))
     if output == STDIO and several:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
+    if several and output is not None and _like_a_file(output):
+        raise OutputError(
+            f"{output}: several inputs need a folder, found the name of a file; "
+            "put a / behind it if a folder is meant"
+        )
     folder = Path(output or ".") if into_folder or output is None else Path()
     tasks = []
     for source, below in sources:
@@ -123,8 +130,13 @@ def plan(
     return tasks
 
 
+def _like_a_file(output: str) -> bool:
+    path = Path(output)
+    return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
+
+
 def _sources(
-    inputs: tuple[str, ...], find: Callable[[Path], Iterable[Path]]
+    inputs: tuple[str, ...], find: Callable[[Path], Iterable[Path]], what: str
 ) -> list[tuple[Path | None, Path]]:
     """Input files, and the folder below the output that each one's result belongs in."""
     sources: list[tuple[Path | None, Path]] = []
@@ -134,7 +146,7 @@ def _sources(
         elif Path(item).is_dir():
             found = list(find(Path(item)))
             if not found:
-                raise ImageError(f"{item}: found nothing to read in this folder")
+                raise ImageError(f"{item}: expected {what}, found none in this folder")
             sources.extend((path, path.relative_to(item).parent) for path in found)
         else:
             sources.append((Path(item), Path()))
@@ -147,7 +159,7 @@ def _check_targets(tasks: list[Task]) -> None:
         if task.target in seen:
             raise CvaeError(
                 f"{task.name} and {seen[task.target].name} would both be written to "
-                f"{task.target_name}; give an output folder, or encode them one by one"
+                f"{task.target_name}; do them one by one"
             )
         seen[task.target] = task
         if task.source is not None and task.target == task.source:

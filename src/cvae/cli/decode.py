@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError
+from cvae import CvaeError, ModelNotFoundError
 from cvae.cli import common
 from cvae.cli.common import Talk, Task
 
@@ -44,12 +44,16 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Decode files: each FILE (a container, symbols as .npy, a folder of them, or `-` for stdin).
+    """Decode files to images.
+
+    FILE is a container, symbols as .npy, a folder of containers, or `-` for stdin.
 
     The model is found by the id in the file, among the shipped ones and those in CVAE_MODELS. A bad
     file is named and skipped; the exit code is then 1.
     """
-    tasks = common.plan(inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find)
+    tasks = common.plan(
+        inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin files"
+    )
     common.refuse_terminal(tasks, force)
     decoder = _Decoder(model, quality)
     common.make_folders(tasks)
@@ -80,7 +84,10 @@ class _Decoder:
         from cvae import codec, registry
 
         if self._given:
-            self._given.check_id(model_id)
+            try:
+                self._given.check_id(model_id)
+            except ModelNotFoundError as error:
+                raise ModelNotFoundError(f"{error}; leave out --model to find it") from error
             return self._given
         if model_id not in self._by_id:
             self._by_id[model_id] = codec.Codec(registry.find_by_id(model_id))
@@ -103,12 +110,12 @@ def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk)
     for task in tasks:
         try:
             with common.naming(task.name):
-                if task.target is not None:
-                    files.check_writable(task.target, force)
                 if task.source is not None and task.source.suffix == ".npy":
                     done += _write(task, decoder.from_npy(task.source), force, talk)
                     continue
                 item = container.unpack(task.read())
+                if task.target is not None:
+                    files.check_writable(task.target, force)
                 codec = decoder.codec(item.model_id)
                 read.setdefault(codec, []).append((task, item, codec.decode_payload(item)))
         except CvaeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -59,41 +60,46 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Encode images: each IMAGE (a file, a folder, or `-` for stdin) to a file of a dozen bytes.
+    """Encode images to files of a dozen bytes.
+
+    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash.
 
     Prints bytes, compression ratio and PSNR on stderr, and warns when a picture is worse than the
     model's own kind of image would be. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
     from cvae import registry
-    from cvae.images import find_images
+    from cvae.images import SUFFIXES, find_images
 
     npy = npy or (output is not None and output.endswith(".npy"))
     if npy and (fit or invert):
         raise click.UsageError(
             "symbols as .npy carry no header that could record --fit or --invert"
         )
+    if output is not None and Path(output).suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"-o {output} would be a container with the ending of an image")
     suffix = ".npy" if npy else ".bin"
-    tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images)
+    tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images, "images")
     common.refuse_terminal(tasks, force)
     codec = codecs.open_model(model or registry.DEFAULT)
     common.make_folders(tasks)
     talk = Talk(quiet, verbose or len(tasks) == 1)
     settings = Settings(quality, effort, fit, invert, npy, force)
-    sizes: list[int] = []
+    coded: list[tuple[int, float]] = []
     with talk.bar(len(tasks)) as bar:
         for batch in common.batches(tasks):
-            sizes += _encode_batch(codec, batch, settings, talk)
+            coded += _encode_batch(codec, batch, settings, talk)
             bar.update(len(batch))
     if len(tasks) > 1:
-        ratio = f", {_ratio(codec, sum(sizes) / len(sizes))}" if sizes else ""
-        talk.say(f"{len(sizes)} of {len(tasks)} images encoded in {sum(sizes):,} bytes{ratio}")
+        talk.say(f"{len(coded)} of {len(tasks)} images encoded{_summary(codec, coded)}")
     if talk.errors:
         raise click.exceptions.Exit(1)
 
 
-def _encode_batch(codec: Codec, tasks: list[Task], settings: Settings, talk: Talk) -> list[int]:
-    """Encodes what can be read and gives the sizes of the files written."""
+def _encode_batch(
+    codec: Codec, tasks: list[Task], settings: Settings, talk: Talk
+) -> list[tuple[int, float]]:
+    """Encodes what can be read; gives size and PSNR of each file written."""
     import numpy as np
 
     read = list(_read(codec, tasks, settings, talk))
@@ -106,7 +112,7 @@ def _encode_batch(codec: Codec, tasks: list[Task], settings: Settings, talk: Tal
     coded = codec.encode_batch(
         batch, settings.quality, original_sizes, settings.invert, settings.effort
     )
-    sizes = []
+    written = []
     for (task, _, _), pixels, item in zip(read, batch, coded, strict=True):
         data = _npy(codec, item) if settings.npy else item.data
         try:
@@ -114,14 +120,13 @@ def _encode_batch(codec: Codec, tasks: list[Task], settings: Settings, talk: Tal
         except CvaeError as error:
             talk.error(error)
             continue
-        sizes.append(len(data))
+        written.append((len(data), item.psnr))
         talk.detail(
-            f"{task.name} -> {task.target_name}: {len(data)} bytes ({item.payload_bytes} of payload), "
-            f"{_ratio(codec, len(data))}, {item.psnr:.2f} dB"
+            f"{task.name} -> {task.target_name}: {_facts(codec, item, len(data), settings)}"
         )
         if item.poor:
             talk.warning(f"{task.name}: {_poor(codec, pixels, item, settings.quality)}")
-    return sizes
+    return written
 
 
 def _read(
@@ -130,24 +135,37 @@ def _read(
     """The images that can be read, each with its original size where `--fit` changed it."""
     from cvae import files, images
     from cvae.container import MAX_SIDE
-    from cvae.errors import ImageError
+    from cvae.errors import ImageError, ImageShapeError
 
     shape = codec.image_shape
     for task in tasks:
         try:
             with common.naming(task.name):
+                data = task.read()
                 if task.target is not None:
                     files.check_writable(task.target, settings.force)
-                pixels, original = images.read_image(task.read(), task.name, shape, settings.fit)
+                pixels, original = images.read_image(data, task.name, shape, settings.fit)
                 height, width, _ = original
                 if max(height, width) > MAX_SIDE:
                     raise ImageError(
                         f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
                     )
+        except ImageShapeError as error:
+            talk.error(ImageShapeError(f"{error}; --fit converts and resizes it"))
+            continue
         except CvaeError as error:
             talk.error(error)
             continue
         yield task, pixels, None if original == shape else (width, height)
+
+
+def _facts(codec: Codec, item: Encoded, size: int, settings: Settings) -> str:
+    if settings.npy:
+        return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
+    height, width, _ = codec.image_shape
+    fitted = f" (of the {width}x{height} it was fitted to)" if settings.fit else ""
+    payload = f"{size} bytes ({item.payload_bytes} of payload)"
+    return f"{payload}, {_ratio(codec, size)}, {item.psnr:.2f} dB{fitted}"
 
 
 def _npy(codec: Codec, item: Encoded) -> bytes:
@@ -159,6 +177,14 @@ def _npy(codec: Codec, item: Encoded) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, symbols.astype(dtype), allow_pickle=False)
     return buffer.getvalue()
+
+
+def _summary(codec: Codec, coded: list[tuple[int, float]]) -> str:
+    if not coded:
+        return ""
+    total = sum(size for size, _ in coded)
+    psnr = sum(psnr for _, psnr in coded) / len(coded)
+    return f" in {total:,} bytes, {_ratio(codec, total / len(coded))}, {psnr:.2f} dB on average"
 
 
 def _ratio(codec: Codec, size: float) -> str:

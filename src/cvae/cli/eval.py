@@ -43,7 +43,9 @@ def command(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a model on DATA: an .npz file (x_test), a folder of images or one image.
+    """Measure rate and distortion on a data set.
+
+    DATA is an .npz file (x_test), a folder of images or one image.
 
     Every image is encoded to a container of its own and decoded again. PSNR is of 8-bit pixels, the
     mean over the images. SSIM needs the extra `eval`.

@@ -11,7 +11,7 @@ from cvae.cli.train import finish
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DATA", help="The data of the run.  [default: where it was then]")
 @click.option("--name", help="The model's name.  [default: as it was]")
 @click.option(
@@ -23,11 +23,12 @@ from cvae.cli.train import finish
 def command(
     run: Path, data: str | None, name: str | None, output: Path | None, force: bool, quiet: bool
 ) -> None:
-    """Make the model file of the training run in folder RUN again.
+    """Make the model file of a training run again.
 
-    Needs the extra `train`, and the data that the run was trained on. The graphs are checked against
-    the trained networks before anything is written. The model keeps its id, and so its files, if
-    the run's folder holds an earlier export of the same weights that decodes to the same pictures.
+    RUN is the run's folder. Needs the extra `train`, and the data that the run was trained on. The
+    graphs are checked against the trained networks before anything is written. The model keeps its
+    id, and so its files, if RUN holds an earlier export of the same weights that decodes to the
+    same pictures.
     """
     from cvae.training import backend, datasets, runs
 

@@ -17,20 +17,31 @@ from cvae.cli import common
 @click.argument("file", type=click.Path(path_type=Path))
 @common.json_option
 def command(file: Path, as_json: bool) -> None:
-    """Describe FILE: a container (.bin) or a model (.cvae)."""
-    try:
-        with file.open("rb") as stream:
-            is_model = stream.read(4) == b"PK\x03\x04"
-    except OSError as error:
-        raise CvaeError(f"{file}: cannot be read: {error.strerror}") from error
+    """Describe FILE: a container (.bin), or a model (.cvae, or the name of a known one)."""
     with common.naming(str(file)):
-        facts = _model(file) if is_model else _container(file)
+        facts = _model(_model_path(file)) if _is_model(file) else _container(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+
+
+def _is_model(file: Path) -> bool:
+    if not file.exists():
+        return True  # or the name of one
+    try:
+        with file.open("rb") as stream:
+            return stream.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise CvaeError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _model_path(file: Path) -> Path:
+    from cvae import registry
+
+    return registry.open_model(file if file.exists() else str(file)).path
 
 
 def _container(file: Path) -> dict[str, Any]:
@@ -63,13 +74,16 @@ def _model(file: Path) -> dict[str, Any]:
 
     facts = asdict(read_manifest(file))
     floors = facts.pop("expected_psnr")
+    hashes = facts.pop("hashes")
     quality = facts["default_quality"]
     return {
         "kind": "model",
         **facts,
         "id": f"{facts['id']:#06x}",
-        "expected_psnr": floors[quality - 1],
+        f"expected_psnr_at_quality_{quality}": floors[quality - 1],
+        "file": str(file),
         "file_bytes": file.stat().st_size,
+        "hashes": {name: digest[:12] for name, digest in hashes.items()},
     }
 
 

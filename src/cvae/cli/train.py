@@ -57,11 +57,11 @@ def command(
     quiet: bool,
     **overrides: Any,
 ) -> None:
-    """Train PRESET and export the model to RUN/NAME.cvae.
+    """Train PRESET and export the model.
 
-    Needs the extra `train`. The run's folder keeps a checkpoint of every epoch: after an
-    interruption, the same command with --resume ends with the same weights as if there had been
-    none. `cvae encode -m RUN/NAME.cvae` uses the model.
+    The model is RUN/NAME.cvae; `cvae encode -m RUN` uses it. Needs the extra `train`. The run's
+    folder keeps a checkpoint of every epoch: after an interruption, the same command with --resume
+    ends with the same weights as if there had been none.
     """
     from cvae.training import backend, datasets, runs
 
@@ -69,6 +69,8 @@ def command(
     recipe = replace(
         recipe, **{key: value for key, value in overrides.items() if value is not None}
     )
+    if recipe.architecture == "linear" and any(overrides.values()):
+        raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
     if recipe.architecture != "linear":
         backend.load_keras()
     talk = Talk(quiet, verbose=False)
@@ -93,11 +95,14 @@ def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
     from cvae.training.progress import ProgressBar
     from cvae.training.trainer import train as train_run
 
+    talk.say(f"{run.preset.epochs} epochs, one line each; an interrupted run goes on with --resume")
     try:
         with ProgressBar(run.preset.epochs, talk.quiet) as progress:
             train_run(run, dataset, progress)
     except KeyboardInterrupt:
-        talk.say(f"{run.folder}: finished epochs are kept; the same command with --resume goes on")
+        talk.say(
+            f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"
+        )
         raise
     report.loss_curves(runs.read_history(run), run.folder / "curves.png")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -18,7 +19,7 @@ from cvae.bank import QUALITIES, Bank
 from cvae.codec import Codec
 from cvae.errors import ModelError, TrainingError
 from cvae.images import Pixels, as_floats
-from cvae.model import SUFFIX, Manifest, Model, member_hashes, write_model
+from cvae.model import SUFFIX, TABLES, Manifest, Model, member_hashes, write_model
 from cvae.networks import Network
 from cvae.training import calibration
 from cvae.training.datasets import Dataset
@@ -70,6 +71,8 @@ def export(
             f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
             f"{run.data['train']} images), found other images"
         )
+    if name is not None:
+        check_name(name)
     networks = _load(run, dataset)
     previous = _previous(run, networks, dataset.validation)
     bank = previous.bank if previous else _calibrate(run, networks, dataset)
@@ -134,12 +137,31 @@ def new_id(networks: Exported, bank: Bank) -> int:
 
     Not over the graphs: the converter numbers their nodes anew each time.
     """
-    taken = {entry.manifest.id for entry in registry.known_models()[0]}
-    text = json.dumps([networks.weights_hash, bank.hashes()], sort_keys=True)
+    weights, tables = networks.weights_hash, bank.hashes()
+    taken = {
+        entry.manifest.id
+        for entry in registry.known_models()[0]
+        if not _is_same(entry.manifest, weights, tables)
+    }
+    text = json.dumps([weights, tables], sort_keys=True)
     model_id = int(hashlib.sha256(text.encode()).hexdigest()[:4], 16)
     while model_id in taken:
         model_id = (model_id + 1) % (1 << 16)
     return model_id
+
+
+def _is_same(manifest: Manifest, weights: str, tables: dict[str, str]) -> bool:
+    """Whether a model has these weights and tables: the same run made again, say."""
+    known = {name: manifest.hashes.get(f"{TABLES}/{name}") for name in tables}
+    return manifest.hashes.get(WEIGHTS) == weights and known == tables
+
+
+def check_name(name: str) -> None:
+    """Raises TrainingError when a name would be mistaken for a path."""
+    if not re.fullmatch(r"\w[\w.+-]*", name) or name.endswith(SUFFIX):
+        raise TrainingError(
+            f"--name: expected letters, digits and . _ + - without {SUFFIX}, found {name!r}"
+        )
 
 
 def free_name(name: str, models: list[registry.Entry]) -> str:

@@ -53,7 +53,7 @@ class Preset:
 
 MNIST_CVAE = Preset(
     name="mnist-cvae",
-    summary="the textbook CVAE: cross-entropy + KL, constant learning rate",
+    summary="16 latents, the textbook CVAE: cross-entropy + KL",
     dataset="mnist",
     image_shape=(28, 28, 1),
     distortion="bce",
@@ -61,7 +61,7 @@ MNIST_CVAE = Preset(
 
 MNIST = Preset(
     name="mnist",
-    summary="the same networks trained for coding: weighted squared error + KL, cosine decay",
+    summary="16 latents, trained for coding: weighted squared error + KL",
     dataset="mnist",
     image_shape=(28, 28, 1),
     distortion="mse",
@@ -74,7 +74,7 @@ MNIST = Preset(
 
 LINEAR_MNIST = Preset(
     name="linear-mnist",
-    summary="PCA through the same tables and container: the rival a network has to beat",
+    summary="400 principal components: what a network has to beat",
     dataset="mnist",
     image_shape=(28, 28, 1),
     architecture="linear",
@@ -85,7 +85,7 @@ LINEAR_MNIST = Preset(
 # Trains in seconds on a few hundred 8x8 images; only for tests.
 TINY = Preset(
     name="tiny",
-    summary="for tests only: 8x8 images, four latents",
+    summary="for tests only: 8x8 images, 4 latents",
     dataset="mnist",
     image_shape=(8, 8, 1),
     latent_dim=4,

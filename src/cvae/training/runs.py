@@ -40,7 +40,13 @@ class Run:
             preset = Preset.from_json(values["preset"])
             return cls(folder, preset, values["seed"], values["source"], values["data"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{folder}: expected a training run with {RUN}: {error}") from error
+            raise TrainingError(
+                f"{folder}: expected the folder of a training run, with a {RUN} in it"
+            ) from error
+
+    def settings(self) -> dict[str, Any]:
+        """All that the weights are a function of."""
+        return {**self.preset.to_json(), "seed": self.seed, "data": self.data["sha256"][:12]}
 
     def save(self) -> None:
         values = {
@@ -64,12 +70,12 @@ def start(
     run = Run(folder, preset, seed, dataset.source, dataset.describe())
     if (folder / RUN).exists() and resume:
         found = Run.open(folder)
-        for what in ("preset", "seed", "data"):
-            if getattr(found, what) != getattr(run, what):
-                raise TrainingError(
-                    f"{folder}: cannot resume with another {what}: "
-                    f"expected {getattr(found, what)}, found {getattr(run, what)}"
-                )
+        differing = _differences(found.settings(), run.settings())
+        if differing:
+            raise TrainingError(
+                f"{folder}: cannot resume with other settings: {differing}; "
+                "--force starts the run anew"
+            )
         return run
     if (folder / RUN).exists() and not force:
         raise TrainingError(
@@ -83,6 +89,14 @@ def start(
         (folder / name).unlink(missing_ok=True)
     run.save()
     return run
+
+
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} was {ours[name]} and is now {theirs[name]}"
+        for name in ours
+        if ours[name] != theirs[name]
+    )
 
 
 def read_history(run: Run) -> list[Row]:
