@@ -88,7 +88,7 @@ def bulk() -> str:
 
     codec = cvae.open_model("mnist")
     rng = np.random.default_rng(0)
-    # Blurred noise is as good as digits here: the time does not depend on the pixels.
+    # Noise is as good as digits here: the time does not depend on the pixels.
     pixels = rng.integers(0, 256, (COUNT, 28, 28, 1), dtype=np.uint8)
     x = pixels.astype(np.float32) / 255
     y = codec.model.analysis(x)

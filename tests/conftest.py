@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 
-# Two cores are enough, and TensorFlow's messages would only hide pytest's.
+# TensorFlow's messages would only hide pytest's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

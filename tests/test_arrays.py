@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 import zipfile
@@ -73,6 +74,23 @@ def test_a_missing_array_is_named_with_those_there_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
     with pytest.raises(DataError, match=r"'x_test'.*x_train"):
         arrays.read_npz(tmp_path / "a.npz", ["x_test"], "a.npz")
+
+
+def test_an_array_over_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(10**6, np.uint8))
+    with pytest.raises(DataError, match="claims 1,000,000 bytes"):
+        arrays.read_npz(tmp_path / "a.npz", ["x"], "a.npz", limit=10**5)
+
+
+def test_a_damaged_npy_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(10))
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place, value in zip(rng.integers(0, 128, 500), rng.integers(0, 256, 500), strict=True):
+        path.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+        with contextlib.suppress(FormatError):
+            arrays.read_npy(path)
 
 
 def test_every_truncation_of_an_npz_is_refused(tmp_path: Path) -> None:

@@ -201,6 +201,28 @@ def test_a_dark_digit_on_white_gets_the_hint_and_invert_brings_it_back() -> None
     assert 10 * np.log10(255**2 / np.mean((back - dark) ** 2)) > 22
 
 
+def test_invert_that_is_wrong_gets_the_hint_to_leave_it_out() -> None:
+    assert b"leaving out --invert" in run_cvae("encode", DIGIT, "--invert").stderr
+
+
+def test_odd_names_are_one_line() -> None:
+    assert "error" in error_line(run_cvae("encode", "x" * 300, code=1))
+    assert "error" in error_line(run_cvae("encode", DIGIT, "-o", "x" * 300, code=1))
+    Path("c").write_text("text")
+    assert "error: c:" in error_line(run_cvae("decode", "c", code=1))
+
+
+def test_programs_are_not_started_for_images() -> None:
+    Path("evil.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n")
+    assert "evil.png" in error_line(run_cvae("encode", "evil.png", code=1))
+
+
+def test_several_inputs_do_not_make_a_folder_named_like_a_file() -> None:
+    line = error_line(run_cvae("encode", SAMPLES, "-o", "many.bin", code=1))
+    assert "several inputs need a folder" in line
+    assert not names()
+
+
 def test_symbols_as_npy_need_model_and_quality() -> None:
     run_cvae("encode", DIGIT, "-o", "digit.npy")
     symbols = np.load("digit.npy")

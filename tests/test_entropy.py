@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,35 @@ def test_a_payload_is_never_longer_than_its_information_rounded_up(
     bits = information_bits(symbols, tables)
     # The logarithms of the information content are only good to about 1e-9.
     assert all(len(p) <= math.ceil((b - 1e-6) / 8) for p, b in zip(payloads, bits, strict=True))
+
+
+@given(coded())
+def test_a_payload_is_the_one_that_the_format_describes(case: tuple[Tables, Symbols]) -> None:
+    tables, symbols = case
+    for image, payload in zip(
+        symbols.tolist(), entropy.encode_images(symbols, tables), strict=True
+    ):
+        low, width = Fraction(0), Fraction(1)
+        for element, symbol in enumerate(image):
+            row = tables.bank[tables.index[element]].astype(int).tolist()
+            entry = symbol + tables.radius if abs(symbol) <= tables.radius else tables.escape
+            low += width * Fraction(sum(row[:entry]), 1 << 16)
+            width *= Fraction(row[entry], 1 << 16)
+            if entry == tables.escape:
+                number = 2 * (abs(symbol) - tables.radius - 1) + (symbol < 0) + 1
+                bits = 2 * number.bit_length() - 1
+                low += width * Fraction(number, 1 << bits)
+                width /= 1 << bits
+        for size in itertools.count():
+            greatest = math.ceil((low + width) * 256**size) - 1
+            if Fraction(greatest, 256**size) >= low:
+                break
+        assert payload == greatest.to_bytes(size, "big")
+
+
+def test_payloads_longer_than_any_encoder_writes_are_refused_unread() -> None:
+    with pytest.raises(FormatError, match="at most"):
+        entropy.decode_image(b"\xff" * 10**7, golden_tables())
 
 
 @given(coded(max_images=1), st.binary(max_size=60))
@@ -79,7 +110,7 @@ def test_an_endless_escape_is_refused() -> None:
     # The escape entry has nearly all probability and its bits are all zeros.
     tables = make_tables(np.array([[0.0, 0.0, 0.0, 1.0]]), [0])
     with pytest.raises(FormatError, match="no end"):
-        entropy.decode_image(b"\x00\x03" + b"\x00" * 40, tables)
+        entropy.decode_image(b"\x00\x03" + b"\x00" * 6, tables)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cvae import images
-from cvae.errors import DataError, ImageError, OutputError
+from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
 
 GREY = (6, 5, 1)
 COLOUR = (6, 5, 3)
@@ -69,7 +69,7 @@ def transparent() -> Image.Image:
     ids=["colour", "transparent", "16-bit"],
 )
 def test_changes_of_mode_that_lose_something_take_fit(image: Image.Image) -> None:
-    with pytest.raises(ImageError, match=r"x\.png: expected 5x6 grey, found 5x6 .*--fit"):
+    with pytest.raises(ImageShapeError, match=r"x\.png: expected 5x6 grey, found 5x6 "):
         read(image)
     assert read(image, fit=True).shape == GREY
 

@@ -15,6 +15,8 @@ import pytest
 from cvae import registry
 from cvae.errors import ModelError, ModelNotFoundError
 from cvae.model import Model
+from cvae.networks import Network
+from cvae.training import graphs
 
 Edit = Callable[[dict[str, bytes]], None]
 
@@ -73,6 +75,12 @@ def lose(members: dict[str, bytes]) -> None:
     del members["tables.npz"]
 
 
+def without_hash(members: dict[str, bytes]) -> None:
+    values = json.loads(members["manifest.json"])
+    del values["hashes"]["analysis.onnx"]
+    members["manifest.json"] = json.dumps(values).encode()
+
+
 EDITS = {
     "later format": manifest(format=2),
     "another shape": manifest(image_shape=[8, 8, 2]),
@@ -81,11 +89,19 @@ EDITS = {
     "other latents": manifest(latent_shape=[5]),
     "text for a number": manifest(id="1"),
     "no list": manifest(expected_psnr=3),
-    "no manifest": manifest(name=None),
+    "no name": manifest(name=None),
+    "a path for a name": manifest(name="../x"),
+    "text for numbers": manifest(expected_psnr=["x"] * 100),
+    "no number": manifest(expected_psnr=[float("nan")] * 100),
+    "a list of hashes": manifest(hashes=[]),
+    "no hash of a graph": without_hash,
+    "text among the figures": manifest(figures={"psnr_mean": "x"}),
+    "control characters": manifest(summary="\x1b[2J"),
     "lost member": lose,
     "swapped graphs": swap,
     "no graph": garble,
     "no scale": arrays(scale=np.zeros(100, np.float32)),
+    "vanishing steps": arrays(step=np.full(4, 1e-45, np.float32)),
     "infinite steps": arrays(step=np.full(4, np.inf, np.float32)),
     "other steps": arrays(step=np.full(4, 2, np.float32)),
     "float tables": arrays(bank=np.zeros((3, 4))),
@@ -161,7 +177,8 @@ def test_two_models_with_one_id_are_ambiguous_and_a_copy_is_not(
     shutil.copy(tiny_model, tmp_path / "copy.cvae")
     monkeypatch.setenv("CVAE_MODELS", f"{tiny_model}:{tmp_path}")
     assert registry.find_by_id(tiny_id)
-    edited(tiny_model, tmp_path, manifest(name="other"))
+    hashes = {**Model(tiny_model).manifest.hashes, "weights": "others"}
+    edited(tiny_model, tmp_path, manifest(hashes=hashes))
     with pytest.raises(ModelNotFoundError, match=r"ambiguous.*tiny\.cvae and .*edited\.cvae"):
         registry.find_by_id(tiny_id)
 
@@ -174,6 +191,46 @@ def test_a_broken_model_on_the_search_path_does_not_hide_the_others(
     assert registry.open_model("mnist")
     with pytest.raises(ModelNotFoundError, match=r"broken\.cvae"):
         registry.open_model("moon")
+
+
+def test_one_model_under_two_names_is_not_ambiguous(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(tiny_model, tmp_path, manifest(name="other", versions={}))
+    monkeypatch.setenv("CVAE_MODELS", f"{tiny_model}:{tmp_path}")
+    assert registry.find_by_id(Model(tiny_model).manifest.id).path == tiny_model
+    assert registry.open_model("other").path == tmp_path / "edited.cvae"
+
+
+def test_a_graph_with_weights_in_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="secret.bin")
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["b", 4]) for n in ("x", "y")]
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", value[:1], value[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert onnx.external_data_helper.uses_external_data(model.graph.initializer[0])
+    with pytest.raises(ModelError, match="cannot be read"):
+        Network(model.SerializeToString(), "g", (4,), (4,))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_results_that_are_no_numbers_are_refused(number: float) -> None:
+    graph = graphs.linear_analysis(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), (2, 2, 1))
+    network = Network(graph, "g", (2, 2, 1), (4,))
+    assert network(np.ones((3, 2, 2, 1), np.float32)).shape == (3, 4)
+    with pytest.raises(ModelError, match="not finite"):
+        network(np.full((3, 2, 2, 1), number, np.float32))
+    with pytest.raises(ModelError, match="expected float32"):
+        Network(graph, "g", (2, 2, 1), (5,))(np.ones((3, 2, 2, 1), np.float32))
 
 
 def test_shipped_models_have_unique_ids_and_the_names_of_their_files() -> None:

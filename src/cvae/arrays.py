@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,14 +20,16 @@ from cvae.errors import CvaeError, DataError, FormatError
 _DAMAGE = (
     OSError,
     ValueError,
+    ArithmeticError,
     EOFError,
-    KeyError,
+    LookupError,
     TypeError,
     SyntaxError,
     AttributeError,
     MemoryError,
-    NotImplementedError,
     RuntimeError,
+    struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -33,7 +37,11 @@ _CHUNK = 1 << 24
 
 
 def read_npz(
-    file: Path | IO[bytes], names: list[str], label: str, error: type[CvaeError] = DataError
+    file: Path | IO[bytes],
+    names: list[str],
+    label: str,
+    error: type[CvaeError] = DataError,
+    limit: int = 1 << 34,
 ) -> list[NDArray]:
     """The named arrays of an `.npz` file, in that order.
 
@@ -41,6 +49,7 @@ def read_npz(
         file: a path or an open binary file.
         names: the arrays to read; others are not touched.
         label: what messages call the file.
+        limit: the most bytes that one array may have; a small file can unpack to a large one.
         error: the exception to raise when an array is missing or the file is damaged.
     """
     try:
@@ -53,7 +62,8 @@ def read_npz(
             arrays = []
             for name in names:
                 with archive.open(f"{name}.npy") as member:
-                    arrays.append(_read(member, archive.getinfo(f"{name}.npy").file_size))
+                    size = archive.getinfo(f"{name}.npy").file_size
+                    arrays.append(_read(member, min(size, limit)))
             return arrays
     except _DAMAGE as damage:
         raise error(f"{label}: expected an .npz file of arrays: {_why(damage)}") from damage
@@ -78,7 +88,7 @@ def _read(file: IO[bytes], size: int) -> NDArray:
         raise ValueError(f"its header claims the shape {shape}")
     expected = math.prod(shape) * dtype.itemsize
     if expected > size:
-        raise ValueError(f"its header claims {expected:,} bytes, found {size:,}")
+        raise ValueError(f"its header claims {expected:,} bytes, expected at most {size:,}")
     data = bytearray()
     while len(data) < expected:
         chunk = file.read(min(_CHUNK, expected - len(data)))

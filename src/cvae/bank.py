@@ -18,6 +18,8 @@ from cvae.quantizer import Quantizer
 from cvae.tables import Tables
 
 QUALITIES = range(MIN_QUALITY, MAX_QUALITY + 1)
+_TINY = np.finfo(np.float32).tiny
+_ARRAY_LIMIT = 1 << 26  # bytes
 ARRAYS = ["bank", "index", "scale", "step", "offset"]
 
 
@@ -51,8 +53,9 @@ class Bank:
                 )
             if not np.isfinite(array).all():
                 raise ValueError(f"expected finite values in {name}")
-        if min(self.scale.min(), self.step.min()) <= 0:
-            raise ValueError("expected steps above zero")
+        smallest, largest = self.scale.min() * self.step.min(), self.scale.max() * self.step.max()
+        if self.scale.min() <= 0 or smallest < _TINY or not np.isfinite(largest):
+            raise ValueError(f"expected steps above zero, found {smallest} to {largest}")
 
     @property
     def elements(self) -> int:
@@ -86,7 +89,7 @@ class Bank:
     @classmethod
     def from_npz(cls, file: Path | BinaryIO, label: str) -> Bank:
         """Raises ModelError when the file holds no such arrays."""
-        values = arrays.read_npz(file, ARRAYS, label, ModelError)
+        values = arrays.read_npz(file, ARRAYS, label, ModelError, _ARRAY_LIMIT)
         try:
             return cls(*values)
         except (ValueError, TypeError) as error:

@@ -28,6 +28,9 @@ from cvae.tables import (
     to_entries,
 )
 
+# A table entry has 16 bits at most, the longest escape 33: no payload has more bytes a symbol.
+_MAX_SYMBOL_BYTES = 7
+
 
 def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
     """Each image by itself: (images, elements) -> one payload an image.
@@ -59,6 +62,11 @@ def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
 def decode_image(payload: bytes, tables: Tables) -> list[int]:
     """The symbols of one image. Raises FormatError when no encoder writes such a payload."""
     radius = tables.radius
+    if len(payload) > tables.elements * _MAX_SYMBOL_BYTES + 1:
+        raise FormatError(
+            f"damaged: expected at most {tables.elements * _MAX_SYMBOL_BYTES + 1} bytes of payload, "
+            f"found {len(payload)}"
+        )
     # The interval is [0, width) and `code` our place in it; both grow instead of ever being rounded.
     code, width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
     symbols = []
@@ -100,7 +108,9 @@ def _shortest(low: int, width: int, bits: int) -> bytes:
     free = ((low - 1) ^ last).bit_length() - 1
     size = -(-(bits - free) // 8)
     shift = bits - 8 * size
-    return (last >> shift if shift >= 0 else last << -shift).to_bytes(size, "big")
+    # The greatest of the fractions with so many bytes.
+    fraction = last >> shift if shift >= 0 else ((low + width) << -shift) - 1
+    return fraction.to_bytes(size, "big")
 
 
 def _find(starts: list[int], target: int) -> int:

@@ -2,7 +2,7 @@
 
 CvaeError
 ├── ImageError        an image cannot be read
-    │   └── ImageShapeError      it is whole, and of another size or mode than the model's
+│   └── ImageShapeError      it is whole, and of another size or mode than the model's
 ├── FormatError       bytes are not a container, or a container is damaged
 ├── ModelError        a model file is damaged, or not of a version known here
 │   └── ModelNotFoundError   no model, or more than one, answers to a name or an id

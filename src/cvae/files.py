@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cvae.errors import OutputError
 
-_NUMBERS = count()  # so that threads of one process do not meet
-
 
 def check_writable(path: Path, force: bool) -> None:
-    """Raises OutputError when `path` exists and `force` is off, or when its folder is missing."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, expected the name of a file")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already; use --force to overwrite it")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}")
+    """Raises OutputError when `path` exists and `force` is off, or is no regular file."""
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, expected the name of a file")
+        if not os.path.lexists(path):
+            return
+        if not force:
+            raise OutputError(f"{path}: exists already; use --force to overwrite it")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is a device or a pipe, expected a file; `-o -` is stdout")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager
 def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
     """A temporary path in the folder of `path`, renamed to it when the block ends without an error.
 
-    Raises OutputError when the file exists and `force` is off, or cannot be written.
+    The folder is made if it is missing. Raises OutputError when the file exists and `force` is off,
+    or cannot be written.
     """
     check_writable(path, force)
-    temporary: Path | None = None
+    # The suffixes stay: libraries choose a file format by them. The rest is nobody else's, on
+    # whatever machine that writes to the same folder.
+    temporary = path.with_name(f".cvae-{os.urandom(8).hex()}{''.join(path.suffixes[-2:])}")
     try:
-        # The suffix stays last: libraries choose a file format by it.
-        temporary = path.with_name(f".cvae-{os.getpid()}-{next(_NUMBERS)}{path.suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        check_writable(path, force)
-        temporary.replace(path)
+        _rename(temporary, path, force)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -48,3 +51,27 @@ def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
     """Writes `data` to `path` in one step; raises OutputError as `atomic_path` does."""
     with atomic_path(path, force) as temporary:
         temporary.write_bytes(data)
+
+
+def find(folder: Path, suffixes: set[str]) -> list[Path]:
+    """All files below a folder with one of these (lower-case) endings, hidden ones left out, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _rename(temporary: Path, path: Path, force: bool) -> None:
+    if not force:
+        try:
+            # Unlike a rename, a link fails where another process has made the file meanwhile.
+            os.link(temporary, path)
+            return
+        except FileExistsError as error:
+            raise OutputError(f"{path}: exists already; use --force to overwrite it") from error
+        except OSError:
+            check_writable(path, force)  # a file system without links
+    temporary.replace(path)

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from cvae import arrays
+from cvae import arrays, files
 from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
@@ -22,6 +22,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 # What messages call Pillow's modes.
 _MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
+
+# The readers that may see a file; some of Pillow's others start programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -45,13 +48,13 @@ def open_image(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ImageError(f"{name}: expected an image, found an empty file")
     try:
+        # Our own cap below decides on large ones, with a message that names the file.
         with warnings.catch_warnings():
-            # Our own cap below decides, with a message that names the file.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: the image is too large: {error}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"{name}: expected an image, found something else") from error
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
@@ -83,9 +86,11 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     if not fit and sorted(image.size) != sorted((width, height)):
         _refuse(name, shape, image)
     try:
-        image = _upright(image)
-        converted = _convert(image, wanted)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
+            image = _upright(image)
+            converted = _convert(image, wanted)
+    except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"{name}: the image is damaged: {error}") from error
     original = (image.height, image.width, channels)
     if not fit and (converted is None or converted.size != (width, height)):
@@ -179,13 +184,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 def find_images(folder: Path) -> list[Path]:
     """All image files below a folder, by suffix, hidden ones left out, in a fixed order."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    return files.find(folder, SUFFIXES)
 
 
 def read_images(paths: Iterable[Path], shape: Shape) -> Pixels:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import math
+import re
+import struct
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -50,13 +52,19 @@ class Manifest:
         """How many symbols an image has."""
         return math.prod(self.latent_shape)
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for models that decode each other's files: id, weights and tables, not the graphs."""
+        names = sorted(name for name in self.hashes if not name.endswith(".onnx"))
+        return (self.id, *((name, self.hashes[name]) for name in names))
+
     def to_json(self) -> bytes:
         return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """Raises ValueError, KeyError or TypeError when the JSON is not a manifest of this version."""
-        values = json.loads(data)
+        values = json.loads(data, parse_constant=_refuse_constant)
         if values["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, found {values['format']}: a later cvae's")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
@@ -82,8 +90,25 @@ class Manifest:
             raise ValueError(
                 f"expected 100 values of expected_psnr, found {len(self.expected_psnr)}"
             )
-        if not isinstance(self.name, str) or not self.name.isprintable():
-            raise ValueError("expected a name")
+        if not all(isinstance(value, int | float) for value in self.expected_psnr):
+            raise ValueError("expected numbers as expected_psnr")
+        if not isinstance(self.name, str) or not is_name(self.name):
+            raise ValueError(f"expected a name of letters, digits and . _ + -, found {self.name!r}")
+        texts = [self.summary, *self.hashes.keys(), *self.hashes.values()]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise ValueError("expected printable text as summary and hashes")
+        for name in ("payload_bytes_mean", "psnr_mean"):
+            if not isinstance(self.figures.get(name, 0), int | float):
+                raise ValueError(f"expected a number as {name}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a model: it is no path, and harmless on a terminal."""
+    return re.fullmatch(r"\w[\w.+-]*", text) is not None
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"expected numbers, found {text}")
 
 
 class Model:
@@ -108,17 +133,19 @@ class Model:
     @cached_property
     def analysis(self) -> Network:
         """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
-        return self._network(ANALYSIS, self.manifest.image_shape)
+        return self._network(ANALYSIS, self.manifest.image_shape, self.manifest.latent_shape)
 
     @cached_property
     def synthesis(self) -> Network:
         """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
-        return self._network(SYNTHESIS, self.manifest.latent_shape)
+        return self._network(SYNTHESIS, self.manifest.latent_shape, self.manifest.image_shape)
 
-    def _network(self, member: str, input_shape: tuple[int, ...]) -> Network:
+    def _network(
+        self, member: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+    ) -> Network:
         graph = _read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
-        return Network(graph, f"{self.path}: {member}", input_shape)
+        return Network(graph, f"{self.path}: {member}", input_shape, output_shape)
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)
@@ -185,5 +212,5 @@ def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
         raise ModelError(f"{path}: expected a cvae model: damaged, or not one ({error})") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (NotImplementedError, RuntimeError, EOFError) as error:
+    except (NotImplementedError, RuntimeError, EOFError, ValueError, struct.error) as error:
         raise ModelError(f"{path}: {member} is damaged: {error}") from error

@@ -42,7 +42,7 @@ def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
     """The same for other files and folders."""
     entries: list[Entry] = []
     errors: list[ModelError] = []
-    for place in places:
+    for place in filter(_readable, places):
         if place.is_dir() and not any(place.glob(f"*{SUFFIX}")):
             errors.append(
                 ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
@@ -55,9 +55,17 @@ def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
                 errors.append(error)
                 continue
             # A copy of a known model is that model.
-            if all(entry.manifest != other.manifest for other in entries):
+            if all(not _same(entry.manifest, other.manifest) for other in entries):
                 entries.append(entry)
     return entries, errors
+
+
+def _same(a: Manifest, b: Manifest) -> bool:
+    return a.name == b.name and a.identity == b.identity
+
+
+def _readable(place: Path) -> bool:
+    return os.access(place, os.R_OK)
 
 
 def open_model(name_or_path: str | Path) -> Model:
@@ -91,6 +99,8 @@ def find_by_id(model_id: int) -> Model:
     """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.id == model_id]
+    if len({entry.manifest.identity for entry in found}) == 1:
+        found = found[:1]  # one model under several names
     advice = f"; put its {SUFFIX} file on {SEARCH_PATH}, or name it with --model"
     return Model(_only(found, f"of id {model_id:#06x}", errors, advice).path)
 

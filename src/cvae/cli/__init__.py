@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 from typing import Any
@@ -31,6 +32,11 @@ class Group(click.Group):
             return super().invoke(context)
         except CvaeError as error:
             click.echo(f"cvae: error: {error}", err=True)
+            context.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when nobody reads any more
+            click.echo(f"cvae: error: {error.filename or 'output'}: {error.strerror}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)

@@ -13,6 +13,7 @@ import click
 from cvae import CvaeError, ImageError, OutputError
 
 STDIO = "-"
+_MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,18 +65,27 @@ class Task(NamedTuple):
 
     def read(self) -> bytes:
         """The input's bytes. Raises CvaeError when it cannot be read."""
-        if self.source is None:
-            return sys.stdin.buffer.read()
         try:
-            return self.source.read_bytes()
+            if self.source is not None:
+                with self.source.open("rb") as file:
+                    data = file.read(_MAX_INPUT + 1)
+            elif sys.stdin is not None:
+                data = sys.stdin.buffer.read(_MAX_INPUT + 1)
+            else:
+                raise CvaeError("is closed")
         except OSError as error:
             raise CvaeError(f"cannot be read: {error.strerror}") from error
+        if len(data) > _MAX_INPUT:
+            raise CvaeError(f"expected at most {_MAX_INPUT:,} bytes, found more")
+        return data
 
     def write(self, data: bytes, force: bool) -> None:
         """Writes the result whole or not at all. Raises OutputError."""
         from cvae import files
 
         if self.target is None:
+            if sys.stdout is None:
+                raise OutputError("stdout: is closed")
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
@@ -166,18 +176,10 @@ def _check_targets(tasks: list[Task]) -> None:
             raise OutputError(f"{task.target}: is input and output at once")
 
 
-def make_folders(tasks: list[Task]) -> None:
-    """Makes the output folders that do not exist yet. Raises OutputError."""
-    for folder in {task.target.parent for task in tasks if task.target is not None}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-
-
 def refuse_terminal(tasks: list[Task], force: bool) -> None:
     """Binary data is not written to a terminal unless it is forced."""
-    if any(task.target is None for task in tasks) and sys.stdout.isatty() and not force:
+    to_stdout = sys.stdout is not None and any(task.target is None for task in tasks)
+    if to_stdout and sys.stdout.isatty() and not force:
         raise OutputError("stdout is a terminal; name a file with -o, or use --force")
 
 
@@ -189,7 +191,7 @@ def naming(name: str) -> Iterator[None]:
     except OutputError:
         raise
     except CvaeError as error:
-        if name in str(error):
+        if str(error).startswith(f"{name}:"):
             raise
         raise type(error)(f"{name}: {error}") from error
 

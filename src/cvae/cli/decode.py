@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Decode files to images.
 
-    FILE is a container, symbols as .npy, a folder of containers, or `-` for stdin.
+    FILE is a container, symbols as .npy, a folder of them, or `-` for stdin.
 
     The model is found by the id in the file, among the shipped ones and those in CVAE_MODELS. A bad
     file is named and skipped; the exit code is then 1.
@@ -56,7 +56,6 @@ def command(
     )
     common.refuse_terminal(tasks, force)
     decoder = _Decoder(model, quality)
-    common.make_folders(tasks)
     talk = Talk(quiet, verbose or len(tasks) == 1)
     done = 0
     with talk.bar(len(tasks)) as bar:
@@ -143,4 +142,6 @@ def _write(task: Task, pixels: Pixels, force: bool, talk: Talk) -> bool:
 
 
 def _find(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*.bin") if path.is_file())
+    from cvae import files
+
+    return files.find(folder, {".bin", ".npy"})

@@ -82,7 +82,6 @@ def command(
     tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images, "images")
     common.refuse_terminal(tasks, force)
     codec = codecs.open_model(model or registry.DEFAULT)
-    common.make_folders(tasks)
     talk = Talk(quiet, verbose or len(tasks) == 1)
     settings = Settings(quality, effort, fit, invert, npy, force)
     coded: list[tuple[int, float]] = []
@@ -125,7 +124,7 @@ def _encode_batch(
             f"{task.name} -> {task.target_name}: {_facts(codec, item, len(data), settings)}"
         )
         if item.poor:
-            talk.warning(f"{task.name}: {_poor(codec, pixels, item, settings.quality)}")
+            talk.warning(f"{task.name}: {_poor(codec, pixels, item, settings)}")
     return written
 
 
@@ -192,12 +191,13 @@ def _ratio(codec: Codec, size: float) -> str:
     return f"{height * width * channels / size:.1f}:1"
 
 
-def _poor(codec: Codec, pixels: Pixels, item: Encoded, quality: int | None) -> str:
+def _poor(codec: Codec, pixels: Pixels, item: Encoded, settings: Settings) -> str:
     text = (
         f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of the "
         f"images of model {codec.name} reach"
     )
-    inverted = codec.encode_batch(255 - pixels[None], quality)[0]
+    inverted = codec.encode_batch(255 - pixels[None], settings.quality)[0]
     if inverted.psnr > item.psnr and not inverted.poor:
-        return f"{text}; it is of the other polarity: --invert gives {inverted.psnr:.1f} dB"
+        option = "leaving out --invert" if settings.invert else "--invert"
+        return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
     return text

@@ -13,7 +13,6 @@ from cvae.training import presets
 
 if TYPE_CHECKING:
     from cvae.training.datasets import Dataset
-    from cvae.training.export import Report
     from cvae.training.runs import Run
 
 _EPILOG = "\b\nPresets:\n" + "\n".join(
@@ -43,7 +42,7 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(
     "--distortion-weight", type=click.FloatRange(min=0, min_open=True),
     help="Larger: better pictures, larger files.  [default: the preset's]",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
 def command(
@@ -63,7 +62,7 @@ def command(
     folder keeps a checkpoint of every epoch: after an interruption, the same command with --resume
     ends with the same weights as if there had been none.
     """
-    from cvae.training import backend, datasets, runs
+    from cvae.training import backend, datasets, export, runs
 
     recipe = presets.get(preset)
     recipe = replace(
@@ -71,6 +70,7 @@ def command(
     )
     if recipe.architecture == "linear" and any(overrides.values()):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
+    backend.require("onnx", "matplotlib", "rich")
     if recipe.architecture != "linear":
         backend.load_keras()
     talk = Talk(quiet, verbose=False)
@@ -79,6 +79,7 @@ def command(
     talk.say(
         f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     )
+    export.check_name(name, runs.Run(folder, recipe, seed, "", {}))
     run = runs.start(folder, recipe, dataset, seed, resume, force)
     if recipe.architecture == "linear":
         from cvae.training import linear
@@ -104,7 +105,9 @@ def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
             f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"
         )
         raise
-    report.loss_curves(runs.read_history(run), run.folder / "curves.png")
+    history = runs.read_history(run)
+    if history:
+        report.loss_curves(history, run.folder / "curves.png")
 
 
 def finish(
@@ -114,7 +117,7 @@ def finish(
     name: str | None = None,
     output: Path | None = None,
     force: bool = False,
-) -> Report:
+) -> None:
     """Exports, draws reconstructions of validation images, and says what came of it."""
     from cvae import report
     from cvae.codec import Codec
@@ -134,4 +137,3 @@ def finish(
         f"{' (as before)' if result.kept_id else ''}; validation images: "
         f"{figures['payload_bytes_mean']:.2f} bytes of payload at {figures['psnr_mean']:.2f} dB"
     )
-    return result

@@ -8,8 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-from cvae.errors import MissingExtraError
+from cvae.errors import MissingExtraError, TrainingError
 
 
 def load_keras() -> None:
@@ -27,6 +28,15 @@ def load_keras() -> None:
             keras.ops.zeros(1)  # the first operation makes the backend look for devices
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "tensorflow", "train") from error
+    except ValueError as error:
+        raise TrainingError(f"Keras does not start: {error}") from error
+
+
+def require(*packages: str) -> None:
+    """Raises MissingExtraError for a package that the end of a run would miss, before it begins."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "train")
 
 
 @contextmanager

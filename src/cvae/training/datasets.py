@@ -60,7 +60,7 @@ def load(source: str | None, public_name: str, shape: Shape) -> Dataset:
         DataError: the source cannot be read or downloaded, or holds images of another shape.
     """
     source = source or public_name
-    if source in LICENCES and not Path(source).exists():
+    if source in LICENCES:  # a file of that name is ./mnist
         name, pixels = source, _download(source)
     else:
         path = Path(source)
@@ -95,6 +95,9 @@ def _read(path: Path, shape: Shape) -> Pixels:
 
 
 def _download(name: str) -> Pixels:
+    from cvae.training import backend
+
+    backend.load_keras()
     import keras
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -19,7 +19,7 @@ from cvae.bank import QUALITIES, Bank
 from cvae.codec import Codec
 from cvae.errors import ModelError, TrainingError
 from cvae.images import Pixels, as_floats
-from cvae.model import SUFFIX, TABLES, Manifest, Model, member_hashes, write_model
+from cvae.model import SUFFIX, TABLES, Manifest, Model, is_name, member_hashes, write_model
 from cvae.networks import Network
 from cvae.training import calibration
 from cvae.training.datasets import Dataset
@@ -33,7 +33,7 @@ _BOUNDARY = 1e-4
 # Qualities whose expected PSNR is measured; it is interpolated between them.
 _MEASURED = [1, *range(10, 101, 10)]
 _PERCENTILE = 1.0
-_VERSIONS = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
+_PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def export(
             f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
             f"{run.data['train']} images), found other images"
         )
-    if name is not None:
-        check_name(name)
+    check_name(name, run)
     networks = _load(run, dataset)
     previous = _previous(run, networks, dataset.validation)
     bank = previous.bank if previous else _calibrate(run, networks, dataset)
@@ -118,7 +117,7 @@ def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
     x = as_floats(pixels)
     latents = networks.analysis(x)
     quantizer = bank.quantizer(calibration.DEFAULT_QUALITY)
-    analysis = Network(networks.analysis_graph, "analysis.onnx", x.shape[1:])
+    analysis = _analysis(networks, x.shape[1:])
     found, expected = quantizer.quantize(analysis(x)), quantizer.quantize(latents)
     scaled = (latents - quantizer.offset) / quantizer.step
     clear = np.abs(scaled - np.floor(scaled) - 0.5) > _BOUNDARY
@@ -126,7 +125,7 @@ def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
     if wrong:
         raise TrainingError(f"the exported analysis differs in {wrong} of {found.size} symbols")
     y = quantizer.dequantize(expected)
-    synthesis = Network(networks.synthesis_graph, "synthesis.onnx", y.shape[1:])
+    synthesis = _synthesis(networks, x.shape[1:])
     apart = _levels_apart(synthesis(y), networks.synthesis(y))
     if apart > 1:
         raise TrainingError(f"the exported synthesis differs by {apart} levels, expected at most 1")
@@ -135,14 +134,13 @@ def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
 def new_id(networks: Exported, bank: Bank) -> int:
     """16 bits of a hash over weights and tables, moved on while a known model has that id.
 
-    Not over the graphs: the converter numbers their nodes anew each time.
+    Not over the graphs, which may get faster and stay the same model.
     """
     weights, tables = networks.weights_hash, bank.hashes()
-    taken = {
-        entry.manifest.id
-        for entry in registry.known_models()[0]
-        if not _is_same(entry.manifest, weights, tables)
-    }
+    ours = {WEIGHTS: weights, **{f"{TABLES}/{name}": digest for name, digest in tables.items()}}
+    # A known model with these weights and tables is this one, made again.
+    known = [entry.manifest for entry in registry.known_models()[0]]
+    taken = {manifest.id for manifest in known if not ours.items() <= manifest.hashes.items()}
     text = json.dumps([weights, tables], sort_keys=True)
     model_id = int(hashlib.sha256(text.encode()).hexdigest()[:4], 16)
     while model_id in taken:
@@ -150,18 +148,17 @@ def new_id(networks: Exported, bank: Bank) -> int:
     return model_id
 
 
-def _is_same(manifest: Manifest, weights: str, tables: dict[str, str]) -> bool:
-    """Whether a model has these weights and tables: the same run made again, say."""
-    known = {name: manifest.hashes.get(f"{TABLES}/{name}") for name in tables}
-    return manifest.hashes.get(WEIGHTS) == weights and known == tables
-
-
-def check_name(name: str) -> None:
-    """Raises TrainingError when a name would be mistaken for a path."""
-    if not re.fullmatch(r"\w[\w.+-]*", name) or name.endswith(SUFFIX):
+def check_name(name: str | None, run: Run) -> None:
+    """Raises TrainingError when a model's name would be mistaken for a path or another model."""
+    if name is None:
+        return
+    if not is_name(name) or name.endswith(SUFFIX):
         raise TrainingError(
             f"--name: expected letters, digits and . _ + - without {SUFFIX}, found {name!r}"
         )
+    for path, manifest in registry.known_models()[0]:
+        if manifest.name == name and path.resolve().parent != run.folder.resolve():
+            raise TrainingError(f"--name: {name!r} is the name of another model, {path}")
 
 
 def free_name(name: str, models: list[registry.Entry]) -> str:
@@ -190,7 +187,7 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
 
     Its id and tables then stay; counting them again on another machine could move a count.
     """
-    synthesis = Network(networks.synthesis_graph, "synthesis.onnx", networks.widths.shape)
+    synthesis = _synthesis(networks, run.preset.image_shape)
     for path in sorted(run.folder.glob(f"*{SUFFIX}")):
         try:
             model = Model(path)
@@ -208,7 +205,7 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
 
 
 def _calibrate(run: Run, networks: Exported, dataset: Dataset) -> Bank:
-    latents = Network(networks.analysis_graph, "analysis.onnx", run.preset.image_shape)
+    latents = _analysis(networks, run.preset.image_shape)
     step = (networks.widths * run.preset.step_width).astype(np.float32)
     return calibration.calibrate(latents(as_floats(dataset.train)), step)
 
@@ -232,14 +229,24 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
     return replace(manifest, expected_psnr=tuple(expected.tolist()), figures=figures)
 
 
+def _analysis(networks: Exported, shape: tuple[int, ...]) -> Network:
+    return Network(networks.analysis_graph, "analysis.onnx", shape, networks.widths.shape)
+
+
+def _synthesis(networks: Exported, shape: tuple[int, ...]) -> Network:
+    return Network(networks.synthesis_graph, "synthesis.onnx", networks.widths.shape, shape)
+
+
 def _levels_apart(a: Floats, b: Floats) -> int:
     """The largest difference of two sets of images in [0, 1], in levels of 8 bits."""
     return int(np.abs(np.rint(a * 255) - np.rint(b * 255)).max())
 
 
 def _versions() -> dict[str, str]:
-    versions = {"cvae": cvae.__version__}
-    for package in _VERSIONS:
+    keras = sys.modules.get("keras")
+    backend = keras.backend.backend() if keras else "none"
+    versions = {"cvae": cvae.__version__, "backend": backend}
+    for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -6,7 +6,7 @@ checked against the trained networks by `export`.
 ONNX Runtime computes a transposed convolution of stride 2 one image at a time and multiplies by the
 zeros it inserts. The same sum, ordered by which of the 2x2 pixels of a cell it belongs to (its
 phase), is four small convolutions at the lower resolution (sub-pixel convolution, Shi et al. 2016,
-arXiv:1609.05158), for which it has fast kernels. `benchmarks/speed.py` measures the difference.
+arXiv:1609.05158), for which it has fast kernels.
 """
 
 from __future__ import annotations

@@ -13,9 +13,7 @@ from cvae.errors import TrainingError
 from cvae.images import Pixels
 from cvae.training import graphs
 from cvae.training.exported import Exported
-from cvae.training.runs import Run
-
-WEIGHTS = "linear.npz"
+from cvae.training.runs import LINEAR, Run
 
 
 def fit(run: Run, train: Pixels) -> None:
@@ -38,12 +36,12 @@ def fit(run: Run, train: Pixels) -> None:
     basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
     buffer = io.BytesIO()
     np.savez(buffer, mean=mean.astype(np.float32), basis=basis.astype(np.float32))
-    files.write_bytes(run.folder / WEIGHTS, buffer.getvalue(), force=True)
+    files.write_bytes(run.folder / LINEAR, buffer.getvalue(), force=True)
 
 
 def load(run: Run) -> Exported:
     """The fitted networks. Raises TrainingError when the run holds none."""
-    path = run.folder / WEIGHTS
+    path = run.folder / LINEAR
     mean, basis = arrays.read_npz(path, ["mean", "basis"], str(path), TrainingError)
     shape = run.preset.image_shape
 

@@ -17,7 +17,9 @@ from cvae.training.presets import Preset
 
 CHECKPOINT = "checkpoint.weights.h5"
 HISTORY = "history.csv"
+LINEAR = "linear.npz"
 RUN = "run.json"
+FILES = (CHECKPOINT, HISTORY, LINEAR, RUN)
 
 Row = dict[str, float]
 
@@ -38,7 +40,10 @@ class Run:
         try:
             values = json.loads((folder / RUN).read_text())
             preset = Preset.from_json(values["preset"])
-            return cls(folder, preset, values["seed"], values["source"], values["data"])
+            data = dict(values["data"])
+            if not isinstance(data["train"], int) or not isinstance(data["sha256"], str):
+                raise TypeError("data")
+            return cls(folder, preset, int(values["seed"]), str(values["source"]), data)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{folder}: expected the folder of a training run, with a {RUN} in it"
@@ -77,7 +82,7 @@ def start(
                 "--force starts the run anew"
             )
         return run
-    if (folder / RUN).exists() and not force:
+    if not force and any((folder / name).exists() for name in FILES):
         raise TrainingError(
             f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
         )
@@ -85,7 +90,7 @@ def start(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-    for name in (CHECKPOINT, HISTORY, RUN):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
     run.save()
     return run
@@ -103,11 +108,14 @@ def read_history(run: Run) -> list[Row]:
     path = run.folder / HISTORY
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [
-            {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(newline="") as file:
+            return [
+                {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TrainingError(f"{path}: expected a table of numbers: {error}") from error
 
 
 def write_history(run: Run, rows: list[Row]) -> None:

@@ -61,6 +61,8 @@ def train(
     steps = -(-len(dataset.train) // preset.batch_size)
     done = int(model.optimizer.iterations) // steps
     history = runs.read_history(run)[:done]
+    if history:
+        runs.write_history(run, history)  # without an epoch whose checkpoint was not written
     x_train, x_validation = images.as_floats(dataset.train), images.as_floats(dataset.validation)
     for epoch in range(done, preset.epochs):
         started = time.monotonic()
@@ -81,16 +83,13 @@ def train(
         if not all(np.isfinite(value) for value in row.values()):
             raise TrainingError(
                 f"{run.folder}: the loss is no longer finite in epoch {epoch + 1}: {row}; "
-                f"the checkpoint of epoch {epoch} is kept; try a smaller --learning-rate"
+                "earlier epochs are kept; try a smaller --learning-rate"
             )
         row["seconds"] = round(time.monotonic() - started, 2)
         history.append({"epoch": epoch + 1, **row})
         runs.write_history(run, history)
         with files.atomic_path(run.folder / runs.CHECKPOINT, force=True) as temporary:
-            # Keras insists on the ending .weights.h5, which `atomic_path` does not keep whole.
-            whole = temporary.with_suffix(".weights.h5")
-            model.save_weights(whole)
-            whole.replace(temporary)
+            model.save_weights(temporary)
     return model
 
 
