@@ -12,13 +12,14 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import container, entropy, images, metrics, registry, search, tables
+from cvae import container, entropy, images, metrics, registry, tables
 from cvae.container import Container
 from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError
 from cvae.images import Pixels
 from cvae.model import Model
 from cvae.tables import Symbols
 
+MAX_EFFORT = 9
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -121,12 +122,16 @@ class Codec:
 
     def quantize(self, batch: Pixels, quality: int, effort: int = 0) -> Symbols:
         """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on."""
-        if not 0 <= effort < len(search.ROUNDS):
-            raise CvaeError(f"expected an effort of 0 to {len(search.ROUNDS) - 1}, found {effort}")
+        if effort not in range(MAX_EFFORT + 1):
+            raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
         bank, x = self.model.bank, images.as_floats(batch)
         latents = self.model.analysis(x).reshape(len(batch), bank.elements)
-        flat = x.reshape(len(batch), math.prod(self.image_shape))
         quantizer = bank.quantizer(quality)
+        if effort == 0:
+            return quantizer.quantize(latents)
+        from cvae import search
+
+        flat = x.reshape(len(batch), math.prod(self.image_shape))
         return search.search(
             flat, latents, quantizer, bank.tables(quality), self._flat_synthesis, effort
         )

@@ -26,6 +26,7 @@ _MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "g
 # The readers that may see a file; some of Pillow's others start programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # the EXIF tag
 
 # Above this an image is refused before its pixels are decoded.
@@ -51,7 +52,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
         # Our own cap below decides on large ones, with a message that names the file.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = _open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: the image is too large: {error}") from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
@@ -61,6 +62,15 @@ def open_image(data: bytes, name: str) -> Image.Image:
             f"{name}: expected at most {MAX_PIXELS:,} pixels, found {image.width}x{image.height}"
         )
     return image
+
+
+def _open(file: io.BytesIO) -> Image.Image:
+    if not file.getvalue().startswith(_PNG):
+        return Image.open(file, formats=FORMATS)
+    # `Image.open` loads five readers first, which takes longer than coding a small image.
+    from PIL.PngImagePlugin import PngImageFile
+
+    return PngImageFile(file)
 
 
 def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple[Pixels, Shape]:
@@ -159,18 +169,15 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
     """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
-    suffix = Path(name).suffix.lower() or ".png"
-    # Asking Pillow loads all its formats, which takes longer than decoding.
-    kind = "PNG" if suffix == ".png" else Image.registered_extensions().get(suffix)
-    if kind is None or (kind != "PNG" and kind not in Image.SAVE):
-        raise OutputError(
-            f"{name}: expected the ending of an image format, such as .png, found {suffix}"
-        )
     buffer = io.BytesIO()
+    # Pillow chooses by the ending, and then loads that one format only.
+    buffer.name = name or "x.png"
     try:
-        Image.fromarray(pixels).save(buffer, format=kind)
+        Image.fromarray(pixels).save(buffer)
     except (OSError, ValueError, KeyError) as error:
-        raise OutputError(f"{name}: cannot be written as {kind}: {error}") from error
+        raise OutputError(
+            f"{name}: expected the ending of an image format, such as .png: {error}"
+        ) from error
     return buffer.getvalue()
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cvae.errors import ModelError
 
-BATCH = 64
-
+# Images a batch: as many as still fit into the cache with all that a network keeps of them.
+_ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
 # Above this much of memory for one batch of images, batches get smaller.
 _BATCH_BYTES = 1 << 24
 
@@ -67,33 +67,45 @@ class Network:
         self._input = inputs[0].name
         self._output_shape = output_shape
         item_bytes = 4 * max(math.prod(input_shape), math.prod(output_shape))
-        self.batch = max(1, min(BATCH, _BATCH_BYTES // item_bytes))
+        expands = math.prod(output_shape) > math.prod(input_shape)
+        preferred = _SYNTHESIS_BATCH if expands else _ANALYSIS_BATCH
+        self.batch = max(1, min(preferred, _BATCH_BYTES // item_bytes))
 
     def __call__(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *input_shape) -> (n, *output_shape). Raises ModelError when the graph fails on it."""
-        batches = [items[i : i + self.batch] for i in range(0, max(1, len(items)), self.batch)]
-        try:
-            if len(batches) == 1:
-                return self._run(items)
-            from concurrent.futures import ThreadPoolExecutor  # not for one image: it loads a lot
+        starts = range(0, len(items), self.batch)
+        result = np.empty((len(items), *self._output_shape), np.float32)
 
-            with ThreadPoolExecutor(min(_threads(), len(batches))) as pool:
-                return np.concatenate(list(pool.map(self._run, batches)))
+        def run(start: int) -> None:
+            part = slice(start, start + self.batch)
+            result[part] = self._run(items[part])
+
+        try:
+            if len(starts) > 1:
+                from concurrent.futures import (
+                    ThreadPoolExecutor,  # not for one image: it loads a lot
+                )
+
+                with ThreadPoolExecutor(min(_threads(), len(starts))) as pool:
+                    list(pool.map(run, starts))
+            elif starts:
+                run(0)
         except ModelError:
             raise
         except Exception as error:
             raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
+        return result
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
+        output: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
         expected = (len(batch), *self._output_shape)
-        if result.shape != expected or result.dtype != np.float32:
+        if output.shape != expected or output.dtype != np.float32:
             raise ModelError(
-                f"{self._name}: expected float32 {expected}, found {result.dtype} {result.shape}"
+                f"{self._name}: expected float32 {expected}, found {output.dtype} {output.shape}"
             )
-        if not np.isfinite(result).all():
+        if not np.isfinite(output).all():
             raise ModelError(f"{self._name}: the network's result is not finite")
-        return result
+        return output
 
 
 def _threads() -> int:
