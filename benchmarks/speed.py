@@ -14,28 +14,28 @@ from pathlib import Path
 
 import numpy as np
 
-REPEATS = 5
+REPEATS = 7
 COUNT = 10_000
 BARE = "import numpy, PIL.Image, click, onnxruntime"
 SAMPLE = Path(__file__).parents[1] / "samples" / "digit_3.png"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The median of a few runs, after one that warms up."""
-    work()
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The median time of each, after one call that warms up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    # Turn by turn, so that a busy moment of the machine hits all of them.
+    for _ in range(REPEATS + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
 def processes(commands: dict[str, list[str]], cwd: Path) -> dict[str, tuple[float, float]]:
     """Wall seconds (median) and largest resident memory in MB of each command, start to exit."""
     times: dict[str, list[float]] = {name: [] for name in commands}
     memory: dict[str, float] = {}
-    # Turn by turn, so that a busy moment of the machine hits all of them.
     for _ in range(2 * REPEATS + 1):
         for name, command in commands.items():
             started = time.perf_counter()
@@ -93,14 +93,14 @@ def bulk() -> str:
     x = pixels.astype(np.float32) / 255
     y = codec.model.analysis(x)
     mean, synthesis = keras_networks(codec)
-    rate = {
+    works = {
         "analysis, Keras `predict`, batch 1,024": lambda: mean.predict(x, 1024, verbose=0),
         "analysis, `networks.py`": lambda: codec.model.analysis(x),
         "synthesis, Keras `predict`, batch 1,024": lambda: synthesis.predict(y, 1024, verbose=0),
         "synthesis, `networks.py`": lambda: codec.model.synthesis(y),
         "`model.encode`, verification included": lambda: codec.encode_batch(pixels),
     }
-    measured = {name: COUNT / seconds(work) for name, work in rate.items()}
+    measured = {name: COUNT / time for name, time in seconds(works).items()}
     a_keras, a, s_keras, s, encode = measured.values()
     over = ["", f"{a / a_keras:.2f} times Keras", "", f"{s / s_keras:.2f} times Keras",
             f"{encode / s:.2f} of bare synthesis"]  # fmt: skip
@@ -121,14 +121,14 @@ def coders() -> str:
     symbols = codec.model.bank.quantizer(codec.quality(None)).quantize(latents)
     payloads = entropy.encode_images(symbols, tables)
     block = rans.encode_block(symbols, tables)
-    work = {
+    works = {
         "exact coder, one payload an image: encode": lambda: entropy.encode_images(symbols, tables),
         "exact coder: decode": lambda: [entropy.decode_image(p, tables) for p in payloads],
         "rANS, one block: encode": lambda: rans.encode_block(symbols, tables),
         "rANS: decode": lambda: rans.decode_block(block, COUNT, tables),
     }
     rows = ["| coder, 10,000 images of 16 symbols | symbols a second |", "|---|---|"]
-    rows += [f"| {name} | {symbols.size / seconds(run):,.0f} |" for name, run in work.items()]
+    rows += [f"| {name} | {symbols.size / t:,.0f} |" for name, t in seconds(works).items()]
     return "\n".join(rows)
 
 
