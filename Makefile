@@ -3,7 +3,7 @@
 # make check   lint, types, import contract
 # make fix     format and sort
 # make bench   ratios of speed -> docs/benchmarks.md
-# make results DATA=folder-with-mnist.npz   figures of the shipped models -> docs/results.md
+# make results DATA=folder-with-npz-files   figures of the shipped models -> docs/results.md
 
 PYTHON ?= python3
 DATA ?= $(HOME)/.keras/datasets

@@ -289,7 +289,7 @@ def test_eval_reports_every_figure_of_the_samples() -> None:
 
 def test_models_lists_the_shipped_ones() -> None:
     listed = json.loads(run_cvae("models", "--json").stdout)
-    assert [m["name"] for m in listed] == ["linear-mnist", "mnist", "mnist-cvae"]
+    assert [m["name"] for m in listed] == ["fashion", "linear-mnist", "mnist", "mnist-cvae"]
     assert b"* mnist " in run_cvae("models").stdout
 
 

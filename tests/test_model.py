@@ -156,7 +156,9 @@ def test_a_missing_file_is_named() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"'moon'.*linear-mnist, mnist, mnist-cvae"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"'moon'.*fashion, linear-mnist, mnist, mnist-cvae"
+    ):
         registry.open_model("moon")
 
 

@@ -29,6 +29,7 @@ def test_the_wheel_holds_the_package_and_the_shipped_models_and_nothing_else(whe
     names = zipfile.ZipFile(wheel).namelist()
     models = sorted(name for name in names if name.endswith(".cvae"))
     assert models == [
+        "cvae/weights/fashion.cvae",
         "cvae/weights/linear-mnist.cvae",
         "cvae/weights/mnist-cvae.cvae",
         "cvae/weights/mnist.cvae",

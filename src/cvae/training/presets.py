@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from cvae.errors import TrainingError
@@ -72,6 +72,13 @@ MNIST = Preset(
     step_width=2.8,
 )
 
+FASHION = replace(
+    MNIST,
+    name="fashion",
+    summary="the networks and recipe of mnist, for Fashion-MNIST",
+    dataset="fashion_mnist",
+)
+
 LINEAR_MNIST = Preset(
     name="linear-mnist",
     summary="400 principal components: what a network has to beat",
@@ -98,7 +105,7 @@ TINY = Preset(
     schedule="cosine",
 )
 
-PRESETS = {preset.name: preset for preset in (MNIST, MNIST_CVAE, LINEAR_MNIST, TINY)}
+PRESETS = {preset.name: preset for preset in (MNIST, MNIST_CVAE, FASHION, LINEAR_MNIST, TINY)}
 
 
 def get(name: str) -> Preset:
