@@ -29,10 +29,12 @@ def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        axes.plot(epochs, [row[name] for row in rows], label="training")
-        axes.plot(epochs, [row[f"val_{name}"] for row in rows], label="validation")
+        axes.plot(epochs, [row[name] for row in rows], ".-", label="training")
+        axes.plot(epochs, [row[f"val_{name}"] for row in rows], ".-", label="validation")
         # The first epochs are so much worse that on a linear axis nothing else would be seen.
         axes.set(title=name, xlabel="epoch", yscale="log")
+        axes.yaxis.set_major_formatter("{x:.4g}")
+        axes.yaxis.set_minor_formatter("{x:.4g}")
         axes.grid(alpha=0.3)
         axes.legend()
     with files.atomic_path(path, force=True) as temporary:
