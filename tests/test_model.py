@@ -195,6 +195,12 @@ def test_a_broken_model_on_the_search_path_does_not_hide_the_others(
         registry.open_model("moon")
 
 
+def test_a_place_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVAE_MODELS", "/nowhere")
+    assert "/nowhere" in str(registry.known_models()[1])
+    assert registry.open_model("mnist")
+
+
 def test_one_model_under_two_names_is_not_ambiguous(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,12 +133,17 @@ class Codec:
 
         flat = x.reshape(len(batch), math.prod(self.image_shape))
         return search.search(
-            flat, latents, quantizer, bank.tables(quality), self._flat_synthesis, effort
+            flat,
+            latents,
+            quantizer,
+            bank.tables(quality),
+            lambda y: self._synthesis(y).reshape(len(y), -1),
+            effort,
         )
 
-    def _flat_synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        x_hat = self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
-        return x_hat.reshape(len(latents), math.prod(self.image_shape))
+    def _synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Latents (n, elements) -> (n, h, w, c) in [0, 1]."""
+        return self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
 
     def synthesize(self, symbols: Symbols, quality: int) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
@@ -147,7 +152,7 @@ class Codec:
 
     def to_pixels(self, latents: NDArray[np.float32]) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        x_hat = self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
+        x_hat = self._synthesis(latents)
         # In place: on large batches these passes cost as much as a layer.
         np.multiply(x_hat, 255, out=x_hat)
         np.rint(x_hat, out=x_hat)

@@ -61,9 +61,8 @@ def evaluate(
         mean over the images of per-image PSNR (at most 99) unless the key says otherwise.
     """
     quality = codec.quality(quality)
-    codec.encode_batch(
-        pixels[:1], quality, effort=effort
-    )  # loads the networks, so that rates are of work alone
+    # Loads the networks, so that the rates are of work alone.
+    codec.encode_batch(pixels[:1], quality, effort=effort)
     started = time.perf_counter()
     coded = codec.encode_batch(pixels, quality, effort=effort)
     encode_seconds = time.perf_counter() - started

@@ -82,9 +82,8 @@ class Network:
 
         try:
             if len(starts) > 1:
-                from concurrent.futures import (
-                    ThreadPoolExecutor,  # not for one image: it loads a lot
-                )
+                # Not for one image: the import loads a lot.
+                from concurrent.futures import ThreadPoolExecutor
 
                 with ThreadPoolExecutor(min(_threads(), len(starts))) as pool:
                     list(pool.map(run, starts))

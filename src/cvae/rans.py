@@ -77,7 +77,7 @@ def decode_block(data: bytes, images: int, tables: Tables) -> Symbols:
         raise FormatError(f"damaged block: expected at least {4 * lanes} bytes, found {len(data)}")
     state = np.frombuffer(data, "<u4", lanes).astype(np.int64)
     body = data[4 * lanes :]
-    # Words past the end read as zero; where the stream really ended is known at the end.
+    # Where the words end and the escapes begin is known once the words are read.
     words = np.frombuffer(body[: len(body) // 2 * 2], "<u2").astype(np.int64)
     entries, used = _decode_lanes(state, words, count, lanes, tables)
     symbols = (entries - tables.radius).astype(np.int32).reshape(images, tables.elements)

@@ -42,13 +42,13 @@ def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
     """The same for other files and folders."""
     entries: list[Entry] = []
     errors: list[ModelError] = []
-    for place in filter(_readable, places):
-        if place.is_dir() and not any(place.glob(f"*{SUFFIX}")):
-            errors.append(
-                ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
-            )
-        found = sorted(place.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
-        for path in found if place.is_dir() else [place]:
+    for place in places:
+        try:
+            found = _files_in(place)
+        except ModelError as error:
+            errors.append(error)
+            continue
+        for path in found:
             try:
                 entry = Entry(path, read_manifest(path))
             except ModelError as error:
@@ -64,8 +64,16 @@ def _same(a: Manifest, b: Manifest) -> bool:
     return a.name == b.name and a.identity == b.identity
 
 
-def _readable(place: Path) -> bool:
-    return os.access(place, os.R_OK)
+def _files_in(place: Path) -> list[Path]:
+    """The model files that a folder or file of the search path stands for."""
+    if not os.access(place, os.R_OK):
+        raise ModelError(f"{place}: expected a readable {SUFFIX} file or a folder of such")
+    if not place.is_dir():
+        return [place]
+    found = sorted(place.glob(f"*{SUFFIX}"), key=lambda path: path.stem)
+    if not found:
+        raise ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
+    return found
 
 
 def open_model(name_or_path: str | Path) -> Model:
@@ -88,9 +96,9 @@ def open_model(name_or_path: str | Path) -> Model:
 
 def _only_in(folder: Path) -> Path:
     """The model file of a training run's folder."""
-    found = sorted(folder.glob(f"*{SUFFIX}"))
+    found = _files_in(folder)
     if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+        names = ", ".join(path.name for path in found)
         raise ModelNotFoundError(f"{folder}: expected one {SUFFIX} file in it, found {names}")
     return found[0]
 

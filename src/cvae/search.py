@@ -20,8 +20,6 @@ from cvae.tables import Symbols, Tables
 Floats = NDArray[np.float32]
 Synthesis = Callable[[Latents], Floats]  # latents (n, d) -> pixels in [0, 1] (n, p)
 
-DEFAULT_EFFORT = 5
-
 # Effort 0 to 9: for each round, the share of the elements that may move.
 ROUNDS: list[list[float]] = [
     [], [0.2], [0.4], [0.6], [0.8], [1.0], [1.0] * 2, [1.0] * 3, [1.0] * 4, [1.0] * 6,

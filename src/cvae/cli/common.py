@@ -31,8 +31,8 @@ effort_option = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Search for symbols that give a better picture: 0 (none, fastest) to 9 (longest); "
-    "5 takes 18 times as long as 0.",
+    help="Search for symbols that give a better picture: 0 (none, fastest) to 9 (longest). "
+    "5 looks at every latent once.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
@@ -229,6 +229,10 @@ class Talk:
 BATCH = 256
 
 
-def batches(tasks: list[Task]) -> Iterator[list[Task]]:
-    for start in range(0, len(tasks), BATCH):
-        yield tasks[start : start + BATCH]
+def batches(tasks: list[Task], talk: Talk) -> Iterator[list[Task]]:
+    """The tasks in batches; a bar moves on as they are done."""
+    with talk.bar(len(tasks)) as bar:
+        for start in range(0, len(tasks), BATCH):
+            batch = tasks[start : start + BATCH]
+            yield batch
+            bar.update(len(batch))

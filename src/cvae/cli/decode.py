@@ -52,16 +52,12 @@ def command(
     file is named and skipped; the exit code is then 1.
     """
     tasks = common.plan(
-        inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin files"
+        inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"
     )
     common.refuse_terminal(tasks, force)
     decoder = _Decoder(model, quality)
     talk = Talk(quiet, verbose or len(tasks) == 1)
-    done = 0
-    with talk.bar(len(tasks)) as bar:
-        for batch in common.batches(tasks):
-            done += _decode_batch(decoder, batch, force, talk)
-            bar.update(len(batch))
+    done = sum(_decode_batch(decoder, batch, force, talk) for batch in common.batches(tasks, talk))
     if len(tasks) > 1:
         talk.say(f"{done} of {len(tasks)} files decoded")
     if talk.errors:

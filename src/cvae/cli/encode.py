@@ -85,10 +85,8 @@ def command(
     talk = Talk(quiet, verbose or len(tasks) == 1)
     settings = Settings(quality, effort, fit, invert, npy, force)
     coded: list[tuple[int, float]] = []
-    with talk.bar(len(tasks)) as bar:
-        for batch in common.batches(tasks):
-            coded += _encode_batch(codec, batch, settings, talk)
-            bar.update(len(batch))
+    for batch in common.batches(tasks, talk):
+        coded += _encode_batch(codec, batch, settings, talk)
     if len(tasks) > 1:
         talk.say(f"{len(coded)} of {len(tasks)} images encoded{_summary(codec, coded)}")
     if talk.errors:

@@ -33,6 +33,7 @@ def command(
     from cvae.training import backend, datasets, runs
 
     opened = runs.Run.open(run)
+    backend.require("onnx")
     if opened.preset.architecture != "linear":
         backend.load_keras()
     source = data or opened.source

@@ -19,7 +19,7 @@ from cvae.cli import common
 def command(file: Path, as_json: bool) -> None:
     """Describe FILE: a container (.bin), or a model (.cvae, or the name of a known one)."""
     with common.naming(str(file)):
-        facts = _model(_model_path(file)) if _is_model(file) else _container(file)
+        facts = _model(file) if _is_model(file) else _container(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -36,12 +36,6 @@ def _is_model(file: Path) -> bool:
             return stream.read(4) == b"PK\x03\x04"
     except OSError as error:
         raise CvaeError(f"{file}: cannot be read: {error.strerror}") from error
-
-
-def _model_path(file: Path) -> Path:
-    from cvae import registry
-
-    return registry.open_model(file if file.exists() else str(file)).path
 
 
 def _container(file: Path) -> dict[str, Any]:
@@ -70,9 +64,10 @@ def _container(file: Path) -> dict[str, Any]:
 
 
 def _model(file: Path) -> dict[str, Any]:
-    from cvae.model import read_manifest
+    from cvae import registry
 
-    facts = asdict(read_manifest(file))
+    model = registry.open_model(file if file.exists() else str(file))
+    facts = asdict(model.manifest)
     floors = facts.pop("expected_psnr")
     hashes = facts.pop("hashes")
     quality = facts["default_quality"]
@@ -81,8 +76,8 @@ def _model(file: Path) -> dict[str, Any]:
         **facts,
         "id": f"{facts['id']:#06x}",
         f"expected_psnr_at_quality_{quality}": floors[quality - 1],
-        "file": str(file),
-        "file_bytes": file.stat().st_size,
+        "file": str(model.path),
+        "file_bytes": model.path.stat().st_size,
         "hashes": {name: digest[:12] for name, digest in hashes.items()},
     }
 

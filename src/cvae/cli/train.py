@@ -75,11 +75,11 @@ def command(
         backend.load_keras()
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
+    export.check_name(name, folder)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape)
     talk.say(
         f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     )
-    export.check_name(name, runs.Run(folder, recipe, seed, "", {}))
     run = runs.start(folder, recipe, dataset, seed, resume, force)
     if recipe.architecture == "linear":
         from cvae.training import linear

@@ -71,7 +71,7 @@ def export(
             f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
             f"{run.data['train']} images), found other images"
         )
-    check_name(name, run)
+    check_name(name, run.folder)
     networks = _load(run, dataset)
     previous = _previous(run, networks, dataset.validation)
     bank = previous.bank if previous else _calibrate(run, networks, dataset)
@@ -148,7 +148,7 @@ def new_id(networks: Exported, bank: Bank) -> int:
     return model_id
 
 
-def check_name(name: str | None, run: Run) -> None:
+def check_name(name: str | None, folder: Path) -> None:
     """Raises TrainingError when a model's name would be mistaken for a path or another model."""
     if name is None:
         return
@@ -157,7 +157,7 @@ def check_name(name: str | None, run: Run) -> None:
             f"--name: expected letters, digits and . _ + - without {SUFFIX}, found {name!r}"
         )
     for path, manifest in registry.known_models()[0]:
-        if manifest.name == name and path.resolve().parent != run.folder.resolve():
+        if manifest.name == name and path.resolve().parent != folder.resolve():
             raise TrainingError(f"--name: {name!r} is the name of another model, {path}")
 
 
