@@ -227,18 +227,18 @@ def test_a_graph_with_weights_in_another_file_is_refused(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     assert onnx.external_data_helper.uses_external_data(model.graph.initializer[0])
     with pytest.raises(ModelError, match="cannot be read"):
-        Network(model.SerializeToString(), "g", (4,), (4,))
+        Network(model.SerializeToString(), "g", [(4,)], (4,))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_results_that_are_no_numbers_are_refused(number: float) -> None:
     graph = graphs.linear_analysis(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), (2, 2, 1))
-    network = Network(graph, "g", (2, 2, 1), (4,))
+    network = Network(graph, "g", [(2, 2, 1)], (4,))
     assert network(np.ones((3, 2, 2, 1), np.float32)).shape == (3, 4)
     with pytest.raises(ModelError, match="not finite"):
         network(np.full((3, 2, 2, 1), number, np.float32))
     with pytest.raises(ModelError, match="expected float32"):
-        Network(graph, "g", (2, 2, 1), (5,))(np.ones((3, 2, 2, 1), np.float32))
+        Network(graph, "g", [(2, 2, 1)], (5,))(np.ones((3, 2, 2, 1), np.float32))
 
 
 def test_shipped_models_have_unique_ids_and_the_names_of_their_files() -> None:

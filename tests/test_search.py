@@ -56,7 +56,8 @@ def test_on_a_linear_synthesis_the_search_finds_the_optimum() -> None:
     quantizer = Quantizer(np.ones(2, np.float32), np.zeros(2, np.float32))
     latents = rng.uniform(-3, 3, (200, 2)).astype(np.float32)
     x = latents @ basis
-    found = search.search(x, latents, quantizer, tables, lambda y: y @ basis, effort=9)
+    problem = search.Problem(quantizer, tables, np.ones(2, np.float32), (2,), lambda y: y @ basis)
+    found = search.search(x, latents, problem, effort=9)
     grid = np.stack(np.meshgrid(np.arange(-5, 6), np.arange(-5, 6)), axis=-1).reshape(-1, 2)
     errors = np.square(x[:, np.newaxis] - grid @ basis).sum(axis=2)
     best = errors.min(axis=1)

@@ -20,7 +20,7 @@ from cvae.tables import Tables
 QUALITIES = range(MIN_QUALITY, MAX_QUALITY + 1)
 _TINY = np.finfo(np.float32).tiny
 _ARRAY_LIMIT = 1 << 26  # bytes
-ARRAYS = ["bank", "index", "scale", "step", "offset"]
+ARRAYS = ["bank", "index", "scale", "step", "offset", "curvature"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,9 @@ class Bank:
     """All that a quality changes; many latent elements of many qualities share one table.
 
     For K tables, an alphabet of S and d latent elements: `bank` (K, S) uint16 frequencies, `index`
-    (100, d) uint16, `scale` (100,), `step` (d,) and `offset` (d,) float32. The quantization step of
-    an element is `step * scale[quality - 1]`.
+    (100, d) uint16, `scale` (100,), `step` (d,), `offset` (d,) and `curvature` (d,) float32. The
+    quantization step of an element is `step * scale[quality - 1]`; a change of it by u adds
+    `curvature * u * u` to the squared error of the pixels, on average, which only the search asks for.
     """
 
     bank: NDArray[np.uint16]
@@ -37,6 +38,7 @@ class Bank:
     scale: NDArray[np.float32]
     step: NDArray[np.float32]
     offset: NDArray[np.float32]
+    curvature: NDArray[np.float32]
     _tables: dict[int, Tables] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class Bank:
         if self.index.ndim != 2 or len(self.index) != len(QUALITIES):
             raise ValueError(f"expected an index of shape (100, d), found {self.index.shape}")
         Tables(self.bank, self.index.reshape(-1))
-        shapes = {"scale": len(QUALITIES), "step": self.elements, "offset": self.elements}
+        shapes = {"scale": len(QUALITIES), **dict.fromkeys(ARRAYS[3:], self.elements)}
         for name, length in shapes.items():
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != (length,):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cvae.model import Model
 from cvae.tables import Symbols
 
 MAX_EFFORT = 9
+DEFAULT_EFFORT = 5
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -62,14 +62,17 @@ class Codec:
 
     @overload
     def encode(
-        self, image: NDArray[np.uint8], quality: int | None = None, effort: int = 0
+        self, image: NDArray[np.uint8], quality: int | None = None, effort: int = DEFAULT_EFFORT
     ) -> bytes: ...
     @overload
     def encode(
-        self, image: Sequence[NDArray[np.uint8]], quality: int | None = None, effort: int = 0
+        self,
+        image: Sequence[NDArray[np.uint8]],
+        quality: int | None = None,
+        effort: int = DEFAULT_EFFORT,
     ) -> list[bytes]: ...
     def encode(
-        self, image: Any, quality: int | None = None, effort: int = 0
+        self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
     ) -> bytes | list[bytes]:
         """Encodes one image, or a batch of images each by itself.
 
@@ -120,7 +123,7 @@ class Codec:
             raise CvaeError(f"expected a quality of {low} to {high}, found {quality!r}")
         return int(quality)
 
-    def quantize(self, batch: Pixels, quality: int, effort: int = 0) -> Symbols:
+    def quantize(self, batch: Pixels, quality: int, effort: int = DEFAULT_EFFORT) -> Symbols:
         """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on."""
         if effort not in range(MAX_EFFORT + 1):
             raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
@@ -131,15 +134,15 @@ class Codec:
             return quantizer.quantize(latents)
         from cvae import search
 
-        flat = x.reshape(len(batch), math.prod(self.image_shape))
-        return search.search(
-            flat,
-            latents,
+        problem = search.Problem(
             quantizer,
             bank.tables(quality),
-            lambda y: self._synthesis(y).reshape(len(y), -1),
-            effort,
+            bank.curvature,
+            self.model.manifest.latent_shape,
+            self.model.synthesis,
+            self.model.gradient,
         )
+        return search.search(x, latents, problem, effort)
 
     def _synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Latents (n, elements) -> (n, h, w, c) in [0, 1]."""
@@ -166,7 +169,7 @@ class Codec:
         quality: int | None = None,
         original_sizes: Sequence[tuple[int, int] | None] | None = None,
         inverted: bool = False,
-        effort: int = 0,
+        effort: int = DEFAULT_EFFORT,
     ) -> list[Encoded]:
         """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
 

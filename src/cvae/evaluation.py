@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvae import container, images, metrics
-from cvae.codec import Codec
+from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import DataError, ImageError, MissingExtraError
 from cvae.images import Pixels, Shape
 
@@ -46,7 +46,7 @@ def load(source: Path, split: str, shape: Shape) -> Pixels:
 
 
 def evaluate(
-    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = 0
+    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
 ) -> dict[str, Any]:
     """Encodes every image to a file of its own and decodes it again.
 

@@ -20,11 +20,11 @@ from cvae.errors import ModelError
 from cvae.images import MAX_PIXELS, Shape
 from cvae.networks import Network
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
-SYNTHESIS, TABLES = "synthesis.onnx", "tables.npz"
+SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
 
@@ -133,19 +133,31 @@ class Model:
     @cached_property
     def analysis(self) -> Network:
         """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
-        return self._network(ANALYSIS, self.manifest.image_shape, self.manifest.latent_shape)
+        return self._network(ANALYSIS, [self.manifest.image_shape], self.manifest.latent_shape)
 
     @cached_property
     def synthesis(self) -> Network:
         """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
-        return self._network(SYNTHESIS, self.manifest.latent_shape, self.manifest.image_shape)
+        return self._network(SYNTHESIS, [self.manifest.latent_shape], self.manifest.image_shape)
+
+    @cached_property
+    def gradient(self) -> Network | None:
+        """How the squared error of a synthesis changes with its latents; None where the model has none.
+
+        Latents (n, *latent_shape) and images (n, h, w, c) -> (n, elements + 1): half the negative
+        gradient of the squared error, then that error.
+        """
+        if GRADIENT not in self.manifest.hashes:
+            return None
+        shapes: list[tuple[int, ...]] = [self.manifest.latent_shape, self.manifest.image_shape]
+        return self._network(GRADIENT, shapes, (self.manifest.elements + 1,))
 
     def _network(
-        self, member: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+        self, member: str, input_shapes: list[tuple[int, ...]], output_shape: tuple[int, ...]
     ) -> Network:
         graph = _read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
-        return Network(graph, f"{self.path}: {member}", input_shape, output_shape)
+        return Network(graph, f"{self.path}: {member}", input_shapes, output_shape)
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)
@@ -165,30 +177,32 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_model(
-    path: Path, manifest: Manifest, analysis: bytes, synthesis: bytes, bank: Bank, force: bool
+    path: Path, manifest: Manifest, graphs: dict[str, bytes], bank: Bank, force: bool
 ) -> None:
     """Writes a model file in one step; the manifest must hold `member_hashes` of the other arguments.
+
+    Args:
+        path: the file.
+        manifest: the member that says what the others are.
+        graphs: ANALYSIS, SYNTHESIS and perhaps GRADIENT.
+        bank: the tables.
+        force: overwrite a file that exists.
 
     Raises:
         OutputError: the file exists and `force` is off, or cannot be written.
     """
+    members = {MANIFEST: manifest.to_json(), **graphs, TABLES: bank.to_npz()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in (
-            (MANIFEST, manifest.to_json()),
-            (ANALYSIS, analysis),
-            (SYNTHESIS, synthesis),
-            (TABLES, bank.to_npz()),
-        ):
+        for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: equal models, equal files
     files.write_bytes(path, buffer.getvalue(), force)
 
 
-def member_hashes(analysis: bytes, synthesis: bytes, bank: Bank) -> dict[str, str]:
+def member_hashes(graphs: dict[str, bytes], bank: Bank) -> dict[str, str]:
     """What a manifest says of the other members."""
     return {
-        ANALYSIS: hashlib.sha256(analysis).hexdigest(),
-        SYNTHESIS: hashlib.sha256(synthesis).hexdigest(),
+        **{name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
         **{f"{TABLES}/{name}": digest for name, digest in bank.hashes().items()},
     }
 

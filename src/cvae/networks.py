@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,21 @@ _ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
 _BATCH_BYTES = 1 << 24
 
 
+Shape = tuple[int, ...]
+
+
 class Network:
-    """One exported network with one input and one output, both with a free batch axis."""
+    """One exported network of one output; all inputs and the output have a free batch axis."""
 
     def __init__(
-        self,
-        graph: bytes,
-        name: str,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...],
+        self, graph: bytes, name: str, input_shapes: Sequence[Shape], output_shape: Shape
     ) -> None:
         """Opens an ONNX graph.
 
         Args:
             graph: the bytes of the `.onnx` file.
             name: what messages call it.
-            input_shape: of one item, without the batch axis.
+            input_shapes: of one item of each input, without the batch axis.
             output_shape: likewise; checked of every result.
 
         Raises:
@@ -58,27 +58,30 @@ class Network:
         except Exception as error:  # its exceptions have no common base class
             raise ModelError(f"{name}: the network cannot be read: {_first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape[1:] != list(input_shape):
-            raise ModelError(
-                f"{name}: expected one input of shape {input_shape}, "
-                f"found {[i.shape for i in inputs]}"
-            )
+        found = [tuple(i.shape[1:]) for i in inputs]
+        if len(outputs) != 1 or found != list(input_shapes):
+            raise ModelError(f"{name}: expected inputs of shape {input_shapes}, found {found}")
         self._name = name
-        self._input = inputs[0].name
+        self._inputs = [i.name for i in inputs]
         self._output_shape = output_shape
-        item_bytes = 4 * max(math.prod(input_shape), math.prod(output_shape))
-        expands = math.prod(output_shape) > math.prod(input_shape)
+        sizes = [math.prod(shape) for shape in (*input_shapes, output_shape)]
+        item_bytes = 4 * max(sizes)
+        expands = max(sizes) > sizes[0]
         preferred = _SYNTHESIS_BATCH if expands else _ANALYSIS_BATCH
         self.batch = max(1, min(preferred, _BATCH_BYTES // item_bytes))
 
-    def __call__(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, *input_shape) -> (n, *output_shape). Raises ModelError when the graph fails on it."""
-        starts = range(0, len(items), self.batch)
-        result = np.empty((len(items), *self._output_shape), np.float32)
+    def __call__(self, *items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An array (n, *shape) for each input -> (n, *output_shape).
+
+        Raises:
+            ModelError: the graph fails on it.
+        """
+        starts = range(0, len(items[0]), self.batch)
+        result = np.empty((len(items[0]), *self._output_shape), np.float32)
 
         def run(start: int) -> None:
             part = slice(start, start + self.batch)
-            result[part] = self._run(items[part])
+            result[part] = self._run([item[part] for item in items])
 
         try:
             if len(starts) > 1:
@@ -95,9 +98,10 @@ class Network:
             raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
         return result
 
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        output: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
-        expected = (len(batch), *self._output_shape)
+    def _run(self, batch: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        feed = dict(zip(self._inputs, batch, strict=True))
+        output: NDArray[np.float32] = self._session.run(None, feed)[0]
+        expected = (len(batch[0]), *self._output_shape)
         if output.shape != expected or output.dtype != np.float32:
             raise ModelError(
                 f"{self._name}: expected float32 {expected}, found {output.dtype} {output.shape}"

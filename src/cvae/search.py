@@ -10,65 +10,138 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae.quantizer import Latents, Quantizer
-from cvae.tables import Symbols, Tables
+from cvae.tables import TOTAL, Symbols, Tables
 
 Floats = NDArray[np.float32]
-Synthesis = Callable[[Latents], Floats]  # latents (n, d) -> pixels in [0, 1] (n, p)
+Synthesis = Callable[[Floats], Floats]  # latents (n, *latent_shape) -> images in [0, 1]
+# Latents and images -> (n, d + 1): half the negative gradient of the squared error, and that error.
+Gradient = Callable[[Floats, Floats], Floats]
 
-# Effort 0 to 9: for each round, the share of the elements that may move.
+# Effort 0 to 9, by tangents: for each round, the share of the elements that may move.
 ROUNDS: list[list[float]] = [
     [], [0.2], [0.4], [0.6], [0.8], [1.0], [1.0] * 2, [1.0] * 3, [1.0] * 4, [1.0] * 6,
 ]  # fmt: skip
+# Effort 0 to 9, by gradients: how many changes are tried.
+TRIALS = [0, 1, 2, 3, 4, 6, 9, 14, 20, 30]
 
 # What a symbol may change by in one step of the descent, and how often each element is visited.
 _MOVES = (-2, -1, 1, 2)
 _PASSES = 3
 # Images that are searched together: their tangents have to fit into memory.
 _TANGENT_BYTES = 1 << 26
-# Of the weight at high rate (see `_weight`); at these rates half of it costs no bytes over rounding.
-_WEIGHT_SHARE = 0.5
+# How the share of the elements that move together changes after a success and after a failure.
+_FASTER, _SLOWER = 1.5, 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a search is given: the entropy model of one quality, and the synthesis in two forms."""
+
+    quantizer: Quantizer
+    tables: Tables
+    curvature: NDArray[np.float32]  # (d,), see `Bank`
+    latent_shape: tuple[int, ...]
+    synthesis: Synthesis
+    gradient: Gradient | None = None
+
+    def pixels(self, latents: Latents) -> Floats:
+        """Latents (n, d) -> flattened images (n, p)."""
+        return self.synthesis(latents.reshape(-1, *self.latent_shape)).reshape(len(latents), -1)
 
 
 def syntheses(effort: int, elements: int) -> int:
-    """How many syntheses an image of so many latent elements takes."""
+    """How many syntheses an image of so many latent elements takes, by tangents."""
     return sum(2 + math.ceil(share * elements) for share in ROUNDS[effort])
 
 
-def search(
-    x: Floats,
-    latents: Latents,
-    quantizer: Quantizer,
-    tables: Tables,
-    synthesis: Synthesis,
-    effort: int,
-) -> Symbols:
-    """Symbols (n, d) for images x (n, p) in [0, 1] with latents (n, d); effort 0 is plain rounding."""
-    symbols = quantizer.quantize(latents)
+def search(x: Floats, latents: Latents, problem: Problem, effort: int) -> Symbols:
+    """Symbols (n, d) for images x (n, h, w, c) in [0, 1] with latents (n, d).
+
+    Effort 0 is plain rounding.
+    """
+    symbols = problem.quantizer.quantize(latents)
+    if problem.gradient is not None:
+        return _follow_gradient(x, symbols, problem, problem.gradient, TRIALS[effort])
+    x = x.reshape(len(x), -1)
     chunk = max(1, _TANGENT_BYTES // (4 * x.shape[1] * latents.shape[1]))
     for share in ROUNDS[effort]:
         moving = math.ceil(share * latents.shape[1])
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            symbols[part] = _round(
-                x[part], latents[part], symbols[part], quantizer, tables, synthesis, moving
-            )
+            symbols[part] = _round(x[part], latents[part], symbols[part], problem, moving)
     return symbols
+
+
+def _follow_gradient(
+    x: Floats, symbols: Symbols, problem: Problem, gradient: Gradient, trials: int
+) -> Symbols:
+    """Moves all elements at once where that lowers the cost, fewer of them where it does not.
+
+    The quadratic model of the error has the gradient at the present symbols and, for lack of a better
+    one, the mean curvature of each element; it is wrong where many elements move together, which
+    the next gradient then shows.
+    """
+    step, tables = problem.quantizer.step, problem.tables
+    curvature = problem.curvature * step * step
+    weight = _weight(_mean_curvature(curvature, tables))
+
+    def measure(candidate: Symbols) -> tuple[Floats, NDArray[np.float64]]:
+        latents = problem.quantizer.dequantize(candidate)
+        result = gradient(latents.reshape(-1, *problem.latent_shape), x)
+        return result[:, :-1] * step, tables.bits(candidate).sum(axis=1) + weight * result[:, -1]
+
+    slope, cost = measure(symbols)
+    share = np.ones(len(symbols))
+    for _ in range(trials):
+        gain, move = _single_moves(symbols, slope, curvature, weight, tables)
+        order = np.argsort(np.argsort(-gain, axis=1), axis=1)
+        moving = np.ceil(share * np.count_nonzero(gain > 0, axis=1))
+        candidate = symbols + np.where(order < moving[:, np.newaxis], move, 0)
+        new_slope, new_cost = measure(candidate)
+        better = new_cost < cost
+        symbols = np.where(better[:, np.newaxis], candidate, symbols)
+        slope = np.where(better[:, np.newaxis], new_slope, slope)
+        cost = np.where(better, new_cost, cost)
+        share = np.where(better, np.minimum(1, _FASTER * share), _SLOWER * share)
+    return symbols
+
+
+def _single_moves(
+    symbols: Symbols, slope: Floats, curvature: Floats, weight: float, tables: Tables
+) -> tuple[NDArray[np.float64], Symbols]:
+    """What the best change of each element by itself gains, in bits, and which it is: (n, d) twice."""
+    bits = tables.bits(symbols)
+    gain, move = np.zeros(symbols.shape), np.zeros_like(symbols)
+    for step in (-1, 1):
+        error = step * step * curvature - 2 * step * slope
+        change = bits - tables.bits(symbols + step) - weight * error
+        move[change > gain] = step
+        gain = np.maximum(change, gain)
+    return gain, move
+
+
+def _mean_curvature(curvature: Floats, tables: Tables) -> float:
+    """The mean over the elements, each counted by the bits that it takes."""
+    p = tables.bank[tables.index] / TOTAL
+    bits = -np.sum(p * np.log2(p), axis=1)
+    return float(np.average(curvature, weights=bits + 1e-9))
 
 
 def _round(
     x: Floats,
     latents: Latents,
     symbols: Symbols,
-    quantizer: Quantizer,
-    tables: Tables,
-    synthesis: Synthesis,
+    problem: Problem,
     moving: int,
 ) -> Symbols:
+    quantizer, tables, synthesis = problem.quantizer, problem.tables, problem.pixels
     present = quantizer.dequantize(symbols)
     x_hat = synthesis(present)
     # Elements that were rounded by most have the most to gain.
@@ -77,7 +150,8 @@ def _round(
     tangents = _tangents(present, x_hat, rounding, elements, quantizer, synthesis)
     gram = np.matmul(tangents, tangents.transpose(0, 2, 1))
     slope = np.matmul(tangents, (x - x_hat)[..., np.newaxis])[..., 0]
-    weight = _weight(gram)
+    moved = np.trace(gram, axis1=1, axis2=2, dtype=np.float64) / moving
+    weight = _weight(moved)
     found = _descend(symbols, elements, gram, slope, weight, tables)
 
     def cost(candidate: Symbols, pixels: Floats) -> NDArray[np.float64]:
@@ -94,7 +168,7 @@ def _tangents(
     rounding: Latents,
     elements: NDArray[np.int64],
     quantizer: Quantizer,
-    synthesis: Synthesis,
+    synthesis: Callable[[Latents], Floats],
 ) -> Floats:
     """What one more step of each moving element does to the pixels: (n, moving, p)."""
     images, moving = elements.shape
@@ -107,14 +181,13 @@ def _tangents(
     return (moved - x_hat[:, np.newaxis]) * sign[..., np.newaxis]
 
 
-def _weight(gram: Floats) -> NDArray[np.float64]:
-    """Bits that a unit of squared error is worth: (n,).
+def _weight(moved: Any) -> Any:
+    """Bits that a unit of squared error is worth where a step of one changes the pixels by `moved`.
 
     A uniform quantizer whose step moves the pixels by s (in squared error) has D = s / 12 and
     R = -log2(s) / 2 + constant, so -dR/dD = 6 / (ln 2 * s) at high rate.
     """
-    moved = np.trace(gram, axis1=1, axis2=2, dtype=np.float64) / gram.shape[1]
-    return np.asarray(_WEIGHT_SHARE * 6 / math.log(2) / np.maximum(moved, 1e-12))
+    return 6 / math.log(2) / np.maximum(moved, 1e-12)
 
 
 def _descend(

@@ -1,44 +1,145 @@
-"""From a preset to Keras networks: analysis and synthesis."""
+"""From a preset to Keras networks: analysis and synthesis.
+
+Layers that export has to find have names; `graphs` writes the same networks for inference.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
+from numpy.typing import NDArray
 
 from cvae.training.presets import Preset
 
 
 class Networks(NamedTuple):
-    """Both halves of a CVAE; images are float32 in [0, 1], shape (batch, h, w, c)."""
+    """Both halves of an autoencoder; images are float32 in [0, 1], shape (batch, h, w, c)."""
 
-    analysis: keras.Model  # (batch, h, w, c) -> mean (batch, d), log-variance (batch, d)
+    # (batch, h, w, c) -> latents (batch, d); with heads for a posterior: mean, log-variance
+    analysis: keras.Model
     synthesis: keras.Model  # (batch, d) -> (batch, h, w, c)
+
+
+def build(preset: Preset) -> Networks:
+    """The networks of the preset's architecture. Raises ValueError when its sides do not fit."""
+    reduction = 2 ** max(len(preset.filters), len(preset.refine))
+    height, width, _ = preset.image_shape
+    if height % reduction or width % reduction:
+        raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
+    return build_residual(preset) if preset.architecture == "residual" else build_cvae(preset)
 
 
 def build_cvae(preset: Preset) -> Networks:
     """Stride-2 convolutions, a dense layer and two heads; mirrored with transposed convolutions."""
-    height, width, channels = preset.image_shape
-    reduction = 2 ** len(preset.filters)
-    if height % reduction or width % reduction:
-        raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
-
     image = keras.Input(preset.image_shape, name="image")
-    x = image
-    for filters in preset.filters:
-        x = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(x)
-    x = layers.Flatten()(x)
-    x = layers.Dense(preset.dense, activation="relu")(x)
+    x = layers.Flatten()(_downward(preset, image))
+    x = layers.Dense(preset.dense, activation="relu", name="dense")(x)
     mean = layers.Dense(preset.latent_dim, name="mean")(x)
     log_var = layers.Dense(preset.latent_dim, name="log_var")(x)
     analysis = keras.Model(image, [mean, log_var], name="analysis")
 
-    latents = keras.Input((preset.latent_dim,), name="latents")
+    height, width, channels = preset.image_shape
+    reduction = 2 ** len(preset.filters)
     grid = (height // reduction, width // reduction, preset.filters[-1])
-    x = layers.Dense(grid[0] * grid[1] * grid[2], activation="relu")(latents)
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    x = layers.Dense(math.prod(grid), activation="relu", name="dense")(latents)
     x = layers.Reshape(grid)(x)
-    for filters in reversed(preset.filters):
-        x = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(x)
-    x = layers.Conv2DTranspose(channels, 3, padding="same", activation="sigmoid")(x)
+    for number, filters in enumerate(reversed(preset.filters)):
+        x = layers.Conv2DTranspose(
+            filters, 3, strides=2, padding="same", activation="relu", name=f"up{number}"
+        )(x)
+    x = layers.Conv2DTranspose(channels, 3, padding="same", activation="sigmoid", name="last")(x)
     return Networks(analysis, keras.Model(latents, x, name="synthesis"))
+
+
+def build_residual(preset: Preset) -> Networks:
+    """A linear codec and networks that learn what it misses, added up on both sides.
+
+    Synthesis mends the linear codec's picture, as a small U-Net (Ronneberger, Fischer, Brox 2015,
+    arXiv:1505.04597) with residual blocks (He et al. 2016, arXiv:1512.03385); its result is not
+    confined to [0, 1]. The networks' last layers begin at zero, so that with
+    `start_from_components` the whole begins as the linear codec, from where training can only gain.
+    """
+    image = keras.Input(preset.image_shape, name="image")
+    x = layers.Flatten()(_downward(preset, image))
+    x = layers.Dense(preset.latent_dim, kernel_initializer="zeros", name="mean")(x)
+    linear = layers.Dense(preset.latent_dim, name="linear")(layers.Flatten()(image))
+    analysis = keras.Model(image, layers.Add()([x, linear]), name="analysis")
+
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    linear = layers.Dense(math.prod(preset.image_shape), name="linear")(latents)
+    linear = layers.Reshape(preset.image_shape)(linear)
+    x = _level(linear, preset.refine, 0)
+    x = layers.Conv2D(
+        4 * preset.image_shape[2], 3, padding="same", kernel_initializer="zeros", name="last"
+    )(layers.ReLU()(x))
+    x = layers.Add()([linear, DepthToSpace()(x)])
+    return Networks(analysis, keras.Model(latents, x, name="synthesis"))
+
+
+def _level(x: Any, filters: tuple[int, ...], number: int) -> Any:
+    """A level of the U-Net: half the resolution of `x`, with the coarser levels inside."""
+    size = 3 if number == 0 else 1
+    x = SpaceToDepth()(x)
+    x = layers.Conv2D(filters[0], size, padding="same", activation="relu", name=f"enter{number}")(x)
+    x = _block(x, f"before{number}")
+    if len(filters) == 1:
+        return x
+    coarse = _level(x, filters[1:], number + 1)
+    coarse = layers.Conv2D(4 * filters[0], 1, name=f"leave{number + 1}")(coarse)
+    return _block(layers.Add()([x, DepthToSpace()(coarse)]), f"after{number}")
+
+
+def _block(x: Any, name: str) -> Any:
+    """A residual block without normalization."""
+    filters = x.shape[-1]
+    y = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}a")(x)
+    return layers.Add()([x, layers.Conv2D(filters, 3, padding="same", name=f"{name}b")(y)])
+
+
+class SpaceToDepth(keras.layers.Layer):
+    """Cells of 2x2 pixels as channels, (row, column, channel): (h, w, c) -> (h / 2, w / 2, 4 c)."""
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        x = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height // 2, width // 2, 4 * channels))
+
+
+class DepthToSpace(keras.layers.Layer):
+    """The inverse of `SpaceToDepth`: (h, w, 4 c) -> (2 h, 2 w, c)."""
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        x = ops.reshape(x, (-1, height, width, 2, 2, channels // 4))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, 2 * height, 2 * width, channels // 4))
+
+
+def start_from_components(
+    networks: Networks, mean: NDArray[np.float32], basis: NDArray[np.float32], step: float
+) -> None:
+    """Makes the linear path of `build_residual` a linear codec whose quantization step is one.
+
+    Args:
+        networks: as `build_residual` made them.
+        mean: (n,) of the flattened images.
+        basis: (n, d) orthonormal columns.
+        step: the linear codec's own step, in pixel values.
+    """
+    networks.analysis.get_layer("linear").set_weights([basis / step, -mean @ basis / step])
+    networks.synthesis.get_layer("linear").set_weights([basis.T * step, mean])
+
+
+def _downward(preset: Preset, x: Any) -> Any:
+    """Images -> the smallest grid."""
+    for number, filters in enumerate(preset.filters):
+        x = layers.Conv2D(
+            filters, 3, strides=2, padding="same", activation="relu", name=f"down{number}"
+        )(x)
+    return x

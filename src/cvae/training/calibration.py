@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bank import QUALITIES, Bank
 from cvae.quantizer import Latents, Quantizer
-from cvae.tables import TOTAL, Symbols
+from cvae.tables import TOTAL, Symbols, Tables
+
+# The symbols that the encoder's search chooses for the first so many training images.
+Search = Callable[[int, Quantizer, Tables], Symbols]
 
 DEFAULT_QUALITY = 50
 MIN_RADIUS, MAX_RADIUS = 4, 127
@@ -19,6 +24,17 @@ _TOLERANCE = 0.005
 # Weight of a smoothed copy of the counts: symbols next to seen ones are likelier than far ones.
 _SMOOTHING = 0.02
 
+# Qualities at which the search is run; its symbols' shares are interpolated between them.
+_SEARCHED = range(2, 101, 6)
+# Training images that are searched there, and at the default quality.
+_SEARCHED_IMAGES, _DEFAULT_IMAGES = 2500, 10_000
+# What is searched depends on the tables, and these on what was searched.
+_PASSES = 2
+# Plain rounding of all training images counts as much as so many searched images: it knows the
+# symbols that are too rare for a sample.
+_PRIOR_IMAGES = 50
+_CURVATURE_IMAGES = 128
+
 
 def scales() -> NDArray[np.float32]:
     """Step sizes of the qualities 1 to 100 over those of the default quality, float32 (100,)."""
@@ -26,25 +42,89 @@ def scales() -> NDArray[np.float32]:
     return np.exp2((DEFAULT_QUALITY - quality) / _HALVING).astype(np.float32)
 
 
-def calibrate(latents: Latents, step: NDArray[np.float32]) -> Bank:
-    """Counts the symbols of the training set at every quality and merges alike tables.
+def calibrate(
+    latents: Latents, step: NDArray[np.float32], curvature: NDArray[np.float32], search: Search
+) -> Bank:
+    """Counts what the search chooses for the training set at every quality and merges alike tables.
 
     Args:
         latents: (images, elements) of the training set.
         step: (elements,) quantization steps at the default quality.
+        curvature: (elements,), see `Bank`.
+        search: chooses symbols at the default effort.
     """
     scale, offset = scales(), latents.mean(axis=0)
-    radius = _radius(latents, Quantizer(step * scale[-1], offset))
+    quantizers = {quality: Quantizer(step * scale[quality - 1], offset) for quality in QUALITIES}
+    radius = _radius(latents, quantizers[QUALITIES[-1]])
+    plain = {
+        quality: _shares(quantizers[quality].quantize(latents), radius) for quality in QUALITIES
+    }
+    searched = {
+        quality: _searched_shares(plain[quality], quantizers[quality], radius, search, quality)
+        for quality in _SEARCHED
+    }
     # The default quality comes first and so gets tables of its own.
     order = sorted(QUALITIES, key=lambda quality: abs(quality - DEFAULT_QUALITY))
     merger = _Merger(2 * radius + 2)
     index = np.empty((len(QUALITIES), latents.shape[1]), np.uint16)
     for quality in order:
-        symbols = Quantizer(step * scale[quality - 1], offset).quantize(latents)
         tolerance = 0.0 if quality == DEFAULT_QUALITY else _TOLERANCE
-        for element, counts in enumerate(count(symbols, radius)):
-            index[quality - 1, element] = merger.add(to_frequencies(counts), tolerance)
-    return Bank(merger.bank(), index, scale, step.astype(np.float32), offset.astype(np.float32))
+        for element, shares in enumerate(_mix(plain[quality], _between(searched, quality))):
+            index[quality - 1, element] = merger.add(to_frequencies(shares), tolerance)
+    return Bank(
+        merger.bank(), index, scale, step.astype(np.float32), offset.astype(np.float32), curvature
+    )
+
+
+def curvature(
+    latents: Latents,
+    step: NDArray[np.float32],
+    synthesis: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """What a change of each element by one of its steps does to the pixels, over the step squared.
+
+    The mean over some images, of the squared difference summed over pixels: (elements,) float32.
+    """
+    sample = latents[:_CURVATURE_IMAGES]
+    changes = []
+    x_hat = synthesis(sample)
+    for element in range(latents.shape[1]):
+        moved = sample.copy()
+        moved[:, element] += step[element]
+        changes.append(np.square(synthesis(moved) - x_hat).sum() / len(sample))
+    return (np.array(changes) / np.square(step)).astype(np.float32)
+
+
+Shares = NDArray[np.float64]  # (elements, alphabet), each row of the sum 1
+
+
+def _shares(symbols: Symbols, radius: int) -> Shares:
+    return count(symbols, radius) / len(symbols)
+
+
+def _searched_shares(
+    plain: Shares, quantizer: Quantizer, radius: int, search: Search, quality: int
+) -> Shares:
+    images = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
+    shares = plain
+    for _ in range(_PASSES):
+        bank = np.stack([to_frequencies(row) for row in _mix(plain, shares)])
+        tables = Tables(bank, np.arange(len(bank), dtype=np.uint16))
+        shares = _shares(search(images, quantizer, tables), radius)
+    return shares
+
+
+def _mix(plain: Shares, searched: Shares) -> Shares:
+    weight = _PRIOR_IMAGES / (_PRIOR_IMAGES + _SEARCHED_IMAGES)
+    return weight * plain + (1 - weight) * searched
+
+
+def _between(searched: dict[int, Shares], quality: int) -> Shares:
+    """The shares at a quality, interpolated linearly between those that were searched."""
+    low = max((q for q in searched if q <= quality), default=min(searched))
+    high = min((q for q in searched if q >= quality), default=max(searched))
+    weight = (quality - low) / (high - low) if high > low else 0.0
+    return (1 - weight) * searched[low] + weight * searched[high]
 
 
 def count(symbols: Symbols, radius: int) -> NDArray[np.int64]:
@@ -55,8 +135,8 @@ def count(symbols: Symbols, radius: int) -> NDArray[np.int64]:
     return np.bincount(places.ravel(), minlength=alphabet * elements).reshape(elements, alphabet)
 
 
-def to_frequencies(counts: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """Counts (alphabet,) -> frequencies of at least 1 that sum to 2^16."""
+def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
+    """Counts or shares (alphabet,) -> frequencies of at least 1 that sum to 2^16."""
     spread = np.convolve(counts[:-1], [0.05, 0.2, 0.5, 0.2, 0.05], mode="same")
     weights = np.append((1 - _SMOOTHING) * counts[:-1] + _SMOOTHING * spread, counts[-1])
     frequencies = 1 + np.floor(weights / weights.sum() * (TOTAL - len(counts))).astype(np.int64)

@@ -14,13 +14,26 @@ from typing import Any
 import numpy as np
 
 import cvae
-from cvae import files, metrics, registry
+from cvae import files, metrics, registry, search
 from cvae.bank import QUALITIES, Bank
-from cvae.codec import Codec
+from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import ModelError, TrainingError
 from cvae.images import Pixels, as_floats
-from cvae.model import SUFFIX, TABLES, Manifest, Model, is_name, member_hashes, write_model
+from cvae.model import (
+    ANALYSIS,
+    GRADIENT,
+    SUFFIX,
+    SYNTHESIS,
+    TABLES,
+    Manifest,
+    Model,
+    is_name,
+    member_hashes,
+    write_model,
+)
 from cvae.networks import Network
+from cvae.quantizer import Quantizer
+from cvae.tables import Symbols, Tables
 from cvae.training import calibration
 from cvae.training.datasets import Dataset
 from cvae.training.exported import Exported, Floats
@@ -33,6 +46,7 @@ _BOUNDARY = 1e-4
 # Qualities whose expected PSNR is measured; it is interpolated between them.
 _MEASURED = [1, *range(10, 101, 10)]
 _PERCENTILE = 1.0
+_MEASURED_IMAGES = 2000
 _PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
@@ -84,7 +98,9 @@ def export(
     again = previous is not None and output.resolve() == previous.path.resolve()
     files.check_writable(output, force or again)
 
-    hashes = member_hashes(networks.analysis_graph, networks.synthesis_graph, bank)
+    graphs = {ANALYSIS: networks.analysis_graph, SYNTHESIS: networks.synthesis_graph}
+    if networks.gradient_graph is not None:
+        graphs[GRADIENT] = networks.gradient_graph
     manifest = Manifest(
         id=previous.manifest.id if previous else new_id(networks, bank),
         name=name,
@@ -92,7 +108,7 @@ def export(
         latent_shape=(run.preset.latent_dim,),
         default_quality=calibration.DEFAULT_QUALITY,
         expected_psnr=(0.0,) * len(QUALITIES),
-        hashes={**hashes, WEIGHTS: networks.weights_hash},
+        hashes={**member_hashes(graphs, bank), WEIGHTS: networks.weights_hash},
         summary=run.preset.summary,
         preset=run.preset.to_json(),
         data=run.data,
@@ -100,11 +116,9 @@ def export(
     )
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft{SUFFIX}"
-        write_model(draft, manifest, networks.analysis_graph, networks.synthesis_graph, bank, True)
-        manifest = _measure(Codec(Model(draft)), dataset.validation)
-    write_model(
-        output, manifest, networks.analysis_graph, networks.synthesis_graph, bank, force or again
-    )
+        write_model(draft, manifest, graphs, bank, True)
+        manifest = _measure(Codec(Model(draft)), dataset.validation[:_MEASURED_IMAGES])
+    write_model(output, manifest, graphs, bank, force or again)
     return Report(output, manifest, previous is not None)
 
 
@@ -195,7 +209,7 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
                 continue
             codec = Codec(model)
             quality = codec.quality(None)
-            symbols = codec.quantize(pixels, quality)
+            symbols = codec.quantize(pixels, quality, effort=0)
             y = model.bank.quantizer(quality).dequantize(symbols)
             if _levels_apart(synthesis(y), model.synthesis(y)) <= 1:
                 return model
@@ -205,9 +219,20 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
 
 
 def _calibrate(run: Run, networks: Exported, dataset: Dataset) -> Bank:
-    latents = _analysis(networks, run.preset.image_shape)
+    shape = run.preset.image_shape
+    x = as_floats(dataset.train)
+    latents = _analysis(networks, shape)(x)
+    synthesis, gradient = _synthesis(networks, shape), _gradient(networks, shape)
     step = (networks.widths * run.preset.step_width).astype(np.float32)
-    return calibration.calibrate(latents(as_floats(dataset.train)), step)
+    curvature = calibration.curvature(latents, step, synthesis)
+
+    def choose(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
+        problem = search.Problem(
+            quantizer, tables, curvature, networks.widths.shape, synthesis, gradient
+        )
+        return search.search(x[:images], latents[:images], problem, DEFAULT_EFFORT)
+
+    return calibration.calibrate(latents, step, curvature, choose)
 
 
 def _measure(codec: Codec, pixels: Pixels) -> Manifest:
@@ -230,11 +255,18 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
 
 
 def _analysis(networks: Exported, shape: tuple[int, ...]) -> Network:
-    return Network(networks.analysis_graph, "analysis.onnx", shape, networks.widths.shape)
+    return Network(networks.analysis_graph, ANALYSIS, [shape], networks.widths.shape)
 
 
 def _synthesis(networks: Exported, shape: tuple[int, ...]) -> Network:
-    return Network(networks.synthesis_graph, "synthesis.onnx", networks.widths.shape, shape)
+    return Network(networks.synthesis_graph, SYNTHESIS, [networks.widths.shape], shape)
+
+
+def _gradient(networks: Exported, shape: tuple[int, ...]) -> Network | None:
+    if networks.gradient_graph is None:
+        return None
+    inputs = [networks.widths.shape, shape]
+    return Network(networks.gradient_graph, GRADIENT, inputs, (len(networks.widths) + 1,))
 
 
 def _levels_apart(a: Floats, b: Floats) -> int:

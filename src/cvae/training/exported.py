@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.training import adjoint
+
 Floats = NDArray[np.float32]
+
+# Up to so many latents the search takes tangents, one synthesis for each, which finds more.
+_TANGENT_ELEMENTS = 32
 
 
 @dataclass(frozen=True)
@@ -21,3 +27,15 @@ class Exported:
     synthesis: Callable[[Floats], Floats]  # latents (n, d) -> (n, h, w, c) in [0, 1]
     widths: Floats  # (d,) the unit of the preset's step_width for each element
     weights_hash: str  # sha256 over the weights: equal for equal networks
+
+    @cached_property
+    def gradient_graph(self) -> bytes | None:
+        """The pull-back of the synthesis (see `adjoint`), where there are too many latents for tangents."""
+        if len(self.widths) <= _TANGENT_ELEMENTS:
+            return None
+        return adjoint.gradient(self.synthesis_graph)
+
+
+def half_precision(weights: Floats) -> Floats:
+    """The nearest float32 values that float16 holds too."""
+    return weights.astype(np.float16).astype(np.float32)

@@ -11,7 +11,7 @@ arXiv:1609.05158), for which it has fast kernels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ _TAPS = {0: {0: 2, 1: 0}, 1: {1: 1}}
 _PHASES = [(a, b) for a in (0, 1) for b in (0, 1)]
 _OPSET = 17
 _IR_VERSION = 8
+_FLOAT32 = 1  # onnx.TensorProto.FLOAT
 
 
 class Layer(NamedTuple):
@@ -43,10 +44,22 @@ class Graph:
         self._nodes: list = []
         self._constants: dict[str, NDArray] = {}
 
+    @classmethod
+    def copy(cls, source: Any) -> Graph:
+        """The nodes and constants of an ONNX graph, to add more to."""
+        from onnx import numpy_helper
+
+        graph = cls()
+        graph._nodes = list(source.node)
+        graph._constants = {item.name: numpy_helper.to_array(item) for item in source.initializer}
+        return graph
+
     def constant(self, value: NDArray) -> str:
+        """Weights, that is float32 of two axes and more, are stored in half precision."""
         name = f"c{len(self._constants)}"
-        self._constants[name] = np.ascontiguousarray(value)
-        return name
+        half = value.dtype == np.float32 and value.ndim > 1
+        self._constants[name] = np.ascontiguousarray(value, np.float16 if half else None)
+        return self.add("Cast", name, to=_FLOAT32) if half else name
 
     def add(self, kind: str, *inputs: str | NDArray, **attributes: object) -> str:
         """A node whose inputs are names or arrays."""
@@ -62,17 +75,20 @@ class Graph:
         return self.add("Reshape", x, np.array([-1, *sides], np.int64))
 
     def to_bytes(
-        self, name: str, given: tuple[int, ...], output: str, result: tuple[int, ...]
+        self, name: str, given: dict[str, tuple[int, ...]], output: str, result: tuple[int, ...]
     ) -> bytes:
-        """The graph from input `x` of shape `given` to `output`, each behind a free batch axis."""
-        from onnx import TensorProto, checker, helper, numpy_helper
+        """The graph from inputs of the shapes `given` to `output`, all behind a free batch axis."""
+        from onnx import checker, helper, numpy_helper
 
         model = helper.make_model(
             helper.make_graph(
                 self._nodes,
                 name,
-                [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *given])],
-                [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", *result])],
+                [
+                    helper.make_tensor_value_info(key, _FLOAT32, ["batch", *shape])
+                    for key, shape in given.items()
+                ],
+                [helper.make_tensor_value_info(output, _FLOAT32, ["batch", *result])],
                 [numpy_helper.from_array(value, key) for key, value in self._constants.items()],
             ),
             opset_imports=[helper.make_opsetid("", _OPSET)],
@@ -89,7 +105,7 @@ def linear_analysis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> b
     graph = Graph()
     flat = graph.add("Flatten", "x", axis=1)
     latents = graph.add("Gemm", flat, basis, -mean @ basis)
-    return graph.to_bytes("analysis", shape, latents, (basis.shape[1],))
+    return graph.to_bytes("analysis", {"x": shape}, latents, (basis.shape[1],))
 
 
 def linear_synthesis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> bytes:
@@ -97,7 +113,9 @@ def linear_synthesis(mean: Array, basis: Array, shape: tuple[int, int, int]) -> 
     graph = Graph()
     flat = graph.add("Gemm", "x", basis, mean, transB=1)
     clipped = graph.add("Clip", flat, np.array(0, np.float32), np.array(1, np.float32))
-    return graph.to_bytes("synthesis", (basis.shape[1],), graph.shape(clipped, *shape), shape)
+    return graph.to_bytes(
+        "synthesis", {"x": (basis.shape[1],)}, graph.shape(clipped, *shape), shape
+    )
 
 
 def cvae_analysis(
@@ -112,16 +130,73 @@ def cvae_analysis(
         shape: (h, w, c) of the images.
     """
     graph = Graph()
+    x = _downward(graph, stages, len(dense.kernel))
+    x = graph.add("Relu", graph.add("Gemm", x, *dense))
+    latents = graph.add("Gemm", x, *mean)
+    return graph.to_bytes("analysis", {"x": shape}, latents, (len(mean.bias),))
+
+
+def residual_analysis(
+    stages: list[Layer], mean: Layer, linear: Layer, shape: tuple[int, int, int]
+) -> bytes:
+    """The analysis of `architectures.build_residual`."""
+    graph = Graph()
+    x = graph.add("Gemm", _downward(graph, stages, len(mean.kernel)), *mean)
+    flat = graph.add("Gemm", graph.add("Flatten", "x", axis=1), *linear)
+    return graph.to_bytes("analysis", {"x": shape}, graph.add("Add", x, flat), (len(mean.bias),))
+
+
+def _downward(graph: Graph, stages: list[Layer], length: int) -> str:
+    """Images -> what the convolutions of stride 2, each followed by ReLU, make of them, flattened."""
     x = graph.add("Transpose", "x", perm=[0, 3, 1, 2])
     for stage in stages:
         # Sides are even, where same padding of stride 2 adds one row below and one column right.
         kernel = stage.kernel.transpose(3, 2, 0, 1)
         x = graph.add("Conv", x, kernel, stage.bias, strides=[2, 2], pads=[0, 0, 1, 1])
         x = graph.add("Relu", x)
-    x = graph.shape(graph.add("Transpose", x, perm=[0, 2, 3, 1]), len(dense.kernel))
-    x = graph.add("Relu", graph.add("Gemm", x, dense.kernel, dense.bias))
-    latents = graph.add("Gemm", x, mean.kernel, mean.bias)
-    return graph.to_bytes("analysis", shape, latents, (len(mean.bias),))
+    return graph.shape(graph.add("Transpose", x, perm=[0, 2, 3, 1]), length)
+
+
+def residual_synthesis(layers: dict[str, Layer], levels: int, shape: tuple[int, int, int]) -> bytes:
+    """The synthesis of `architectures.build_residual`, clipped to [0, 1].
+
+    Args:
+        layers: by the names that they have there.
+        levels: how often the U-Net halves the resolution.
+        shape: (h, w, c) of the images.
+    """
+    graph = Graph()
+    height, width, channels = shape
+    kernel, bias = layers["linear"]
+    order = np.arange(len(bias)).reshape(shape).transpose(2, 0, 1).ravel()
+    flat = graph.add("Gemm", "x", kernel[:, order], bias[order])
+    linear = graph.shape(flat, channels, height, width)
+
+    def block(x: str, name: str) -> str:
+        y = graph.add("Relu", _conv(graph, x, layers[f"{name}a"]))
+        return graph.add("Add", x, _conv(graph, y, layers[f"{name}b"]))
+
+    def level(x: str, number: int) -> str:
+        x = graph.add("SpaceToDepth", x, blocksize=2)
+        x = graph.add("Relu", _conv(graph, x, layers[f"enter{number}"]))
+        x = block(x, f"before{number}")
+        if number == levels - 1:
+            return x
+        coarse = _conv(graph, level(x, number + 1), layers[f"leave{number + 1}"])
+        coarse = graph.add("DepthToSpace", coarse, blocksize=2)
+        return block(graph.add("Add", x, coarse), f"after{number}")
+
+    x = _conv(graph, graph.add("Relu", level(linear, 0)), layers["last"])
+    x = graph.add("Add", linear, graph.add("DepthToSpace", x, blocksize=2))
+    x = graph.add("Clip", x, np.array(0, np.float32), np.array(1, np.float32))
+    output = graph.add("Transpose", x, perm=[0, 2, 3, 1])
+    return graph.to_bytes("synthesis", {"x": (len(kernel),)}, output, shape)
+
+
+def _conv(graph: Graph, x: str, layer: Layer) -> str:
+    """Same padding, stride 1."""
+    pad = layer.kernel.shape[0] // 2
+    return graph.add("Conv", x, layer.kernel.transpose(3, 2, 0, 1), layer.bias, pads=[pad] * 4)
 
 
 def cvae_synthesis(
@@ -149,7 +224,7 @@ def cvae_synthesis(
             x = _interleave(graph, x, height, width, len(stage.bias))
     pixels = graph.add("Sigmoid", _from_phases(graph, x, last))
     output = graph.shape(graph.add("Transpose", pixels, perm=[0, 2, 3, 1]), *shape)
-    return graph.to_bytes("synthesis", (len(kernel),), output, shape)
+    return graph.to_bytes("synthesis", {"x": (len(kernel),)}, output, shape)
 
 
 def _phases(graph: Graph, x: str, layer: Layer) -> str:

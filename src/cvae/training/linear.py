@@ -12,30 +12,42 @@ from cvae import arrays, files
 from cvae.errors import TrainingError
 from cvae.images import Pixels
 from cvae.training import graphs
-from cvae.training.exported import Exported
+from cvae.training.exported import Exported, half_precision
 from cvae.training.runs import LINEAR, Run
 
 
+def components(
+    pixels: Pixels, dim: int, label: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean (n,) and the leading eigenvectors (n, dim) of the covariance of flattened images.
+
+    Raises:
+        TrainingError: more components are asked for than images or pixels give.
+    """
+    x = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+    if dim > min(x.shape):
+        raise TrainingError(
+            f"{label}: expected at most {min(x.shape)} latents for {len(x)} images of "
+            f"{x.shape[1]} values, found {dim}"
+        )
+    mean = x.mean(axis=0, dtype=np.float64)
+    x -= mean.astype(np.float32)
+    _, vectors = np.linalg.eigh((x.T @ x).astype(np.float64) / len(x))
+    basis = vectors[:, ::-1][:, :dim]
+    # Eigenvectors have no sign of their own; this one is the same on every machine.
+    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
+    return mean.astype(np.float32), basis.astype(np.float32)
+
+
 def fit(run: Run, train: Pixels) -> None:
-    """Writes the mean and the leading eigenvectors of the pixels' covariance to the run's folder.
+    """Writes the principal components of the training images to the run's folder.
 
     Raises:
         TrainingError: the preset asks for more latents than images or pixels give.
     """
-    dim = run.preset.latent_dim
-    x = train.reshape(len(train), -1).astype(np.float64) / 255
-    if dim > min(x.shape):
-        raise TrainingError(
-            f"{run.folder}: expected at most {min(x.shape)} latents for {len(x)} images of "
-            f"{x.shape[1]} values, found {dim}"
-        )
-    mean = x.mean(axis=0)
-    _, vectors = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    basis = vectors[:, ::-1][:, :dim]
-    # Eigenvectors have no sign of their own; this one is the same on every machine.
-    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
+    mean, basis = components(train, run.preset.latent_dim, str(run.folder))
     buffer = io.BytesIO()
-    np.savez(buffer, mean=mean.astype(np.float32), basis=basis.astype(np.float32))
+    np.savez(buffer, mean=mean, basis=basis)
     files.write_bytes(run.folder / LINEAR, buffer.getvalue(), force=True)
 
 
@@ -43,6 +55,7 @@ def load(run: Run) -> Exported:
     """The fitted networks. Raises TrainingError when the run holds none."""
     path = run.folder / LINEAR
     mean, basis = arrays.read_npz(path, ["mean", "basis"], str(path), TrainingError)
+    basis = half_precision(basis)  # as graphs store it
     shape = run.preset.image_shape
 
     def analysis(x: NDArray[np.float32]) -> NDArray[np.float32]:

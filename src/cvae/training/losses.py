@@ -1,11 +1,14 @@
-"""The variational autoencoder as a trainable Keras model; its loss is backend-neutral (`keras.ops`)."""
+"""The trainable Keras models, rate and distortion; all of it backend-neutral (`keras.ops`)."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from cvae.training.architectures import Networks
 from cvae.training.presets import Preset
@@ -32,10 +35,10 @@ def kl_divergence(mean: Any, log_var: Any) -> Any:
 DISTORTIONS = {"mse": squared_error, "bce": cross_entropy}
 
 
-class VariationalAutoencoder(keras.Model):
-    """`distortion_weight * distortion + KL`, averaged over the batch.
+class Autoencoder(keras.Model):
+    """`distortion_weight * distortion + rate` in nats, averaged over the batch.
 
-    Latents are sampled from the posterior while training, and are its means otherwise.
+    Subclasses say in `code` what is transmitted and in `rate` what it costs.
     """
 
     def __init__(self, networks: Networks, preset: Preset, seed: int) -> None:
@@ -46,15 +49,20 @@ class VariationalAutoencoder(keras.Model):
         self.distortion_weight = preset.distortion_weight
         self.noise = keras.random.SeedGenerator(seed)
         self.distortion_tracker = keras.metrics.Mean(name="distortion")
-        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.rate_tracker = keras.metrics.Mean(name="rate")
 
-    def call(self, x: Any, training: bool = False) -> tuple[Any, Any, Any]:
-        mean, log_var = self.analysis(x, training=training)
-        y = mean
-        if training:
-            noise = keras.random.normal(ops.shape(mean), seed=self.noise)
-            y = mean + ops.exp(0.5 * log_var) * noise
-        return self.synthesis(y, training=training), mean, log_var
+    def code(self, outputs: Any, training: bool) -> Any:
+        """What analysis gave -> the latents (batch, d) that synthesis gets."""
+        raise NotImplementedError
+
+    def rate(self, outputs: Any, y: Any) -> Any:
+        """What the latents cost in nats: (batch,)."""
+        raise NotImplementedError
+
+    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
+        outputs = self.analysis(x, training=training)
+        y = self.code(outputs, training)
+        return self.synthesis(y, training=training), self.rate(outputs, y)
 
     def compute_loss(
         self,
@@ -64,9 +72,100 @@ class VariationalAutoencoder(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        x_hat, mean, log_var = y_pred
+        x_hat, rates = y_pred
         distortion = ops.mean(self.distortion(x, x_hat))
-        kl = ops.mean(kl_divergence(mean, log_var))
+        rate = ops.mean(rates)
         self.distortion_tracker.update_state(distortion)
-        self.kl_tracker.update_state(kl)
-        return self.distortion_weight * distortion + kl
+        self.rate_tracker.update_state(rate)
+        return self.distortion_weight * distortion + rate
+
+
+class VariationalAutoencoder(Autoencoder):
+    """The rate is the KL divergence from N(0, 1).
+
+    Latents are sampled from the posterior while training, and are its means otherwise.
+    """
+
+    def code(self, outputs: Any, training: bool) -> Any:
+        mean, log_var = outputs
+        if not training:
+            return mean
+        noise = keras.random.normal(ops.shape(mean), seed=self.noise)
+        return mean + ops.exp(0.5 * log_var) * noise
+
+    def rate(self, outputs: Any, y: Any) -> Any:
+        return kl_divergence(*outputs)
+
+
+_SLOPE = 0.1
+
+
+class QuantizedAutoencoder(Autoencoder):
+    """The rate is that of latents rounded to integers, under a learned density of each element.
+
+    Uniform noise stands for rounding while training (Balle, Laparra, Simoncelli 2017,
+    arXiv:1611.01704); otherwise latents are rounded.
+    """
+
+    def __init__(self, networks: Networks, preset: Preset, seed: int) -> None:
+        super().__init__(networks, preset, seed)
+        self.density = Density(preset.latent_dim)
+        self.density.build((None, preset.latent_dim))
+
+    def code(self, outputs: Any, training: bool) -> Any:
+        if not training:
+            return ops.round(outputs)
+        return outputs + keras.random.uniform(ops.shape(outputs), -0.5, 0.5, seed=self.noise)
+
+    def rate(self, outputs: Any, y: Any) -> Any:
+        return self.density(y)
+
+    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
+        x_hat, rates = super().call(x, training)
+        clipped = ops.clip(x_hat, 0, 1)
+        # With some slope beyond, so that pixels on the wrong side of the range find back.
+        return (clipped + _SLOPE * (x_hat - clipped) if training else clipped), rates
+
+
+class Density(keras.layers.Layer):
+    """Mixtures of logistic distributions, one for each latent element: (batch, d) -> nats (batch,)."""
+
+    _COMPONENTS = 3
+    # Below this probability the gradient is that of the bound: a far latent must not stop training.
+    _FLOOR = 1e-7
+
+    def __init__(self, elements: int) -> None:
+        super().__init__(name="density")
+        self.elements = elements
+
+    def build(self, input_shape: Any) -> None:
+        shape = (self.elements, self._COMPONENTS)
+        spread = np.linspace(-1, 1, self._COMPONENTS)
+        self.log_weight = self.add_weight(shape=shape, initializer="zeros", name="log_weight")
+        self.location = self.add_weight(
+            shape=shape,
+            initializer=lambda shape, dtype: ops.broadcast_to(ops.cast(spread, dtype), shape),
+            name="location",
+        )
+        self.log_scale = self.add_weight(shape=shape, initializer="zeros", name="log_scale")
+
+    def fit(self, latents: NDArray[np.float32]) -> None:
+        """Begins with the spread that latents (n, d) have, instead of 1."""
+        # The standard deviation of a logistic distribution is its scale times pi / sqrt(3).
+        scale = np.maximum(latents.std(axis=0) * math.sqrt(3) / math.pi, 0.1)[:, np.newaxis]
+        location = latents.mean(axis=0)[:, np.newaxis] + scale * np.linspace(
+            -1, 1, self._COMPONENTS
+        )
+        self.location.assign(location)
+        self.log_scale.assign(np.broadcast_to(np.log(scale), location.shape))
+
+    def call(self, y: Any) -> Any:
+        y = ops.expand_dims(y, -1)
+        inverse = ops.exp(-self.log_scale)
+        # On the side where both values of the sigmoid are small, so that their difference is exact.
+        side = -ops.sign(ops.stop_gradient(y - self.location))
+        upper = ops.sigmoid(side * (y + 0.5 - self.location) * inverse)
+        lower = ops.sigmoid(side * (y - 0.5 - self.location) * inverse)
+        weight = ops.softmax(self.log_weight, axis=-1)
+        p = ops.sum(weight * ops.abs(upper - lower), axis=-1)
+        return -ops.sum(ops.log(ops.maximum(p, self._FLOOR)), axis=-1)

@@ -12,26 +12,33 @@ from cvae.errors import TrainingError
 class Preset:
     """A named training recipe: networks, loss, optimizer and what calibration needs.
 
-    The loss of one image is ``distortion_weight * D + KL`` in nats, where ``D`` is summed over the
-    pixels in [0, 1] and ``KL`` is the Kullback-Leibler divergence of the posterior from N(0, 1).
+    The loss of one image is ``distortion_weight * D + R`` in nats, where ``D`` is summed over the
+    pixels in [0, 1] and the rate ``R`` is the Kullback-Leibler divergence of the posterior from
+    N(0, 1) (cvae), or that of the rounded latents under a learned density (residual).
     """
 
     name: str
     summary: str
     dataset: Literal["mnist", "fashion_mnist", "cifar10"]
     image_shape: tuple[int, int, int]
-    architecture: Literal["cvae", "linear"] = "cvae"
+    architecture: Literal["cvae", "residual", "linear"] = "cvae"
     latent_dim: int = 16
     filters: tuple[int, ...] = (32, 64)
-    dense: int = 128
+    dense: int = 128  # cvae only
+    refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
+    # residual: the step of the linear codec that training starts from, in pixel values
+    linear_step: float = 0.2
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
     batch_size: int = 128
     epochs: int = 50
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
-    # The quantization step at the default quality: in posterior widths (cvae), or in the latents'
-    # own unit, pixels in [0, 1] projected on orthonormal vectors (linear).
+    # What each epoch sees the images through: flip (left to right), shift (by a pixel).
+    augment: tuple[Literal["flip", "shift"], ...] = ()
+    # The quantization step at the default quality: in posterior widths (cvae), in the integers
+    # that training rounded to (residual), or in the latents' own unit, pixels in [0, 1] projected
+    # on orthonormal vectors (linear).
     step_width: float = 2.0
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +76,7 @@ MNIST = Preset(
     epochs=120,
     learning_rate=2e-3,
     schedule="cosine",
-    step_width=2.8,
+    step_width=3.6,
 )
 
 FASHION = replace(
@@ -77,6 +84,44 @@ FASHION = replace(
     name="fashion",
     summary="the networks and recipe of mnist, for Fashion-MNIST",
     dataset="fashion_mnist",
+)
+
+MNIST_HQ = Preset(
+    name="mnist-hq",
+    summary="96 latents from a linear codec and a network on top, for pictures close to the original",
+    dataset="mnist",
+    image_shape=(28, 28, 1),
+    architecture="residual",
+    latent_dim=96,
+    refine=(48, 64),
+    distortion_weight=195.0,
+    epochs=30,
+    learning_rate=2e-3,
+    schedule="cosine",
+    step_width=1.0,
+)
+
+FASHION_HQ = replace(
+    MNIST_HQ,
+    name="fashion-hq",
+    summary="the networks of mnist-hq with 128 latents, for Fashion-MNIST",
+    dataset="fashion_mnist",
+    latent_dim=128,
+    distortion_weight=160.0,
+)
+
+CIFAR = replace(
+    MNIST_HQ,
+    name="cifar",
+    summary="the networks of mnist-hq with 192 latents, for CIFAR-10 in colour",
+    dataset="cifar10",
+    image_shape=(32, 32, 3),
+    latent_dim=192,
+    distortion_weight=42.0,
+    linear_step=0.4,
+    learning_rate=1e-3,
+    epochs=80,
+    augment=("flip",),
 )
 
 LINEAR_MNIST = Preset(
@@ -105,7 +150,19 @@ TINY = Preset(
     schedule="cosine",
 )
 
-PRESETS = {preset.name: preset for preset in (MNIST, MNIST_CVAE, FASHION, LINEAR_MNIST, TINY)}
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        MNIST,
+        MNIST_HQ,
+        MNIST_CVAE,
+        FASHION,
+        FASHION_HQ,
+        CIFAR,
+        LINEAR_MNIST,
+        TINY,
+    )
+}
 
 
 def get(name: str) -> Preset:

@@ -9,7 +9,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-_TERMS = ["loss", "distortion", "kl", "val_loss", "val_distortion", "val_kl"]
+_TERMS = ["loss", "distortion", "rate", "val_loss", "val_distortion", "val_rate"]
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -7,19 +7,27 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae import files, images
 from cvae.errors import TrainingError
-from cvae.training import architectures, losses, runs
+from cvae.images import Pixels
+from cvae.training import architectures, linear, losses, runs
 from cvae.training.datasets import Dataset
 from cvae.training.runs import Run
 
+Floats = NDArray[np.float32]
 
-def build(run: Run, train_images: int) -> losses.VariationalAutoencoder:
+# So many images show what spread the latents begin with.
+_DENSITY_IMAGES = 2000
+
+
+def build(run: Run, train_images: int) -> losses.Autoencoder:
     """The compiled model with freshly initialized weights, a function of the run's seed."""
     keras.utils.set_random_seed(run.seed)
     preset = run.preset
-    model = losses.VariationalAutoencoder(architectures.build_cvae(preset), preset, run.seed)
+    kinds = {"cvae": losses.VariationalAutoencoder, "residual": losses.QuantizedAutoencoder}
+    model = kinds[preset.architecture](architectures.build(preset), preset, run.seed)
     model.build((None, *preset.image_shape))
     rate: Any = preset.learning_rate
     if preset.schedule == "cosine":
@@ -30,7 +38,22 @@ def build(run: Run, train_images: int) -> losses.VariationalAutoencoder:
     return model
 
 
-def load(run: Run) -> losses.VariationalAutoencoder:
+def start(run: Run, train: Pixels) -> losses.Autoencoder:
+    """The model as training begins: `build`, and for residual networks the data's own linear codec."""
+    model = build(run, len(train))
+    if isinstance(model, losses.QuantizedAutoencoder):
+        components = linear.components(train, run.preset.latent_dim, str(run.folder))
+        architectures.start_from_components(
+            architectures.Networks(model.analysis, model.synthesis),
+            *components,
+            run.preset.linear_step,
+        )
+        sample = images.as_floats(train[:_DENSITY_IMAGES])
+        model.density.fit(model.analysis.predict(sample, verbose=0))
+    return model
+
+
+def load(run: Run) -> losses.Autoencoder:
     """The model with the run's last checkpoint. Raises TrainingError when there is none."""
     model = build(run, run.data["train"])
     path = run.folder / runs.CHECKPOINT
@@ -43,9 +66,7 @@ def load(run: Run) -> losses.VariationalAutoencoder:
     return model
 
 
-def train(
-    run: Run, dataset: Dataset, progress: keras.callbacks.Callback
-) -> losses.VariationalAutoencoder:
+def train(run: Run, dataset: Dataset, progress: keras.callbacks.Callback) -> losses.Autoencoder:
     """Trains from the last finished epoch to the last one of the preset.
 
     Everything random in an epoch is a function of (seed, epoch), so a run that was killed and
@@ -57,7 +78,7 @@ def train(
     """
     preset = run.preset
     resumed = (run.folder / runs.CHECKPOINT).exists()
-    model = load(run) if resumed else build(run, len(dataset.train))
+    model = load(run) if resumed else start(run, dataset.train)
     steps = -(-len(dataset.train) // preset.batch_size)
     done = int(model.optimizer.iterations) // steps
     history = runs.read_history(run)[:done]
@@ -67,9 +88,10 @@ def train(
     for epoch in range(done, preset.epochs):
         started = time.monotonic()
         _seed_noise(model, run.seed, epoch)
-        order = np.random.default_rng([run.seed, epoch]).permutation(len(x_train))
+        rng = np.random.default_rng([run.seed, epoch])
+        order = rng.permutation(len(x_train))
         record = model.fit(
-            x_train[order],
+            _augment(x_train[order], preset.augment, rng),
             batch_size=preset.batch_size,
             shuffle=False,
             validation_data=(x_validation,),
@@ -93,6 +115,22 @@ def train(
     return model
 
 
-def _seed_noise(model: losses.VariationalAutoencoder, seed: int, epoch: int) -> None:
+def _augment(x: Floats, kinds: tuple[str, ...], rng: np.random.Generator) -> Floats:
+    """Images (n, h, w, c), each changed at random in the ways that the preset names."""
+    if "flip" in kinds:
+        flipped = rng.random(len(x)) < 0.5
+        x[flipped] = x[flipped, :, ::-1]
+    if "shift" in kinds:
+        height, width = x.shape[1:3]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        place = rng.integers(0, 9, len(x))
+        for down in range(3):
+            for right in range(3):
+                here = place == 3 * down + right
+                x[here] = padded[here, down : down + height, right : right + width]
+    return x
+
+
+def _seed_noise(model: losses.Autoencoder, seed: int, epoch: int) -> None:
     state = np.random.SeedSequence([seed, epoch]).generate_state(2)
     model.noise.state.assign(state.astype(np.uint32))
