@@ -49,6 +49,14 @@ def tiny_model(tiny_run: Path) -> Path:
     return tiny_run / "tiny.cvae"
 
 
+@pytest.fixture(scope="session")
+def tiny_hq_model(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A model of residual networks with more latents than the search takes tangents of."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny-hq"
+    run_cvae("train", "tiny-hq", "--data", str(tiny_data), "--out", str(folder), "--quiet")
+    return folder / "tiny-hq.cvae"
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and no models but the shipped ones."""

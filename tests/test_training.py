@@ -32,8 +32,8 @@ def weights(run: Path) -> list[np.ndarray]:
     return trainer.load(runs.Run.open(run)).get_weights()
 
 
-def command(out: Path, data: Path, *more: str) -> list[str]:
-    return ["train", "tiny", "--data", str(data), "--out", str(out), "--epochs", "6", *more]
+def command(out: Path, data: Path, *more: str, preset: str = "tiny") -> list[str]:
+    return ["train", preset, "--data", str(data), "--out", str(out), "--epochs", "6", *more]
 
 
 def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
@@ -52,20 +52,22 @@ def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
         Image.open(tiny_run / name).verify()
 
 
+@pytest.mark.parametrize("preset", ["tiny", "tiny-hq"])
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    tiny_data: Path, tmp_path: Path
+    preset: str, tiny_data: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_cvae(*command(whole, tiny_data, "--quiet"))
+    run_cvae(*command(whole, tiny_data, "--quiet", preset=preset))
     process = subprocess.Popen(
-        [sys.executable, "-m", "cvae", *command(killed, tiny_data, "--quiet")], cwd=ROOT
+        [sys.executable, "-m", "cvae", *command(killed, tiny_data, "--quiet", preset=preset)],
+        cwd=ROOT,
     )
     wait_for(killed / "checkpoint.weights.h5")
     process.send_signal(signal.SIGKILL)
     process.wait()
     rows = len(runs.read_history(runs.Run.open(killed)))
     assert 1 <= rows < 6, "the run was not killed in time to show anything"
-    run_cvae(*command(killed, tiny_data, "--quiet", "--resume"))
+    run_cvae(*command(killed, tiny_data, "--quiet", "--resume", preset=preset))
     pairs = zip(weights(whole), weights(killed), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     assert len(runs.read_history(runs.Run.open(killed))) == 6

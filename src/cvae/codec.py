@@ -33,6 +33,7 @@ class Encoded:
 
     data: bytes  # the container
     symbols: Symbols  # (elements,)
+    quality: int
     payload_bytes: int
     information_bits: float
     psnr: float  # dB, of the pixels that `decode` gives for `data`
@@ -188,6 +189,7 @@ class Codec:
             Encoded(
                 data=container.pack(Container(manifest.id, quality, payload, sizes[i], inverted)),
                 symbols=symbols[i],
+                quality=quality,
                 payload_bytes=len(payload),
                 information_bits=float(bits[i]),
                 psnr=float(psnr[i]),

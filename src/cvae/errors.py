@@ -7,6 +7,7 @@ CvaeError
 ├── ModelError        a model file is damaged, or not of a version known here
 │   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
 ├── DataError         a data set cannot be read or downloaded
+├── TargetError       no quality gives a file that is small or good enough
 ├── OutputError       a file exists already, or cannot be written
 ├── TrainingError     a run cannot be started, resumed or exported
 └── MissingExtraError an optional package is not installed
@@ -39,6 +40,10 @@ class ModelNotFoundError(ModelError):
 
 class DataError(CvaeError):
     """A data set cannot be read or downloaded."""
+
+
+class TargetError(CvaeError):
+    """No quality gives a file that is as small, or a picture that is as good, as was asked for."""
 
 
 class OutputError(CvaeError):

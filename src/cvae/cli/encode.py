@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from cvae.cli.common import Talk, Task
 if TYPE_CHECKING:
     from cvae.codec import Codec, Encoded
     from cvae.images import Pixels
+    from cvae.targets import Target
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     """The options that change what is written."""
 
     quality: int | None
+    target: Target | None
     effort: int
     fit: bool
     invert: bool
@@ -42,6 +44,16 @@ class Settings:
 )
 @common.model_option
 @common.quality_option
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The best quality whose file has at most N bytes, image by image.",
+)
+@click.option(
+    "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
+    help="The lowest quality whose picture has at least DB decibels, image by image.",
+)  # fmt: skip
 @common.effort_option
 @click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
 @click.option("--invert", is_flag=True, help="Invert before coding; decode inverts back.")
@@ -52,6 +64,8 @@ def command(
     output: str | None,
     model: str | None,
     quality: int | None,
+    max_bytes: int | None,
+    min_psnr: float | None,
     effort: int,
     fit: bool,
     invert: bool,
@@ -70,12 +84,20 @@ def command(
     from cvae import codec as codecs
     from cvae import registry
     from cvae.images import SUFFIXES, find_images
+    from cvae.targets import Target
 
     npy = npy or (output is not None and output.endswith(".npy"))
     if npy and (fit or invert):
         raise click.UsageError(
             "symbols as .npy carry no header that could record --fit or --invert"
         )
+    target = None
+    if max_bytes is not None or min_psnr is not None:
+        if quality is not None or npy:
+            raise click.UsageError(
+                "--max-bytes and --min-psnr choose the quality, which -q fixes and .npy does not record"
+            )
+        target = Target(max_bytes, min_psnr)
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
     suffix = ".npy" if npy else ".bin"
@@ -83,7 +105,7 @@ def command(
     common.refuse_terminal(tasks, force)
     codec = codecs.open_model(model or registry.DEFAULT)
     talk = Talk(quiet, verbose or len(tasks) == 1)
-    settings = Settings(quality, effort, fit, invert, npy, force)
+    settings = Settings(quality, target, effort, fit, invert, npy, force)
     coded: list[tuple[int, float]] = []
     for batch in common.batches(tasks, talk):
         coded += _encode_batch(codec, batch, settings, talk)
@@ -106,11 +128,12 @@ def _encode_batch(
     if settings.invert:
         batch = 255 - batch
     original_sizes = [size for *_, size in read]
-    coded = codec.encode_batch(
-        batch, settings.quality, original_sizes, settings.invert, settings.effort
-    )
+    coded = _encode_pixels(codec, batch, original_sizes, settings)
     written = []
     for (task, _, _), pixels, item in zip(read, batch, coded, strict=True):
+        if isinstance(item, CvaeError):
+            talk.error(type(item)(f"{task.name}: {item}"))
+            continue
         data = _npy(codec, item) if settings.npy else item.data
         try:
             task.write(data, settings.force)
@@ -124,6 +147,23 @@ def _encode_batch(
         if item.poor:
             talk.warning(f"{task.name}: {_poor(codec, pixels, item, settings)}")
     return written
+
+
+def _encode_pixels(
+    codec: Codec,
+    batch: Pixels,
+    original_sizes: list[tuple[int, int] | None],
+    settings: Settings,
+) -> Sequence[Encoded | CvaeError]:
+    if settings.target is None:
+        return codec.encode_batch(
+            batch, settings.quality, original_sizes, settings.invert, settings.effort
+        )
+    from cvae import targets
+
+    return targets.encode_batch(
+        codec, batch, settings.target, original_sizes, settings.invert, settings.effort
+    )
 
 
 def _read(
@@ -162,7 +202,8 @@ def _facts(codec: Codec, item: Encoded, size: int, settings: Settings) -> str:
     height, width, _ = codec.image_shape
     fitted = f" (of the {width}x{height} it was fitted to)" if settings.fit else ""
     payload = f"{size} bytes ({item.payload_bytes} of payload)"
-    return f"{payload}, {_ratio(codec, size)}, {item.psnr:.2f} dB{fitted}"
+    quality = f", quality {item.quality}" if settings.target else ""
+    return f"{payload}, {_ratio(codec, size)}, {item.psnr:.2f} dB{fitted}{quality}"
 
 
 def _npy(codec: Codec, item: Encoded) -> bytes:
@@ -194,7 +235,7 @@ def _poor(codec: Codec, pixels: Pixels, item: Encoded, settings: Settings) -> st
         f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of the "
         f"images of model {codec.name} reach"
     )
-    inverted = codec.encode_batch(255 - pixels[None], settings.quality)[0]
+    inverted = codec.encode_batch(255 - pixels[None], item.quality, effort=settings.effort)[0]
     if inverted.psnr > item.psnr and not inverted.poor:
         option = "leaving out --invert" if settings.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"

@@ -131,7 +131,24 @@ LINEAR_MNIST = Preset(
     image_shape=(28, 28, 1),
     architecture="linear",
     latent_dim=400,
-    step_width=0.6,  # about the PSNR of `mnist` at the default quality
+    step_width=0.6,  # the middle of the range in which codecs are compared
+)
+
+LINEAR_FASHION = replace(
+    LINEAR_MNIST,
+    name="linear-fashion",
+    summary="400 principal components of Fashion-MNIST",
+    dataset="fashion_mnist",
+)
+
+LINEAR_CIFAR = replace(
+    LINEAR_MNIST,
+    name="linear-cifar",
+    summary="192 principal components of CIFAR-10, as many as cifar has latents",
+    dataset="cifar10",
+    image_shape=(32, 32, 3),
+    latent_dim=192,
+    step_width=0.5,
 )
 
 # Trains in seconds on a few hundred 8x8 images; only for tests.
@@ -150,19 +167,28 @@ TINY = Preset(
     schedule="cosine",
 )
 
+TINY_HQ = replace(
+    TINY,
+    name="tiny-hq",
+    summary="for tests only: 8x8 images, 40 latents, residual",
+    architecture="residual",
+    latent_dim=40,
+    refine=(8, 8),
+    distortion_weight=200.0,
+    learning_rate=2e-3,
+    epochs=8,
+    augment=("flip", "shift"),
+    linear_step=0.2,
+    step_width=1.0,
+)
+
 PRESETS = {
     preset.name: preset
     for preset in (
-        MNIST,
-        MNIST_HQ,
-        MNIST_CVAE,
-        FASHION,
-        FASHION_HQ,
-        CIFAR,
-        LINEAR_MNIST,
-        TINY,
+        MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR,
+        LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, TINY, TINY_HQ,
     )
-}
+}  # fmt: skip
 
 
 def get(name: str) -> Preset:
