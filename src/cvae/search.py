@@ -36,6 +36,9 @@ _MOVES = (-2, -1, 1, 2)
 _PASSES = 3
 # Images that are searched together: their tangents have to fit into memory.
 _TANGENT_BYTES = 1 << 26
+# Of the weight at high rate, which is too much for few bits an element: with half of it a search adds no
+# bytes to what rounding takes.
+_TANGENT_WEIGHT = 0.5
 # How the share of the elements that move together changes after a success and after a failure.
 _FASTER, _SLOWER = 1.5, 0.4
 
@@ -151,7 +154,7 @@ def _round(
     gram = np.matmul(tangents, tangents.transpose(0, 2, 1))
     slope = np.matmul(tangents, (x - x_hat)[..., np.newaxis])[..., 0]
     moved = np.trace(gram, axis1=1, axis2=2, dtype=np.float64) / moving
-    weight = _weight(moved)
+    weight = _TANGENT_WEIGHT * _weight(moved)
     found = _descend(symbols, elements, gram, slope, weight, tables)
 
     def cost(candidate: Symbols, pixels: Floats) -> NDArray[np.float64]:
