@@ -98,7 +98,7 @@ MNIST_HQ = Preset(
     epochs=30,
     learning_rate=2e-3,
     schedule="cosine",
-    step_width=1.0,
+    step_width=1.25,
 )
 
 FASHION_HQ = replace(
