@@ -64,15 +64,17 @@ def find_linear(codec: Codec) -> Codec:
     if manifest.preset.get("architecture") == "linear":
         raise CvaeError(f"--against linear: expected another kind of model, found {codec.name}")
     data = manifest.data.get("sha256")
-    for entry in registry.known_models()[0]:
-        other = entry.manifest
+    entries, errors = registry.known_models()
+    for path, other in entries:
         fits = other.image_shape == codec.image_shape and other.data.get("sha256") == data
         if data is not None and fits and other.preset.get("architecture") == "linear":
-            return Codec(Model(entry.path))
-    name = manifest.data.get("name", "the same images")
+            return Codec(Model(path))
+    name = manifest.data.get("name", "unknown data")
+    unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
-        f"--against linear: expected a linear model trained on {name} as {codec.name} was, found none; "
-        f"cvae train linear-... makes one, and {registry.SEARCH_PATH} says where it lies"
+        f"--against linear: expected a linear model of the images that {codec.name} was trained on "
+        f"({name}), found none; cvae train linear-... makes one, and {registry.SEARCH_PATH} says "
+        f"where it lies{unread}"
     )
 
 
