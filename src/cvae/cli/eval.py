@@ -173,7 +173,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     def say(text: str) -> None:
         if shown:
-            click.echo(f"\r\x1b[K{text}", nl=False, err=True)
+            click.echo(f"\r\x1b[K{text[:78]}", nl=False, err=True)
 
     try:
         yield say
