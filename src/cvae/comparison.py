@@ -135,7 +135,6 @@ def _curves(
         yield from _linear_curves(find_linear(codec), ours, targets, progress).items()
         return
     rival = rivals.RIVALS[name]
-    rivals.check(rival)
     layouts: tuple[rivals.Layout, ...] = ("single", "mosaic")
     for layout in layouts:
         yield layout, rivals.curve(rival, ours.pixels, layout, targets, progress)

@@ -285,8 +285,9 @@ def curve(
         progress: is told what is being measured.
 
     Raises:
-        CvaeError: the encoder takes none of its settings.
+        CvaeError: the codec is missing here, or its encoder takes none of its settings.
     """
+    check(rival)
     title = f"{rival.name}, {layout}"
     points = []
     candidates = _candidates(rival, pixels[:_SAMPLE], layout, progress)
