@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from cvae import images, metrics, open_model, rans, search, tables
+from cvae import comparison, images, open_model, rans, search, tables
+from cvae.codec import DEFAULT_EFFORT
+from cvae.rivals import RIVALS
 
 MODELS = ["mnist", "mnist-cvae", "linear-mnist"]
 EFFORTS = [0, 1, 3, 5, 7]
 QUALITIES = [10, 30, 50, 70, 90]
+GENERAL = ",".join(RIVALS)
 
 
-def evaluate(data: Path, model: str, quality: int | None = None, effort: int = 0) -> dict:
+def evaluate(
+    data: Path, model: str, quality: int | None = None, effort: int = 0, against: str = ""
+) -> dict:
     """What `cvae eval` prints, from a process of its own."""
     command = [sys.executable, "-m", "cvae", "eval", str(data), "-m", model, "--json"]
     command += ["--effort", str(effort)]
     if quality is not None:
         command += ["-q", str(quality)]
+    if against:
+        command += ["--against", against]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
-def pillow(pixels: images.Pixels, format: str, **options: object) -> tuple[float, float]:
-    """Mean bytes and mean PSNR of every image as a file of its own."""
-    sizes, decoded = [], []
-    for image in pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(image[..., 0]).save(buffer, format=format, **options)
-        sizes.append(buffer.tell())
-        decoded.append(np.asarray(Image.open(buffer).convert("L"))[..., np.newaxis])
-    return float(np.mean(sizes)), float(metrics.psnr(pixels, np.stack(decoded)).mean())
 
 
 def shipped(data: Path, models: list[str]) -> str:
@@ -86,19 +79,22 @@ def efforts(data: Path, model: str) -> str:
     return "\n".join(rows)
 
 
-def rivals(pixels: images.Pixels) -> str:
-    """General codecs on the same images, each image a file of its own."""
-    settings: list[tuple[str, Callable[[], tuple[float, float]]]] = [
-        ("PNG, optimized", lambda: pillow(pixels, "PNG", optimize=True)),
-        ("WebP, lossless", lambda: pillow(pixels, "WEBP", lossless=True, method=6)),
-        ("WebP, quality 0", lambda: pillow(pixels, "WEBP", quality=0, method=6)),
-        ("JPEG, quality 5", lambda: pillow(pixels, "JPEG", quality=5, optimize=True)),
+def rivals(data: Path, model: str, against: str) -> str:
+    """Other codecs on the same images, at the PSNR of a model where they reach it."""
+    result = evaluate(data, model, effort=DEFAULT_EFFORT, against=against)
+    rows = [
+        "| codec | layout | bytes an image | PSNR | times ours | BD-rate |",
+        "|---|---|---|---|---|---|",
     ]
-    rows = ["| codec | file | PSNR |", "|---|---|---|"]
-    for name, measure in settings:
-        size, psnr = measure()
-        quality = "lossless" if psnr >= metrics.PSNR_CAP else f"{psnr:.2f} dB"
-        rows.append(f"| {name} | {size:.1f} B | {quality} |")
+    for line in comparison.lines(
+        result["curve"], result["rivals"], result["quality"], result["psnr_mean"]
+    ):
+        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        rate = "n/a" if line.bd_rate_percent is None else f"{line.bd_rate_percent:+.1f} %"
+        rows.append(
+            f"| {line.codec} | {line.layout} | {line.bytes:.2f} B | {psnr} "
+            f"| {line.times_ours:.2f} | {rate} |"
+        )
     return "\n".join(rows)
 
 
@@ -150,9 +146,12 @@ else is said.
 
 ## General codecs on the same images
 
-Through Pillow, smallest settings that the format has.
+`cvae eval mnist.npz --against linear,{GENERAL}`: at the PSNR of `mnist` where a codec reaches it, else
+at its nearest setting. Layout `single` is a file an image, `block` all images as one block of the
+rANS coder without any header, `mosaic` a picture of 1,000 images. BD-rate is our bytes against the
+codec's at equal PSNR.
 
-{rivals(pixels)}
+{rivals(mnist, "mnist", "linear," + GENERAL)}
 
 ## Fashion-MNIST
 
@@ -164,7 +163,7 @@ Over efforts, model `fashion`:
 
 General codecs on the same images:
 
-{rivals(images.read_npz(fashion, "test"))}
+{rivals(fashion, "fashion", GENERAL)}
 
 ## Coders
 

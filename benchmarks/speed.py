@@ -98,7 +98,9 @@ def bulk() -> str:
         "analysis, `networks.py`": lambda: codec.model.analysis(x),
         "synthesis, Keras `predict`, batch 1,024": lambda: synthesis.predict(y, 1024, verbose=0),
         "synthesis, `networks.py`": lambda: codec.model.synthesis(y),
-        "`model.encode` at effort 0, verification included": lambda: codec.encode_batch(pixels, effort=0),
+        "`model.encode` at effort 0, verification included": lambda: codec.encode_batch(
+            pixels, effort=0
+        ),
     }
     measured = {name: COUNT / time for name, time in seconds(works).items()}
     a_keras, a, s_keras, s, encode = measured.values()

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvae.training.presets import PRESETS
+
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
+# Every preset but those that only tests use.
+SHIPPED = sorted(name for name in PRESETS if not name.startswith("tiny"))
 
 # TensorFlow's messages would only hide pytest's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

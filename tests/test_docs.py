@@ -8,9 +8,8 @@ import click
 import pytest
 
 from cvae.cli import COMMANDS, main
-from cvae.training.presets import PRESETS
 
-from .conftest import ROOT
+from .conftest import ROOT, SHIPPED
 
 CONTEXT = click.Context(main)
 LOADED = {name: main.get_command(CONTEXT, name) for name in COMMANDS}
@@ -54,6 +53,6 @@ def test_every_psnr_in_the_readme_is_one_of_the_results() -> None:
     assert [figure for figure in figures if figure not in results] == []
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_preset_is_documented(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "models.md").read_text()

@@ -46,7 +46,8 @@ def test_coding_never_loads_keras(workdir: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["encode", "--help"], ["train", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], ["encode", "--help"], ["eval", "--help"], ["train", "--help"]],
 )
 def test_help_loads_only_click(arguments: list[str]) -> None:
     loaded = modules_after(*arguments)

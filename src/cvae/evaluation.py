@@ -1,17 +1,23 @@
-"""A data set through a codec: one summary of rate, distortion and speed."""
+"""A data set through a codec: rate and distortion of every image, one summary, speed."""
 
 from __future__ import annotations
 
+import csv
+import io
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae import container, images, metrics
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import DataError, ImageError, MissingExtraError
 from cvae.images import Pixels, Shape
+from cvae.tables import Symbols
 
 
 def load(source: Path, split: str, shape: Shape) -> Pixels:
@@ -45,9 +51,51 @@ def load(source: Path, split: str, shape: Shape) -> Pixels:
     return pixels
 
 
-def evaluate(
+def names(source: Path, count: int) -> list[str]:
+    """What the first `count` images of a source are called: paths in a folder, else indexes."""
+    if source.is_dir():
+        paths = images.find_images(source)[:count]
+        return [str(path.relative_to(source)) for path in paths]
+    if source.suffix.lower() == ".npz":
+        return [str(index) for index in range(count)]
+    return [source.name]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Every image encoded to a file of its own and decoded again; one value an image."""
+
+    quality: int
+    effort: int
+    pixels: Pixels  # (n, h, w, c)
+    decoded: Pixels  # (n, h, w, c)
+    symbols: Symbols  # (n, elements)
+    file_bytes: NDArray[np.int64]  # (n,)
+    payload_bytes: NDArray[np.int64]  # (n,)
+    information_bits: NDArray[np.float64]  # (n,)
+    mse: NDArray[np.float64]  # (n,), of 8-bit pixels
+    warned: int  # images below the quality that the model is expected to reach
+    encode_seconds: float
+    decode_seconds: float
+
+    @property
+    def psnr(self) -> NDArray[np.float64]:
+        """(n,) in dB."""
+        return metrics.psnr_of_mse(self.mse)
+
+    @cached_property
+    def ssim(self) -> NDArray[np.float64] | None:
+        """(n,), or None without scikit-image or where the images are too small."""
+        try:
+            values = metrics.ssim(self.pixels, self.decoded)
+        except MissingExtraError:
+            return None
+        return None if np.isnan(values).any() else values
+
+
+def measure(
     codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
-) -> dict[str, Any]:
+) -> Measured:
     """Encodes every image to a file of its own and decodes it again.
 
     Args:
@@ -55,10 +103,6 @@ def evaluate(
         pixels: uint8 (n, h, w, c) of its shape.
         quality: 1 to 100, or None for the model's default.
         effort: 0 (plain rounding) to 9.
-
-    Returns:
-        The figures that `cvae eval --json` prints; sizes in bytes, PSNR in dB of 8-bit pixels, as a
-        mean over the images of per-image PSNR (at most 99) unless the key says otherwise.
     """
     quality = codec.quality(quality)
     # Loads the networks, so that the rates are of work alone.
@@ -70,34 +114,75 @@ def evaluate(
     started = time.perf_counter()
     decoded = np.stack(codec.decode_containers([container.unpack(c.data) for c in coded]))
     decode_seconds = time.perf_counter() - started
+    return Measured(
+        quality=quality,
+        effort=effort,
+        pixels=pixels,
+        decoded=decoded,
+        symbols=np.stack([c.symbols for c in coded]),
+        file_bytes=np.array([len(c.data) for c in coded]),
+        payload_bytes=np.array([c.payload_bytes for c in coded]),
+        information_bits=np.array([c.information_bits for c in coded]),
+        mse=metrics.mse(pixels, decoded),
+        warned=sum(c.poor for c in coded),
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+    )
 
+
+def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
+    """The figures that `cvae eval --json` prints.
+
+    Sizes are in bytes, PSNR in dB of 8-bit pixels, as a mean over the images of per-image PSNR (at
+    most 99) unless the key says otherwise.
+    """
+    pixels = measured.pixels
     latents = codec.model.analysis(images.as_floats(pixels))
     of_means = codec.to_pixels(latents)
-    mse = metrics.mse(pixels, decoded)
-    file_bytes = np.array([len(c.data) for c in coded])
+    figures = metrics.figures(codec.image_shape, int(measured.file_bytes.sum()), measured.mse)
     return {
-        "images": len(pixels),
-        "quality": quality,
-        "effort": effort,
-        "file_bytes_mean": float(file_bytes.mean()),
-        "payload_bytes_mean": float(np.mean([c.payload_bytes for c in coded])),
-        "information_bits_mean": float(np.mean([c.information_bits for c in coded])),
-        "compression_ratio": float(pixels.nbytes / file_bytes.sum()),
-        "bpp": metrics.bits_per_pixel(float(file_bytes.mean()), codec.image_shape),
-        "psnr_mean": float(metrics.psnr_of_mse(mse).mean()),
-        "psnr_of_mean_mse": float(metrics.psnr_of_mse(mse.mean(keepdims=True))[0]),
+        "images": figures["images"],
+        "quality": measured.quality,
+        "effort": measured.effort,
+        "file_bytes_mean": figures["file_bytes_mean"],
+        "payload_bytes_mean": float(measured.payload_bytes.mean()),
+        "information_bits_mean": float(measured.information_bits.mean()),
+        "compression_ratio": figures["compression_ratio"],
+        "bpp": figures["bpp"],
+        "psnr_mean": figures["psnr_mean"],
+        "psnr_of_mean_mse": figures["psnr_of_mean_mse"],
         "psnr_of_means": float(metrics.psnr(pixels, of_means).mean()),
-        "mse_mean": float(mse.mean()),
-        "ssim_mean": _ssim_mean(pixels, decoded),
-        "warned": sum(c.poor for c in coded),
-        "encode_images_per_second": round(len(pixels) / encode_seconds, 1),
-        "decode_images_per_second": round(len(pixels) / decode_seconds, 1),
+        "mse_mean": figures["mse_mean"],
+        "ssim_mean": None if measured.ssim is None else float(measured.ssim.mean()),
+        "warned": measured.warned,
+        "encode_images_per_second": round(len(pixels) / measured.encode_seconds, 1),
+        "decode_images_per_second": round(len(pixels) / measured.decode_seconds, 1),
     }
 
 
-def _ssim_mean(x: Pixels, x_hat: Pixels) -> float | None:
-    try:
-        mean = float(metrics.ssim(x, x_hat).mean())
-    except MissingExtraError:
-        return None
-    return None if np.isnan(mean) else mean
+def evaluate(
+    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
+) -> dict[str, Any]:
+    """`measure` and `summarize` in one: the figures of a data set."""
+    return summarize(codec, measure(codec, pixels, quality, effort))
+
+
+def table(measured: Measured, labels: list[str]) -> str:
+    """One CSV row an image: its name, bytes, bits, PSNR in dB and SSIM (empty where there is none)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "file_bytes", "payload_bytes", "information_bits", "psnr", "ssim"])
+    ssim = [""] * len(labels) if measured.ssim is None else [f"{v:.6f}" for v in measured.ssim]
+    writer.writerows(
+        [label, size, payload, f"{bits:.4f}", f"{psnr:.4f}", similarity]
+        for label, size, payload, bits, psnr, similarity in zip(
+            labels,
+            measured.file_bytes,
+            measured.payload_bytes,
+            measured.information_bits,
+            measured.psnr,
+            ssim,
+            strict=True,
+        )
+    )
+    return buffer.getvalue()

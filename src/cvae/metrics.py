@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,3 +66,34 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
 def bits_per_pixel(file_bytes: float, shape: tuple[int, int, int]) -> float:
     """Bits of a file for each pixel of its (h, w, c) image; channels are not counted apart."""
     return 8 * file_bytes / (shape[0] * shape[1])
+
+
+def figures(
+    shape: tuple[int, int, int], total_bytes: int, values: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What every codec is measured by.
+
+    Args:
+        shape: (h, w, c) of the images.
+        total_bytes: what all images take together.
+        values: (n,) mean squared error of each image's 8-bit pixels.
+    """
+    count, mean = len(values), total_bytes / len(values)
+    return {
+        "images": count,
+        "file_bytes_mean": float(mean),
+        "compression_ratio": float(shape[0] * shape[1] * shape[2] / mean),
+        "bpp": bits_per_pixel(mean, shape),
+        "psnr_mean": float(psnr_of_mse(values).mean()),
+        "psnr_of_mean_mse": float(psnr_of_mse(values.mean(keepdims=True))[0]),
+        "mse_mean": float(values.mean()),
+    }
+
+
+def ssim_mean(x: Pixels, x_hat: Pixels) -> float | None:
+    """The mean of `ssim`; None without scikit-image, or where the images are too small."""
+    try:
+        mean = float(ssim(x, x_hat).mean())
+    except MissingExtraError:
+        return None
+    return None if np.isnan(mean) else mean

@@ -1,7 +1,8 @@
-"""Pictures of training runs: loss curves, grids of images. matplotlib is only imported in here."""
+"""Pictures: loss curves, grids of images, rate-distortion plots. matplotlib is only imported in here."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,89 @@ def image_grid(rows: list[Pixels], path: Path, zoom: int = 3) -> None:
             grid[top : top + height, left : left + width] = image
     large = grid.repeat(zoom, axis=0).repeat(zoom, axis=1)
     files.write_bytes(path, images.encode_image(large), force=True)
+
+
+# Okabe and Ito's colours, which differ for colour-blind readers, too; ours is black.
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
+_MARKERS = "osD^vPX*"
+# The PSNRs that are shown: those of our curve, and so many dB below and above.
+_BELOW, _ABOVE = 3.0, 6.0
+
+
+def rate_distortion_plot(curve: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> bytes:
+    """Bytes an image against PSNR as a PNG: single files solid, many images at once dashed.
+
+    Args:
+        curve: our rows, see `comparison.compare`.
+        rivals: the other codecs' rows; one that is only lossless is a vertical line.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "eval") from error
+    rows = curve + rivals
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    codecs = list(dict.fromkeys(row["codec"] for row in rows))
+    for number, codec in enumerate(codecs):
+        style = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "marker": _MARKERS[number % len(_MARKERS)],
+            "linewidth": 1.6 if number else 2.6,
+            "markersize": 4.5,
+        }
+        _draw(axes, [row for row in rows if row["codec"] == codec], codec, style)
+    _frame(axes, curve, rows)
+    figure.legend(loc="outside right upper", frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, rows: list[dict[str, Any]], codec: str, style: dict[str, Any]) -> None:
+    label: str | None = codec
+    for layout in dict.fromkeys(row["layout"] for row in rows):
+        dash = "-" if layout == "single" else "--"
+        group = [row for row in rows if row["layout"] == layout]
+        lossy = sorted(
+            (row["psnr_mean"], row["file_bytes_mean"]) for row in group if not row["lossless"]
+        )
+        if lossy:
+            psnr, size = zip(*lossy, strict=True)
+            axes.plot(size, psnr, dash, label=label, **style)
+        else:
+            plain = {"color": style["color"], "linewidth": style["linewidth"]}
+            name = None if label is None else f"{label} (lossless)"
+            axes.axvline(group[0]["file_bytes_mean"], linestyle=dash, label=name, **plain)
+        label = None  # one entry a codec
+
+
+def _frame(axes: Any, curve: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Axes, limits around our curve, and what solid and dashed mean."""
+    reached = [row["psnr_mean"] for row in curve]
+    low, high = min(reached) - _BELOW, max(reached) + _ABOVE
+    shown = [
+        row["file_bytes_mean"] for row in rows if row["lossless"] or low <= row["psnr_mean"] <= high
+    ]
+    axes.plot([], [], "-", color="grey", label="single files")
+    axes.plot([], [], "--", color="grey", label="block or mosaic")
+    axes.set(
+        xlabel="bytes an image",
+        ylabel="PSNR, dB",
+        xscale="log",
+        xlim=(min(shown) / 1.2, max(shown) * 1.2),
+        ylim=(low, high),
+    )
+    axes.xaxis.set_major_locator(_steps())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.grid(alpha=0.3)
+
+
+def _steps() -> Any:
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(base=10, subs=(1, 2, 5), numticks=20)

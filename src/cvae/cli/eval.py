@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvae.cli import common
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.comparison import Comparison
+    from cvae.evaluation import Measured
+
+_FILE = click.Path(path_type=Path)
 
 _ROWS = [
     ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
@@ -33,6 +44,14 @@ _ROWS = [
     help="Which images of an .npz file.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@click.option(
+    "--against", metavar="CODECS",
+    help="Measure other codecs, too: some of linear,png,webp,jpeg,avif,jxl,jpeg2000.",
+)  # fmt: skip
+@click.option("--csv", "csv_file", type=_FILE, help="Write one row an image.")
+@click.option("--plot", "plot_file", type=_FILE, help="Draw rate and distortion as a PNG.")
+@click.option("--html", "html_file", type=_FILE, help="Write one page to look at in a browser.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 @common.json_option
 def command(
     data: Path,
@@ -41,6 +60,11 @@ def command(
     effort: int,
     split: str,
     limit: int | None,
+    against: str | None,
+    csv_file: Path | None,
+    plot_file: Path | None,
+    html_file: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure rate and distortion on a data set.
@@ -48,20 +72,134 @@ def command(
     DATA is an .npz file (x_test), a folder of images or one image.
 
     Every image is encoded to a container of its own and decoded again. PSNR is of 8-bit pixels, the
-    mean over the images. SSIM needs the extra `eval`.
+    mean over the images. SSIM needs the extra `eval`, as --against and --plot do.
+
+    --against codes the same images with general codecs, each at settings around the model's PSNR: as
+    single files, and as mosaics of up to 1,000 images beside which the model's images are one
+    block without headers. `linear` is PCA of the images that the model was trained on.
     """
     from cvae import codec as codecs
     from cvae import evaluation, registry
 
+    if plot_file is not None and against is None:
+        raise click.UsageError("--plot draws curves, which need --against")
+    outputs = _Outputs(csv_file, plot_file, html_file, force)
+    outputs.check()
     codec = codecs.open_model(model or registry.DEFAULT)
+    codec.quality(quality)
+    others = _others(codec, against)
     pixels = evaluation.load(data, split, codec.image_shape)[:limit]
+    measured = evaluation.measure(codec, pixels, quality, effort)
     result = {
         "model": codec.name,
         "dataset": data.stem,
         "split": split if data.suffix == ".npz" else "all",
-        **evaluation.evaluate(codec, pixels, quality, effort),
+        **evaluation.summarize(codec, measured),
     }
-    click.echo(json.dumps(result, indent=2) if as_json else _table(result))
+    comparison = None
+    if others is not None:
+        from cvae import comparison as comparisons
+
+        with _progress() as say:
+            comparison = comparisons.compare(codec, measured, others, say)
+        result |= {"curve": comparison.curve, "rivals": comparison.rivals}
+    outputs.write(result, measured, evaluation.names(data, len(pixels)), comparison)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(_table(result))
+    if comparison is not None:
+        click.echo("\n" + _against_table(result, comparison))
+
+
+def _others(codec: Codec, against: str | None) -> list[str] | None:
+    """The codecs to compare with, all of them here; None without --against."""
+    if against is None:
+        return None
+    from cvae import comparison
+
+    names = comparison.parse(against)
+    comparison.check(codec, names)
+    return names
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The files that are asked for besides stdout."""
+
+    csv: Path | None
+    plot: Path | None
+    html: Path | None
+    force: bool
+
+    def check(self) -> None:
+        """Raises OutputError before the long work rather than after it."""
+        from cvae import files
+
+        paths = [path for path in (self.csv, self.plot, self.html) if path is not None]
+        for path in paths:
+            files.check_writable(path, self.force)
+        if len({path.resolve() for path in paths}) < len(paths):
+            raise click.UsageError("--csv, --plot and --html need a file each")
+
+    def write(
+        self,
+        result: dict[str, Any],
+        measured: Measured,
+        names: list[str],
+        comparison: Comparison | None,
+    ) -> None:
+        from cvae import evaluation, files
+
+        if self.csv is not None:
+            table = evaluation.table(measured, names)
+            files.write_bytes(self.csv, table.encode("utf-8", "surrogateescape"), self.force)
+        if self.plot is not None and comparison is not None:
+            from cvae import report
+
+            plot = report.rate_distortion_plot(comparison.curve, comparison.rivals)
+            files.write_bytes(self.plot, plot, self.force)
+        if self.html is not None:
+            from cvae import page
+
+            text = page.render(result, measured, names, comparison)
+            files.write_bytes(self.html, text.encode("utf-8", "replace"), self.force)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says on a terminal, in one line that is written over, what is being measured."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        if shown:
+            click.echo(f"\r\x1b[K{text[:78]}", nl=False, err=True)
+
+    try:
+        yield say
+    finally:
+        say("")
+
+
+def _against_table(result: dict[str, Any], comparison: Comparison) -> str:
+    """One line a codec and layout, beside ours."""
+    from cvae.comparison import lines
+
+    found = lines(comparison.curve, comparison.rivals, result["quality"], result["psnr_mean"])
+    width = max(len("codec"), *(len(line.codec) for line in found))
+    rows = [f"{'codec':{width}}  layout  bytes an image  at PSNR      times ours  BD-rate"]
+    for line in found:
+        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        if not line.at_our_psnr and line.psnr is not None:
+            psnr += " *"
+        rate = line.bd_rate_percent
+        rows.append(
+            f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14.2f}  {psnr:11}  "
+            f"{line.times_ours:10.2f}  {'n/a' if rate is None else f'{rate:+.1f} %'}"
+        )
+    if any(not line.at_our_psnr and line.psnr is not None for line in found):
+        rows.append("* does not reach our PSNR: its nearest setting")
+    return "\n".join(rows)
 
 
 def _table(result: dict[str, Any]) -> str:
