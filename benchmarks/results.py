@@ -1,43 +1,89 @@
-"""Rate and distortion of the shipped models on whole test splits, as the tables of docs/results.md."""
+"""Rate and distortion of the shipped models on whole test splits: docs/results.md and its plots."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import classifier
 import numpy as np
+import tiles
 
-from cvae import comparison, images, open_model, rans, search, tables
+from cvae import comparison, files, images, open_model, rans, report, search, tables
 from cvae.codec import DEFAULT_EFFORT
+from cvae.images import Pixels
 from cvae.rivals import RIVALS
 
-MODELS = ["mnist", "mnist-cvae", "linear-mnist"]
 EFFORTS = [0, 1, 3, 5, 7]
-QUALITIES = [10, 30, 50, 70, 90]
+QUALITIES = range(10, 101, 10)
 GENERAL = ",".join(RIVALS)
+# Made once for a model and a command; git ignores the folder.
+KEPT = Path(__file__).parents[1] / "runs" / "results"
+
+HEAD = f"""# Results
+
+Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz`,
+`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, and the PNG files of `tiles/`. All
+test images of each, which the networks never saw. Each image is a file of its own, with header; PSNR is
+of 8-bit pixels, the mean over images. One row of the first tables is one
+`cvae eval DATA -m MODEL --json`, at the default effort, {DEFAULT_EFFORT}, where nothing else is said.
+PSNR of the latents is before quantization.
+
+Other codecs: `cvae eval DATA -m MODEL --against linear,{GENERAL}`.
+Layout `single` is a file an image, `block` all images as one block of the rANS coder without any
+header, `mosaic` a picture of 1,000 images. Bytes are at the model's PSNR where a codec reaches it
+(interpolated between its nearest settings), else of its nearest setting. `times ours` compares single
+with single, and mosaic with block. BD-rate is our bytes against the codec's at equal PSNR, n/a where the
+curves share less than a decibel. `linear` is the linear codec: PCA of the same training images through the
+same tables, search, coder and container."""
+
+Row = dict[str, Any]
 
 
-def evaluate(
-    data: Path, model: str, quality: int | None = None, effort: int = 0, against: str = ""
-) -> dict:
-    """What `cvae eval` prints, from a process of its own."""
-    command = [sys.executable, "-m", "cvae", "eval", str(data), "-m", model, "--json"]
-    command += ["--effort", str(effort)]
-    if quality is not None:
-        command += ["-q", str(quality)]
-    if against:
-        command += ["--against", against]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+@dataclass(frozen=True)
+class Data:
+    """A data set and the models for it; the other codecs are measured around the first one's PSNRs."""
+
+    title: str
+    file: str
+    models: tuple[str, ...]
+    linear: str
+
+
+DATA = [
+    Data("MNIST", "mnist.npz", ("mnist-hq", "mnist", "mnist-cvae"), "linear-mnist"),
+    Data("Fashion-MNIST", "fashion_mnist.npz", ("fashion-hq", "fashion"), "linear-fashion"),
+    Data("CIFAR-10", "cifar10.npz", ("cifar",), "linear-cifar"),
+    Data("Tiles", "tiles.npz", ("tiles",), "linear-tiles"),
+]
+
+
+def evaluate(data: Path, model: str, *options: str) -> Row:
+    """What `cvae eval DATA -m MODEL OPTIONS --json` prints, from a process of its own."""
+    command = ["eval", str(data), "-m", model, *options, "--json"]
+    key = json.dumps([data.name, *command[2:], open_model(model).model.manifest.hashes])
+    kept = KEPT / f"{model}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if not kept.exists():
+        print(f"cvae {' '.join(command)}", file=sys.stderr)
+        run = [sys.executable, "-m", "cvae", *command]
+        printed = subprocess.run(run, check=True, stdout=subprocess.PIPE).stdout
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(kept, printed, force=True)
+    result: Row = json.loads(kept.read_text())
+    return result
 
 
 def shipped(data: Path, models: list[str]) -> str:
     """One row a shipped model at its default quality."""
     rows = [
-        "| model | file | payload | information | ratio | PSNR | of the means | of the mean MSE | SSIM |",
+        "| model | file | payload | information | ratio | PSNR | of the latents | of the mean MSE | SSIM |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for model in models:
@@ -51,58 +97,62 @@ def shipped(data: Path, models: list[str]) -> str:
     return "\n".join(rows)
 
 
-def qualities(data: Path) -> str:
+def qualities(data: Path, models: list[str]) -> str:
     """Files and PSNR over the range of qualities."""
     rows = [
-        "| quality | " + " | ".join(f"`{model}`" for model in MODELS) + " |",
-        "|---" * (len(MODELS) + 1) + "|",
+        "| quality | " + " | ".join(f"`{model}`" for model in models) + " |",
+        "|---" * (len(models) + 1) + "|",
     ]
     for quality in QUALITIES:
         cells = []
-        for model in MODELS:
-            r = evaluate(data, model, quality)
+        for model in models:
+            r = evaluate(data, model, "-q", str(quality))
             cells.append(f"{r['file_bytes_mean']:.1f} B at {r['psnr_mean']:.2f} dB")
         rows.append(f"| {quality} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
 def efforts(data: Path, model: str) -> str:
-    """What the search gains, and how many syntheses an image it takes."""
-    rows = ["| effort | syntheses | payload | PSNR |", "|---|---|---|---|"]
-    elements = open_model(model).model.manifest.elements
+    """What the search gains, and what it takes: syntheses, or gradients of one."""
+    manifest = open_model(model).model.manifest
+    by_gradient = "gradient.onnx" in manifest.hashes
+    work = "gradients" if by_gradient else "syntheses"
+    rows = [f"| `{model}`, effort | {work} | payload | PSNR |", "|---|---|---|---|"]
     for effort in EFFORTS:
-        r = evaluate(data, model, effort=effort)
+        r = evaluate(data, model, "--effort", str(effort))
+        count = search.TRIALS[effort] + 1 if by_gradient else None
         rows.append(
-            f"| {effort} | {search.syntheses(effort, elements)} "
+            f"| {effort} | {(count or search.syntheses(effort, manifest.elements)) if effort else 0} "
             f"| {r['payload_bytes_mean']:.2f} B | {r['psnr_mean']:.2f} dB |"
         )
     return "\n".join(rows)
 
 
-def rivals(data: Path, model: str, against: str) -> str:
+def rivals(data: Path, model: str, others: list[Row]) -> str:
     """Other codecs on the same images, at the PSNR of a model where they reach it."""
-    result = evaluate(data, model, effort=DEFAULT_EFFORT, against=against)
+    result = evaluate(data, model, "--against", "png")
+    psnr, curve = result["psnr_mean"], result["curve"]
     rows = [
-        "| codec | layout | bytes an image | PSNR | times ours | BD-rate |",
+        f"| at the PSNR of `{model}` | layout | bytes an image | PSNR | times ours | BD-rate |",
         "|---|---|---|---|---|---|",
     ]
     for line in comparison.lines(
-        result["curve"], result["rivals"], result["quality"], result["psnr_mean"]
+        curve, comparison.seen_from(curve, psnr, others), result["quality"], psnr
     ):
-        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        reached = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
         rate = "n/a" if line.bd_rate_percent is None else f"{line.bd_rate_percent:+.1f} %"
         rows.append(
-            f"| {line.codec} | {line.layout} | {line.bytes:.2f} B | {psnr} "
+            f"| {line.codec} | {line.layout} | {line.bytes:.2f} B | {reached} "
             f"| {line.times_ours:.2f} | {rate} |"
         )
     return "\n".join(rows)
 
 
-def coders(pixels: images.Pixels) -> str:
+def coders(pixels: Pixels) -> str:
     """How near both coders come to the information content, with the default model."""
     codec = open_model()
     quality = codec.quality(None)
-    coded = codec.encode_batch(pixels)
+    coded = codec.encode_batch(pixels, effort=0)
     over = sum(c.payload_bytes > math.ceil(c.information_bits / 8) for c in coded)
     symbols = np.stack([c.symbols for c in coded])
     frequency_tables = codec.model.bank.tables(quality)
@@ -119,70 +169,58 @@ def coders(pixels: images.Pixels) -> str:
     )
 
 
-def report(folder: Path) -> str:
-    mnist, fashion = folder / "mnist.npz", folder / "fashion_mnist.npz"
-    pixels = images.read_npz(mnist, "test")
-    return f"""# Results
+def section(item: Data, folder: Path, figures: Path) -> str:
+    """All tables of a data set; its plot is written beside them."""
+    data = folder / item.file
+    first, *more = item.models
+    compared = evaluate(data, first, "--against", f"linear,{GENERAL}")
+    curves = [row for model in more for row in evaluate(data, model, "--against", "png")["curve"]]
+    figures.mkdir(parents=True, exist_ok=True)
+    plot = figures / f"{Path(item.file).stem}.png"
+    picture = report.rate_distortion_plot(compared["curve"] + curves, compared["rivals"])
+    files.write_bytes(plot, picture, force=True)
+    models = [*sorted(item.models), item.linear]
+    comparisons = [rivals(data, model, compared["rivals"]) for model in sorted(item.models)]
+    searched = [efforts(data, model) for model in sorted(item.models)]
+    return "\n\n".join(
+        [
+            f"## {item.title}",
+            shipped(data, models),
+            f"![PSNR over bytes an image]({figures.name}/{plot.name})",
+            *comparisons,
+            "Over qualities (`-q`):",
+            qualities(data, models),
+            "Over efforts (`--effort`):",
+            *searched,
+        ]
+    )
 
-Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz` and
-`fashion_mnist.npz` in the layout of `keras.datasets`. All {len(pixels):,} test images of each; the networks
-never saw them. Each image is a file of its own, with header; PSNR is of 8-bit pixels, the mean over
-images. One row is one `cvae eval mnist.npz -m MODEL --json`, with plain rounding (effort 0) where nothing
-else is said.
 
-## MNIST, shipped models at their default quality
-
-{shipped(mnist, MODELS)}
-
-`linear-mnist` is the linear codec: PCA through the same tables, coder and container.
-
-## MNIST, over qualities (`-q`)
-
-{qualities(mnist)}
-
-## MNIST, over efforts (`--effort`), model `mnist`
-
-{efforts(mnist, "mnist")}
-
-## General codecs on the same images
-
-`cvae eval mnist.npz --against linear,{GENERAL}`: at the PSNR of `mnist` where a codec reaches it, else
-at its nearest setting. Layout `single` is a file an image, `block` all images as one block of the
-rANS coder without any header, `mosaic` a picture of 1,000 images. BD-rate is our bytes against the
-codec's at equal PSNR.
-
-{rivals(mnist, "mnist", "linear," + GENERAL)}
-
-## Fashion-MNIST
-
-{shipped(fashion, ["fashion"])}
-
-Over efforts, model `fashion`:
-
-{efforts(fashion, "fashion")}
-
-General codecs on the same images:
-
-{rivals(fashion, "fashion", GENERAL)}
-
-## Coders
-
-Model `mnist` at its default quality, on the same images.
-
-{coders(pixels)}
-"""
+def document(folder: Path, figures: Path) -> str:
+    with_tiles = {**{item.file: folder for item in DATA}, "tiles.npz": KEPT}
+    if not (KEPT / "tiles.npz").exists():
+        tiles.write(folder / "tiles", KEPT / "tiles.npz")
+    pixels = images.read_npz(folder / "mnist.npz", "test")
+    sections = [section(item, with_tiles[item.file], figures) for item in DATA]
+    return "\n\n".join(
+        [
+            HEAD,
+            *sections,
+            "## Coders\n\nModel `mnist` at its default quality with plain rounding, all MNIST test images.",
+            coders(pixels),
+            classifier.report(folder, "mnist").replace("# ", "## ", 1).replace("###", "##"),
+        ]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="folder with mnist.npz and fashion_mnist.npz")
-    parser.add_argument("--out", type=Path, help="file to write instead of stdout")
+    parser.add_argument("data", type=Path, help="folder with the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="file to write; plots go beside it")
     arguments = parser.parse_args()
-    text = report(arguments.data)
-    if arguments.out:
-        arguments.out.write_text(text)
-    else:
-        print(text, end="")
+    out: Path = arguments.out
+    text = document(arguments.data, out.parent / out.stem)
+    out.write_text(text.rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -198,6 +198,22 @@ def _row(
     }
 
 
+def seen_from(curve: list[Row], psnr: float, rows: list[Row]) -> list[Row]:
+    """Rivals' rows that were measured for one model, with what they say of another model's curve.
+
+    Args:
+        curve: the other model's rows.
+        psnr: its PSNR of interest in dB.
+        rows: as `Comparison.rivals`, of the same images.
+    """
+    seen = []
+    for name, layout in dict.fromkeys((row["codec"], row["layout"]) for row in rows):
+        group = [row for row in rows if (row["codec"], row["layout"]) == (name, layout)]
+        same = "single" if layout == "single" else "block"
+        seen += _with_totals(group, [row for row in curve if row["layout"] == same], psnr)
+    return seen
+
+
 def _with_totals(rows: list[Row], ours: list[Row], psnr: float) -> list[Row]:
     """A rival's rows, each with what holds for the whole curve."""
     totals = {

@@ -72,7 +72,7 @@ def search(x: Floats, latents: Latents, problem: Problem, effort: int) -> Symbol
     symbols = problem.quantizer.quantize(latents)
     if problem.gradient is not None:
         return _follow_gradient(x, symbols, problem, problem.gradient, TRIALS[effort])
-    x = x.reshape(len(x), -1)
+    x = x.reshape(len(x), math.prod(x.shape[1:]))
     chunk = max(1, _TANGENT_BYTES // (4 * x.shape[1] * latents.shape[1]))
     for share in ROUNDS[effort]:
         moving = math.ceil(share * latents.shape[1])

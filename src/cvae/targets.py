@@ -50,11 +50,11 @@ def encode_batch(
     while (high - low > 1).any():
         ranks = np.where(high - low > 1, (low + high) // 2, 0)
         for rank in sorted(set(ranks.tolist()) - {0}):
-            places = np.flatnonzero(ranks == rank)
+            places = np.flatnonzero(ranks == rank).tolist()
             quality = _quality(rank, target)
             here = [sizes[i] for i in places]
             coded = codec.encode_batch(batch[places], quality, here, inverted, effort)
-            for i, item in zip(places.tolist(), coded, strict=True):
+            for i, item in zip(places, coded, strict=True):
                 if _does(item, target):
                     low[i], best[i] = rank, item
                 else:

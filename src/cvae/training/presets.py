@@ -19,7 +19,7 @@ class Preset:
 
     name: str
     summary: str
-    dataset: Literal["mnist", "fashion_mnist", "cifar10"]
+    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles"]  # tiles only by --data
     image_shape: tuple[int, int, int]
     architecture: Literal["cvae", "residual", "linear"] = "cvae"
     latent_dim: int = 16
@@ -122,6 +122,17 @@ CIFAR = replace(
     learning_rate=1e-3,
     epochs=80,
     augment=("flip",),
+    step_width=1.0,
+)
+
+TILES = replace(
+    CIFAR,
+    name="tiles",
+    summary="the networks of cifar with 128 latents, for the drawn 32x32 tiles of a game",
+    dataset="tiles",
+    latent_dim=128,
+    epochs=60,
+    augment=("flip", "shift"),
 )
 
 LINEAR_MNIST = Preset(
@@ -149,6 +160,14 @@ LINEAR_CIFAR = replace(
     image_shape=(32, 32, 3),
     latent_dim=192,
     step_width=0.5,
+)
+
+LINEAR_TILES = replace(
+    LINEAR_CIFAR,
+    name="linear-tiles",
+    summary="128 principal components of the tiles",
+    dataset="tiles",
+    latent_dim=128,
 )
 
 # Trains in seconds on a few hundred 8x8 images; only for tests.
@@ -185,8 +204,8 @@ TINY_HQ = replace(
 PRESETS = {
     preset.name: preset
     for preset in (
-        MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR,
-        LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, TINY, TINY_HQ,
+        MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR, TILES,
+        LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES, TINY, TINY_HQ,
     )
 }  # fmt: skip
 
