@@ -145,8 +145,8 @@ def reader(data: Path, shape: images.Shape) -> Reader:
     """The test digits of an `.npz` file, and the classifier that its training split makes."""
     backend.load_keras()
     y_train, y_test = arrays.read_npz(data, ["y_train", "y_test"], str(data))
-    pixels = evaluation.load(data, "test", shape)
-    classifier = trained(evaluation.load(data, "train", shape), y_train.astype(np.int64))
+    pixels = evaluation.load(data, "test", shape)[0]
+    classifier = trained(evaluation.load(data, "train", shape)[0], y_train.astype(np.int64))
     classes = classify(classifier, pixels)
     return Reader(pixels, classifier, classes, classes == y_test)
 

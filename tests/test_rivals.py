@@ -59,7 +59,7 @@ def test_large_images_make_smaller_mosaics() -> None:
 
 def test_png_is_lossless_and_its_bytes_are_pillows_own() -> None:
     x = photos(5, 1)
-    options = PNG.lossless_settings("single", 1)
+    options = PNG.lossless_settings("single", 1)[0]
     assert options is not None
     point = rivals.measure(PNG, x, "single", options)
     sizes = []
@@ -82,8 +82,7 @@ def test_every_codec_codes_grey_and_colour(name: str, layout: rivals.Layout, cha
     rival = RIVALS[name]
     rivals.check(rival)
     x = photos(6, channels)
-    lossless = rival.lossless_settings(layout, channels)
-    if lossless is not None:
+    for lossless in rival.lossless_settings(layout, channels):
         assert rivals.measure(rival, x, layout, lossless).lossless
     settings = rival.settings(layout, channels)
     if settings:
@@ -199,7 +198,9 @@ def model() -> Codec:
 
 @pytest.fixture(scope="module")
 def measured(model: Codec) -> Measured:
-    return evaluation.measure(model, evaluation.load(SAMPLES, "test", model.image_shape), effort=1)
+    return evaluation.measure(
+        model, evaluation.load(SAMPLES, "test", model.image_shape)[0], effort=1
+    )
 
 
 def test_rows_of_both_sides_have_the_same_figures(model: Codec, measured: Measured) -> None:
@@ -240,7 +241,22 @@ def test_lines_say_what_is_not_reached(model: Codec, measured: Measured) -> None
         ("mnist", "single"), ("mnist", "block"), ("png", "single"), ("png", "mosaic"),
     ]  # fmt: skip
     assert lines[2].psnr is None
-    assert not lines[2].at_our_psnr
+    assert not lines[2].mark
+
+
+@pytest.mark.parametrize(
+    ("psnr", "mark"), [(20.0, comparison.STARTS_ABOVE), (30.0, ""), (50.0, comparison.ENDS_BELOW)]
+)
+def test_lines_mark_what_cannot_be_compared_at_our_psnr(psnr: float, mark: str) -> None:
+    def whole(codec: str, size: float, reached: float) -> comparison.Row:
+        settings = {"codec": codec, "layout": "single", "settings": "quality=50 effort=5"}
+        return {**row(size, reached), **settings}
+
+    curve = [whole("ours", 10, psnr)]
+    others = [whole("webp", 90, 25), whole("webp", 150, 40)]
+    line = comparison.lines(curve, comparison.seen_from(curve, psnr, others), 50, psnr)[1]
+    assert line.mark == mark
+    assert line.psnr == {20.0: 25, 30.0: 30, 50.0: 40}[psnr]
     assert lines[2].times_ours == pytest.approx(lines[2].bytes / lines[0].bytes)
 
 

@@ -56,6 +56,11 @@ class Bank:
             if not np.isfinite(array).all():
                 raise ValueError(f"expected finite values in {name}")
         smallest, largest = self.scale.min() * self.step.min(), self.scale.max() * self.step.max()
+        if (
+            self.curvature.min() < 0
+            or not np.isfinite(self.curvature * np.square(self.scale.max() * self.step)).all()
+        ):
+            raise ValueError("expected a curvature of zero or more, and finite over a step")
         if self.scale.min() <= 0 or smallest < _TINY or not np.isfinite(largest):
             raise ValueError(f"expected steps above zero, found {smallest} to {largest}")
 

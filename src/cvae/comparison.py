@@ -65,10 +65,15 @@ def find_linear(codec: Codec) -> Codec:
         raise CvaeError(f"--against linear: expected another kind of model, found {codec.name}")
     data = manifest.data.get("sha256")
     entries, errors = registry.known_models()
-    for path, other in entries:
-        fits = other.image_shape == codec.image_shape and other.data.get("sha256") == data
-        if data is not None and fits and other.preset.get("architecture") == "linear":
-            return Codec(Model(path))
+    fitting = [
+        (other.elements, path)
+        for path, other in entries
+        if other.image_shape == codec.image_shape
+        and other.data.get("sha256") == data is not None
+        and other.preset.get("architecture") == "linear"
+    ]
+    if fitting:
+        return Codec(Model(max(fitting)[1]))  # that of most components
     name = manifest.data.get("name", "unknown data")
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
@@ -84,6 +89,7 @@ class Comparison:
 
     curve: list[Row]
     rivals: list[Row]
+    refused: list[str]  # why a codec and layout is missing
 
 
 def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) -> Comparison:
@@ -103,7 +109,7 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
         `bd_rate_percent`, ours against it, negative where ours needs less; None where unknown.
 
     Raises:
-        CvaeError: a codec is missing here, or refuses the images.
+        CvaeError: a codec is missing here.
     """
     shape, psnr = codec.image_shape, float(ours.psnr.mean())
     our_ssim = None if ours.ssim is None else float(ours.ssim.mean())
@@ -114,9 +120,10 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
     ]
     reached = [row["psnr_mean"] for row in curve]
     targets = [psnr, min(reached), max(reached)]
-    rows = []
+    rows: list[Row] = []
+    refused: list[str] = []
     for name in names:
-        for layout, points in _curves(codec, name, ours, targets, progress):
+        for layout, points in _curves(codec, name, ours, targets, progress, refused):
             near = min(points, key=lambda point: abs(point.psnr - psnr))
             ssim = metrics.ssim_mean(ours.pixels, near.decoded)
             found = [
@@ -125,11 +132,16 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
             ]
             same = "single" if layout == "single" else "block"
             rows += _with_totals(found, [row for row in curve if row["layout"] == same], psnr)
-    return Comparison(curve, rows)
+    return Comparison(curve, rows, refused)
 
 
 def _curves(
-    codec: Codec, name: str, ours: Measured, targets: list[float], progress: Progress
+    codec: Codec,
+    name: str,
+    ours: Measured,
+    targets: list[float],
+    progress: Progress,
+    refused: list[str],
 ) -> Iterable[tuple[str, list[Point]]]:
     if name == LINEAR:
         yield from _linear_curves(find_linear(codec), ours, targets, progress).items()
@@ -137,7 +149,12 @@ def _curves(
     rival = rivals.RIVALS[name]
     layouts: tuple[rivals.Layout, ...] = ("single", "mosaic")
     for layout in layouts:
-        yield layout, rivals.curve(rival, ours.pixels, layout, targets, progress)
+        try:
+            points = rivals.curve(rival, ours.pixels, layout, targets, progress)
+        except CvaeError as error:  # as of an image that is too small for it; the others go on
+            refused.append(f"{layout}: {error}")
+            continue
+        yield layout, points
 
 
 def _our_curve(codec: Codec, ours: Measured, progress: Progress) -> dict[str, list[Point]]:
@@ -267,6 +284,14 @@ def _lossy(rows: list[Row]) -> tuple[list[float], list[float]]:
     return [psnr for _, psnr in kept], [size for size, _ in kept]
 
 
+# Why a codec is not shown at our PSNR, as marks in tables; the ratio is then of unequal pictures.
+STARTS_ABOVE, ENDS_BELOW = "*", "**"
+MARKS = {
+    STARTS_ABOVE: "its smallest files are better than our pictures: the smallest is shown",
+    ENDS_BELOW: "its best pictures are worse than ours: the best is shown",
+}
+
+
 @dataclass(frozen=True)
 class Line:
     """What there is to say of one codec and layout in a table."""
@@ -275,7 +300,7 @@ class Line:
     layout: str
     bytes: float  # an image
     psnr: float | None  # dB; None for lossless
-    at_our_psnr: bool
+    mark: str  # empty at our PSNR, else why not: STARTS_ABOVE or ENDS_BELOW
     settings: str
     times_ours: float
     bd_rate_percent: float | None
@@ -294,7 +319,7 @@ def lines(curve: list[Row], rows: list[Row], quality: int, psnr: float) -> list[
         row["layout"]: row for row in curve if row["settings"].startswith(f"quality={quality} ")
     }
     found = [
-        Line(row["codec"], layout, row["file_bytes_mean"], psnr, True, row["settings"], 1.0, None)
+        Line(row["codec"], layout, row["file_bytes_mean"], psnr, "", row["settings"], 1.0, None)
         for layout, row in ours.items()
     ]
     for name, layout in dict.fromkeys((row["codec"], row["layout"]) for row in rows):
@@ -309,9 +334,9 @@ def _line(rows: list[Row], ours: float, psnr: float) -> Line:
     size = rows[0]["bytes_at_our_psnr"]
     good = [row for row in rows if row["psnr_mean"] >= psnr]
     if good:
-        row = min(good, key=lambda row: float(row["file_bytes_mean"]))
+        row, mark = min(good, key=lambda row: float(row["file_bytes_mean"])), STARTS_ABOVE
     else:
-        row = max(rows, key=lambda row: float(row["psnr_mean"]))
+        row, mark = max(rows, key=lambda row: float(row["psnr_mean"])), ENDS_BELOW
     reached = None if row["lossless"] else row["psnr_mean"]
     shown = row["file_bytes_mean"] if size is None else size
     return Line(
@@ -319,7 +344,7 @@ def _line(rows: list[Row], ours: float, psnr: float) -> Line:
         layout=row["layout"],
         bytes=shown,
         psnr=reached if size is None else psnr,
-        at_our_psnr=size is not None,
+        mark=mark if size is None and reached is not None else "",
         settings=row["settings"],
         times_ours=shown / ours,
         bd_rate_percent=row["bd_rate_percent"],

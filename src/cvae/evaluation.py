@@ -20,11 +20,11 @@ from cvae.images import Pixels, Shape
 from cvae.tables import Symbols
 
 
-def load(source: Path, split: str, shape: Shape) -> Pixels:
+def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
     """The images to evaluate on: a split of an `.npz` file, a folder, or one image file.
 
     Returns:
-        uint8 (n, h, w, c).
+        uint8 (n, h, w, c), and what each is called: its path in a folder, its index in an `.npz`.
 
     Raises:
         DataError: the source cannot be read, or has no images.
@@ -34,11 +34,11 @@ def load(source: Path, split: str, shape: Shape) -> Pixels:
         paths = images.find_images(source)
         if not paths:
             raise DataError(f"{source}: expected images, found none in this folder")
-        return images.read_images(paths, shape)
+        return images.read_images(paths, shape), [str(path.relative_to(source)) for path in paths]
     if not source.exists():
         raise DataError(f"{source}: there is no such file or folder")
-    if source.suffix.lower() != ".npz":
-        return images.read_images([source], shape)
+    if not is_npz(source):
+        return images.read_images([source], shape), [source.name]
     pixels = images.read_npz(source, split)
     if pixels.shape[1:] != shape:
         height, width, channels = pixels.shape[1:]
@@ -48,17 +48,12 @@ def load(source: Path, split: str, shape: Shape) -> Pixels:
         )
     if not len(pixels):
         raise DataError(f"{source}: the {split} split has no images")
-    return pixels
+    return pixels, [str(index) for index in range(len(pixels))]
 
 
-def names(source: Path, count: int) -> list[str]:
-    """What the first `count` images of a source are called: paths in a folder, else indexes."""
-    if source.is_dir():
-        paths = images.find_images(source)[:count]
-        return [str(path.relative_to(source)) for path in paths]
-    if source.suffix.lower() == ".npz":
-        return [str(index) for index in range(count)]
-    return [source.name]
+def is_npz(source: Path) -> bool:
+    """Whether a source is taken for an `.npz` file, which alone has splits."""
+    return source.suffix.lower() == ".npz" and not source.is_dir()
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +169,7 @@ def table(measured: Measured, labels: list[str]) -> str:
     writer.writerow(["image", "file_bytes", "payload_bytes", "information_bits", "psnr", "ssim"])
     ssim = [""] * len(labels) if measured.ssim is None else [f"{v:.6f}" for v in measured.ssim]
     writer.writerows(
-        [label, size, payload, f"{bits:.4f}", f"{psnr:.4f}", similarity]
+        [_harmless(label), size, payload, f"{bits:.4f}", f"{psnr:.4f}", similarity]
         for label, size, payload, bits, psnr, similarity in zip(
             labels,
             measured.file_bytes,
@@ -186,3 +181,8 @@ def table(measured: Measured, labels: list[str]) -> str:
         )
     )
     return buffer.getvalue()
+
+
+def _harmless(name: str) -> str:
+    """A name that a spreadsheet does not take for a formula."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

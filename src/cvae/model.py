@@ -55,7 +55,7 @@ class Manifest:
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for models that decode each other's files: id, weights and tables, not the graphs."""
-        names = sorted(name for name in self.hashes if not name.endswith(".onnx"))
+        names = sorted(name for name in self.hashes if not name.endswith((".onnx", "/curvature")))
         return (self.id, *((name, self.hashes[name]) for name in names))
 
     def to_json(self) -> bytes:
@@ -66,7 +66,8 @@ class Manifest:
         """Raises ValueError, KeyError or TypeError when the JSON is not a manifest of this version."""
         values = json.loads(data, parse_constant=_refuse_constant)
         if values["format"] != FORMAT:
-            raise ValueError(f"expected format {FORMAT}, found {values['format']}: a later cvae's")
+            age = "an earlier" if values["format"] < FORMAT else "a later"
+            raise ValueError(f"expected format {FORMAT}, found {values['format']}: {age} cvae's")
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         for name in ("image_shape", "latent_shape", "expected_psnr"):
             known[name] = tuple(known[name])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvae import images, report
-from cvae.comparison import Comparison, Line, lines
+from cvae.comparison import MARKS, Comparison, Line, lines
 from cvae.evaluation import Measured
 from cvae.images import Pixels
 
@@ -101,7 +101,7 @@ def _table(found: list[Line]) -> str:
     heads = ("codec", "layout", "bytes an image", "PSNR", "times ours", "BD-rate", "settings")
     rows = ["<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for line in found:
-        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB {line.mark}"
         rate = line.bd_rate_percent
         cells = [
             escape(line.codec),
@@ -113,11 +113,16 @@ def _table(found: list[Line]) -> str:
         ]
         row = "".join(f"<td>{cell}</td>" for cell in cells)
         # Between two settings there is none to name.
-        named = "" if line.at_our_psnr and line.codec != found[0].codec else escape(line.settings)
+        named = (
+            ""
+            if not line.mark and line.psnr is not None and line.codec != found[0].codec
+            else escape(line.settings)
+        )
         rows.append(f'<tr>{row}<td class="quiet">{named}</td></tr>')
     note = (
-        "Bytes at the PSNR of this model, between the codec's nearest settings; a codec that does not "
-        "reach it is shown at its nearest setting. BD-rate is this model's bytes against the codec's "
+        "Bytes at the PSNR of this model, between the codec's nearest settings. "
+        + "".join(f"{mark} {text}. " for mark, text in MARKS.items())
+        + "BD-rate is this model's bytes against the codec's "
         "at equal PSNR. block: all images as one block without a header; mosaic: one picture of up "
         "to 1,000 images."
     )

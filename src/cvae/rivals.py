@@ -48,7 +48,7 @@ class Rival:
     feature: str  # what `PIL.features` calls it; empty for the plug-in
     fixed: Options = field(default_factory=dict)
     lossy: Grid = field(default_factory=dict)
-    lossless: Options | None = None
+    lossless: Grid = field(default_factory=dict)
     single: Grid = field(default_factory=dict)
     mosaic: Grid = field(default_factory=dict)
     grey: Grid = field(default_factory=dict)
@@ -56,20 +56,22 @@ class Rival:
 
     def settings(self, layout: Layout, channels: int) -> list[Options]:
         """Every lossy combination for images of 1 or 3 channels in a layout; empty without any."""
-        if not self.lossy:
-            return []
-        grid = {**self.lossy, **self._shared(layout, channels)}
-        return [
-            {**self.fixed, **dict(zip(grid, values, strict=True))}
-            for values in itertools.product(*grid.values())
-        ]
+        return self._combinations(self.lossy, layout, channels)
 
-    def lossless_settings(self, layout: Layout, channels: int) -> Options | None:
-        """The options that keep every pixel; None where the format is not used so."""
-        if self.lossless is None:
-            return None
-        first = {name: values[0] for name, values in self._shared(layout, channels).items()}
-        return {**self.fixed, **first, **self.lossless}
+    def lossless_settings(self, layout: Layout, channels: int) -> list[Options]:
+        """Every combination that keeps every pixel; empty where the format is not used so."""
+        return self._combinations(self.lossless, layout, channels)
+
+    def _combinations(self, grid: Grid, layout: Layout, channels: int) -> list[Options]:
+        if not grid:
+            return []
+        by_layout = self.single if layout == "single" else self.mosaic
+        by_colour = self.grey if channels == 1 else self.colour
+        whole = {**by_layout, **by_colour, **grid}
+        return [
+            {**self.fixed, **dict(zip(whole, values, strict=True))}
+            for values in itertools.product(*whole.values())
+        ]
 
     def describe(self, options: Options) -> str:
         """`quality=20 effort=9`: options without those that are always the same."""
@@ -79,12 +81,18 @@ class Rival:
             for name, value in chosen.items()
         )
 
-    def _shared(self, layout: Layout, channels: int) -> Grid:
-        by_layout = self.single if layout == "single" else self.mosaic
-        return {**by_layout, **(self.grey if channels == 1 else self.colour)}
 
-
-PNG = Rival("png", "PNG", "zlib", lossless={"optimize": True})
+PNG = Rival(
+    "png",
+    "PNG",
+    "zlib",
+    # zlib's strategies: chosen by Pillow, default, filtered, Huffman only, run lengths.
+    lossless={
+        "optimize": [True, False],
+        "compress_level": [9],
+        "compress_type": [-1, 0, 1, 2, 3],
+    },
+)
 
 WEBP = Rival(
     "webp",
@@ -92,7 +100,7 @@ WEBP = Rival(
     "webp",
     fixed={"method": 6},
     lossy={"quality": _QUALITIES},
-    lossless={"lossless": True, "quality": 100, "exact": True},
+    lossless={"lossless": [True], "quality": [100], "exact": [True]},
 )
 
 JPEG = Rival(
@@ -126,7 +134,7 @@ JXL = Rival(
     fixed={"num_threads": 0},
     # Effort 9 reaches lower, 5 is often as good for its bytes; at 18 PSNR leaps.
     lossy={"quality": sorted([*_QUALITIES, 17, 18, 19]), "effort": [5, 9]},
-    lossless={"lossless": True, "effort": 9},
+    lossless={"lossless": [True], "effort": [5, 7, 9, 10]},
 )
 
 JPEG2000 = Rival(
@@ -139,10 +147,10 @@ JPEG2000 = Rival(
         "irreversible": [True],
         "quality_layers": [[db] for db in (*range(12, 36), 38, 41, 44, 48)],
     },
-    lossless={"irreversible": False},
+    lossless={"irreversible": [False]},
     # Each resolution level costs a small file a header.
     single={"num_resolutions": [1, 2, 3]},
-    mosaic={"num_resolutions": [3, 4, 6]},
+    mosaic={"num_resolutions": [1, 3, 4, 6]},
     colour={"mct": [1]},
 )
 
@@ -301,10 +309,16 @@ def curve(
 
         points = bracket(measured, psnrs, targets)
     lossless = rival.lossless_settings(layout, pixels.shape[3])
-    if lossless is not None:
+    if lossless:
         progress(f"{title}: lossless")
-        points.append(measure(rival, pixels, layout, lossless))
+        points.append(measure(rival, pixels, layout, _smallest(rival, pixels, layout, lossless)))
     return points
+
+
+def _smallest(rival: Rival, pixels: Pixels, layout: Layout, settings: list[Options]) -> Options:
+    """The options that take the fewest bytes, by a sample."""
+    sample = pixels[:_SAMPLE]
+    return min(settings, key=lambda options: measure(rival, sample, layout, options).total_bytes)
 
 
 def _candidates(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.quantizer import Latents, Quantizer
-from cvae.tables import TOTAL, Symbols, Tables
+from cvae.tables import MAX_SYMBOL, TOTAL, Symbols, Tables
 
 Floats = NDArray[np.float32]
 Synthesis = Callable[[Floats], Floats]  # latents (n, *latent_shape) -> images in [0, 1]
@@ -34,8 +34,8 @@ TRIALS = [0, 1, 2, 3, 4, 6, 9, 14, 20, 30]
 # What a symbol may change by in one step of the descent, and how often each element is visited.
 _MOVES = (-2, -1, 1, 2)
 _PASSES = 3
-# Images that are searched together: their tangents have to fit into memory.
-_TANGENT_BYTES = 1 << 26
+# Images are searched together while what is kept of them, as their tangents, takes so much memory.
+_CHUNK_BYTES = 1 << 26
 # Of the weight at high rate, which is too much for few bits an element: with half of it a search adds no
 # bytes to what rounding takes.
 _TANGENT_WEIGHT = 0.5
@@ -70,12 +70,19 @@ def search(x: Floats, latents: Latents, problem: Problem, effort: int) -> Symbol
     Effort 0 is plain rounding.
     """
     symbols = problem.quantizer.quantize(latents)
+    elements, pixels = latents.shape[1], math.prod(x.shape[1:])
     if problem.gradient is not None:
-        return _follow_gradient(x, symbols, problem, problem.gradient, TRIALS[effort])
-    x = x.reshape(len(x), math.prod(x.shape[1:]))
-    chunk = max(1, _TANGENT_BYTES // (4 * x.shape[1] * latents.shape[1]))
+        chunk = max(1, _CHUNK_BYTES // (4 * pixels + 100 * elements))
+        for start in range(0, len(x), chunk) if effort else ():
+            part = slice(start, start + chunk)
+            symbols[part] = _follow_gradient(
+                x[part], symbols[part], problem, problem.gradient, TRIALS[effort]
+            )
+        return symbols
+    x = x.reshape(len(x), pixels)
+    chunk = max(1, _CHUNK_BYTES // (4 * pixels * elements))
     for share in ROUNDS[effort]:
-        moving = math.ceil(share * latents.shape[1])
+        moving = math.ceil(share * elements)
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
             symbols[part] = _round(x[part], latents[part], symbols[part], problem, moving)
@@ -89,8 +96,9 @@ def _follow_gradient(
 
     The quadratic model of the error has the gradient at the present symbols and, for lack of a better
     one, the mean curvature of each element; it is wrong where many elements move together, which
-    the next gradient then shows.
+    the next gradient then shows. What is found counts only where the real synthesis agrees.
     """
+    plain = symbols
     step, tables = problem.quantizer.step, problem.tables
     curvature = problem.curvature * step * step
     weight = _weight(_mean_curvature(curvature, tables))
@@ -106,14 +114,28 @@ def _follow_gradient(
         gain, move = _single_moves(symbols, slope, curvature, weight, tables)
         order = np.argsort(np.argsort(-gain, axis=1), axis=1)
         moving = np.ceil(share * np.count_nonzero(gain > 0, axis=1))
-        candidate = symbols + np.where(order < moving[:, np.newaxis], move, 0)
+        candidate = _clip(symbols + np.where(order < moving[:, np.newaxis], move, 0))
         new_slope, new_cost = measure(candidate)
         better = new_cost < cost
         symbols = np.where(better[:, np.newaxis], candidate, symbols)
         slope = np.where(better[:, np.newaxis], new_slope, slope)
         cost = np.where(better, new_cost, cost)
         share = np.where(better, np.minimum(1, _FASTER * share), _SLOWER * share)
-    return symbols
+    flat = x.reshape(len(x), -1)
+    better = _cost(flat, symbols, weight, problem) < _cost(flat, plain, weight, problem)
+    return np.where(better[:, np.newaxis], symbols, plain)
+
+
+def _cost(x: Floats, symbols: Symbols, weight: Any, problem: Problem) -> NDArray[np.float64]:
+    """Bits + weight * squared error of flattened images (n, p) coded by symbols (n, d): (n,)."""
+    x_hat = problem.pixels(problem.quantizer.dequantize(symbols))
+    error = np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
+    return np.asarray(problem.tables.bits(symbols).sum(axis=1) + weight * error)
+
+
+def _clip(symbols: Symbols) -> Symbols:
+    """Within what the format allows."""
+    return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
 
 
 def _single_moves(
@@ -157,11 +179,10 @@ def _round(
     weight = _TANGENT_WEIGHT * _weight(moved)
     found = _descend(symbols, elements, gram, slope, weight, tables)
 
-    def cost(candidate: Symbols, pixels: Floats) -> NDArray[np.float64]:
-        error = np.sum(np.square(x - pixels), axis=1, dtype=np.float64)
-        return np.asarray(tables.bits(candidate).sum(axis=1) + weight * error)
-
-    better = cost(found, synthesis(quantizer.dequantize(found))) < cost(symbols, x_hat)
+    better = _cost(x, found, weight, problem) < (
+        tables.bits(symbols).sum(axis=1)
+        + weight * np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
+    )
     return np.where(better[:, np.newaxis], found, symbols)
 
 
@@ -216,6 +237,6 @@ def _descend(
             change = weight * error + tables.element_bits(element, now + step) - bits
             move = np.where(change < best, step, move)
             best = np.minimum(change, best)
-        found[rows, element] += move
-        steps[:, place] += move
+        found[rows, element] = _clip(now + move)
+        steps[:, place] += found[rows, element] - now
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,44 @@ from cvae.container import MAX_QUALITY, MIN_QUALITY
 from cvae.errors import TargetError
 from cvae.images import Pixels
 
+# Neither bytes nor PSNR of a searched image rise with every quality, so a bisection would settle
+# anywhere. Every fourth quality is tried, and then all around the best of them.
+_COARSE = range(MIN_QUALITY + 1, MAX_QUALITY + 1, 4)
+_AROUND = 3
+
 
 @dataclass(frozen=True)
 class Target:
-    """What a file must keep to. With both, the best quality that fits has to be good enough."""
+    """What a file must keep to."""
 
     max_bytes: int | None = None  # of the whole file
     min_psnr: float | None = None  # dB, at the size that the model codes
+
+    def __post_init__(self) -> None:
+        """Raises TargetError when a limit is no number."""
+        if any(
+            limit is not None and math.isnan(limit) for limit in (self.max_bytes, self.min_psnr)
+        ):
+            raise TargetError("expected numbers as limits, found nan")
+
+    def allows(self, item: Encoded) -> bool:
+        """Whether a file keeps to all that is asked."""
+        small = self.max_bytes is None or len(item.data) <= self.max_bytes
+        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
+
+    def rank(self, item: Encoded) -> tuple[float, ...]:
+        """What grows towards the wished-for file, so that the largest is the best of several.
+
+        With `max_bytes` that is the best picture that is allowed, else the smallest file. Where
+        nothing is allowed it is the nearest: the smallest file, or the best picture that is
+        small enough.
+        """
+        size, psnr = len(item.data), item.psnr
+        if self.allows(item):
+            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
+        if self.max_bytes is not None and size > self.max_bytes:
+            return (0, -size, psnr)
+        return (1, psnr, -size)
 
 
 def encode_batch(
@@ -31,9 +63,7 @@ def encode_batch(
 ) -> list[Encoded | TargetError]:
     """As `Codec.encode_batch`, each image at the quality that its target asks for.
 
-    The best quality that fits `max_bytes`; without that, the smallest that reaches `min_psnr`. Found
-    by bisection, as bytes and PSNR rise with quality but for a symbol here and there: the next
-    quality upwards (downwards) was tried and does not do.
+    Some thirty qualities are tried: every fourth, and those around the best of these.
 
     Returns:
         For each image what was coded, or the error that says how near to the target it comes.
@@ -42,51 +72,36 @@ def encode_batch(
         CvaeError: the effort is out of range.
     """
     sizes = original_sizes or [None] * len(batch)
-    # Ranks 1 to 100 go from the surest quality to the one that is wished for most; rank 0 is none.
-    low = np.zeros(len(batch), int)
-    high = np.full(len(batch), MAX_QUALITY + 1)
-    best: list[Encoded | None] = [None] * len(batch)
-    nearest: list[Encoded | None] = [None] * len(batch)
-    while (high - low > 1).any():
-        ranks = np.where(high - low > 1, (low + high) // 2, 0)
-        for rank in sorted(set(ranks.tolist()) - {0}):
-            places = np.flatnonzero(ranks == rank).tolist()
-            quality = _quality(rank, target)
-            here = [sizes[i] for i in places]
-            coded = codec.encode_batch(batch[places], quality, here, inverted, effort)
-            for i, item in zip(places, coded, strict=True):
-                if _does(item, target):
-                    low[i], best[i] = rank, item
-                else:
-                    high[i], nearest[i] = rank, item
-    return [_result(a, b, target) for a, b in zip(best, nearest, strict=True)]
+    best: list[Encoded] = []
+
+    def attempt(quality: int, places: list[int]) -> list[Encoded]:
+        here = [sizes[i] for i in places]
+        return codec.encode_batch(batch[places], quality, here, inverted, effort)
+
+    everywhere = list(range(len(batch)))
+    for quality in _COARSE:
+        coded = attempt(quality, everywhere)
+        best = [max(pair, key=target.rank) for pair in zip(best or coded, coded, strict=True)]
+    centres = np.array([item.quality for item in best])
+    for distance in (d for d in range(-_AROUND, _AROUND + 1) if d):
+        for quality in set((centres + distance).tolist()) & set(
+            range(MIN_QUALITY, MAX_QUALITY + 1)
+        ):
+            places = np.flatnonzero(centres + distance == quality).tolist()
+            for i, item in zip(places, attempt(quality, places), strict=True):
+                best[i] = max(best[i], item, key=target.rank)
+    return [item if target.allows(item) else _error(item, target) for item in best]
 
 
-def _quality(rank: int, target: Target) -> int:
-    return rank if target.max_bytes is not None else MAX_QUALITY + MIN_QUALITY - rank
-
-
-def _does(item: Encoded, target: Target) -> bool:
-    if target.max_bytes is not None:
-        return len(item.data) <= target.max_bytes
-    return target.min_psnr is None or item.psnr >= target.min_psnr
-
-
-def _result(best: Encoded | None, nearest: Encoded | None, target: Target) -> Encoded | TargetError:
-    if best is None:
-        assert nearest is not None
-        if target.max_bytes is not None:
-            return TargetError(
-                f"expected a file of at most {target.max_bytes} bytes, "
-                f"found {len(nearest.data)} at quality {MIN_QUALITY}"
-            )
+def _error(nearest: Encoded, target: Target) -> TargetError:
+    size, psnr = len(nearest.data), nearest.psnr
+    if target.max_bytes is not None and size > target.max_bytes:
         return TargetError(
-            f"expected at least {target.min_psnr:g} dB, "
-            f"found {nearest.psnr:.2f} dB at quality {MAX_QUALITY}"
+            f"expected a file of at most {target.max_bytes} bytes, found {size} at quality "
+            f"{nearest.quality}"
         )
-    if target.min_psnr is not None and best.psnr < target.min_psnr:
-        return TargetError(
-            f"expected at least {target.min_psnr:g} dB, found {best.psnr:.2f} dB "
-            f"in the {target.max_bytes} bytes that are allowed"
-        )
-    return best
+    limit = "" if target.max_bytes is None else f" in at most {target.max_bytes} bytes"
+    return TargetError(
+        f"expected at least {target.min_psnr:g} dB{limit}, found {psnr:.2f} dB at quality "
+        f"{nearest.quality}"
+    )

@@ -48,11 +48,11 @@ class Settings:
     "--max-bytes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The best quality whose file has at most N bytes, image by image.",
+    help="Choose the quality, image by image: the best picture in at most N bytes.",
 )
 @click.option(
     "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
-    help="The lowest quality whose picture has at least DB decibels, image by image.",
+    help="Choose the quality, image by image: the smallest file of at least DB decibels.",
 )  # fmt: skip
 @common.effort_option
 @click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")

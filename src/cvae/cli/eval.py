@@ -84,16 +84,17 @@ def command(
     if plot_file is not None and against is None:
         raise click.UsageError("--plot draws curves, which need --against")
     outputs = _Outputs(csv_file, plot_file, html_file, force)
-    outputs.check()
+    outputs.check(data)
     codec = codecs.open_model(model or registry.DEFAULT)
     codec.quality(quality)
     others = _others(codec, against)
-    pixels = evaluation.load(data, split, codec.image_shape)[:limit]
+    pixels, names = evaluation.load(data, split, codec.image_shape)
+    pixels, names = pixels[:limit], names[:limit]
     measured = evaluation.measure(codec, pixels, quality, effort)
     result = {
         "model": codec.name,
         "dataset": data.stem,
-        "split": split if data.suffix == ".npz" else "all",
+        "split": split if evaluation.is_npz(data) else "all",
         **evaluation.summarize(codec, measured),
     }
     comparison = None
@@ -103,13 +104,16 @@ def command(
         with _progress() as say:
             comparison = comparisons.compare(codec, measured, others, say)
         result |= {"curve": comparison.curve, "rivals": comparison.rivals}
-    outputs.write(result, measured, evaluation.names(data, len(pixels)), comparison)
+        for text in comparison.refused:
+            common.Talk(quiet=False, verbose=False).warning(text)
+    # Before the files: what was measured is not lost when one cannot be written.
     if as_json:
         click.echo(json.dumps(result, indent=2))
-        return
-    click.echo(_table(result))
-    if comparison is not None:
-        click.echo("\n" + _against_table(result, comparison))
+    else:
+        click.echo(_table(result))
+        if comparison is not None:
+            click.echo("\n" + _against_table(result, comparison))
+    outputs.write(result, measured, names, comparison)
 
 
 def _others(codec: Codec, against: str | None) -> list[str] | None:
@@ -132,13 +136,15 @@ class _Outputs:
     html: Path | None
     force: bool
 
-    def check(self) -> None:
+    def check(self, data: Path) -> None:
         """Raises OutputError before the long work rather than after it."""
-        from cvae import files
+        from cvae import OutputError, files
 
         paths = [path for path in (self.csv, self.plot, self.html) if path is not None]
         for path in paths:
             files.check_writable(path, self.force)
+            if path.exists() and data.exists() and path.samefile(data):
+                raise OutputError(f"{path}: is input and output at once")
         if len({path.resolve() for path in paths}) < len(paths):
             raise click.UsageError("--csv, --plot and --html need a file each")
 
@@ -183,22 +189,21 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 def _against_table(result: dict[str, Any], comparison: Comparison) -> str:
     """One line a codec and layout, beside ours."""
-    from cvae.comparison import lines
+    from cvae.comparison import MARKS, lines
 
     found = lines(comparison.curve, comparison.rivals, result["quality"], result["psnr_mean"])
     width = max(len("codec"), *(len(line.codec) for line in found))
     rows = [f"{'codec':{width}}  layout  bytes an image  at PSNR      times ours  BD-rate"]
     for line in found:
         psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
-        if not line.at_our_psnr and line.psnr is not None:
-            psnr += " *"
+        psnr = f"{psnr} {line.mark}".rstrip()
         rate = line.bd_rate_percent
         rows.append(
             f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14.2f}  {psnr:11}  "
             f"{line.times_ours:10.2f}  {'n/a' if rate is None else f'{rate:+.1f} %'}"
         )
-    if any(not line.at_our_psnr and line.psnr is not None for line in found):
-        rows.append("* does not reach our PSNR: its nearest setting")
+    used = {line.mark for line in found}
+    rows += [f"{mark} {text}" for mark, text in MARKS.items() if mark in used]
     return "\n".join(rows)
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from cvae.training.runs import Run
 
 _EPILOG = "\b\nPresets:\n" + "\n".join(
-    f"  {preset.name:14}{preset.summary}" for preset in presets.PRESETS.values()
+    f"  {preset.name:16}{preset.summary}"
+    for preset in presets.PRESETS.values()
+    if not preset.name.startswith("tiny")  # they are for tests
 )
 
 

@@ -131,7 +131,7 @@ class Density(keras.layers.Layer):
     """Mixtures of logistic distributions, one for each latent element: (batch, d) -> nats (batch,)."""
 
     _COMPONENTS = 3
-    # Below this probability the gradient is that of the bound: a far latent must not stop training.
+    # The least probability: a latent so far out that float32 holds none must not give infinity.
     _FLOOR = 1e-7
 
     def __init__(self, elements: int) -> None:
@@ -163,7 +163,7 @@ class Density(keras.layers.Layer):
         y = ops.expand_dims(y, -1)
         inverse = ops.exp(-self.log_scale)
         # On the side where both values of the sigmoid are small, so that their difference is exact.
-        side = -ops.sign(ops.stop_gradient(y - self.location))
+        side = ops.where(ops.stop_gradient(y) > ops.stop_gradient(self.location), -1.0, 1.0)
         upper = ops.sigmoid(side * (y + 0.5 - self.location) * inverse)
         lower = ops.sigmoid(side * (y - 0.5 - self.location) * inverse)
         weight = ops.softmax(self.log_weight, axis=-1)
