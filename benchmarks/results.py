@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from cvae.codec import DEFAULT_EFFORT
 from cvae.images import Pixels
 from cvae.rivals import RIVALS
 
-EFFORTS = [0, 1, 3, 5, 7]
-QUALITIES = range(10, 101, 10)
+# By tangents and by gradients; the latter take long.
+EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]
+QUALITIES = comparison.QUALITIES
 GENERAL = ",".join(RIVALS)
+ALL = f"linear,{GENERAL}"
 # Made once for a model and a command; git ignores the folder.
 KEPT = Path(__file__).parents[1] / "runs" / "results"
 
@@ -36,7 +39,7 @@ of 8-bit pixels, the mean over images. One row of the first tables is one
 `cvae eval DATA -m MODEL --json`, at the default effort, {DEFAULT_EFFORT}, where nothing else is said.
 PSNR of the latents is before quantization.
 
-Other codecs: `cvae eval DATA -m MODEL --against linear,{GENERAL}`.
+Other codecs: `cvae eval DATA -m MODEL --against {ALL}`.
 Layout `single` is a file an image, `block` all images as one block of the rANS coder without any
 header, `mosaic` a picture of 1,000 images. Bytes are at the model's PSNR where a codec reaches it
 (interpolated between its nearest settings), else of its nearest setting. `times ours` compares single
@@ -68,16 +71,25 @@ DATA = [
 def evaluate(data: Path, model: str, *options: str) -> Row:
     """What `cvae eval DATA -m MODEL OPTIONS --json` prints, from a process of its own."""
     command = ["eval", str(data), "-m", model, *options, "--json"]
-    key = json.dumps([data.name, *command[2:], open_model(model).model.manifest.hashes])
-    kept = KEPT / f"{model}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if not kept.exists():
-        print(f"cvae {' '.join(command)}", file=sys.stderr)
+    path = kept(data, model, *options)
+    for more in (ALL, "png"):  # a comparison has all that the plain command prints, and more
+        compared = kept(data, model, "--against", more)
+        if not options and compared.exists():
+            path = compared
+    if not path.exists():
+        started = time.monotonic()
         run = [sys.executable, "-m", "cvae", *command]
         printed = subprocess.run(run, check=True, stdout=subprocess.PIPE).stdout
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(kept, printed, force=True)
-    result: Row = json.loads(kept.read_text())
+        files.write_bytes(path, printed, force=True)
+        print(f"{time.monotonic() - started:.0f} s: cvae {' '.join(command)}", file=sys.stderr)
+    result: Row = json.loads(path.read_text())
     return result
+
+
+def kept(data: Path, model: str, *options: str) -> Path:
+    """Where the result of a command is kept; another model of that name has another place."""
+    key = json.dumps([data.name, model, *options, open_model(model).model.manifest.hashes])
+    return KEPT / f"{model}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def shipped(data: Path, models: list[str]) -> str:
@@ -97,6 +109,17 @@ def shipped(data: Path, models: list[str]) -> str:
     return "\n".join(rows)
 
 
+def at_quality(data: Path, model: str, quality: int) -> Row:
+    """Single files at a quality: of the curve that a comparison has, or measured."""
+    for against in (ALL, "png"):
+        if kept(data, model, "--against", against).exists():
+            for row in evaluate(data, model, "--against", against)["curve"]:
+                if row["layout"] == "single" and row["settings"].startswith(f"quality={quality} "):
+                    found: Row = row
+                    return found
+    return evaluate(data, model, "-q", str(quality))
+
+
 def qualities(data: Path, models: list[str]) -> str:
     """Files and PSNR over the range of qualities."""
     rows = [
@@ -106,7 +129,7 @@ def qualities(data: Path, models: list[str]) -> str:
     for quality in QUALITIES:
         cells = []
         for model in models:
-            r = evaluate(data, model, "-q", str(quality))
+            r = at_quality(data, model, quality)
             cells.append(f"{r['file_bytes_mean']:.1f} B at {r['psnr_mean']:.2f} dB")
         rows.append(f"| {quality} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
@@ -118,8 +141,9 @@ def efforts(data: Path, model: str) -> str:
     by_gradient = "gradient.onnx" in manifest.hashes
     work = "gradients" if by_gradient else "syntheses"
     rows = [f"| `{model}`, effort | {work} | payload | PSNR |", "|---|---|---|---|"]
-    for effort in EFFORTS:
-        r = evaluate(data, model, "--effort", str(effort))
+    for effort in GRADIENT_EFFORTS if by_gradient else EFFORTS:
+        chosen = [] if effort == DEFAULT_EFFORT else ["--effort", str(effort)]
+        r = evaluate(data, model, *chosen)
         count = search.TRIALS[effort] + 1 if by_gradient else None
         rows.append(
             f"| {effort} | {(count or search.syntheses(effort, manifest.elements)) if effort else 0} "
@@ -173,7 +197,7 @@ def section(item: Data, folder: Path, figures: Path) -> str:
     """All tables of a data set; its plot is written beside them."""
     data = folder / item.file
     first, *more = item.models
-    compared = evaluate(data, first, "--against", f"linear,{GENERAL}")
+    compared = evaluate(data, first, "--against", ALL)
     curves = [row for model in more for row in evaluate(data, model, "--against", "png")["curve"]]
     figures.mkdir(parents=True, exist_ok=True)
     plot = figures / f"{Path(item.file).stem}.png"
