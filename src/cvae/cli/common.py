@@ -18,7 +18,10 @@ _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 model_option = click.option(
-    "-m", "--model", metavar="MODEL", help="Name (see `cvae models`) or path of a .cvae file."
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Name (see `cvae models`) or path of a .cvae file.  [default: mnist, or the file's own]",
 )
 quality_option = click.option(
     "-q",

@@ -48,7 +48,8 @@ class Settings:
     "--max-bytes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Choose the quality, image by image: the best picture in at most N bytes.",
+    help="Choose the quality, image by image: the best picture in at most N bytes. Tries all "
+    "hundred, as --min-psnr does; with both, the best picture that keeps to both.",
 )
 @click.option(
     "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
@@ -93,9 +94,11 @@ def command(
         )
     target = None
     if max_bytes is not None or min_psnr is not None:
-        if quality is not None or npy:
+        if quality is not None:
+            raise click.UsageError("--max-bytes and --min-psnr choose the quality, which -q fixes")
+        if npy:
             raise click.UsageError(
-                "--max-bytes and --min-psnr choose the quality, which -q fixes and .npy does not record"
+                "--max-bytes and --min-psnr choose a quality, which .npy does not record"
             )
         target = Target(max_bytes, min_psnr)
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
@@ -188,7 +191,11 @@ def _read(
                         f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
                     )
         except ImageShapeError as error:
-            talk.error(ImageShapeError(f"{error}; --fit converts and resizes it"))
+            talk.error(
+                ImageShapeError(
+                    f"{error}; `cvae models` lists what other models (-m) code, --fit converts and resizes it"
+                )
+            )
             continue
         except CvaeError as error:
             talk.error(error)

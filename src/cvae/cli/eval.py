@@ -25,7 +25,7 @@ _ROWS = [
     ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
     ("information", "{information_bits_mean:.2f} bits on average"),
     ("compression ratio", "{compression_ratio:.1f}:1 ({bpp:.4f} bits a pixel)"),
-    ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization"),
+    ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
     ("SSIM", "{ssim}"),
     ("below expected quality", "{warned} of {images} images"),
@@ -202,6 +202,7 @@ def _against_table(result: dict[str, Any], comparison: Comparison) -> str:
             f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14.2f}  {psnr:11}  "
             f"{line.times_ours:10.2f}  {'n/a' if rate is None else f'{rate:+.1f} %'}"
         )
+    rows.append("BD-rate: our bytes against the codec's at equal PSNR; n/a: curves too far apart")
     used = {line.mark for line in found}
     rows += [f"{mark} {text}" for mark, text in MARKS.items() if mark in used]
     return "\n".join(rows)
