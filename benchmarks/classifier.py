@@ -33,7 +33,7 @@ RECIPE: dict[str, Any] = {
     "shift": 2,
 }
 
-QUALITIES = range(10, 100, 10)
+QUALITIES = range(10, 100, 20)
 EFFORTS = [0, DEFAULT_EFFORT, 9]
 WEBP_QUALITIES = [0, 5, 10]
 # Images coded at a time: the search keeps much for each.

@@ -22,7 +22,6 @@ from cvae.codec import DEFAULT_EFFORT
 from cvae.images import Pixels
 from cvae.rivals import RIVALS
 
-COMPARED = (ALL, QUICK, "png")
 # By tangents and by gradients; the latter take long.
 EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]
 QUALITIES = comparison.QUALITIES
@@ -30,6 +29,7 @@ GENERAL = ",".join(RIVALS)
 ALL = f"linear,{GENERAL}"
 # Without the two that take a quarter of an hour for 10,000 images.
 QUICK = "linear,png,webp,jpeg,jpeg2000"
+COMPARED = (ALL, QUICK, "png")
 # Made once for a model and a command; git ignores the folder.
 KEPT = Path(__file__).parents[1] / "runs" / "results"
 
@@ -76,10 +76,10 @@ def evaluate(data: Path, model: str, *options: str) -> Row:
     """What `cvae eval DATA -m MODEL OPTIONS --json` prints, from a process of its own."""
     command = ["eval", str(data), "-m", model, *options, "--json"]
     path = kept(data, model, *options)
-    for more in COMPARED:  # a comparison has all that the plain command prints, and more
-        compared = kept(data, model, "--against", more)
-        if not options and compared.exists():
-            path = compared
+    for more in COMPARED if not options else ():
+        # A comparison has all that the plain command prints, and more.
+        if (larger := kept(data, model, "--against", more)).exists():
+            path = larger
     if not path.exists():
         started = time.monotonic()
         run = [sys.executable, "-m", "cvae", *command]
@@ -113,15 +113,21 @@ def shipped(data: Path, models: list[str]) -> str:
     return "\n".join(rows)
 
 
-def at_quality(data: Path, model: str, quality: int) -> Row:
-    """Single files at a quality: of the curve that a comparison has, or measured."""
+def compared(data: Path, model: str) -> Row:
+    """A comparison of the model, whatever with: its curve is in each."""
     for against in COMPARED:
         if kept(data, model, "--against", against).exists():
-            for row in evaluate(data, model, "--against", against)["curve"]:
-                if row["layout"] == "single" and row["settings"].startswith(f"quality={quality} "):
-                    found: Row = row
-                    return found
-    return evaluate(data, model, "-q", str(quality))
+            return evaluate(data, model, "--against", against)
+    return evaluate(data, model, "--against", "png")
+
+
+def at_quality(data: Path, model: str, quality: int) -> Row:
+    """Single files at one of the qualities of curves."""
+    for row in compared(data, model)["curve"]:
+        if row["layout"] == "single" and row["settings"].startswith(f"quality={quality} "):
+            found: Row = row
+            return found
+    raise ValueError(f"expected one of {QUALITIES}, found {quality}")
 
 
 def qualities(data: Path, models: list[str]) -> str:
@@ -158,7 +164,7 @@ def efforts(data: Path, model: str) -> str:
 
 def rivals(data: Path, model: str, others: list[Row]) -> str:
     """Other codecs on the same images, at the PSNR of a model where they reach it."""
-    result = evaluate(data, model, "--against", "png")
+    result = compared(data, model)
     psnr, curve = result["psnr_mean"], result["curve"]
     rows = [
         f"| at the PSNR of `{model}` | layout | bytes an image | PSNR | times ours | BD-rate |",
@@ -201,14 +207,14 @@ def section(item: Data, folder: Path, figures: Path) -> str:
     """All tables of a data set; its plot is written beside them."""
     data = folder / item.file
     first, *more = item.models
-    compared = evaluate(data, first, "--against", item.against)
-    curves = [row for model in more for row in evaluate(data, model, "--against", "png")["curve"]]
+    result = evaluate(data, first, "--against", item.against)
+    curves = [row for model in more for row in compared(data, model)["curve"]]
     figures.mkdir(parents=True, exist_ok=True)
     plot = figures / f"{Path(item.file).stem}.png"
-    picture = report.rate_distortion_plot(compared["curve"] + curves, compared["rivals"])
+    picture = report.rate_distortion_plot(result["curve"] + curves, result["rivals"])
     files.write_bytes(plot, picture, force=True)
     models = [*sorted(item.models), item.linear]
-    comparisons = [rivals(data, model, compared["rivals"]) for model in sorted(item.models)]
+    comparisons = [rivals(data, model, result["rivals"]) for model in sorted(item.models)]
     searched = [efforts(data, model) for model in sorted(item.models)]
     return "\n\n".join(
         [
@@ -217,7 +223,7 @@ def section(item: Data, folder: Path, figures: Path) -> str:
             f"![PSNR over bytes an image]({figures.name}/{plot.name})",
             *comparisons,
             "Over qualities (`-q`):",
-            qualities(data, models),
+            qualities(data, sorted(item.models)),
             "Over efforts (`--effort`):",
             *searched,
         ]

@@ -76,7 +76,7 @@ def test_what_cannot_be_reached_says_how_near_it_comes(codec: Codec) -> None:
     batch = blobs(3)
     for target, text in (
         (Target(max_bytes=5), "at most 5 bytes, found [678] as the least"),
-        (Target(min_psnr=80), "at least 80 dB, found .* dB at quality"),
+        (Target(min_psnr=80), "at least 80 dB, found .* dB as the best"),
         (Target(max_bytes=9, min_psnr=70), "at least 70 dB in at most 9 bytes, found .* dB"),
     ):
         for item in targets.encode_batch(codec, batch, target):
