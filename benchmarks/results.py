@@ -44,8 +44,9 @@ Layout `single` is a file an image, `block` all images as one block of the rANS 
 header, `mosaic` a picture of 1,000 images. Bytes are at the model's PSNR where a codec reaches it
 (interpolated between its nearest settings), else of its nearest setting. `times ours` compares single
 with single, and mosaic with block. BD-rate is our bytes against the codec's at equal PSNR, n/a where the
-curves share less than a decibel. `linear` is the linear codec: PCA of the same training images through the
-same tables, search, coder and container."""
+curves share less than a decibel. The codecs are measured around the PSNR of the model of the most bytes; at
+that of the others values are interpolated over gaps of several decibels. `linear` is the linear codec:
+PCA of the same training images through the same tables, search, coder and container."""
 
 Row = dict[str, Any]
 
