@@ -84,7 +84,8 @@ def rate_distortion_plot(curve: list[dict[str, Any]], rivals: list[dict[str, Any
     for number, codec in enumerate(codecs):
         style = {
             "color": _COLOURS[number % len(_COLOURS)],
-            "marker": _MARKERS[number % len(_MARKERS)],
+            # Past the last colour they begin again, with other markers.
+            "marker": _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
             "linewidth": 1.6 if number else 2.6,
             "markersize": 4.5,
         }
