@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import classifier
 import numpy as np
 import tiles
 
@@ -233,6 +234,7 @@ def document(folder: Path, figures: Path) -> str:
             efforts(folder / "mnist.npz", "mnist-hq"),
             "## Coders\n\nModel `mnist` at its default quality with plain rounding, all MNIST test images.",
             coders(pixels),
+            classifier.report(folder, "mnist"),
         ]
     )
 
