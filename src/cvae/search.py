@@ -4,6 +4,9 @@ Plain rounding minimizes the error of the latents; what counts is bits + weight 
 pixels. A round of the search replaces the synthesis by its tangent around the present symbols (one
 synthesis a latent element, batched), finds integer steps that lower the cost of that quadratic
 model by coordinate descent, and keeps them where the real synthesis agrees.
+
+Where there are too many elements for that, the model brings a graph of the synthesis' gradient, and the
+search follows it with the mean curvature of each element.
 """
 
 from __future__ import annotations
