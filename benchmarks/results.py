@@ -65,8 +65,8 @@ class Data:
 
 DATA = [
     Data("MNIST", "mnist.npz", ("mnist-hq", "mnist", "mnist-cvae"), "linear-mnist", ALL),
-    Data("Fashion-MNIST", "fashion_mnist.npz", ("fashion-hq", "fashion"), "linear-fashion", ""),
-    Data("CIFAR-10", "cifar10.npz", ("cifar",), "linear-cifar", ""),
+    Data("Fashion-MNIST", "fashion_mnist.npz", ("fashion-hq", "fashion"), "linear-fashion", ALL),
+    Data("CIFAR-10", "cifar10.npz", ("cifar",), "linear-cifar", ALL),
     Data("Tiles", "tiles.npz", ("tiles",), "linear-tiles", ALL),
 ]
 

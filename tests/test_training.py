@@ -262,7 +262,7 @@ def test_calibrated_tables_cost_little_more_than_the_entropy() -> None:
     def round_plainly(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
         return quantizer.quantize(latents[:images])
 
-    bank = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly)
+    bank = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
     for quality in (20, 50, 80):
         symbols = bank.quantizer(quality).quantize(latents)
         entropy = 0.0

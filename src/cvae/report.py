@@ -26,7 +26,7 @@ def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "train") from error
-    names = [name for name in rows[0] if f"val_{name}" in rows[0]]
+    names = [name for name in rows[0] if f"val_{name}" in rows[0] and any(r[name] for r in rows)]
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):

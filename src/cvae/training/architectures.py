@@ -14,27 +14,32 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from cvae.training.presets import Preset
+from cvae.training.stacks import chain
 
 
 class Networks(NamedTuple):
     """Both halves of an autoencoder; images are float32 in [0, 1], shape (batch, h, w, c)."""
 
-    # (batch, h, w, c) -> latents (batch, d); with heads for a posterior: mean, log-variance
+    # (batch, h, w, c) -> latents (batch, d) or a grid; with heads for a posterior: mean, log-variance
     analysis: keras.Model
-    synthesis: keras.Model  # (batch, d) -> (batch, h, w, c)
+    synthesis: keras.Model  # latents -> (batch, h, w, c)
 
 
 def build(preset: Preset) -> Networks:
     """The networks of the preset's architecture. Raises ValueError when its sides do not fit."""
+    return _BUILDERS[preset.architecture](preset)
+
+
+def _check_sides(preset: Preset) -> None:
     reduction = 2 ** max(len(preset.filters), len(preset.refine))
     height, width, _ = preset.image_shape
     if height % reduction or width % reduction:
         raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
-    return build_residual(preset) if preset.architecture == "residual" else build_cvae(preset)
 
 
 def build_cvae(preset: Preset) -> Networks:
     """Stride-2 convolutions, a dense layer and two heads; mirrored with transposed convolutions."""
+    _check_sides(preset)
     image = keras.Input(preset.image_shape, name="image")
     x = layers.Flatten()(_downward(preset, image))
     x = layers.Dense(preset.dense, activation="relu", name="dense")(x)
@@ -64,6 +69,7 @@ def build_residual(preset: Preset) -> Networks:
     confined to [0, 1]. The networks' last layers begin at zero, so that with
     `start_from_components` the whole begins as the linear codec, from where training can only gain.
     """
+    _check_sides(preset)
     image = keras.Input(preset.image_shape, name="image")
     x = layers.Flatten()(_downward(preset, image))
     x = layers.Dense(preset.latent_dim, kernel_initializer="zeros", name="mean")(x)
@@ -79,6 +85,64 @@ def build_residual(preset: Preset) -> Networks:
     )(layers.ReLU()(x))
     x = layers.Add()([linear, DepthToSpace()(x)])
     return Networks(analysis, keras.Model(latents, x, name="synthesis"))
+
+
+def build_autoencoder(preset: Preset) -> Networks:
+    """The preset's chains of layers; latents are whatever the first one ends in."""
+    image = keras.Input(preset.image_shape, name="image")
+    analysis = keras.Model(
+        image, chain(preset.analysis, image, preset.image_shape), name="analysis"
+    )
+    latents = keras.Input(analysis.output.shape[1:], name="latents")
+    x = chain(preset.synthesis, latents, preset.image_shape)
+    return _checked(Networks(analysis, keras.Model(latents, x, name="synthesis")), preset)
+
+
+def build_vae(preset: Preset) -> Networks:
+    """The preset's chains of layers, with two heads behind the first one."""
+    image = keras.Input(preset.image_shape, name="image")
+    x = layers.Flatten()(chain(preset.analysis, image, preset.image_shape))
+    mean = layers.Dense(preset.latent_dim, name="mean")(x)
+    log_var = layers.Dense(preset.latent_dim, name="log_var", kernel_initializer="zeros")(x)
+    analysis = keras.Model(image, [mean, log_var], name="analysis")
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    x = chain(preset.synthesis, latents, preset.image_shape)
+    return _checked(Networks(analysis, keras.Model(latents, x, name="synthesis")), preset)
+
+
+def _checked(networks: Networks, preset: Preset) -> Networks:
+    made = networks.synthesis.output.shape[1:]
+    if made != preset.image_shape:
+        raise ValueError(f"expected synthesis to give {preset.image_shape}, found {made}")
+    return networks
+
+
+def build_denoiser(preset: Preset) -> keras.Model:
+    """A U-Net of any size (Ronneberger et al. 2015, arXiv:1505.04597): noisy images -> clean ones.
+
+    Each of `filters` is a level of two convolutions with batch normalization; pooling leads to
+    the next. Sides must be multiples of 2 to the power of the levels below the first.
+    """
+    image = keras.Input((None, None, preset.image_shape[2]), name="image")
+    x, skips = image, []
+    for filters in preset.filters[:-1]:
+        x = chain((f"conv {filters} norm",) * 2, x, preset.image_shape)
+        skips.append(x)
+        x = chain(("pool",), x, preset.image_shape)
+    x = chain((f"conv {preset.filters[-1]} norm",) * 2, x, preset.image_shape)
+    for skip in reversed(skips):
+        x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
+        x = chain((f"conv {skip.shape[-1]} norm",) * 2, x, preset.image_shape)
+    x = layers.Conv2D(preset.image_shape[2], 3, padding="same")(x)
+    return keras.Model(image, x, name="denoiser")
+
+
+_BUILDERS = {
+    "cvae": build_cvae,
+    "residual": build_residual,
+    "autoencoder": build_autoencoder,
+    "vae": build_vae,
+}
 
 
 def _level(x: Any, filters: tuple[int, ...], number: int) -> Any:

@@ -26,8 +26,10 @@ _SMOOTHING = 0.02
 
 # Qualities at which the search is run; its symbols' shares are interpolated between them.
 _SEARCHED = range(2, 101, 6)
-# Training images that are searched there, and at the default quality.
-_SEARCHED_IMAGES, _DEFAULT_IMAGES = 2500, 10_000
+# Training images that are searched there, and at the default quality: so many of up to `_VALUES`
+# values, fewer of larger ones, for which a search takes longer.
+_SEARCHED_IMAGES, _DEFAULT_IMAGES, _FEWEST_IMAGES = 2500, 10_000, 64
+_VALUES = 3072
 # What is searched depends on the tables, and these on what was searched.
 _PASSES = 2
 # Plain rounding of all training images counts as much as so many searched images: it knows the
@@ -43,7 +45,11 @@ def scales() -> NDArray[np.float32]:
 
 
 def calibrate(
-    latents: Latents, step: NDArray[np.float32], curvature: NDArray[np.float32], search: Search
+    latents: Latents,
+    step: NDArray[np.float32],
+    curvature: NDArray[np.float32],
+    search: Search,
+    values: int,
 ) -> Bank:
     """Counts what the search chooses for the training set at every quality and merges alike tables.
 
@@ -52,6 +58,7 @@ def calibrate(
         step: (elements,) quantization steps at the default quality.
         curvature: (elements,), see `Bank`.
         search: chooses symbols at the default effort.
+        values: pixels times channels of an image.
     """
     scale, offset = scales(), latents.mean(axis=0)
     quantizers = {quality: Quantizer(step * scale[quality - 1], offset) for quality in QUALITIES}
@@ -60,7 +67,9 @@ def calibrate(
         quality: _shares(quantizers[quality].quantize(latents), radius) for quality in QUALITIES
     }
     searched = {
-        quality: _searched_shares(plain[quality], quantizers[quality], radius, search, quality)
+        quality: _searched_shares(
+            plain[quality], quantizers[quality], radius, search, _images(quality, values)
+        )
         for quality in _SEARCHED
     }
     # The default quality comes first and so gets tables of its own.
@@ -102,10 +111,15 @@ def _shares(symbols: Symbols, radius: int) -> Shares:
     return count(symbols, radius) / len(symbols)
 
 
+def _images(quality: int, values: int) -> int:
+    """How many training images are searched at a quality."""
+    most = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
+    return max(_FEWEST_IMAGES, round(most * min(1, _VALUES / values)))
+
+
 def _searched_shares(
-    plain: Shares, quantizer: Quantizer, radius: int, search: Search, quality: int
+    plain: Shares, quantizer: Quantizer, radius: int, search: Search, images: int
 ) -> Shares:
-    images = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
     shares = plain
     for _ in range(_PASSES):
         bank = np.stack([to_frequencies(row) for row in _mix(plain, shares)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -239,7 +240,7 @@ def _calibrate(run: Run, networks: Exported, dataset: Dataset) -> Bank:
         )
         return search.search(x[:images], latents[:images], problem, DEFAULT_EFFORT)
 
-    return calibration.calibrate(latents, step, curvature, choose)
+    return calibration.calibrate(latents, step, curvature, choose, math.prod(shape))
 
 
 def _measure(codec: Codec, pixels: Pixels) -> Manifest:

@@ -218,29 +218,29 @@ def cvae_synthesis(
     x = graph.add("Relu", graph.add("Gemm", "x", kernel[:, order], bias[order]))
     x = graph.shape(x, len(bias) // (height * width), height, width)
     for number, stage in enumerate(stages):
-        x = _phases(graph, x, stage)
+        parts = [graph.add("Relu", part) for part in phases(graph, x, stage)]
+        x = graph.add("Concat", *parts, axis=1)
         if number < len(stages) - 1:
             height, width = 2 * height, 2 * width
-            x = _interleave(graph, x, height, width, len(stage.bias))
+            x = interleave(graph, x, height, width, len(stage.bias))
     pixels = graph.add("Sigmoid", _from_phases(graph, x, last))
     output = graph.shape(graph.add("Transpose", pixels, perm=[0, 2, 3, 1]), *shape)
     return graph.to_bytes("synthesis", {"x": (len(kernel),)}, output, shape)
 
 
-def _phases(graph: Graph, x: str, layer: Layer) -> str:
-    """Stride 2 and ReLU: (c, h, w) -> (4 * out, h, w), the phases one after another."""
+def phases(graph: Graph, x: str, layer: Layer) -> list[str]:
+    """A transposed convolution of stride 2 on (c, h, w): one (out, h, w) for each phase of a cell."""
     kernel = layer.kernel.transpose(2, 3, 0, 1)  # out, in, 3, 3
     parts = []
     for a, b in _PHASES:
         rows, columns = _TAPS[a], _TAPS[b]
         taps = kernel[:, :, list(rows.values())][:, :, :, list(columns.values())]
         pads = [0 in rows, 0 in columns, 0, 0]
-        part = graph.add("Conv", x, taps, layer.bias, pads=[int(pad) for pad in pads])
-        parts.append(graph.add("Relu", part))
-    return graph.add("Concat", *parts, axis=1)
+        parts.append(graph.add("Conv", x, taps, layer.bias, pads=[int(pad) for pad in pads]))
+    return parts
 
 
-def _interleave(graph: Graph, x: str, height: int, width: int, channels: int) -> str:
+def interleave(graph: Graph, x: str, height: int, width: int, channels: int) -> str:
     """Phases (4 * c, h / 2, w / 2) -> (c, h, w).
 
     By way of channels last, where this moves whole rows of channels; DepthToSpace moves numbers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from cvae.training.architectures import Networks
 from cvae.training.presets import Preset
+
+# Images twice, (batch, h, w, c), to what their features differ by, (batch,).
+Perceptual = Callable[[Any, Any], Any]
 
 
 def squared_error(x: Any, x_hat: Any) -> Any:
@@ -35,34 +39,32 @@ def kl_divergence(mean: Any, log_var: Any) -> Any:
 DISTORTIONS = {"mse": squared_error, "bce": cross_entropy}
 
 
-class Autoencoder(keras.Model):
+class Trainable(keras.Model):
     """`distortion_weight * distortion + rate` in nats, averaged over the batch.
 
-    Subclasses say in `code` what is transmitted and in `rate` what it costs.
+    Subclasses give in `call` the images that they make and what these cost. A preset's noise is added
+    to what they see, and a preset's perceptual loss to the distortion.
     """
 
-    def __init__(self, networks: Networks, preset: Preset, seed: int) -> None:
+    def __init__(self, preset: Preset, seed: int, perceptual: Perceptual | None = None) -> None:
         super().__init__(name=preset.name.replace("-", "_"))
-        self.analysis = networks.analysis
-        self.synthesis = networks.synthesis
         self.distortion = DISTORTIONS[preset.distortion]
         self.distortion_weight = preset.distortion_weight
+        self.noise_level = preset.noise
+        self.perceptual = perceptual
         self.noise = keras.random.SeedGenerator(seed)
         self.distortion_tracker = keras.metrics.Mean(name="distortion")
         self.rate_tracker = keras.metrics.Mean(name="rate")
+        if perceptual is not None:
+            self.perceptual_weight = preset.perceptual_weight
+            self.perceptual_tracker = keras.metrics.Mean(name="perceptual")
 
-    def code(self, outputs: Any, training: bool) -> Any:
-        """What analysis gave -> the latents (batch, d) that synthesis gets."""
-        raise NotImplementedError
-
-    def rate(self, outputs: Any, y: Any) -> Any:
-        """What the latents cost in nats: (batch,)."""
-        raise NotImplementedError
-
-    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
-        outputs = self.analysis(x, training=training)
-        y = self.code(outputs, training)
-        return self.synthesis(y, training=training), self.rate(outputs, y)
+    def disturbed(self, x: Any) -> Any:
+        """The images with the preset's noise, within [0, 1]."""
+        if not self.noise_level:
+            return x
+        noise = keras.random.normal(ops.shape(x), seed=self.noise)
+        return ops.clip(x + self.noise_level * noise, 0, 1)
 
     def compute_loss(
         self,
@@ -77,7 +79,60 @@ class Autoencoder(keras.Model):
         rate = ops.mean(rates)
         self.distortion_tracker.update_state(distortion)
         self.rate_tracker.update_state(rate)
-        return self.distortion_weight * distortion + rate
+        loss = self.distortion_weight * distortion + rate
+        if self.perceptual is None:
+            return loss
+        difference = ops.mean(self.perceptual(x, x_hat))
+        self.perceptual_tracker.update_state(difference)
+        return loss + self.perceptual_weight * difference
+
+
+class Autoencoder(Trainable):
+    """Subclasses say in `code` what is transmitted and in `rate` what it costs."""
+
+    def __init__(
+        self, networks: Networks, preset: Preset, seed: int, perceptual: Perceptual | None = None
+    ) -> None:
+        super().__init__(preset, seed, perceptual)
+        self.analysis = networks.analysis
+        self.synthesis = networks.synthesis
+
+    def code(self, outputs: Any, training: bool) -> Any:
+        """What analysis gave -> the latents (batch, d) that synthesis gets."""
+        raise NotImplementedError
+
+    def rate(self, outputs: Any, y: Any) -> Any:
+        """What the latents cost in nats: (batch,)."""
+        raise NotImplementedError
+
+    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
+        outputs = self.analysis(self.disturbed(x), training=training)
+        y = self.code(outputs, training)
+        return self.synthesis(y, training=training), self.rate(outputs, y)
+
+
+class PlainAutoencoder(Autoencoder):
+    """Latents as they are, at no cost: what they take is only found when they are coded."""
+
+    def code(self, outputs: Any, training: bool) -> Any:
+        return outputs
+
+    def rate(self, outputs: Any, y: Any) -> Any:
+        return ops.zeros((ops.shape(y)[0],))
+
+
+class Denoiser(Trainable):
+    """A network from noisy images to clean ones of any size, without a code between them."""
+
+    def __init__(
+        self, network: keras.Model, preset: Preset, seed: int, perceptual: Perceptual | None = None
+    ) -> None:
+        super().__init__(preset, seed, perceptual)
+        self.network = network
+
+    def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
+        x_hat = self.network(self.disturbed(x), training=training)
+        return x_hat, ops.zeros((ops.shape(x)[0],))
 
 
 class VariationalAutoencoder(Autoencoder):
@@ -107,8 +162,10 @@ class QuantizedAutoencoder(Autoencoder):
     arXiv:1611.01704); otherwise latents are rounded.
     """
 
-    def __init__(self, networks: Networks, preset: Preset, seed: int) -> None:
-        super().__init__(networks, preset, seed)
+    def __init__(
+        self, networks: Networks, preset: Preset, seed: int, perceptual: Perceptual | None = None
+    ) -> None:
+        super().__init__(networks, preset, seed, perceptual)
         self.density = Density(preset.latent_dim)
         self.density.build((None, preset.latent_dim))
 

@@ -14,15 +14,21 @@ class Preset:
 
     The loss of one image is ``distortion_weight * D + R`` in nats, where ``D`` is summed over the
     pixels in [0, 1] and the rate ``R`` is the Kullback-Leibler divergence of the posterior from
-    N(0, 1) (cvae), or that of the rounded latents under a learned density (residual).
+    N(0, 1) (cvae, vae), that of the rounded latents under a learned density (residual), or nothing
+    (autoencoder, denoiser).
     """
 
     name: str
     summary: str
-    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles"]  # tiles only by --data
+    # tiles and photos only by --data
+    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles", "photos"]
     image_shape: tuple[int, int, int]
-    architecture: Literal["cvae", "residual", "linear"] = "cvae"
+    architecture: Literal["cvae", "residual", "linear", "autoencoder", "vae", "denoiser"] = "cvae"
+    # An autoencoder's latents are rotated at export, and so many components are coded.
     latent_dim: int = 16
+    # autoencoder and vae: the layers of both networks in the words of `stacks`
+    analysis: tuple[str, ...] = ()
+    synthesis: tuple[str, ...] = ()
     filters: tuple[int, ...] = (32, 64)
     dense: int = 128  # cvae only
     refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
@@ -30,15 +36,26 @@ class Preset:
     linear_step: float = 0.2
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
+    # Noise of this standard deviation is added to what analysis sees, in pixel values, clipped.
+    noise: float = 0.0
+    # Weight of the squared difference of features, summed over a network's layers, see `features`.
+    perceptual_weight: float = 0.0
+    features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    # What each epoch sees the images through: flip (left to right), shift (by a pixel).
-    augment: tuple[Literal["flip", "shift"], ...] = ()
-    # The quantization step at the default quality: in posterior widths (cvae), in the integers
+    # plateau: halved after 5 epochs in which the validation loss has not improved
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    # Training ends after so many epochs without a better validation loss; 0 for never. Where it is
+    # set, the best epoch is exported, not the last.
+    patience: int = 0
+    # What each epoch sees the images through: flip (left to right), shift (by a pixel), brightness
+    # and contrast (by a tenth).
+    augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
+    crop: int = 0  # train on random squares of this side; 0 for whole images
+    # The quantization step at the default quality: in posterior widths (cvae, vae), in the integers
     # that training rounded to (residual), or in the latents' own unit, pixels in [0, 1] projected
-    # on orthonormal vectors (linear).
+    # on orthonormal vectors (linear; autoencoder after its rotation).
     step_width: float = 2.0
 
     def to_json(self) -> dict[str, Any]:
@@ -170,6 +187,104 @@ LINEAR_TILES = replace(
     latent_dim=128,
 )
 
+FASHION_AE = Preset(
+    name="fashion-ae",
+    summary="a plain convolutional autoencoder, pooling down to 4x4x128, for Fashion-MNIST",
+    dataset="fashion_mnist",
+    image_shape=(28, 28, 1),
+    architecture="autoencoder",
+    latent_dim=256,
+    analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "pool"),
+    synthesis=(
+        "conv 128", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32", "conv 1 sigmoid",
+    ),
+    schedule="plateau",
+    patience=10,
+    step_width=0.6,
+)  # fmt: skip
+
+FASHION_DAE = replace(
+    FASHION_AE,
+    name="fashion-dae",
+    summary="the networks of fashion-ae with dropout, trained to take away noise",
+    analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "drop 0.25", "pool"),
+    synthesis=(
+        "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",
+        "conv 1 sigmoid",
+    ),
+    noise=0.3,
+    epochs=60,
+)  # fmt: skip
+
+MNIST_AE = Preset(
+    name="mnist-ae",
+    summary="a small convolutional autoencoder, 4x4x8 latents, cross-entropy",
+    dataset="mnist",
+    image_shape=(28, 28, 1),
+    architecture="autoencoder",
+    latent_dim=128,
+    analysis=("conv 16 valid", "pool", "conv 8", "pool", "conv 8 /2"),
+    synthesis=("conv 8", "up", "conv 8", "up", "conv 16 valid", "up", "conv 1 sigmoid"),
+    distortion="bce",
+    step_width=1.0,
+)
+
+CIFAR10 = Preset(
+    name="cifar10",
+    summary="convolutions of stride 2 and 256 latents, squared error + a perceptual loss, in colour",
+    dataset="cifar10",
+    image_shape=(32, 32, 3),
+    architecture="autoencoder",
+    latent_dim=256,
+    analysis=("conv 32 /2 norm", "conv 64 /2 norm", "conv 128 /2 norm", "dense 256"),
+    synthesis=("grid 128", "tconv 128 *2", "tconv 64 *2", "tconv 32 *2", "tconv 3 sigmoid"),
+    perceptual_weight=0.02,
+    epochs=100,
+    schedule="cosine",
+    augment=("flip", "shift", "brightness", "contrast"),
+    step_width=0.5,
+)
+
+_HALVES = ("conv 32 /2 norm", "conv 64 /2 norm", "conv 128 /2 norm", "conv 128 /2 norm",
+           "conv 256 /2 norm", "conv 256 /2 norm")  # fmt: skip
+_DOUBLES = ("tconv 256 *2 norm", "tconv 128 *2 norm", "tconv 128 *2 norm", "tconv 64 *2 norm",
+            "tconv 32 *2 norm", "tconv 32 *2 norm")  # fmt: skip
+
+PHOTO_VAE = Preset(
+    name="photo-vae",
+    summary="a VAE of 64 latents for colour images of any --size divisible by 64, to draw samples from",
+    dataset="photos",
+    image_shape=(512, 512, 3),
+    architecture="vae",
+    latent_dim=64,
+    analysis=(*_HALVES, "drop 0.2"),
+    synthesis=("grid 256", *_DOUBLES, "conv 3 sigmoid"),
+    distortion_weight=1.0,
+    batch_size=16,
+    epochs=100,
+    patience=20,
+    schedule="plateau",
+    augment=("flip",),
+    step_width=2.0,
+)
+
+PHOTO_DAE = Preset(
+    name="photo-dae",
+    summary="takes noise out of photos of any size; a U-Net, no codec",
+    dataset="photos",
+    image_shape=(384, 384, 3),
+    architecture="denoiser",
+    latent_dim=0,
+    filters=(32, 64, 128),
+    noise=0.4,
+    batch_size=16,
+    epochs=120,
+    schedule="cosine",
+    patience=1000,
+    augment=("flip",),
+    crop=96,
+)
+
 # Trains in seconds on a few hundred 8x8 images; only for tests.
 TINY = Preset(
     name="tiny",
@@ -201,11 +316,54 @@ TINY_HQ = replace(
     step_width=1.0,
 )
 
+TINY_AE = replace(
+    TINY,
+    name="tiny-ae",
+    summary="for tests only: 8x8 images, 16 components of a grid of latents",
+    architecture="autoencoder",
+    latent_dim=16,
+    analysis=("conv 8 norm", "pool", "conv 8 /2 norm", "drop 0.1"),
+    synthesis=("conv 8", "up", "tconv 8 *2 norm", "conv 1 sigmoid"),
+    noise=0.1,
+    epochs=8,
+    schedule="plateau",
+    patience=3,
+    augment=("brightness", "contrast"),
+    step_width=0.4,
+)
+
+TINY_VAE = replace(
+    TINY_AE,
+    name="tiny-vae",
+    summary="for tests only: 8x8 images, 4 latents, layers of its own",
+    architecture="vae",
+    latent_dim=4,
+    synthesis=("grid 8", "tconv 8 *2 norm", "tconv 8 *2", "tconv 1 sigmoid"),
+    noise=0.0,
+    augment=(),
+    step_width=2.0,
+)
+
+TINY_DAE = replace(
+    TINY,
+    name="tiny-dae",
+    summary="for tests only: takes noise out of images of any size",
+    architecture="denoiser",
+    latent_dim=0,
+    filters=(4, 8),
+    noise=0.3,
+    crop=4,
+    epochs=8,
+    patience=100,
+)
+
 PRESETS = {
     preset.name: preset
     for preset in (
         MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR, TILES,
-        LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES, TINY, TINY_HQ,
+        LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES,
+        FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE, TINY, TINY_HQ,
+        TINY_AE, TINY_VAE, TINY_DAE,
     )
 }  # fmt: skip
 

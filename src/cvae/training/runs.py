@@ -16,10 +16,12 @@ from cvae.training.datasets import Dataset
 from cvae.training.presets import Preset
 
 CHECKPOINT = "checkpoint.weights.h5"
+BEST = "best.weights.h5"  # of the epoch of the smallest validation loss, where a preset asks for it
 HISTORY = "history.csv"
 LINEAR = "linear.npz"
+ROTATION = "rotation.npz"
 RUN = "run.json"
-FILES = (CHECKPOINT, HISTORY, LINEAR, RUN)
+FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN)
 
 Row = dict[str, float]
 

@@ -1,0 +1,106 @@
+"""Batches of images for one epoch, read when they are needed and changed at random on the way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae import images
+from cvae.images import Pixels
+
+Floats = NDArray[np.float32]
+
+# Brightness is moved by, and contrast scaled by one plus or minus, at most so much.
+_STRONGEST = 0.1
+
+
+class Images(Protocol):
+    """uint8 images (n, h, w, c): an array, or files that are read when they are indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: NDArray[np.int64]) -> Pixels: ...
+
+
+class Batches(keras.utils.PyDataset):
+    """One epoch of training or validation images as float32 in [0, 1].
+
+    Everything random is a function of (seed, epoch, number of the batch), so an epoch is the same
+    whatever ran before it and however many threads read.
+    """
+
+    def __init__(
+        self,
+        pixels: Images,
+        batch_size: int,
+        seed: tuple[int, int] | None = None,
+        augment: tuple[str, ...] = (),
+        crop: int = 0,
+    ) -> None:
+        """Images in a random order of the (seed, epoch), or as they come and unchanged without one.
+
+        Args:
+            pixels: all of them.
+            batch_size: images a batch; the last one may be smaller.
+            seed: of the run, and the epoch.
+            augment: kinds of change, see `presets.Preset`.
+            crop: the side of a random square to cut out, 0 for none.
+        """
+        super().__init__()
+        self._pixels, self._batch_size, self._seed = pixels, batch_size, seed
+        self._augment, self._crop = augment, crop
+        count = len(pixels)
+        self._order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._batch_size)
+
+    def __getitem__(self, number: int) -> tuple[Floats]:
+        start = number * self._batch_size
+        x = images.as_floats(self._pixels[self._order[start : start + self._batch_size]])
+        if self._seed is None:
+            return (x,)
+        rng = np.random.default_rng([*self._seed, number])
+        return (augmented(crops(x, self._crop, rng), self._augment, rng),)
+
+
+def crops(x: Floats, side: int, rng: np.random.Generator) -> Floats:
+    """A random square of each image (n, h, w, c) -> (n, side, side, c); 0 for the whole."""
+    if not side:
+        return x
+    tops = rng.integers(0, x.shape[1] - side + 1, len(x))
+    lefts = rng.integers(0, x.shape[2] - side + 1, len(x))
+    return np.stack(
+        [
+            image[top : top + side, left : left + side]
+            for image, top, left in zip(x, tops, lefts, strict=True)
+        ]
+    )
+
+
+def augmented(x: Floats, kinds: tuple[str, ...], rng: np.random.Generator) -> Floats:
+    """Images (n, h, w, c), each changed at random in the ways that are named."""
+    if "flip" in kinds:
+        flipped = rng.random(len(x)) < 0.5
+        x[flipped] = x[flipped, :, ::-1]
+    if "shift" in kinds:
+        height, width = x.shape[1:3]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        place = rng.integers(0, 9, len(x))
+        for down in range(3):
+            for right in range(3):
+                here = place == 3 * down + right
+                x[here] = padded[here, down : down + height, right : right + width]
+    one_an_image = (len(x), 1, 1, 1)
+    if "brightness" in kinds:
+        x = x + rng.uniform(-_STRONGEST, _STRONGEST, one_an_image).astype(np.float32)
+    if "contrast" in kinds:
+        mean = x.mean(axis=(1, 2, 3), keepdims=True)
+        x = mean + (x - mean) * rng.uniform(1 - _STRONGEST, 1 + _STRONGEST, one_an_image).astype(
+            np.float32
+        )
+    return x.clip(0, 1)
