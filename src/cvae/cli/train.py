@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae.cli.common import Talk
+from cvae.cli.groups import GroupedCommand, GroupedOption
 from cvae.training import presets
 
 if TYPE_CHECKING:
@@ -22,40 +24,87 @@ _EPILOG = "\b\nPresets:\n" + "\n".join(
 )
 
 
-@click.command("train", epilog=_EPILOG)
+def option(group: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """An option under a heading."""
+    return click.option(*names, cls=GroupedOption, group=group, **attributes)
+
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_DEFAULT = "[default: the preset's]"
+_RECIPE, _MACHINE = "Recipe", "Machine"
+
+
+@click.command("train", epilog=_EPILOG, cls=GroupedCommand)
 @click.argument("preset", type=click.Choice(list(presets.PRESETS)), metavar="PRESET")
 @click.option(
     "--data", metavar="DATA",
     help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
     "folder of images.  [default: the preset's own]",
 )  # fmt: skip
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path, file_okay=False),
-    help="The run's folder.  [default: runs/PRESET]",
-)  # fmt: skip
+@click.option("-o", "--out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]")
 @click.option("--resume", is_flag=True, help="Carry on after the last finished epoch.")
 @click.option("--name", help="The model's name.  [default: the preset's, or the next free NAME-2]")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: the preset's]")
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: the preset's]")
-@click.option(
-    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: the preset's]"
-)
-@click.option(
-    "--distortion-weight", type=click.FloatRange(min=0, min_open=True),
-    help="Larger: better pictures, larger files.  [default: the preset's]",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+@option(_RECIPE, "--epochs", type=_COUNT, help=f"At most so many.  {_DEFAULT}")
+@option(_RECIPE, "--batch-size", type=_COUNT, help=_DEFAULT)
+@option(_RECIPE, "--learning-rate", type=_POSITIVE, help=_DEFAULT)
+@option(
+    _RECIPE, "--distortion-weight", type=_POSITIVE,
+    help=f"Larger: better pictures, larger files.  {_DEFAULT}",
+)  # fmt: skip
+@option(
+    _RECIPE, "--patience", type=click.IntRange(min=0),
+    help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.  "
+    + _DEFAULT,
+)  # fmt: skip
+@option(
+    _RECIPE, "--perceptual-weight", type=click.FloatRange(min=0),
+    help=f"Weight of the difference of features in the loss.  {_DEFAULT}",
+)  # fmt: skip
+@option(
+    _RECIPE, "--features",
+    help="Whose features: cifar10 (comes with cvae), vgg16 (downloaded), or a file of weights.  "
+    + _DEFAULT,
+)  # fmt: skip
+@option(
+    _RECIPE, "--fine-tune", type=_FOLDER, metavar="RUN",
+    help="Begin with the weights of another run of the same networks.",
+)  # fmt: skip
+@option(
+    _RECIPE, "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+    help="Of all that is random.",
+)  # fmt: skip
+@option(
+    _MACHINE, "--mixed-precision", is_flag=True,
+    help="Compute in bfloat16, with weights in float32: faster on recent GPUs.",
+)  # fmt: skip
+@option(
+    _MACHINE, "--xla/--no-xla", default=None,
+    help="Compile with XLA.  [default: on a single GPU only]",
+)  # fmt: skip
+@option(
+    _MACHINE, "--devices", help="Such as GPU:0,GPU:1 (TensorFlow).  [default: all GPUs there are]"
+)
+@option(
+    _MACHINE, "--tensorboard", is_flag=True, help="Write logs for TensorBoard to RUN/tensorboard."
+)
 def command(
     preset: str,
     data: str | None,
     out: Path | None,
     resume: bool,
     name: str | None,
-    seed: int,
     force: bool,
     quiet: bool,
+    seed: int,
+    fine_tune: Path | None,
+    mixed_precision: bool,
+    xla: bool | None,
+    devices: str | None,
+    tensorboard: bool,
     **overrides: Any,
 ) -> None:
     """Train PRESET and export the model.
@@ -67,13 +116,17 @@ def command(
     from cvae.training import backend, datasets, export, runs
 
     recipe = presets.get(preset)
+    overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
     recipe = replace(
         recipe, **{key: value for key, value in overrides.items() if value is not None}
     )
-    if recipe.architecture == "linear" and any(overrides.values()):
+    linear = recipe.architecture == "linear"
+    if linear and (fine_tune or any(value is not None for value in overrides.values())):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
     backend.require("onnx", "matplotlib", "rich")
-    if recipe.architecture != "linear":
+    if tensorboard:
+        backend.require("tensorboard", extra="tensorboard")
+    if not linear:
         backend.load_keras()
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
@@ -82,26 +135,32 @@ def command(
     talk.say(
         f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     )
-    run = runs.start(folder, recipe, dataset, seed, resume, force)
-    if recipe.architecture == "linear":
-        from cvae.training import linear
+    run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
+    if linear:
+        from cvae.training import linear as linear_codec
 
-        linear.fit(run, dataset.train)
+        linear_codec.fit(run, dataset.train)
     else:
-        _train(run, dataset, talk)
+        _train(run, dataset, talk, devices, xla, tensorboard)
     finish(run, dataset, talk, name)
 
 
-def _train(run: Run, dataset: Dataset, talk: Talk) -> None:
+def _train(
+    run: Run, dataset: Dataset, talk: Talk, devices: str | None, xla: bool | None, tensorboard: bool
+) -> None:
+    import keras
+
     from cvae import report
-    from cvae.training import runs
+    from cvae.training import runs, trainer
     from cvae.training.progress import ProgressBar
-    from cvae.training.trainer import train as train_run
 
     talk.say(f"{run.preset.epochs} epochs, one line each; an interrupted run goes on with --resume")
     try:
         with ProgressBar(run.preset.epochs, talk.quiet) as progress:
-            train_run(run, dataset, progress)
+            callbacks: list[Any] = [progress]
+            if tensorboard:
+                callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
+            trainer.train(run, dataset, trainer.Machine(devices, xla, tuple(callbacks)))
     except KeyboardInterrupt:
         talk.say(
             f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"

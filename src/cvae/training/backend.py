@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 
 from cvae.errors import MissingExtraError, TrainingError
@@ -32,11 +32,56 @@ def load_keras() -> None:
         raise TrainingError(f"Keras does not start: {error}") from error
 
 
-def require(*packages: str) -> None:
+def use(devices: str | None) -> AbstractContextManager[object]:
+    """A context in which a model is made that trains on several devices at once, if there are any.
+
+    Args:
+        devices: such as "GPU:0,GPU:1"; None for all GPUs, or where there is none the processor.
+
+    Raises:
+        TrainingError: there are no such devices, or the backend has no way to share work among them.
+    """
+    import keras
+
+    name = keras.backend.backend()
+    if name != "tensorflow":
+        if devices is not None:
+            raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
+        if name == "jax" and len(keras.distribution.list_devices()) > 1:
+            keras.distribution.set_distribution(keras.distribution.DataParallel())
+        return nullcontext()
+    import tensorflow as tf
+
+    there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    wanted = devices.upper().split(",") if devices else [d for d in there if d.startswith("GPU")]
+    missing = [device for device in wanted if device not in there]
+    if missing:
+        raise TrainingError(
+            f"--devices: expected some of {','.join(there)}, found {','.join(missing)}"
+        )
+    if len(wanted) > 1:
+        scope: AbstractContextManager[object] = tf.distribute.MirroredStrategy(wanted).scope()
+        return scope
+    return tf.device(wanted[0]) if devices else nullcontext()
+
+
+def replicas() -> int:
+    """On how many devices at once a model trains that is made now, each on a part of a batch."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return 1  # other backends see whole batches
+    import tensorflow as tf
+
+    count: int = tf.distribute.get_strategy().num_replicas_in_sync
+    return count
+
+
+def require(*packages: str, extra: str = "train") -> None:
     """Raises MissingExtraError for a package that the end of a run would miss, before it begins."""
     for package in packages:
         if find_spec(package) is None:
-            raise MissingExtraError(package, "train")
+            raise MissingExtraError(package, extra)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from cvae.training import backend
 from cvae.training.architectures import Networks
 from cvae.training.presets import Preset
 
@@ -53,6 +54,7 @@ class Trainable(keras.Model):
         self.noise_level = preset.noise
         self.perceptual = perceptual
         self.noise = keras.random.SeedGenerator(seed)
+        self.replicas = backend.replicas()
         self.distortion_tracker = keras.metrics.Mean(name="distortion")
         self.rate_tracker = keras.metrics.Mean(name="rate")
         if perceptual is not None:
@@ -63,7 +65,7 @@ class Trainable(keras.Model):
         """The images with the preset's noise, within [0, 1]."""
         if not self.noise_level:
             return x
-        noise = keras.random.normal(ops.shape(x), seed=self.noise)
+        noise = keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.noise)
         return ops.clip(x + self.noise_level * noise, 0, 1)
 
     def compute_loss(
@@ -74,17 +76,19 @@ class Trainable(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        x_hat, rates = y_pred
+        # Losses are sums of many terms, for which half precision is not enough.
+        x_hat, rates = (ops.cast(value, "float32") for value in y_pred)
         distortion = ops.mean(self.distortion(x, x_hat))
         rate = ops.mean(rates)
         self.distortion_tracker.update_state(distortion)
         self.rate_tracker.update_state(rate)
         loss = self.distortion_weight * distortion + rate
-        if self.perceptual is None:
-            return loss
-        difference = ops.mean(self.perceptual(x, x_hat))
-        self.perceptual_tracker.update_state(difference)
-        return loss + self.perceptual_weight * difference
+        if self.perceptual is not None:
+            difference = ops.mean(self.perceptual(x, x_hat))
+            self.perceptual_tracker.update_state(difference)
+            loss = loss + self.perceptual_weight * difference
+        # Gradients are added up over the devices, each of which has taken the mean of its own part.
+        return loss / self.replicas
 
 
 class Autoencoder(Trainable):
@@ -145,7 +149,7 @@ class VariationalAutoencoder(Autoencoder):
         mean, log_var = outputs
         if not training:
             return mean
-        noise = keras.random.normal(ops.shape(mean), seed=self.noise)
+        noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.noise)
         return mean + ops.exp(0.5 * log_var) * noise
 
     def rate(self, outputs: Any, y: Any) -> Any:
@@ -172,7 +176,8 @@ class QuantizedAutoencoder(Autoencoder):
     def code(self, outputs: Any, training: bool) -> Any:
         if not training:
             return ops.round(outputs)
-        return outputs + keras.random.uniform(ops.shape(outputs), -0.5, 0.5, seed=self.noise)
+        shape, dtype = ops.shape(outputs), outputs.dtype
+        return outputs + keras.random.uniform(shape, -0.5, 0.5, dtype=dtype, seed=self.noise)
 
     def rate(self, outputs: Any, y: Any) -> Any:
         return self.density(y)
@@ -192,7 +197,7 @@ class Density(keras.layers.Layer):
     _FLOOR = 1e-7
 
     def __init__(self, elements: int) -> None:
-        super().__init__(name="density")
+        super().__init__(name="density", dtype="float32")
         self.elements = elements
 
     def build(self, input_shape: Any) -> None:

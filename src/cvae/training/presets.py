@@ -44,6 +44,7 @@ class Preset:
     batch_size: int = 128
     epochs: int = 50
     learning_rate: float = 1e-3
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
     # plateau: halved after 5 epochs in which the validation loss has not improved
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     # Training ends after so many epochs without a better validation loss; 0 for never. Where it is

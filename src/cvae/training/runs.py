@@ -35,6 +35,7 @@ class Run:
     seed: int
     source: str  # where the data was read from
     data: dict[str, Any]  # what it is
+    begin: str = ""  # the folder of the run whose weights this one began with
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -45,7 +46,8 @@ class Run:
             data = dict(values["data"])
             if not isinstance(data["train"], int) or not isinstance(data["sha256"], str):
                 raise TypeError("data")
-            return cls(folder, preset, int(values["seed"]), str(values["source"]), data)
+            begin = str(values.get("begin", ""))
+            return cls(folder, preset, int(values["seed"]), str(values["source"]), data, begin)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{folder}: expected the folder of a training run, with a {RUN} in it"
@@ -53,7 +55,8 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """All that the weights are a function of."""
-        return {**self.preset.to_json(), "seed": self.seed, "data": self.data["sha256"][:12]}
+        data = self.data["sha256"][:12]
+        return {**self.preset.to_json(), "seed": self.seed, "data": data, "fine-tune": self.begin}
 
     def save(self) -> None:
         values = {
@@ -62,19 +65,36 @@ class Run:
             "seed": self.seed,
             "source": self.source,
             "data": self.data,
+            "begin": self.begin,
         }
         files.write_bytes(self.folder / RUN, (json.dumps(values, indent=2) + "\n").encode(), True)
 
 
 def start(
-    folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool
+    folder: Path,
+    preset: Preset,
+    dataset: Dataset,
+    seed: int,
+    resume: bool,
+    force: bool,
+    begin: Path | None = None,
 ) -> Run:
     """Makes the run's folder, or checks that the run in it is the one to be resumed.
+
+    Args:
+        folder: of the run.
+        preset: its recipe.
+        dataset: what it trains on.
+        seed: of all that is random.
+        resume: go on with the run that is there.
+        force: begin anew where there is one.
+        begin: the folder of a run whose weights this one begins with.
 
     Raises:
         TrainingError: the folder holds a run already, or one with other settings.
     """
-    run = Run(folder, preset, seed, dataset.source, dataset.describe())
+    other = str(begin.resolve()) if begin else ""
+    run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
     if (folder / RUN).exists() and resume:
         found = Run.open(folder)
         differing = _differences(found.settings(), run.settings())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,7 +14,7 @@ import numpy as np
 
 from cvae import files, images
 from cvae.errors import TrainingError
-from cvae.training import architectures, features, linear, losses, runs
+from cvae.training import architectures, backend, features, linear, losses, runs
 from cvae.training.batches import Batches, Images
 from cvae.training.datasets import Dataset
 from cvae.training.presets import Preset
@@ -25,12 +28,36 @@ _PLATEAU = 5
 _VALIDATION_VALUES = 1 << 21
 
 
-def build(run: Run, train_images: int) -> losses.Trainable:
+@dataclass(frozen=True)
+class Machine:
+    """How a machine is used; no part of what a run is."""
+
+    devices: str | None = None  # see `backend.use`
+    xla: bool | None = None  # None: as Keras chooses
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
+
+
+def build(run: Run, train_images: int, machine: Machine | None = None) -> losses.Trainable:
     """The compiled model with freshly initialized weights, a function of the run's seed.
+
+    Args:
+        run: the run.
+        train_images: how many there are.
+        machine: what to train on; None for a model to look at, in whole precision.
 
     Raises:
         TrainingError: the preset's networks do not fit its image size.
     """
+    precision = run.preset.precision if machine else "float32"
+    keras.config.set_dtype_policy(precision)
+    try:
+        with backend.use(machine.devices) if machine else nullcontext():
+            return _build(run, train_images, machine.xla if machine else None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def _build(run: Run, train_images: int, xla: bool | None) -> losses.Trainable:
     keras.utils.set_random_seed(run.seed)
     preset = run.preset
     try:
@@ -43,7 +70,7 @@ def build(run: Run, train_images: int) -> losses.Trainable:
     if preset.schedule == "cosine":
         steps = -(-train_images // preset.batch_size) * preset.epochs
         rate = keras.optimizers.schedules.CosineDecay(preset.learning_rate, steps)
-    model.compile(optimizer=keras.optimizers.Adam(rate))
+    model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile="auto" if xla is None else xla)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -62,10 +89,23 @@ def _model(preset: Preset, seed: int) -> losses.Trainable:
     return kinds[preset.architecture](networks, preset, seed, perceptual)
 
 
-def start(run: Run, train: Images) -> losses.Trainable:
-    """The model as training begins: `build`, and for residual networks the data's own linear codec."""
-    model = build(run, len(train))
-    if isinstance(model, losses.QuantizedAutoencoder):
+def start(run: Run, train: Images, machine: Machine) -> losses.Trainable:
+    """The model as training begins.
+
+    That is `build`, with the weights of the run that it is to begin with; and for residual networks
+    the data's own linear codec.
+    """
+    model = build(run, len(train), machine)
+    if run.begin:
+        other = load(Run.open(Path(run.begin)))
+        try:
+            model.set_weights(other.get_weights())
+        except ValueError as error:
+            raise TrainingError(
+                f"--fine-tune {run.begin}: expected the networks of {run.preset.name}, found those "
+                f"of {other.name.replace('_', '-')}: {error}"
+            ) from error
+    elif isinstance(model, losses.QuantizedAutoencoder):
         sample = train[np.arange(min(len(train), _PCA_IMAGES))]
         components = linear.components(sample, run.preset.latent_dim, str(run.folder))
         architectures.start_from_components(
@@ -78,20 +118,21 @@ def start(run: Run, train: Images) -> losses.Trainable:
     return model
 
 
-def load(run: Run, best: bool = True) -> losses.Trainable:
-    """The model with the weights of the run's best epoch, or with its last checkpoint.
+def load(run: Run, machine: Machine | None = None) -> losses.Trainable:
+    """The model with the weights of the run's best epoch, where the preset keeps it, or its last.
 
     Args:
         run: the run.
-        best: take the best epoch's where the preset keeps it; training goes on from the last.
+        machine: what to go on training on, from the last epoch.
 
     Raises:
         TrainingError: no epoch of the run has finished, or the file is damaged.
     """
-    model = build(run, run.data["train"])
+    model = build(run, run.data["train"], machine)
     path = run.folder / runs.CHECKPOINT
-    if best and run.preset.patience and (run.folder / runs.BEST).exists():
-        path = run.folder / runs.BEST
+    best = run.folder / runs.BEST
+    if machine is None and run.preset.patience and best.exists():
+        path = best
     if not path.exists():
         raise TrainingError(f"{path}: no checkpoint; no epoch of this run has finished")
     try:
@@ -101,7 +142,7 @@ def load(run: Run, best: bool = True) -> losses.Trainable:
     return model
 
 
-def train(run: Run, dataset: Dataset, progress: keras.callbacks.Callback) -> losses.Trainable:
+def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
     """Trains from the last finished epoch to the last one of the preset.
 
     Everything random in an epoch is a function of (seed, epoch), and what the learning rate is and
@@ -114,9 +155,9 @@ def train(run: Run, dataset: Dataset, progress: keras.callbacks.Callback) -> los
     """
     preset = run.preset
     resumed = (run.folder / runs.CHECKPOINT).exists()
-    model = load(run, best=False) if resumed else start(run, dataset.train)
+    model = load(run, machine) if resumed else start(run, dataset.train, machine)
     steps = -(-len(dataset.train) // preset.batch_size)
-    done = int(model.optimizer.iterations) // steps
+    done = int(model.optimizer.iterations.numpy()) // steps
     history = runs.read_history(run)[:done]
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
@@ -137,7 +178,7 @@ def train(run: Run, dataset: Dataset, progress: keras.callbacks.Callback) -> los
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
-            callbacks=[progress],
+            callbacks=list(machine.callbacks),
         )
         row = {name: values[0] for name, values in record.history.items()}
         if not all(np.isfinite(value) for value in row.values()):
