@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cvae import container, entropy, images, metrics, registry, tables
 from cvae.container import Container
-from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError
+from cvae.errors import CvaeError, FormatError, ImageError, ModelKindError, ModelNotFoundError
 from cvae.images import Pixels
-from cvae.model import Model
+from cvae.model import CODEC, Model
 from cvae.tables import Symbols
 
 MAX_EFFORT = 9
@@ -49,6 +49,13 @@ class Codec:
     """Encodes and decodes images with one model; made by `cvae.open_model`."""
 
     def __init__(self, model: Model) -> None:
+        """Raises ModelKindError when the model is a denoiser."""
+        if model.manifest.kind != CODEC:
+            name = model.manifest.name
+            raise ModelKindError(
+                f"{name} is a denoiser, not a codec: `cvae denoise -m {name} IMAGE` uses it, "
+                f"`cvae eval DATA -m {name} --noise 0.4` measures it"
+            )
         self.model = model
 
     @property
@@ -156,13 +163,7 @@ class Codec:
 
     def to_pixels(self, latents: NDArray[np.float32]) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        x_hat = self._synthesis(latents)
-        # In place: on large batches these passes cost as much as a layer.
-        np.multiply(x_hat, 255, out=x_hat)
-        np.rint(x_hat, out=x_hat)
-        np.clip(x_hat, 0, 255, out=x_hat)
-        pixels: Pixels = x_hat.astype(np.uint8)
-        return pixels
+        return images.as_pixels(self._synthesis(latents))
 
     def encode_batch(
         self,
@@ -309,6 +310,7 @@ def open_model(model: str | Path = registry.DEFAULT) -> Codec:
 
     Raises:
         ModelNotFoundError: no model has that name, or several have.
+        ModelKindError: it is a denoiser.
         ModelError: the file cannot be read.
     """
     return Codec(registry.open_model(model))

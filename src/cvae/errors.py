@@ -5,7 +5,8 @@ CvaeError
 │   └── ImageShapeError      it is whole, and of another size or mode than the model's
 ├── FormatError       bytes are not a container, or a container is damaged
 ├── ModelError        a model file is damaged, or not of a version known here
-│   └── ModelNotFoundError   no model, or more than one, answers to a name or an id
+│   ├── ModelNotFoundError   no model, or more than one, answers to a name or an id
+│   └── ModelKindError       it is whole, and not for the task: a denoiser does not code
 ├── DataError         a data set cannot be read or downloaded
 ├── TargetError       no quality gives a file that is small or good enough
 ├── OutputError       a file exists already, or cannot be written
@@ -36,6 +37,10 @@ class ModelError(CvaeError):
 
 class ModelNotFoundError(ModelError):
     """No model, or more than one, answers to a name or an id."""
+
+
+class ModelKindError(ModelError):
+    """A model is whole and not for the task: a denoiser does not code, and not every codec denoises."""
 
 
 class DataError(CvaeError):

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,15 @@ def describe(shape: Shape) -> str:
 def as_floats(pixels: Pixels) -> NDArray[np.float32]:
     """uint8 pixels as the networks take them: float32 in [0, 1]."""
     return pixels.astype(np.float32) / np.float32(255)
+
+
+def as_pixels(x: NDArray[np.float32]) -> Pixels:
+    """What networks give, float32 in [0, 1], as uint8 pixels; `x` is overwritten."""
+    # In place: on large batches these passes cost as much as a layer.
+    np.multiply(x, 255, out=x)
+    np.rint(x, out=x)
+    np.clip(x, 0, 255, out=x)
+    return x.astype(np.uint8)
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -95,13 +104,7 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
     if not fit and sorted(image.size) != sorted((width, height)):
         _refuse(name, shape, image)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
-            image = _upright(image)
-            converted = _convert(image, wanted)
-    except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"{name}: the image is damaged: {error}") from error
+    image, converted = _decode(image, name, wanted)
     original = (image.height, image.width, channels)
     if not fit and (converted is None or converted.size != (width, height)):
         _refuse(name, shape, image)
@@ -110,6 +113,47 @@ def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple
     if converted.size != (width, height):
         converted = converted.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(converted, np.uint8).reshape(shape), original
+
+
+class Photo(NamedTuple):
+    """An image at its own size."""
+
+    pixels: Pixels  # (h, w, c)
+    grey: bool  # the file holds a grey image, whatever `c` is
+    changed: bool  # transparency, colour or depth was lost
+
+
+def read_photo(data: bytes, name: str, channels: int) -> Photo:
+    """Decodes an image of any size and mode to 1 (grey) or 3 (RGB) channels of 8 bits.
+
+    Transparent parts are composited on black.
+
+    Raises:
+        ImageError: the data, which errors call `name`, is no image, or is damaged.
+    """
+    wanted = "L" if channels == 1 else "RGB"
+    image, converted = _decode(open_image(data, name), name, wanted)
+    changed = converted is None
+    if converted is None:
+        converted = flatten(image).convert(wanted)
+    pixels = np.asarray(converted, np.uint8).reshape(converted.height, converted.width, channels)
+    return Photo(pixels, Image.getmodebase(image.mode) == "L", changed)
+
+
+def to_grey(pixels: Pixels) -> Pixels:
+    """(h, w, 3) uint8 RGB -> (h, w, 1), its luma."""
+    return np.asarray(Image.fromarray(pixels).convert("L"), np.uint8)[..., np.newaxis]
+
+
+def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Image.Image | None]:
+    """The image upright, and in mode `wanted` if that loses nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
+            image = _upright(image)
+            return image, _convert(image, wanted)
+    except Exception as error:  # of any kind: Pillow's readers have no common base class
+        raise ImageError(f"{name}: the image is damaged: {error}") from error
 
 
 def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`NAME.cvae`: both networks, the tables and the manifest in one ZIP file. The layout is docs/format.md."""
+"""`NAME.cvae`: networks, tables and the manifest in one ZIP file. The layout is docs/format.md."""
 
 from __future__ import annotations
 
@@ -9,37 +9,51 @@ import math
 import re
 import struct
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cvae import files
+from cvae import files, images
 from cvae.bank import QUALITIES, Bank
 from cvae.errors import ModelError
 from cvae.images import MAX_PIXELS, Shape
 from cvae.networks import Network
+from cvae.networks import Shape as Sides
 
 FORMAT = 2
 SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
+DENOISER = "denoiser.onnx"  # instead of the three before
+
+# What a model is for.
+CODEC = "codec"
+KINDS = (CODEC, "denoiser")
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
+_MULTIPLE_LIMIT, REACH_LIMIT = 256, 512  # pixels; tiles, and so memory, grow with them
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model says of itself. Only the first block is needed to encode and decode."""
+    """What a model says of itself. Only the first two blocks are needed to use it."""
 
     id: int  # 0 .. 65535, what containers name it by
     name: str
-    image_shape: Shape  # h, w, c
+    image_shape: Shape  # h, w, c; a denoiser takes any h and w, and was trained on these
     latent_shape: tuple[int, ...]
     default_quality: int
     expected_psnr: tuple[float, ...]  # dB, one a quality: 99 % of the validation images reach it
     hashes: dict[str, str]  # sha256 of members, and of each table array
+
+    kind: str = CODEC  # or "denoiser": no latents, tables, qualities and expected PSNR
+    # Of a denoiser, in pixels: what sides are multiples of, and how far a cell of so many pixels
+    # looks beyond its edges, itself such a multiple.
+    multiple: int = 1
+    reach: int = 0
 
     summary: str = ""
     preset: dict[str, Any] = field(default_factory=dict)
@@ -53,10 +67,21 @@ class Manifest:
         return math.prod(self.latent_shape)
 
     @property
+    def denoises(self) -> bool:
+        """Whether it is a denoiser, or a codec that was trained on noisy images."""
+        return self.kind != CODEC or self.preset.get("noise", 0) > 0
+
+    @property
     def identity(self) -> tuple[object, ...]:
         """Equal for models that decode each other's files: id, weights and tables, not the graphs."""
         names = sorted(name for name in self.hashes if not name.endswith((".onnx", "/curvature")))
         return (self.id, *((name, self.hashes[name]) for name in names))
+
+    def describe_images(self) -> str:
+        """`28x28 grey` or `any size RGB`: the images that the model takes."""
+        if self.kind == CODEC:
+            return images.describe(self.image_shape)
+        return f"any size {'grey' if self.image_shape[2] == 1 else 'RGB'}"
 
     def to_json(self) -> bytes:
         return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
@@ -76,31 +101,56 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
-        sides = (*self.image_shape, *self.latent_shape, self.id, self.default_quality)
-        if not all(type(side) is int for side in sides):
-            raise ValueError("expected integers as id, quality and shapes")
+        sides = (*self.image_shape, *self.latent_shape, self.multiple, self.reach)
+        if not all(type(side) is int for side in (*sides, self.id, self.default_quality)):
+            raise ValueError("expected integers as id, quality, shapes, multiple and reach")
         if len(self.image_shape) != 3 or self.image_shape[2] not in (1, 3):
             raise ValueError(f"expected an image shape (h, w, 1 or 3), found {self.image_shape}")
         if min(self.image_shape) < 1 or math.prod(self.image_shape) > 3 * MAX_PIXELS:
             raise ValueError(f"image shape {self.image_shape} is out of range")
+        if not 0 <= self.id < 1 << 16:
+            raise ValueError(f"id {self.id} is out of range")
+        if self.kind == CODEC:
+            self._check_codec()
+        else:
+            self._check_denoiser()
+        if not isinstance(self.name, str) or not is_name(self.name):
+            raise ValueError(f"expected a name of letters, digits and . _ + -, found {self.name!r}")
+        texts = [self.summary, *self.hashes.keys(), *self.hashes.values()]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise ValueError("expected printable text as summary and hashes")
+        for name in ("payload_bytes_mean", "psnr_mean", "denoised_psnr"):
+            if not isinstance(self.figures.get(name, 0), int | float):
+                raise ValueError(f"expected a number as {name}")
+        if not isinstance(self.preset.get("noise", 0), int | float):
+            raise ValueError("expected a number as noise of the preset")
+
+    def _check_codec(self) -> None:
         if not self.latent_shape or min(self.latent_shape) < 1 or self.elements > 1 << 24:
             raise ValueError(f"latent shape {self.latent_shape} is out of range")
-        if not 0 <= self.id < 1 << 16 or self.default_quality not in QUALITIES:
-            raise ValueError(f"id {self.id} or quality {self.default_quality} is out of range")
+        if self.default_quality not in QUALITIES:
+            raise ValueError(f"quality {self.default_quality} is out of range")
         if len(self.expected_psnr) != len(QUALITIES):
             raise ValueError(
                 f"expected 100 values of expected_psnr, found {len(self.expected_psnr)}"
             )
         if not all(isinstance(value, int | float) for value in self.expected_psnr):
             raise ValueError("expected numbers as expected_psnr")
-        if not isinstance(self.name, str) or not is_name(self.name):
-            raise ValueError(f"expected a name of letters, digits and . _ + -, found {self.name!r}")
-        texts = [self.summary, *self.hashes.keys(), *self.hashes.values()]
-        if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            raise ValueError("expected printable text as summary and hashes")
-        for name in ("payload_bytes_mean", "psnr_mean"):
-            if not isinstance(self.figures.get(name, 0), int | float):
-                raise ValueError(f"expected a number as {name}")
+        if (self.multiple, self.reach) != (1, 0):
+            raise ValueError("expected no multiple and reach of a codec")
+
+    def _check_denoiser(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"expected kind {' or '.join(KINDS)}, found {self.kind!r}")
+        if self.latent_shape or self.expected_psnr or self.default_quality:
+            raise ValueError("expected no latents, expected PSNR and quality of a denoiser")
+        if not 1 <= self.multiple <= _MULTIPLE_LIMIT:
+            raise ValueError(f"multiple {self.multiple} is out of range")
+        if not 0 <= self.reach <= REACH_LIMIT or self.reach % self.multiple:
+            raise ValueError(
+                f"expected a reach of 0 to {REACH_LIMIT}, a multiple of {self.multiple}, "
+                f"found {self.reach}"
+            )
 
 
 def is_name(text: str) -> bool:
@@ -150,12 +200,16 @@ class Model:
         """
         if GRADIENT not in self.manifest.hashes:
             return None
-        shapes: list[tuple[int, ...]] = [self.manifest.latent_shape, self.manifest.image_shape]
+        shapes = (self.manifest.latent_shape, self.manifest.image_shape)
         return self._network(GRADIENT, shapes, (self.manifest.elements + 1,))
 
-    def _network(
-        self, member: str, input_shapes: list[tuple[int, ...]], output_shape: tuple[int, ...]
-    ) -> Network:
+    @cached_property
+    def denoiser(self) -> Network:
+        """float32 (n, h, w, c) in [0, 1] -> the same shape, less noisy; sides are of `multiple`."""
+        shape = (None, None, self.manifest.image_shape[2])
+        return self._network(DENOISER, [shape], shape)
+
+    def _network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
         graph = _read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
         return Network(graph, f"{self.path}: {member}", input_shapes, output_shape)
@@ -178,21 +232,23 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_model(
-    path: Path, manifest: Manifest, graphs: dict[str, bytes], bank: Bank, force: bool
+    path: Path, manifest: Manifest, graphs: dict[str, bytes], bank: Bank | None, force: bool
 ) -> None:
     """Writes a model file in one step; the manifest must hold `member_hashes` of the other arguments.
 
     Args:
         path: the file.
         manifest: the member that says what the others are.
-        graphs: ANALYSIS, SYNTHESIS and perhaps GRADIENT.
-        bank: the tables.
+        graphs: ANALYSIS, SYNTHESIS and perhaps GRADIENT, or DENOISER alone.
+        bank: the tables; None for a denoiser.
         force: overwrite a file that exists.
 
     Raises:
         OutputError: the file exists and `force` is off, or cannot be written.
     """
-    members = {MANIFEST: manifest.to_json(), **graphs, TABLES: bank.to_npz()}
+    members = {MANIFEST: manifest.to_json(), **graphs}
+    if bank is not None:
+        members[TABLES] = bank.to_npz()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
@@ -200,11 +256,12 @@ def write_model(
     files.write_bytes(path, buffer.getvalue(), force)
 
 
-def member_hashes(graphs: dict[str, bytes], bank: Bank) -> dict[str, str]:
+def member_hashes(graphs: dict[str, bytes], bank: Bank | None) -> dict[str, str]:
     """What a manifest says of the other members."""
+    tables = {} if bank is None else bank.hashes()
     return {
         **{name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
-        **{f"{TABLES}/{name}": digest for name, digest in bank.hashes().items()},
+        **{f"{TABLES}/{name}": digest for name, digest in tables.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Analysis and synthesis through ONNX Runtime: float32 in, float32 out, in batches.
+"""Analysis, synthesis and denoisers through ONNX Runtime: float32 in, float32 out, in batches.
 
 Batches run side by side, each on one thread. That beats several threads a batch by far: half of
 the operators of such networks use one thread only, and small batches stay in the cache.
@@ -20,9 +20,10 @@ from cvae.errors import ModelError
 _ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
 # Above this much of memory for one batch of images, batches get smaller.
 _BATCH_BYTES = 1 << 24
+# What a network of free sides keeps of an image, in times of its size: it has no narrow latents.
+_FREE_CHANNELS = 32
 
-
-Shape = tuple[int, ...]
+Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
 
 
 class Network:
@@ -37,7 +38,7 @@ class Network:
             graph: the bytes of the `.onnx` file.
             name: what messages call it.
             input_shapes: of one item of each input, without the batch axis.
-            output_shape: likewise; checked of every result.
+            output_shape: likewise; checked of every result. Its free sides are the first input's.
 
         Raises:
             ModelError: the graph cannot be read, or takes another shape.
@@ -58,17 +59,12 @@ class Network:
         except Exception as error:  # its exceptions have no common base class
             raise ModelError(f"{name}: the network cannot be read: {_first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        found = [tuple(i.shape[1:]) for i in inputs]
+        found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
             raise ModelError(f"{name}: expected inputs of shape {input_shapes}, found {found}")
         self._name = name
         self._inputs = [i.name for i in inputs]
         self._output_shape = output_shape
-        sizes = [math.prod(shape) for shape in (*input_shapes, output_shape)]
-        item_bytes = 4 * max(sizes)
-        expands = max(sizes) > sizes[0]
-        preferred = _SYNTHESIS_BATCH if expands else _ANALYSIS_BATCH
-        self.batch = max(1, min(preferred, _BATCH_BYTES // item_bytes))
 
     def __call__(self, *items: NDArray[np.float32]) -> NDArray[np.float32]:
         """An array (n, *shape) for each input -> (n, *output_shape).
@@ -76,11 +72,12 @@ class Network:
         Raises:
             ModelError: the graph fails on it.
         """
-        starts = range(0, len(items[0]), self.batch)
-        result = np.empty((len(items[0]), *self._output_shape), np.float32)
+        batch = self._batch(items)
+        starts = range(0, len(items[0]), batch)
+        result = np.empty(self._result_shape(items[0]), np.float32)
 
         def run(start: int) -> None:
-            part = slice(start, start + self.batch)
+            part = slice(start, start + batch)
             result[part] = self._run([item[part] for item in items])
 
         try:
@@ -98,10 +95,23 @@ class Network:
             raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
         return result
 
+    def _batch(self, items: Sequence[NDArray[np.float32]]) -> int:
+        """How many items go through the network together."""
+        sizes = [math.prod(item.shape[1:]) for item in items]
+        sizes.append(math.prod(self._result_shape(items[0])[1:]))
+        item_bytes = 4 * max(sizes) * (_FREE_CHANNELS if None in self._output_shape else 1)
+        preferred = _SYNTHESIS_BATCH if max(sizes) > sizes[0] else _ANALYSIS_BATCH
+        return max(1, min(preferred, _BATCH_BYTES // item_bytes))
+
+    def _result_shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
+        own = batch.shape[1:]
+        sides = enumerate(self._output_shape)
+        return (len(batch), *(own[i] if side is None else side for i, side in sides))
+
     def _run(self, batch: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))
         output: NDArray[np.float32] = self._session.run(None, feed)[0]
-        expected = (len(batch[0]), *self._output_shape)
+        expected = self._result_shape(batch[0])
         if output.shape != expected or output.dtype != np.float32:
             raise ModelError(
                 f"{self._name}: expected float32 {expected}, found {output.dtype} {output.shape}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvae.errors import ModelError, ModelNotFoundError
-from cvae.model import SUFFIX, Manifest, Model, read_manifest
+from cvae.model import CODEC, SUFFIX, Manifest, Model, read_manifest
 
 DEFAULT = "mnist"
 SEARCH_PATH = "CVAE_MODELS"
@@ -106,7 +106,8 @@ def _only_in(folder: Path) -> Path:
 def find_by_id(model_id: int) -> Model:
     """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
     entries, errors = known_models()
-    found = [entry for entry in entries if entry.manifest.id == model_id]
+    codecs = [entry for entry in entries if entry.manifest.kind == CODEC]  # only they write files
+    found = [entry for entry in codecs if entry.manifest.id == model_id]
     if len({entry.manifest.identity for entry in found}) == 1:
         found = found[:1]  # one model under several names
     advice = f"; put its {SUFFIX} file on {SEARCH_PATH}, or name it with --model"

@@ -12,7 +12,7 @@ import click
 from cvae import CvaeError, __version__
 
 # In the order of use; a command's module is only imported when the command is asked for.
-COMMANDS = ("encode", "decode", "eval", "info", "models", "train", "export")
+COMMANDS = ("encode", "decode", "denoise", "eval", "info", "models", "train", "export")
 
 
 class Group(click.Group):

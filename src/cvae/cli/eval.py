@@ -46,7 +46,13 @@ _ROWS = [
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @click.option(
     "--against", metavar="CODECS",
-    help="Measure other codecs, too: some of linear,png,webp,jpeg,avif,jxl,jpeg2000.",
+    help="Measure other codecs, too: some of linear,png,webp,jpeg,avif,jxl,jpeg2000. With --noise: "
+    "tv, total-variation denoising.",
+)  # fmt: skip
+@click.option(
+    "--noise", type=click.FloatRange(min=0, max=10), metavar="FACTOR",
+    help="Measure denoising, too: of Gaussian noise of FACTOR (0.3, say) times N(0, 1) on pixels in "
+    "[0, 1].",
 )  # fmt: skip
 @click.option("--csv", "csv_file", type=_FILE, help="Write one row an image.")
 @click.option("--plot", "plot_file", type=_FILE, help="Draw rate and distortion as a PNG.")
@@ -61,6 +67,7 @@ def command(
     split: str,
     limit: int | None,
     against: str | None,
+    noise: float | None,
     csv_file: Path | None,
     plot_file: Path | None,
     html_file: Path | None,
@@ -77,10 +84,26 @@ def command(
     --against codes the same images with general codecs, each at settings around the model's PSNR: as
     single files, and as mosaics of up to 1,000 images beside which the model's images are one
     block without headers. `linear` is PCA of the images that the model was trained on.
+
+    --noise puts noise on every image, the same in each run, clips to [0, 1], rounds to 8 bits and
+    takes it off again as `cvae denoise` does. MSE is then of pixels in [0, 1], PSNR of 8-bit
+    pixels; both are means over the images. A denoiser, which is no codec, gives these figures only,
+    of each image at its own size. `tv` has the weight that gives it the best PSNR on these images.
     """
     from cvae import codec as codecs
     from cvae import evaluation, registry
 
+    if noise is not None:
+        from cvae.cli import noisy
+
+        if csv_file or plot_file or html_file:
+            raise click.UsageError(
+                "--csv, --plot and --html are of coding; leave them or --noise out"
+            )
+        noisy.evaluate(data, model, quality, effort, split, limit, against, noise, as_json)
+        return
+    if against is not None and "tv" in against.split(","):
+        raise click.UsageError("--against tv removes noise, which needs --noise")
     if plot_file is not None and against is None:
         raise click.UsageError("--plot draws curves, which need --against")
     outputs = _Outputs(csv_file, plot_file, html_file, force)
@@ -101,7 +124,7 @@ def command(
     if others is not None:
         from cvae import comparison as comparisons
 
-        with _progress() as say:
+        with progress() as say:
             comparison = comparisons.compare(codec, measured, others, say)
         result |= {"curve": comparison.curve, "rivals": comparison.rivals}
         for text in comparison.refused:
@@ -110,7 +133,7 @@ def command(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        click.echo(_table(result))
+        click.echo(table(result))
         if comparison is not None:
             click.echo("\n" + _against_table(result, comparison))
     outputs.write(result, measured, names, comparison)
@@ -173,7 +196,7 @@ class _Outputs:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """Says on a terminal, in one line that is written over, what is being measured."""
     shown = sys.stderr is not None and sys.stderr.isatty()
 
@@ -208,7 +231,8 @@ def _against_table(result: dict[str, Any], comparison: Comparison) -> str:
     return "\n".join(rows)
 
 
-def _table(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
+    """The figures of `evaluation.summarize` for people."""
     ssim = result["ssim_mean"]
     values = {
         **result,

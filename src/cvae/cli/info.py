@@ -65,17 +65,24 @@ def _container(file: Path) -> dict[str, Any]:
 
 def _model(file: Path) -> dict[str, Any]:
     from cvae import registry
+    from cvae.model import CODEC
 
     model = registry.open_model(file if file.exists() else str(file))
     facts = asdict(model.manifest)
     floors = facts.pop("expected_psnr")
     hashes = facts.pop("hashes")
-    quality = facts["default_quality"]
+    if facts.pop("kind") == CODEC:
+        quality = facts["default_quality"]
+        facts[f"expected_psnr_at_quality_{quality}"] = floors[quality - 1]
+        unused = ["multiple", "reach"]
+        kind = "model"
+    else:
+        unused = ["latent_shape", "default_quality"]
+        kind = "model, a denoiser"
     return {
-        "kind": "model",
-        **facts,
+        "kind": kind,
+        **{name: value for name, value in facts.items() if name not in unused},
         "id": f"{facts['id']:#06x}",
-        f"expected_psnr_at_quality_{quality}": floors[quality - 1],
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,
         "hashes": {name: digest[:12] for name, digest in hashes.items()},

@@ -11,12 +11,14 @@ arXiv:1609.05158), for which it has fast kernels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Sides = tuple[int | str, ...]
 
 # A row of a 3x3 kernel of stride 2 (same padding, output 2m + k from input m) that reaches phase
 # 0 or 1 of a cell, by which input row it multiplies: 0 the one above, 1 the cell's own.
@@ -74,10 +76,11 @@ class Graph:
         """`x` reshaped, the batch axis left free."""
         return self.add("Reshape", x, np.array([-1, *sides], np.int64))
 
-    def to_bytes(
-        self, name: str, given: dict[str, tuple[int, ...]], output: str, result: tuple[int, ...]
-    ) -> bytes:
-        """The graph from inputs of the shapes `given` to `output`, all behind a free batch axis."""
+    def to_bytes(self, name: str, given: Mapping[str, Sides], output: str, result: Sides) -> bytes:
+        """The graph from inputs of the shapes `given` to `output`, all behind a free batch axis.
+
+        A side that is a name, not a number, is free, and equal wherever that name is.
+        """
         from onnx import checker, helper, numpy_helper
 
         model = helper.make_model(

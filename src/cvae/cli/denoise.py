@@ -1,0 +1,141 @@
+"""`cvae denoise`: images with less noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cvae import CvaeError, ImageShapeError, ModelNotFoundError
+from cvae.cli import common
+from cvae.cli.common import Talk, Task
+
+if TYPE_CHECKING:
+    from cvae.images import Pixels
+    from cvae.model import Model
+
+
+@click.command("denoise")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File, or folder for several images; `-` is stdout. Its ending chooses the image format.  "
+    "[default: NAME_denoised.png in the current folder]",
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    help="Name (see `cvae models`) or path of a .cvae file.  [default: fashion-dae for 28x28 grey "
+    "images, else photo-dae]",
+)
+@common.file_options
+def command(
+    images: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Take the noise out of images.
+
+    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash.
+
+    A denoiser takes images of any size, transparent parts made black; grey images stay grey. A
+    codec that was trained on noisy images takes those of its own size. A bad file is named and
+    skipped; the exit code is then 1.
+    """
+    from cvae.images import find_images
+
+    tasks = common.plan(
+        images, output, lambda path: f"{path.stem}_denoised.png", find_images, "images"
+    )
+    common.refuse_terminal(tasks, force)
+    models = _Models(model)
+    talk = Talk(quiet, verbose or len(tasks) == 1)
+    done = 0
+    with talk.bar(len(tasks)) as bar:
+        for task in tasks:
+            # One by one: photos are large, and the bar moves on with each.
+            done += _denoise(models, task, force, talk)
+            bar.update(1)
+    if len(tasks) > 1:
+        talk.say(f"{done} of {len(tasks)} images denoised")
+    if talk.errors:
+        raise click.exceptions.Exit(1)
+
+
+class _Models:
+    """Finds the model of each image and opens it once."""
+
+    def __init__(self, name: str | None) -> None:
+        """Raises ModelError when the given model is not there, or does not denoise."""
+        self._opened: dict[str, Model] = {}
+        self._given = self._open(name) if name else None
+
+    def of(self, data: bytes, name: str) -> Model:
+        """The model for an image file. Raises CvaeError when it is no image, or has no model."""
+        if self._given:
+            return self._given
+        from cvae import denoise, images
+
+        image = images.open_image(data, name)
+        default = denoise.default(image.size, image.mode)
+        try:
+            return self._opened.get(default) or self._open(default)
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(
+                f"the default, {default}, is not here; name another with -m; {denoise.denoisers()}"
+            ) from error
+
+    def _open(self, name: str) -> Model:
+        from cvae import denoise, registry
+
+        model = registry.open_model(name)
+        denoise.check(model.manifest)
+        self._opened[name] = model
+        return model
+
+
+def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
+    from cvae import denoise, files, images
+
+    try:
+        with common.naming(task.name):
+            data = task.read()
+            if task.target is not None:
+                files.check_writable(task.target, force)
+            model = models.of(data, task.name)
+            pixels, grey = _read(model, data, task.name, talk)
+            clean = denoise.denoise(model, pixels[None])[0]
+            if grey and clean.shape[2] == 3:
+                clean = images.to_grey(clean)
+            name = "" if task.target is None else task.target.name
+            task.write(images.encode_image(clean, name), force)
+    except CvaeError as error:
+        talk.error(error)
+        return False
+    height, width = clean.shape[:2]
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")
+    return True
+
+
+def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
+    """The image as the model takes it, and whether the file's was grey."""
+    from cvae import denoise, images
+    from cvae.model import CODEC
+
+    shape = model.manifest.image_shape
+    if model.manifest.kind == CODEC:
+        try:
+            return images.read_image(data, name, shape)[0], False
+        except ImageShapeError as error:
+            raise ImageShapeError(f"{error}; {denoise.denoisers()}") from error
+    photo = images.read_photo(data, name, shape[2])
+    if photo.changed:
+        mode = "grey" if shape[2] == 1 else "RGB"
+        talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
+    return photo.pixels, photo.grey
