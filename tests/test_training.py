@@ -23,7 +23,7 @@ from cvae.errors import DataError, TrainingError
 from cvae.model import Model
 from cvae.quantizer import Quantizer
 from cvae.tables import Symbols, Tables, information_bits
-from cvae.training import calibration, datasets, export, presets, runs
+from cvae.training import calibration, codec_export, datasets, export, naming, presets, runs
 
 from .conftest import ROOT, blobs, run_cvae
 
@@ -159,19 +159,19 @@ def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run:
     bank = Model(tiny_run / "tiny.cvae").bank
     x = blobs(100)
     networks = keras_export.load(run, x.astype(np.float32) / 255)
-    export.check(networks, bank, x)
+    codec_export.check(networks, bank, x)
     brighter = replace(networks, synthesis=lambda y: networks.synthesis(y) + 0.01)
     with pytest.raises(TrainingError, match="levels"):
-        export.check(brighter, bank, x)
+        codec_export.check(brighter, bank, x)
     shifted = replace(networks, analysis=lambda x: networks.analysis(x) + 0.1)
     with pytest.raises(TrainingError, match="symbols"):
-        export.check(shifted, bank, x)
+        codec_export.check(shifted, bank, x)
 
 
 def test_names_that_are_taken_get_a_number() -> None:
     known = registry.known_models()[0]
-    assert export.free_name("mnist", known) == "mnist-2"
-    assert export.free_name("unheard-of", known) == "unheard-of"
+    assert naming.free_name("mnist", known) == "mnist-2"
+    assert naming.free_name("unheard-of", known) == "unheard-of"
 
 
 def test_training_anew_keeps_the_old_model_beside_the_new(

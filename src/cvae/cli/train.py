@@ -113,7 +113,7 @@ def command(
     folder keeps a checkpoint of every epoch: after an interruption, the same command with --resume
     ends with the same weights as if there had been none.
     """
-    from cvae.training import backend, datasets, export, runs
+    from cvae.training import backend, datasets, naming, runs
 
     recipe = presets.get(preset)
     overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
@@ -130,7 +130,7 @@ def command(
         backend.load_keras()
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
-    export.check_name(name, folder)
+    naming.check_name(name, folder)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape)
     talk.say(
         f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
@@ -150,8 +150,7 @@ def _train(
 ) -> None:
     import keras
 
-    from cvae import report
-    from cvae.training import runs, trainer
+    from cvae.training import trainer
     from cvae.training.progress import ProgressBar
 
     talk.say(f"{run.preset.epochs} epochs, one line each; an interrupted run goes on with --resume")
@@ -166,9 +165,6 @@ def _train(
             f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"
         )
         raise
-    history = runs.read_history(run)
-    if history:
-        report.loss_curves(history, run.folder / "curves.png")
 
 
 def finish(
@@ -180,21 +176,19 @@ def finish(
     force: bool = False,
 ) -> None:
     """Exports, draws reconstructions of validation images, and says what came of it."""
-    from cvae import report
-    from cvae.codec import Codec
-    from cvae.model import Model
-    from cvae.training import export
+    from cvae.training import export, pictures
 
     talk.say("exporting and checking the model")
     result = export.export(run, dataset, name, output, force)
+    pictures.draw(run, dataset, result.model)
     figures = result.manifest.figures
-    codec = Codec(Model(result.model))
-    shown = dataset.validation[:12]
-    quality = codec.quality(None)
-    decoded = codec.synthesize(codec.quantize(shown, quality), quality)
-    report.image_grid([shown, decoded], run.folder / "reconstructions.png")
+    measured = (
+        "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without"
+        if "denoised_psnr" in figures
+        else "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB"
+    )
     talk.say(
         f"{result.model}: model {result.manifest.name}, id {result.manifest.id:#06x}"
         f"{' (as before)' if result.kept_id else ''}; validation images: "
-        f"{figures['payload_bytes_mean']:.2f} bytes of payload at {figures['psnr_mean']:.2f} dB"
+        + measured.format(**figures)
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.bank import Bank
+from cvae.model import Manifest, Model
 from cvae.training import adjoint
 
 Floats = NDArray[np.float32]
@@ -34,6 +37,18 @@ class Exported:
         if len(self.widths) <= _TANGENT_ELEMENTS:
             return None
         return adjoint.gradient(self.synthesis_graph)
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that a model file is written from, besides what its run says."""
+
+    graphs: dict[str, bytes]  # by member
+    bank: Bank | None
+    weights_hash: str
+    previous: Model | None  # an earlier export, whose id and name stay
+    fields: dict[str, Any]  # of the manifest
+    measure: Callable[[Model], Manifest]  # the manifest of the written model with its figures
 
 
 def half_precision(weights: Floats) -> Floats:
