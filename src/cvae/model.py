@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cvae import files
 from cvae.bank import QUALITIES, Bank
 from cvae.errors import ModelError
@@ -152,6 +154,20 @@ class Model:
             return None
         shapes: list[tuple[int, ...]] = [self.manifest.latent_shape, self.manifest.image_shape]
         return self._network(GRADIENT, shapes, (self.manifest.elements + 1,))
+
+    def check(self) -> None:
+        """Reads every member, and runs every network once. Raises ModelError when one is damaged."""
+        manifest = self.manifest
+        images = np.zeros((1, *manifest.image_shape), np.float32)
+        latents = (
+            self.bank.quantizer(manifest.default_quality)
+            .dequantize(np.zeros((1, manifest.elements), np.int32))
+            .reshape(1, *manifest.latent_shape)
+        )
+        self.analysis(images)
+        self.synthesis(latents)
+        if self.gradient is not None:
+            self.gradient(latents, images)
 
     def _network(
         self, member: str, input_shapes: list[tuple[int, ...]], output_shape: tuple[int, ...]
