@@ -12,7 +12,9 @@ import click
 from cvae import CvaeError, __version__
 
 # In the order of use; a command's module is only imported when the command is asked for.
-COMMANDS = ("encode", "decode", "eval", "info", "models", "train", "export")
+COMMANDS = (
+    "encode", "decode", "eval", "sample", "interpolate", "info", "models", "train", "export",
+)  # fmt: skip
 
 
 class Group(click.Group):
