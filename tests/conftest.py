@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,15 @@ def blobs(count: int, side: int = 8, seed: int = 0) -> NDArray[np.uint8]:
     y, x = np.mgrid[:side, :side]
     squared = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2
     return np.rint(255 * np.exp(-squared / side))[..., np.newaxis].astype(np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nobody's own folder: what the tests add, and what a person has added, stay apart."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVAE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,16 @@ from .conftest import ROOT, SHIPPED
 
 CONTEXT = click.Context(main)
 LOADED = {name: main.get_command(CONTEXT, name) for name in COMMANDS}
+BELOW = {
+    f"{name} {below}": command
+    for name, group in LOADED.items()
+    if isinstance(group, click.Group)
+    for below, command in group.commands.items()
+}
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("command", LOADED.values(), ids=LOADED.keys())
+@pytest.mark.parametrize("command", [*LOADED.values(), *BELOW.values()], ids=[*LOADED, *BELOW])
 def test_every_command_and_option_has_help(command: click.Command) -> None:
     assert command.help
     for option in command.params:

@@ -136,7 +136,7 @@ class Codec:
         if effort not in range(MAX_EFFORT + 1):
             raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
         bank, x = self.model.bank, images.as_floats(batch)
-        latents = self.model.analysis(x).reshape(len(batch), bank.elements)
+        latents = self._analysis(x)
         quantizer = bank.quantizer(quality)
         if effort == 0:
             return quantizer.quantize(latents)
@@ -151,6 +151,14 @@ class Codec:
             self.model.gradient,
         )
         return search.search(x, latents, problem, effort)
+
+    def latents(self, batch: Pixels) -> NDArray[np.float32]:
+        """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
+        return self._analysis(images.as_floats(batch))
+
+    def _analysis(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, h, w, c) in [0, 1] -> latents (n, elements)."""
+        return self.model.analysis(x).reshape(len(x), self.model.manifest.elements)
 
     def _synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Latents (n, elements) -> (n, h, w, c) in [0, 1]."""
@@ -224,6 +232,12 @@ class Codec:
                 f"found {width}x{height}"
             )
         return entropy.decode_image(item.payload, self.model.bank.tables(item.quality))
+
+    def payload_latents(self, item: Container) -> NDArray[np.float32]:
+        """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
+        symbols = np.array([self.decode_payload(item)], np.int32)
+        latents = self.model.bank.quantizer(item.quality).dequantize(symbols)
+        return latents.reshape(-1)
 
     def reconstruct(
         self, containers: Sequence[Container], symbols: Sequence[list[int]]

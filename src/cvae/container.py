@@ -55,6 +55,11 @@ def pack(container: Container) -> bytes:
     return body + _check(body, len(container.payload))
 
 
+def is_container(data: bytes) -> bool:
+    """Whether bytes are meant as a container, by the first one; image files begin otherwise."""
+    return data[:1] != b"" and data[0] & 0xE0 == MAGIC
+
+
 def unpack(data: bytes) -> Container:
     """The inverse of `pack`.
 
@@ -63,7 +68,7 @@ def unpack(data: bytes) -> Container:
     """
     if not data:
         raise FormatError("expected a container, found an empty file")
-    if data[0] & 0xE0 != MAGIC:
+    if not is_container(data):
         raise FormatError("not a cvae container (the first byte differs)")
     version, kind = data[0] >> 2 & 7, data[0] & 3
     if version != VERSION or kind != KIND_IMAGE:

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cvae import files, images
 from cvae.bank import QUALITIES, Bank
 from cvae.errors import ModelError
@@ -208,6 +210,24 @@ class Model:
         """float32 (n, h, w, c) in [0, 1] -> the same shape, less noisy; sides are of `multiple`."""
         shape = (None, None, self.manifest.image_shape[2])
         return self._network(DENOISER, [shape], shape)
+
+    def check(self) -> None:
+        """Reads every member, and runs every network once. Raises ModelError when one is damaged."""
+        manifest = self.manifest
+        if manifest.kind != CODEC:
+            side = manifest.multiple
+            self.denoiser(np.zeros((1, side, side, manifest.image_shape[2]), np.float32))
+            return
+        x = np.zeros((1, *manifest.image_shape), np.float32)
+        latents = (
+            self.bank.quantizer(manifest.default_quality)
+            .dequantize(np.zeros((1, manifest.elements), np.int32))
+            .reshape(1, *manifest.latent_shape)
+        )
+        self.analysis(x)
+        self.synthesis(latents)
+        if self.gradient is not None:
+            self.gradient(latents, x)
 
     def _network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
         graph = _read_member(self.path, member)

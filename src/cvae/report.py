@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from cvae import files, images
 from cvae.errors import MissingExtraError
-from cvae.images import Pixels
+from cvae.images import Pixels, Shape
+
+Points = NDArray[np.float32]  # (n, 2)
 
 _GAP = 2
 _PAPER = 128
+_SEEN = 96  # pixels: no image is enlarged beyond this side
+_CELLS = 14  # thumbnails along each axis of a map, at most
+_FRAME = 120  # milliseconds
 
 
 def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
@@ -42,18 +49,89 @@ def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
+def latent_map(points: Points, pixels: Pixels, path: Path) -> None:
+    """Draws where images lie in two dimensions, some of them as thumbnails, as PNG.
+
+    Args:
+        points: (n, 2).
+        pixels: uint8 (n, h, w, c), the image of each point.
+        path: the file.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "train") from error
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(points[:, 0], points[:, 1], s=4, color=_COLOURS[1], alpha=0.4, linewidths=0)
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = (high - low) / _CELLS / 2
+    # The first image of each cell, so that none covers another.
+    cells = np.floor((points - low) / np.maximum(high - low, 1e-12) * (_CELLS - 1e-6))
+    _, first = np.unique(cells, axis=0, return_index=True)
+    for i in first:
+        (left, bottom), (right, top) = points[i] - 0.9 * side, points[i] + 0.9 * side
+        picture = pixels[i].repeat(3 // pixels.shape[3], axis=2)
+        axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto", zorder=2)
+    margin = side + 1e-6
+    axes.set(
+        title="latents of validation images", xlabel="component 1", ylabel="component 2",
+        xlim=(low[0] - margin[0], high[0] + margin[0]),
+        ylim=(low[1] - margin[1], high[1] + margin[1]),
+    )  # fmt: skip
+    with files.atomic_path(path, force=True) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
 def image_grid(rows: list[Pixels], path: Path, zoom: int = 3) -> None:
     """Writes rows of uint8 images, each (n, h, w, c), as one PNG, every pixel `zoom` times as large."""
-    n, height, width, channels = rows[0].shape
-    grid = np.full(
-        (len(rows) * (height + _GAP) + _GAP, n * (width + _GAP) + _GAP, channels), _PAPER, np.uint8
+    files.write_bytes(path, images.encode_image(grid(rows, zoom)), force=True)
+
+
+def zoom_for(shape: Shape) -> int:
+    """How often a pixel of images (h, w, c) is repeated so that small ones can be seen."""
+    return max(1, min(3, _SEEN // max(shape[:2])))
+
+
+def grid_shape(rows: int, columns: int, shape: Shape, zoom: int) -> Shape:
+    """(h, w, c) of a grid of images (h, w, c)."""
+    height, width, channels = shape
+    return (
+        (rows * (height + _GAP) + _GAP) * zoom,
+        (columns * (width + _GAP) + _GAP) * zoom,
+        channels,
     )
+
+
+def grid(rows: list[Pixels], zoom: int) -> Pixels:
+    """Rows of uint8 images, each (n, h, w, c), as one picture on grey; no row is longer than the first."""
+    columns, height, width, _ = rows[0].shape
+    paper = np.full(grid_shape(len(rows), columns, rows[0].shape[1:], 1), _PAPER, np.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             top, left = _GAP + i * (height + _GAP), _GAP + j * (width + _GAP)
-            grid[top : top + height, left : left + width] = image
-    large = grid.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    files.write_bytes(path, images.encode_image(large), force=True)
+            paper[top : top + height, left : left + width] = image
+    return _enlarge(paper, zoom)
+
+
+def animation(frames: Pixels, zoom: int) -> bytes:
+    """uint8 images (n, h, w, c) as a GIF that runs through them and back, for ever."""
+    if frames.shape[3] == 1:
+        frames = frames[..., 0]
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    pictures = [Image.fromarray(_enlarge(frame, zoom)) for frame in there_and_back]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=_FRAME, loop=0
+    )
+    return buffer.getvalue()
+
+
+def _enlarge(pixels: Pixels, zoom: int) -> Pixels:
+    return pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 # Okabe and Ito's colours, which differ for colour-blind readers, too; ours is black.

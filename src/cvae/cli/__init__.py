@@ -12,7 +12,10 @@ import click
 from cvae import CvaeError, __version__
 
 # In the order of use; a command's module is only imported when the command is asked for.
-COMMANDS = ("encode", "decode", "denoise", "eval", "info", "models", "train", "export")
+COMMANDS = (
+    "encode", "decode", "eval", "denoise", "sample", "interpolate",
+    "info", "models", "train", "export",
+)  # fmt: skip
 
 
 class Group(click.Group):
@@ -47,7 +50,8 @@ class Group(click.Group):
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted. "
-    "Models are searched among the shipped ones and in CVAE_MODELS (files or folders, like PATH).",
+    "Models are searched among the shipped ones, in CVAE_MODELS (files or folders, like PATH) and "
+    "among those that `cvae models add` has added.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")
 def main() -> None:

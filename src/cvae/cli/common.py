@@ -123,7 +123,7 @@ def plan(
     into_folder = output is not None and (several or Path(output).is_dir() or output.endswith("/"))
     if output == STDIO and several:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
-    if several and output is not None and _like_a_file(output):
+    if several and output is not None and like_a_file(output):
         raise OutputError(
             f"{output}: several inputs need a folder, found the name of a file; "
             "put a / behind it if a folder is meant"
@@ -143,7 +143,8 @@ def plan(
     return tasks
 
 
-def _like_a_file(output: str) -> bool:
+def like_a_file(output: str) -> bool:
+    """Whether `-o` names a file: there is one, or the name has an ending and is no folder's."""
     path = Path(output)
     return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
 
@@ -227,6 +228,8 @@ class Talk:
         hidden = self.quiet or self.verbose or length <= BATCH or not sys.stderr.isatty()
         return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
 
+
+FIT_ADVICE = "`cvae models` lists what other models (-m) code, --fit converts and resizes it"
 
 # So many files are read before they go through the networks together.
 BATCH = 256

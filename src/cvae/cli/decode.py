@@ -48,8 +48,8 @@ def command(
 
     FILE is a container, symbols as .npy, a folder of them, or `-` for stdin.
 
-    The model is found by the id in the file, among the shipped ones and those in CVAE_MODELS. A bad
-    file is named and skipped; the exit code is then 1.
+    The model is found by the id in the file, among those that `cvae models` lists. A bad file is
+    named and skipped; the exit code is then 1.
     """
     tasks = common.plan(
         inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"

@@ -191,11 +191,7 @@ def _read(
                         f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
                     )
         except ImageShapeError as error:
-            talk.error(
-                ImageShapeError(
-                    f"{error}; `cvae models` lists what other models (-m) code, --fit converts and resizes it"
-                )
-            )
+            talk.error(ImageShapeError(f"{error}; {common.FIT_ADVICE}"))
             continue
         except CvaeError as error:
             talk.error(error)

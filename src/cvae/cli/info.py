@@ -12,6 +12,8 @@ import click
 from cvae import CvaeError, ModelError
 from cvae.cli import common
 
+_COLUMNS = 80
+
 
 @click.command("info")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -25,7 +27,9 @@ def command(file: Path, as_json: bool) -> None:
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+        line = f"{name.replace('_', ' '):{width}}  {_text(value)}"
+        # A path stays in one piece.
+        click.echo(line if len(line) <= _COLUMNS or name == "file" else _below(name, value))
 
 
 def _is_model(file: Path) -> bool:
@@ -87,6 +91,18 @@ def _model(file: Path) -> dict[str, Any]:
         "file_bytes": model.path.stat().st_size,
         "hashes": {name: digest[:12] for name, digest in hashes.items()},
     }
+
+
+def _below(name: str, value: Any) -> str:
+    """A long fact: its text below its name."""
+    # By hand: click's own breaks hashes at the last column, and names at their hyphens.
+    import textwrap
+
+    text = textwrap.fill(
+        _text(value), _COLUMNS, initial_indent="  ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return f"{name.replace('_', ' ')}\n{text}"
 
 
 def _text(value: Any) -> str:

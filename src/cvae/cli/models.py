@@ -1,8 +1,9 @@
-"""`cvae models`: the models that encode, decode and denoise find."""
+"""`cvae models`: the models that every command finds; add and remove some."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,44 +12,94 @@ from cvae.cli import common
 
 if TYPE_CHECKING:
     from cvae.model import Manifest
+    from cvae.registry import Entry
+
+_COLUMNS = 80
 
 
-@click.command("models")
+@click.group("models", invoke_without_command=True)
 @common.json_option
-def command(as_json: bool) -> None:
-    """List the models that encode, decode and denoise find.
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the models that every command finds.
 
-    They are shipped, or in CVAE_MODELS: files or folders, like PATH. --json tells their paths."""
+    They are shipped, in CVAE_MODELS (files or folders, like PATH), or were added. --json tells the
+    paths of all.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from cvae import registry
 
     entries, errors = registry.known_models()
     for error in errors:
         click.echo(f"cvae: warning: {error}", err=True)
     if as_json:
-        facts = [
-            {
-                "name": m.name,
-                "id": f"{m.id:#06x}",
-                "kind": m.kind,
-                "denoises": m.denoises,
-                "image_shape": m.image_shape,
-                "latent_shape": m.latent_shape,
-                "summary": m.summary,
-                "figures": m.figures,
-                "path": str(path),
-            }
-            for path, m in entries
-        ]
-        click.echo(json.dumps(facts, indent=2))
-    else:
-        width = max((len(entry.manifest.name) for entry in entries), default=0)
-        for _, manifest in entries:
-            mark = "*" if manifest.name == registry.DEFAULT else " "
-            click.echo(
-                f"{mark} {manifest.name:{width}}  {manifest.id:#06x}  "
-                f"{manifest.describe_images():12} {_figures(manifest)}  {manifest.summary}"
-            )
-        click.echo("* default; bytes a file and PSNR are of validation images", err=True)
+        click.echo(json.dumps([_facts(entry) for entry in entries], indent=2))
+        return
+    width = max((len(entry.manifest.name) for entry in entries), default=0)
+    for entry in entries:
+        click.echo(_lines(entry, width))
+    click.echo("* default; bytes a file and PSNR are of validation images", err=True)
+
+
+@command.command("add")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("-f", "--force", is_flag=True, help="Replace an added model of the same name.")
+def add(file: Path, force: bool) -> None:
+    """Check FILE and copy it to where every command finds it.
+
+    FILE is a .cvae file, or the folder of a training run. A model is refused when another one has its
+    name or its id. The copy goes to a folder of your own (CVAE_HOME names another one).
+    """
+    from cvae import registry
+
+    path, manifest = registry.add(file, force)
+    click.echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
+
+
+@command.command("remove")
+@click.argument("name", metavar="NAME")
+def remove(name: str) -> None:
+    """Delete the added model NAME.
+
+    Files coded with it can then not be decoded any more; other models are never deleted.
+    """
+    from cvae import registry
+
+    click.echo(f"removed {registry.remove(name)}", err=True)
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    path, manifest = entry
+    return {
+        "name": manifest.name,
+        "id": f"{manifest.id:#06x}",
+        "kind": manifest.kind,
+        "denoises": manifest.denoises,
+        "image_shape": manifest.image_shape,
+        "latent_shape": manifest.latent_shape,
+        "summary": manifest.summary,
+        "figures": manifest.figures,
+        "path": str(path),
+    }
+
+
+def _lines(entry: Entry, width: int) -> str:
+    """What the model codes and how well; its summary; where it is, unless it is shipped."""
+    from cvae import registry
+
+    path, manifest = entry
+    mark = "*" if manifest.name == registry.DEFAULT else " "
+    lines = [
+        f"{mark} {manifest.name:{width}}  {manifest.describe_images():12} "
+        f"{_figures(manifest)}  id {manifest.id:#06x}"
+    ]
+    if manifest.summary:
+        lines.append(click.wrap_text(manifest.summary, _COLUMNS, "    ", "    "))
+    if path.parent != registry.shipped_folder():
+        added = path.parent == registry.added_folder()
+        lines.append(f"    {'added' if added else registry.SEARCH_PATH}: {path}")
+    return "\n".join(lines)
 
 
 def _figures(manifest: Manifest) -> str:

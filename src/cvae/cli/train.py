@@ -148,17 +148,15 @@ def command(
 def _train(
     run: Run, dataset: Dataset, talk: Talk, devices: str | None, xla: bool | None, tensorboard: bool
 ) -> None:
-    import keras
-
     from cvae.training import trainer
-    from cvae.training.progress import ProgressBar
+    from cvae.training.progress import ProgressBar, tensorboard_log
 
     talk.say(f"{run.preset.epochs} epochs, one line each; an interrupted run goes on with --resume")
     try:
         with ProgressBar(run.preset.epochs, talk.quiet) as progress:
             callbacks: list[Any] = [progress]
             if tensorboard:
-                callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
+                callbacks.append(tensorboard_log(run.folder / "tensorboard"))
             trainer.train(run, dataset, trainer.Machine(devices, xla, tuple(callbacks)))
     except KeyboardInterrupt:
         talk.say(

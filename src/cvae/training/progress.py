@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -62,6 +63,11 @@ class ProgressBar(keras.callbacks.Callback):
         self._console.print(
             f"epoch {epoch + 1}/{self._epochs}: {_format(logs or {})}  {_minutes(left)} left"
         )
+
+
+def tensorboard_log(folder: Path) -> keras.callbacks.Callback:
+    """Writes the losses of every epoch for TensorBoard."""
+    return keras.callbacks.TensorBoard(str(folder))
 
 
 def _format(logs: dict[str, float]) -> str:

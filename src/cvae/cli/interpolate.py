@@ -1,0 +1,121 @@
+"""`cvae interpolate`: pictures between two images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cvae import CvaeError, OutputError
+from cvae.cli import common, gallery
+from cvae.cli.common import STDIO, Talk, Task
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.container import Container
+    from cvae.quantizer import Latents
+
+
+@click.command("interpolate")
+@click.argument("first", metavar="A")
+@click.argument("last", metavar="B")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="How many pictures, both ends included.",
+)
+@common.model_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="A name with the ending of an image gives one row, .gif an animation there and back, a folder "
+    "a file for each picture, `-` the row as PNG on stdout.  "
+    "[default: A_to_B.png in the current folder]",
+)
+@click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
+@common.file_options
+def command(
+    first: str,
+    last: str,
+    count: int,
+    model: str | None,
+    output: str | None,
+    fit: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Go from image A to image B through latent space.
+
+    A and B are images or containers (.bin), and one of them may be `-` for stdin. The pictures are
+    syntheses of latents that lie evenly on the straight line between those of A and B, of the model's
+    size and polarity, and not quantized: the ends are what A and B are to the model at best.
+    """
+    from cvae import generate
+
+    ends = [Task(None if name == STDIO else Path(name), None) for name in (first, last)]
+    stems = [end.source.stem if end.source else end.name for end in ends]
+    place = gallery.place(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
+    _check_ends(ends, place)
+    read = [_read(end) for end in ends]
+    codec = _codec(ends, read, model)
+    start, end = (_latents(codec, task, item, fit) for task, item in zip(ends, read, strict=True))
+    batches = generate.interpolate_batches(codec, start, end, count)
+    talk = Talk(quiet, verbose)
+    gallery.write(place, batches, codec.image_shape, count, talk, animated=True)
+    talk.say(
+        f"{count} pictures from {ends[0].name} to {ends[1].name} by {codec.name} -> {place.name}"
+    )
+
+
+def _check_ends(ends: list[Task], place: gallery.Place) -> None:
+    """Before anything is read or written."""
+    sources = [end.source for end in ends]
+    if sources == [None, None]:
+        raise CvaeError("stdin: expected one image from there, found A and B")
+    for path in place.paths():
+        if path in sources:
+            raise OutputError(f"{path}: is input and output at once")
+
+
+def _read(end: Task) -> bytes | Container:
+    """What A or B is by its first byte: a container, or else it should be an image."""
+    from cvae import container
+
+    with common.naming(end.name):
+        data = end.read()
+        return container.unpack(data) if container.is_container(data) else data
+
+
+def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -> Codec:
+    """The given model, else that of the first container, else the default one."""
+    from cvae import codec as codecs
+    from cvae import registry
+
+    if model is None:
+        for end, item in zip(ends, read, strict=True):
+            if not isinstance(item, bytes):
+                with common.naming(end.name):
+                    return codecs.Codec(registry.find_by_id(item.model_id))
+    return codecs.open_model(model or registry.DEFAULT)
+
+
+def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
+    """The latents (elements,) of an image, or of what a container's symbols stand for."""
+    from cvae import ImageShapeError, images
+
+    with common.naming(end.name):
+        if not isinstance(item, bytes):
+            return codec.payload_latents(item)
+        try:
+            pixels, _ = images.read_image(item, end.name, codec.image_shape, fit)
+        except ImageShapeError as error:
+            raise ImageShapeError(f"{error}; {common.FIT_ADVICE}") from error
+        latents: Latents = codec.latents(pixels[None])[0]
+        return latents

@@ -1,0 +1,65 @@
+"""The pictures that a training run leaves beside its model, of validation images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cvae import denoise, generate, noise, report
+from cvae.codec import Codec
+from cvae.images import Pixels, as_floats
+from cvae.model import CODEC, Model
+from cvae.training import runs
+from cvae.training.datasets import Dataset
+from cvae.training.runs import Run
+
+_SHOWN = 12  # images in a row
+_ROWS = 4  # of samples
+_SEED = 0
+_MAPPED = 1000  # images whose latents are shown
+
+
+def draw(run: Run, dataset: Dataset, path: Path) -> None:
+    """Writes PNG files to the run's folder.
+
+    `curves.png` has the losses by epoch; `reconstructions.png` originals over decoded images;
+    `denoised.png` originals, noisy and denoised images; `samples.png` what the model draws itself;
+    `latents.png` validation images where their latents lie, in two dimensions.
+
+    Args:
+        run: the run.
+        dataset: what it was trained on.
+        path: the exported model.
+    """
+    history = runs.read_history(run)
+    if history:
+        report.loss_curves(history, run.folder / "curves.png")
+    model = Model(path)
+    shown = np.asarray(dataset.validation[:_SHOWN])
+    zoom = report.zoom_for(run.preset.image_shape)
+    if run.preset.noise:
+        noisy = np.stack(
+            [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
+        )
+        rows = [shown, noisy, denoise.denoise(model, noisy)]
+        report.image_grid(rows, run.folder / "denoised.png", zoom)
+    if model.manifest.kind != CODEC:
+        return
+    codec = Codec(model)
+    quality = codec.quality(None)
+    decoded = codec.synthesize(codec.quantize(shown, quality), quality)
+    report.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    samples = generate.sample(codec, _ROWS * _SHOWN, _SEED)
+    report.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
+                      run.folder / "samples.png", zoom)  # fmt: skip
+    mapped = np.asarray(dataset.validation[:_MAPPED])
+    report.latent_map(_flattened(model, mapped), mapped, run.folder / "latents.png")
+
+
+def _flattened(model: Model, pixels: Pixels) -> report.Points:
+    """The two principal components of the latents of images: (n, 2)."""
+    latents = model.analysis(as_floats(pixels)).reshape(len(pixels), -1)
+    centred = latents - latents.mean(axis=0)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    return np.asarray(left[:, :2] * values[:2])
