@@ -24,10 +24,10 @@ SEED = 0
 MAX_FACTOR = 10.0
 TV = "tv"
 
-# Weights that total variation is tried with, and on how many images all of them.
+# Weights that total variation is tried with.
 _TV_WEIGHTS = (0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
-_TV_SAMPLE = 200
-# Iterates ten times closer than scikit-image does by default, which gains up to 0.3 dB.
+# Iterates ten times closer than scikit-image does by default. At its best weight that gains 0.15 dB on
+# photographs with noise of 0.4, and 0.01 dB on Fashion-MNIST with 0.3.
 _TV_EPS = 2e-5
 # Pixels that are measured together.
 _CHUNK = 1 << 20
@@ -126,30 +126,25 @@ def total_variation(
 ) -> dict[str, Any]:
     """The same figures of total-variation denoising (Chambolle 2004), at its best.
 
-    A grid of weights is tried on the first 200 images; of the best there and its two neighbours all
-    images decide, by mean PSNR.
+    Every weight of a grid is tried on every image, and the one of the best mean PSNR is taken: a
+    sample could mislead, and so weaken what a model is compared with.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
     """
     check_tv()
-    results: dict[float, tuple[float, float]] = {}
-
-    def reached(weight: float, images_used: int | None) -> float:
-        say(f"total variation, weight {weight}")
-        stacks = _stacks(data, factor, images_used)
-        results[weight] = _means([metrics.mse(a, _tv(b, weight)) for a, b in stacks])
-        return results[weight][1]
-
     total = count(data, limit)
-    sample = [reached(weight, min(_TV_SAMPLE, total)) for weight in _TV_WEIGHTS]
-    best = int(np.argmax(sample))
-    near = _TV_WEIGHTS[max(0, best - 1) : best + 2]
-    weight = _TV_WEIGHTS[best]
-    if total > _TV_SAMPLE:
-        weight = max(near, key=lambda weight: reached(weight, total))
-    mse, psnr = results[weight]
-    return {"codec": TV, "weight": weight, "images": total, "mse": mse, "psnr": psnr}
+    errors: dict[float, list[Floats]] = {weight: [] for weight in _TV_WEIGHTS}
+    done = 0
+    for clean, noisy in _stacks(data, factor, limit):
+        for weight in _TV_WEIGHTS:
+            say(f"total variation, weight {weight}, {done} of {total} images done")
+            errors[weight].append(metrics.mse(clean, _tv(noisy, weight)))
+        done += len(clean)
+    reached = {weight: _means(parts) for weight, parts in errors.items()}
+    best = max(reached, key=lambda weight: reached[weight][1])
+    mse, psnr = reached[best]
+    return {"codec": TV, "weight": best, "images": total, "mse": mse, "psnr": psnr}
 
 
 def check_tv() -> None:

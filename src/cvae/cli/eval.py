@@ -88,7 +88,7 @@ def command(
     --noise puts noise on every image, the same in each run, clips to [0, 1], rounds to 8 bits and
     takes it off again as `cvae denoise` does. MSE is then of pixels in [0, 1], PSNR of 8-bit
     pixels; both are means over the images. A denoiser, which is no codec, gives these figures only,
-    of each image at its own size. `tv` has the weight that gives it the best PSNR on these images.
+    of each image at its own size. `tv` has the weight, of a grid, of its best PSNR on these images.
     """
     from cvae import codec as codecs
     from cvae import evaluation, registry
