@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from cvae.errors import TrainingError
 from cvae.training.presets import Preset
 
 
@@ -25,12 +26,22 @@ class Networks(NamedTuple):
 
 
 def build(preset: Preset) -> Networks:
-    """The networks of the preset's architecture. Raises ValueError when its sides do not fit."""
+    """The networks of the preset's architecture. Raises TrainingError when its sides do not fit."""
+    check(preset)
+    return build_residual(preset) if preset.architecture == "residual" else build_cvae(preset)
+
+
+def check(preset: Preset) -> None:
+    """Raises TrainingError when the networks do not take images of the preset's sides."""
+    if preset.architecture == "linear":
+        return
     reduction = 2 ** max(len(preset.filters), len(preset.refine))
     height, width, _ = preset.image_shape
     if height % reduction or width % reduction:
-        raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
-    return build_residual(preset) if preset.architecture == "residual" else build_cvae(preset)
+        raise TrainingError(
+            f"{preset.name}: expected images whose sides are multiples of {reduction}, "
+            f"found {width}x{height}; --size changes it"
+        )
 
 
 def build_cvae(preset: Preset) -> Networks:

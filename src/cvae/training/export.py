@@ -35,7 +35,7 @@ from cvae.networks import Network
 from cvae.quantizer import Quantizer
 from cvae.tables import Symbols, Tables
 from cvae.training import calibration
-from cvae.training.datasets import Dataset
+from cvae.training.datasets import Dataset, sample
 from cvae.training.exported import Exported, Floats
 from cvae.training.runs import Run
 
@@ -87,9 +87,10 @@ def export(
         )
     check_name(name, run.folder)
     networks = _load(run, dataset)
-    previous = _previous(run, networks, dataset.validation)
+    validation = sample(dataset.validation)
+    previous = _previous(run, networks, validation)
     bank = previous.bank if previous else _calibrate(run, networks, dataset)
-    check(networks, bank, dataset.validation)
+    check(networks, bank, validation)
 
     if name is None:
         taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
@@ -117,7 +118,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft{SUFFIX}"
         write_model(draft, manifest, graphs, bank, True)
-        manifest = _measure(Codec(Model(draft)), dataset.validation[:_MEASURED_IMAGES])
+        manifest = _measure(Codec(Model(draft)), validation[:_MEASURED_IMAGES])
     write_model(output, manifest, graphs, bank, force or again)
     return Report(output, manifest, previous is not None)
 
@@ -200,7 +201,7 @@ def _load(run: Run, dataset: Dataset) -> Exported:
         return linear.load(run)
     from cvae.training import keras_export
 
-    return keras_export.load(run, as_floats(dataset.train))
+    return keras_export.load(run, as_floats(sample(dataset.train)))
 
 
 def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
@@ -227,7 +228,7 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
 
 def _calibrate(run: Run, networks: Exported, dataset: Dataset) -> Bank:
     shape = run.preset.image_shape
-    x = as_floats(dataset.train)
+    x = as_floats(sample(dataset.train))
     latents = _analysis(networks, shape)(x)
     synthesis, gradient = _synthesis(networks, shape), _gradient(networks, shape)
     step = (networks.widths * run.preset.step_width).astype(np.float32)

@@ -12,14 +12,17 @@ from typing import Any
 import cvae
 from cvae import files
 from cvae.errors import OutputError, TrainingError
+from cvae.folders import RUN as RUN
+from cvae.folders import printable
+from cvae.reading import Reading
 from cvae.training.datasets import Dataset
 from cvae.training.presets import Preset
 
 CHECKPOINT = "checkpoint.weights.h5"
 HISTORY = "history.csv"
 LINEAR = "linear.npz"
-RUN = "run.json"
-FILES = (CHECKPOINT, HISTORY, LINEAR, RUN)
+SKIPPED = "skipped.txt"
+FILES = (CHECKPOINT, HISTORY, LINEAR, RUN, SKIPPED)
 
 Row = dict[str, float]
 
@@ -43,15 +46,27 @@ class Run:
             data = dict(values["data"])
             if not isinstance(data["train"], int) or not isinstance(data["sha256"], str):
                 raise TypeError("data")
+            if "reading" in data:
+                Reading.from_json(data["reading"])
             return cls(folder, preset, int(values["seed"]), str(values["source"]), data)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{folder}: expected the folder of a training run, with a {RUN} in it"
             ) from error
 
+    @property
+    def reading(self) -> Reading | None:
+        """How the images of a folder were read; None for other data."""
+        return Reading.from_json(self.data["reading"]) if "reading" in self.data else None
+
     def settings(self) -> dict[str, Any]:
         """All that the weights are a function of."""
-        return {**self.preset.to_json(), "seed": self.seed, "data": self.data["sha256"][:12]}
+        return {
+            **self.preset.to_json(),
+            "seed": self.seed,
+            "reading": str(self.reading),
+            "data": self.data["sha256"][:12],
+        }
 
     def save(self) -> None:
         values = {
@@ -93,6 +108,9 @@ def start(
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     run.save()
+    if dataset.skipped:
+        text = "".join(f"{printable(line)}\n" for line in dataset.skipped)
+        files.write_bytes(folder / SKIPPED, text.encode(), force=True)
     return run
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cvae import files, images
 from cvae.errors import TrainingError
-from cvae.images import Pixels
-from cvae.training import architectures, linear, losses, runs
+from cvae.images import Images
+from cvae.training import architectures, datasets, linear, losses, runs
 from cvae.training.datasets import Dataset
 from cvae.training.runs import Run
 
@@ -38,11 +38,13 @@ def build(run: Run, train_images: int) -> losses.Autoencoder:
     return model
 
 
-def start(run: Run, train: Pixels) -> losses.Autoencoder:
+def start(run: Run, train: Images) -> losses.Autoencoder:
     """The model as training begins: `build`, and for residual networks the data's own linear codec."""
     model = build(run, len(train))
     if isinstance(model, losses.QuantizedAutoencoder):
-        components = linear.components(train, run.preset.latent_dim, str(run.folder))
+        components = linear.components(
+            datasets.sample(train), run.preset.latent_dim, str(run.folder)
+        )
         architectures.start_from_components(
             architectures.Networks(model.analysis, model.synthesis),
             *components,
@@ -84,7 +86,9 @@ def train(run: Run, dataset: Dataset, progress: keras.callbacks.Callback) -> los
     history = runs.read_history(run)[:done]
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
-    x_train, x_validation = images.as_floats(dataset.train), images.as_floats(dataset.validation)
+    x_train, x_validation = (
+        images.as_floats(part[:]) for part in (dataset.train, dataset.validation)
+    )
     for epoch in range(done, preset.epochs):
         started = time.monotonic()
         _seed_noise(model, run.seed, epoch)
