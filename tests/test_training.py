@@ -224,7 +224,8 @@ def test_folders_of_images_are_data(tmp_path: Path) -> None:
     for number, pixels in enumerate(blobs(20)):
         Image.fromarray(pixels[..., 0]).save(tmp_path / f"{number}.png")
     dataset = datasets.load(str(tmp_path), "mnist", (8, 8, 1))
-    assert len(dataset.train) + len(dataset.validation) == 20
+    described = dataset.describe()
+    assert sum(described[part] for part in ("train", "validation", "test")) == 20
     with pytest.raises(DataError, match="none in this folder"):
         (tmp_path / "empty").mkdir()
         datasets.load(str(tmp_path / "empty"), "mnist", (8, 8, 1))

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from cvae import container, images, metrics
 from cvae.codec import DEFAULT_EFFORT, Codec
-from cvae.errors import DataError, ImageError, MissingExtraError
+from cvae.errors import DataError, ImageError, MissingExtraError, ModelError
 from cvae.images import Pixels, Shape
+from cvae.model import Model
+from cvae.reading import Reading
 from cvae.tables import Symbols
 
 
@@ -49,6 +51,27 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
     if not len(pixels):
         raise DataError(f"{source}: the {split} split has no images")
     return pixels, [str(index) for index in range(len(pixels))]
+
+
+def reading_of(model: Model) -> Reading:
+    """How a folder's images are brought to the model's shape: as for training, where it was a folder.
+
+    Raises:
+        ModelError: the manifest's account of it is damaged.
+    """
+    manifest = model.manifest
+    if "reading" not in manifest.data:
+        return Reading(manifest.image_shape)
+    try:
+        reading = Reading.from_json(manifest.data["reading"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{model.path}: the manifest is damaged: reading: {error}") from error
+    if reading.shape != manifest.image_shape:
+        raise ModelError(
+            f"{model.path}: expected a reading of {images.describe(manifest.image_shape)}, "
+            f"found {images.describe(reading.shape)}"
+        )
+    return reading
 
 
 def is_npz(source: Path) -> bool:

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,19 @@ from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
+
+
+class Images(Protocol):
+    """uint8 images (n, h, w, c): an array, or files that are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | NDArray[np.intp], /) -> Pixels:
+        """Those images as an array (k, h, w, c)."""
+
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 
@@ -150,7 +163,7 @@ def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Im
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
-            image = _upright(image)
+            image = upright(image)
             return image, _convert(image, wanted)
     except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"{name}: the image is damaged: {error}") from error
@@ -163,7 +176,7 @@ def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Phones store photographs lying on their side and say so in the EXIF data."""
     if image.getexif().get(_ORIENTATION, 1) == 1:
         return image
@@ -195,13 +208,13 @@ def _convert(image: Image.Image, wanted: str) -> Image.Image | None:
     return red if red.tobytes() == green.tobytes() == blue.tobytes() else None
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Transparent parts composited on black, 16-bit samples scaled to 8; lossy, for `--fit` only."""
+def flatten(image: Image.Image, background: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+    """Transparent parts composited on a background, 16-bit samples scaled to 8; lossy."""
     if image.mode.startswith("I;16") or image.mode == "I":
         return Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba)
     return image
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import denoise, evaluation, images, metrics
+from cvae import denoise, evaluation, folders, images, metrics
 from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError
 from cvae.images import Pixels
 from cvae.model import CODEC, Model
@@ -54,18 +54,25 @@ class Photos:
 Images = Pixels | Photos  # (n, h, w, c), or of different sizes
 
 
-def load(source: Path, split: str, model: Model) -> Images:
-    """The images to measure a model on: a split of an `.npz` file, a folder, or one image file.
+def load(source: Path, split: str | None, model: Model) -> Images:
+    """The images to measure a model on: a split of an `.npz` file or of a folder, or one image file.
+
+    Args:
+        source: the file or folder.
+        split: test, validation or train; None for test of an `.npz` file, and all of a folder.
+        model: whose images they are; a denoiser takes those of a folder at their own sizes.
 
     Raises:
         DataError: the source cannot be read, or has no images.
         ImageError: its images are not of the model's shape.
     """
     shape = model.manifest.image_shape
+    if split is not None and source.is_dir():
+        return _part(source, split, model)
     if model.manifest.kind == CODEC:
-        return evaluation.load(source, split, shape)[0]
+        return evaluation.load(source, split or "test", shape)[0]
     if evaluation.is_npz(source):
-        pixels = images.read_npz(source, split)
+        pixels = images.read_npz(source, split or "test")
         if pixels.shape[3] != shape[2] or not pixels.size:
             raise ImageError(
                 f"{source}: expected images of {shape[2]} channels in the {split} split, "
@@ -78,6 +85,17 @@ def load(source: Path, split: str, model: Model) -> Images:
     if not paths:
         raise DataError(f"{source}: expected images, found none in this folder")
     return Photos(paths, shape[2])
+
+
+def _part(folder: Path, split: str, model: Model) -> Images:
+    """What training set aside as `split` of a folder."""
+    found = folders.read(folder, evaluation.reading_of(model))
+    if not found.names[split]:
+        raise DataError(f"{folder}: the {split} split has no images")
+    if model.manifest.kind == CODEC:
+        return found.images[split][:]
+    paths = [folder / name for name in sorted(found.names[split])]
+    return Photos(paths, model.manifest.image_shape[2])
 
 
 def count(data: Images, limit: int | None) -> int:

@@ -13,6 +13,7 @@ import click
 from cvae import CvaeError, ImageError, OutputError
 
 STDIO = "-"
+_NAMED = 10  # files of a folder that are left out, by name
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -227,6 +228,26 @@ class Talk:
         """A progress bar on a terminal for long work, invisible elsewhere."""
         hidden = self.quiet or self.verbose or length <= BATCH or not sys.stderr.isatty()
         return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+
+    def watch(self, lots: list[list[str]]) -> Iterator[list[str]]:
+        """The lots of a folder's files; a bar moves on as they are read."""
+        with self.bar(sum(map(len, lots))) as bar:
+            for lot in lots:
+                yield lot
+                bar.update(len(lot))
+
+    def skipped(self, folder: object, reasons: list[str], where: str = "") -> None:
+        """Names the first files of a folder that were left out, each with the reason."""
+        from cvae.folders import printable
+
+        if not reasons:
+            return
+        files = "1 file" if len(reasons) == 1 else f"{len(reasons)} files"
+        self.warning(f"{folder}: {files} left out")
+        for reason in reasons[:_NAMED]:
+            self.say(f"  {printable(reason)}")
+        if len(reasons) > _NAMED:
+            self.say(f"  and {len(reasons) - _NAMED} more{where}")
 
 
 FIT_ADVICE = "`cvae models` lists what other models (-m) code, --fit converts and resizes it"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.comparison import Comparison
     from cvae.evaluation import Measured
+    from cvae.images import Pixels
 
 _FILE = click.Path(path_type=Path)
 
@@ -40,8 +41,9 @@ _ROWS = [
 @common.quality_option
 @common.effort_option
 @click.option(
-    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True,
-    help="Which images of an .npz file.",
+    "--split", type=click.Choice(["test", "validation", "train"]),
+    help="Which images of an .npz file, or of a folder as training splits one.  "
+    "[default: test of an .npz file, all of a folder]",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
 @click.option(
@@ -64,7 +66,7 @@ def command(
     model: str | None,
     quality: int | None,
     effort: int,
-    split: str,
+    split: str | None,
     limit: int | None,
     against: str | None,
     noise: float | None,
@@ -77,6 +79,9 @@ def command(
     """Measure rate and distortion on a data set.
 
     DATA is an .npz file (x_test), a folder of images or one image.
+
+    With --split, the images of a folder are read and split as `cvae train` does it, and files that
+    are no images are left out; without it, images that do not fit the model are refused.
 
     Every image is encoded to a container of its own and decoded again. PSNR is of 8-bit pixels, the
     mean over the images. SSIM needs the extra `eval`, as --against and --plot do.
@@ -111,13 +116,18 @@ def command(
     codec = codecs.open_model(model or registry.DEFAULT)
     codec.quality(quality)
     others = _others(codec, against)
-    pixels, names = evaluation.load(data, split, codec.image_shape)
-    pixels, names = pixels[:limit], names[:limit]
+    if split is not None and data.is_dir():
+        pixels, names = _part(codec, data, split, limit)
+    else:
+        if not evaluation.is_npz(data):
+            split = "all"
+        pixels, names = evaluation.load(data, split or "test", codec.image_shape)
+        pixels, names = pixels[:limit], names[:limit]
     measured = evaluation.measure(codec, pixels, quality, effort)
     result = {
         "model": codec.name,
         "dataset": data.stem,
-        "split": split if evaluation.is_npz(data) else "all",
+        "split": split or "test",
         **evaluation.summarize(codec, measured),
     }
     comparison = None
@@ -137,6 +147,26 @@ def command(
         if comparison is not None:
             click.echo("\n" + _against_table(result, comparison))
     outputs.write(result, measured, names, comparison)
+
+
+def _part(codec: Codec, folder: Path, split: str, limit: int | None) -> tuple[Pixels, list[str]]:
+    """A part of a folder, split as it was for training, and what may be wrong with it on stderr."""
+    from cvae import folders
+    from cvae.errors import DataError
+    from cvae.evaluation import reading_of
+
+    talk = common.Talk(quiet=False, verbose=False)
+    trained_on = codec.model.manifest.data
+    found = folders.read(folder, reading_of(codec.model), talk.watch)
+    talk.skipped(folder, found.skipped)
+    if trained_on.get("sha256") != found.sha256:
+        talk.warning(
+            f"{folder}: not the images that {codec.name} was trained on, or some were added or removed"
+        )
+    names = found.names[split][:limit]
+    if not names:
+        raise DataError(f"{folder}: the {split} split has no images")
+    return found.images[split][: len(names)], names
 
 
 def _others(codec: Codec, against: str | None) -> list[str] | None:

@@ -37,5 +37,8 @@ def command(
     if opened.preset.architecture != "linear":
         backend.load_keras()
     source = data or opened.source
-    dataset = datasets.load(source, opened.preset.dataset, opened.preset.image_shape)
-    finish(opened, dataset, Talk(quiet, verbose=False), name, output, force)
+    talk = Talk(quiet, verbose=False)
+    dataset = datasets.load(
+        source, opened.preset.dataset, opened.preset.image_shape, opened.reading, talk.watch
+    )
+    finish(opened, dataset, talk, name, output, force)

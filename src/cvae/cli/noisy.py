@@ -19,7 +19,7 @@ def evaluate(
     name: str | None,
     quality: int | None,
     effort: int,
-    split: str,
+    split: str | None,
     limit: int | None,
     against: str | None,
     factor: float,
@@ -39,7 +39,7 @@ def evaluate(
     result: dict[str, Any] = {
         "model": model.manifest.name,
         "dataset": data.stem,
-        "split": split if evaluation.is_npz(data) else "all",
+        "split": split or ("test" if evaluation.is_npz(data) else "all"),
         "images": noise.count(images, limit),
     }
     with progress() as say:

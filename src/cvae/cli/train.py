@@ -14,6 +14,7 @@ from cvae.cli.groups import GroupedCommand, GroupedOption
 from cvae.training import presets
 
 if TYPE_CHECKING:
+    from cvae.reading import Reading
     from cvae.training.datasets import Dataset
     from cvae.training.runs import Run
 
@@ -33,7 +34,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _DEFAULT = "[default: the preset's]"
-_RECIPE, _MACHINE = "Recipe", "Machine"
+_RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 
 
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
@@ -42,6 +43,21 @@ _RECIPE, _MACHINE = "Recipe", "Machine"
     "--data", metavar="DATA",
     help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
     "folder of images.  [default: the preset's own]",
+)  # fmt: skip
+@option(
+    _FILES, "--size", type=click.IntRange(1, 4096), metavar="N",
+    help="Bring images to N x N pixels; those less than a quarter of that wide or high are left "
+    "out.  [default: the preset's]",
+)  # fmt: skip
+@option(_FILES, "--grey/--colour", default=None, help="[default: the preset's]")
+@option(
+    _FILES, "--crop/--resize", default=None,
+    help="Images of another shape: scale the shorter side and cut out the middle, or squeeze the "
+    "whole.  [default: crop]",
+)  # fmt: skip
+@option(
+    _FILES, "--background", metavar="COLOUR",
+    help="What transparent images are laid on, a name or '#rrggbb'.  [default: black]",
 )  # fmt: skip
 @click.option("-o", "--out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]")
 @click.option("--resume", is_flag=True, help="Carry on after the last finished epoch.")
@@ -94,6 +110,10 @@ _RECIPE, _MACHINE = "Recipe", "Machine"
 def command(
     preset: str,
     data: str | None,
+    size: int | None,
+    grey: bool | None,
+    crop: bool | None,
+    background: str | None,
     out: Path | None,
     resume: bool,
     name: str | None,
@@ -112,7 +132,14 @@ def command(
     The model is RUN/NAME.cvae; `cvae encode -m RUN` uses it. Needs the extra `train`. The run's
     folder keeps a checkpoint of every epoch: after an interruption, the same command with --resume
     ends with the same weights as if there had been none.
+
+    In a folder every file is tried, whatever its name: JPEG, PNG, WebP, BMP, GIF (the first
+    picture), TIFF and PPM, in subfolders, too. Files that are no images, damaged or far too small
+    are left out and named. A tenth of the images, near-identical ones together, validates, and a
+    tenth is kept for `cvae eval FOLDER --split test`; if there are folders train/, val/ and test/,
+    these are the parts.
     """
+    from cvae.reading import Reading
     from cvae.training import backend, datasets, naming, runs
 
     recipe = presets.get(preset)
@@ -131,10 +158,23 @@ def command(
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
     naming.check_name(name, folder)
-    dataset = datasets.load(data, recipe.dataset, recipe.image_shape)
-    talk.say(
-        f"{dataset.name}: {len(dataset.train)} images to train, {len(dataset.validation)} to validate"
-    )
+    reading = None
+    if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
+        before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
+        reading = _reading(before or Reading(recipe.image_shape), size, grey, crop, background)
+        recipe = replace(recipe, image_shape=reading.shape)
+    elif any(wish is not None for wish in (size, grey, crop, background)):
+        raise click.UsageError(
+            "--size, --grey, --colour, --crop, --resize and --background are for a folder of images "
+            "as --data"
+        )
+    if not linear:
+        from cvae.training import architectures
+
+        architectures.check(recipe)
+    dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
+    talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
+    talk.say(_describe(dataset))
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
     if linear:
         from cvae.training import linear as linear_codec
@@ -143,6 +183,49 @@ def command(
     else:
         _train(run, dataset, talk, devices, xla, tensorboard)
     finish(run, dataset, talk, name)
+
+
+def _reading(
+    reading: Reading,
+    size: int | None,
+    grey: bool | None,
+    crop: bool | None,
+    background: str | None,
+) -> Reading:
+    """`reading` with what the options say otherwise."""
+    height, width, channels = reading.shape
+    if size is not None:
+        height = width = size
+    if grey is not None:
+        channels = 1 if grey else 3
+    reading = replace(reading, shape=(height, width, channels))
+    if crop is not None:
+        reading = replace(reading, fit="crop" if crop else "resize")
+    if background is not None:
+        reading = replace(reading, background=_colour(background))
+    return reading
+
+
+def _colour(text: str) -> str:
+    """A colour's name as `#rrggbb`."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise click.BadParameter(
+            f"expected a colour such as white or '#ffffff', found {text!r}",
+            param_hint="'--background'",
+        ) from error
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _describe(dataset: Dataset) -> str:
+    parts = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate"
+    if dataset.folder is None:
+        return f"{dataset.name}: {parts}"
+    test = len(dataset.folder.names["test"])
+    return f"{dataset.name}: {parts}, {test} to test; read as {dataset.folder.reading}"
 
 
 def _train(

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from cvae.errors import TrainingError
 from cvae.training.presets import Preset
 from cvae.training.stacks import chain
 
@@ -30,11 +31,23 @@ def build(preset: Preset) -> Networks:
     return _BUILDERS[preset.architecture](preset)
 
 
+def check(preset: Preset) -> None:
+    """Raises TrainingError when the networks do not take images of the preset's sides."""
+    if preset.architecture == "linear":
+        return
+    try:
+        (build_denoiser if preset.architecture == "denoiser" else build)(preset)
+    except ValueError as error:
+        raise TrainingError(f"{preset.name}: {error}; --size changes it") from error
+
+
 def _check_sides(preset: Preset) -> None:
     reduction = 2 ** max(len(preset.filters), len(preset.refine))
     height, width, _ = preset.image_shape
     if height % reduction or width % reduction:
-        raise ValueError(f"image sides must be multiples of {reduction}, found {height}x{width}")
+        raise ValueError(
+            f"expected images whose sides are multiples of {reduction}, found {width}x{height}"
+        )
 
 
 def build_cvae(preset: Preset) -> Networks:

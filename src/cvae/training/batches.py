@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae import images
-from cvae.images import Pixels
+from cvae.images import Images
 
 Floats = NDArray[np.float32]
 
 # Brightness is moved by, and contrast scaled by one plus or minus, at most so much.
 _STRONGEST = 0.1
-
-
-class Images(Protocol):
-    """uint8 images (n, h, w, c): an array, or files that are read when they are indexed."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: NDArray[np.int64]) -> Pixels: ...
 
 
 class Batches(keras.utils.PyDataset):

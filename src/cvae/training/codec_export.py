@@ -17,7 +17,7 @@ from cvae.model import ANALYSIS, GRADIENT, SUFFIX, SYNTHESIS, Manifest, Model
 from cvae.networks import Network
 from cvae.quantizer import Quantizer
 from cvae.tables import Symbols, Tables
-from cvae.training import calibration
+from cvae.training import calibration, datasets
 from cvae.training.datasets import Dataset
 from cvae.training.exported import Exported, Floats, Made
 from cvae.training.naming import WEIGHTS
@@ -29,8 +29,6 @@ _BOUNDARY = 1e-4
 _MEASURED = [1, *range(10, 101, 10)]
 _PERCENTILE = 1.0
 _MEASURED_IMAGES, _FLOOR_IMAGES = 2000, 1000
-# Values of the images that are looked at together, so that memory does not grow with their size.
-_TRAIN_VALUES, _VALIDATION_VALUES = 1 << 28, 1 << 26
 
 
 def make(run: Run, dataset: Dataset) -> Made:
@@ -39,8 +37,7 @@ def make(run: Run, dataset: Dataset) -> Made:
     Raises:
         TrainingError: no epoch of the run has finished, or the graphs differ from the networks.
     """
-    train = _first(dataset.train, _TRAIN_VALUES)
-    validation = _first(dataset.validation, _VALIDATION_VALUES)
+    train, validation = datasets.sample(dataset.train), datasets.sample(dataset.validation)
     networks = _load(run, as_floats(train))
     previous = _previous(run, networks, validation)
     bank = previous.bank if previous else _calibrate(run, networks, train)
@@ -60,11 +57,6 @@ def make(run: Run, dataset: Dataset) -> Made:
         },
         measure=lambda model: _measure(Codec(model), validation[:_MEASURED_IMAGES]),
     )
-
-
-def _first(pixels: Any, values: int) -> Pixels:
-    """So many of the images as have that many values, at most."""
-    return np.asarray(pixels[: max(64, values // math.prod(pixels.shape[1:]))])
 
 
 def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cvae import images
+from cvae import folders, images
 from cvae.errors import DataError
-from cvae.images import Pixels, Shape
+from cvae.folders import Folder, Watch
+from cvae.images import Images, Pixels, Shape
+from cvae.reading import Reading
 
 LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
@@ -22,22 +26,44 @@ _KNOWN = {
     "4f8a0594fd8680a85a06e7118d93e2302e1a5dba8fd4a5c9eb8327b92e93186a": "mnist",
     "9583269b034b826e8e625f5b4432aead9d676364ae19f0dce7e6118fc600fa97": "fashion_mnist",
 }
+# What is not trained by batches sees a sample of so many bytes of floats, and at least so many images.
+_SAMPLE, _MIN_SAMPLE = 1 << 31, 256
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """uint8 images (n, h, w, c), split; the test split is only ever looked at by `cvae eval`."""
+    """uint8 images (n, h, w, c), split; the test split is only ever looked at by `cvae eval`.
+
+    They are read by slices or arrays of integers: those of a large folder stay on disk.
+    """
 
     source: str  # a public name, or the absolute path of a file or folder
     name: str
-    train: Pixels
-    validation: Pixels
+    train: Images
+    validation: Images
+    folder: Folder | None = None  # what they were found in
 
-    def describe(self) -> dict[str, object]:
+    @property
+    def skipped(self) -> list[str]:
+        """`NAME: why` of each file of a folder that was left out."""
+        return self.folder.skipped if self.folder else []
+
+    def describe(self) -> dict[str, Any]:
         """What a model's manifest says of the data that it was trained on."""
+        if self.folder:
+            return {
+                "name": self.name,
+                "licence": "unknown",
+                "train": len(self.train),
+                "validation": len(self.validation),
+                "test": len(self.folder.names[folders.TEST]),
+                "skipped": len(self.skipped),
+                "sha256": self.folder.sha256,
+                "reading": self.folder.reading.to_json(),
+            }
         digest = hashlib.sha256()
-        digest.update(self.train.tobytes())
-        digest.update(self.validation.tobytes())
+        digest.update(self.train[:].tobytes())
+        digest.update(self.validation[:].tobytes())
         name = _KNOWN.get(digest.hexdigest(), self.name)
         return {
             "name": name,
@@ -48,13 +74,28 @@ class Dataset:
         }
 
 
-def load(source: str | None, public_name: str, shape: Shape) -> Dataset:
+def sample(images: Images) -> Pixels:
+    """The first images, as many as fit in memory as floats; all of most data sets, and never few."""
+    return images[: max(_MIN_SAMPLE, _SAMPLE // (4 * math.prod(images.shape[1:])))]
+
+
+def load(
+    source: str | None,
+    public_name: str,
+    shape: Shape,
+    reading: Reading | None = None,
+    watch: Watch = iter,
+) -> Dataset:
     """The training split of `source`, a tenth of it set aside for validation.
+
+    Of a folder another tenth is set aside for `cvae eval --split test`; see `folders.read`.
 
     Args:
         source: a public data set's name, an `.npz` file, a folder of images, or None for `public_name`.
         public_name: the preset's own data set.
         shape: (h, w, c) that the preset's networks take.
+        reading: how a folder's images are brought to that shape; None for the default way.
+        watch: sees lots of a folder's files before they are read.
 
     Raises:
         DataError: the source cannot be read or downloaded, or holds images of another shape.
@@ -64,8 +105,17 @@ def load(source: str | None, public_name: str, shape: Shape) -> Dataset:
         name, pixels = source, _download(source)
     else:
         path = Path(source)
-        name, pixels = path.resolve().stem, _read(path, shape)
-        source = str(path.resolve())
+        name, source = path.resolve().stem, str(path.resolve())
+        if path.is_dir():
+            folder = folders.read(path, reading or Reading(shape), watch)
+            return Dataset(
+                source,
+                path.resolve().name,
+                folder.images[folders.TRAIN],
+                folder.images[folders.VALIDATION],
+                folder,
+            )
+        pixels = _read(path)
     if pixels.shape[1:] != shape:
         raise DataError(
             f"{source}: the preset takes {images.describe(shape)}, "
@@ -79,12 +129,7 @@ def load(source: str | None, public_name: str, shape: Shape) -> Dataset:
     return Dataset(source, name, pixels[:-held_out], pixels[-held_out:])
 
 
-def _read(path: Path, shape: Shape) -> Pixels:
-    if path.is_dir():
-        paths = images.find_images(path)
-        if not paths:
-            raise DataError(f"{path}: expected images, found none in this folder")
-        return images.read_images(paths, shape)
+def _read(path: Path) -> Pixels:
     if path.suffix == ".npz":
         return images.read_npz(path, "train")
     found = "no such file or folder" if not path.exists() else "another kind of file"

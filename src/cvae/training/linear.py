@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cvae import arrays, files
 from cvae.errors import TrainingError
-from cvae.images import Pixels
+from cvae.images import Images, Pixels
 from cvae.training import graphs
+from cvae.training.datasets import sample
 from cvae.training.exported import Exported, half_precision
 from cvae.training.runs import LINEAR, Run
 
@@ -39,13 +40,13 @@ def components(
     return mean.astype(np.float32), basis.astype(np.float32)
 
 
-def fit(run: Run, train: Pixels) -> None:
+def fit(run: Run, train: Images) -> None:
     """Writes the principal components of the training images to the run's folder.
 
     Raises:
         TrainingError: the preset asks for more latents than images or pixels give.
     """
-    mean, basis = components(train, run.preset.latent_dim, str(run.folder))
+    mean, basis = components(sample(train), run.preset.latent_dim, str(run.folder))
     buffer = io.BytesIO()
     np.savez(buffer, mean=mean, basis=basis)
     files.write_bytes(run.folder / LINEAR, buffer.getvalue(), force=True)

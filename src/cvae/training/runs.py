@@ -12,6 +12,9 @@ from typing import Any
 import cvae
 from cvae import files
 from cvae.errors import OutputError, TrainingError
+from cvae.folders import RUN as RUN
+from cvae.folders import printable
+from cvae.reading import Reading
 from cvae.training.datasets import Dataset
 from cvae.training.presets import Preset
 
@@ -20,8 +23,8 @@ BEST = "best.weights.h5"  # of the epoch of the smallest validation loss, where 
 HISTORY = "history.csv"
 LINEAR = "linear.npz"
 ROTATION = "rotation.npz"
-RUN = "run.json"
-FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN)
+SKIPPED = "skipped.txt"
+FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN, SKIPPED)
 
 Row = dict[str, float]
 
@@ -46,6 +49,8 @@ class Run:
             data = dict(values["data"])
             if not isinstance(data["train"], int) or not isinstance(data["sha256"], str):
                 raise TypeError("data")
+            if "reading" in data:
+                Reading.from_json(data["reading"])
             begin = str(values.get("begin", ""))
             return cls(folder, preset, int(values["seed"]), str(values["source"]), data, begin)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -53,10 +58,20 @@ class Run:
                 f"{folder}: expected the folder of a training run, with a {RUN} in it"
             ) from error
 
+    @property
+    def reading(self) -> Reading | None:
+        """How the images of a folder were read; None for other data."""
+        return Reading.from_json(self.data["reading"]) if "reading" in self.data else None
+
     def settings(self) -> dict[str, Any]:
         """All that the weights are a function of."""
-        data = self.data["sha256"][:12]
-        return {**self.preset.to_json(), "seed": self.seed, "data": data, "fine-tune": self.begin}
+        return {
+            **self.preset.to_json(),
+            "seed": self.seed,
+            "reading": str(self.reading),
+            "fine-tune": self.begin,
+            "data": self.data["sha256"][:12],
+        }
 
     def save(self) -> None:
         values = {
@@ -115,6 +130,9 @@ def start(
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     run.save()
+    if dataset.skipped:
+        text = "".join(f"{printable(line)}\n" for line in dataset.skipped)
+        files.write_bytes(folder / SKIPPED, text.encode(), force=True)
     return run
 
 

@@ -14,15 +14,15 @@ import numpy as np
 
 from cvae import files, images
 from cvae.errors import TrainingError
-from cvae.training import architectures, backend, features, linear, losses, runs
-from cvae.training.batches import Batches, Images
+from cvae.images import Images
+from cvae.training import architectures, backend, datasets, features, linear, losses, runs
+from cvae.training.batches import Batches
 from cvae.training.datasets import Dataset
 from cvae.training.presets import Preset
 from cvae.training.runs import Run
 
-# So many images give the linear codec that residual networks start from, and show what spread the
-# latents begin with.
-_PCA_IMAGES, _DENSITY_IMAGES = 60_000, 2000
+# So many images show what spread the latents begin with.
+_DENSITY_IMAGES = 2000
 # Epochs without a better validation loss, after which the schedule "plateau" halves the rate.
 _PLATEAU = 5
 _VALIDATION_VALUES = 1 << 21
@@ -106,7 +106,7 @@ def start(run: Run, train: Images, machine: Machine) -> losses.Trainable:
                 f"of {other.name.replace('_', '-')}: {error}"
             ) from error
     elif isinstance(model, losses.QuantizedAutoencoder):
-        sample = train[np.arange(min(len(train), _PCA_IMAGES))]
+        sample = datasets.sample(train)
         components = linear.components(sample, run.preset.latent_dim, str(run.folder))
         architectures.start_from_components(
             architectures.Networks(model.analysis, model.synthesis),

@@ -1,0 +1,137 @@
+"""Families of near-identical pictures, so that a split keeps each on one side.
+
+Whether two pictures are near is a function of these two alone, and so is, but where very many are
+alike, whether they are compared: other pictures beside them change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIDE = 16
+Thumbnails = NDArray[np.uint8]  # (n, SIDE, SIDE, 3)
+Indexes = NDArray[np.intp]
+
+# A cell differs when a channel does by more levels: a picture saved again as JPEG stays the same.
+_LEVELS = 16
+# The share of the occupied cells in which near pictures may differ, as frames of an animation do.
+_NEAR = 0.15
+# Near pictures agree in all cells of some band, so only those that do are compared. Bands are cells
+# drawn at random, few in a picture that fills its frame, more in one that is mostly background: at
+# least so many must be occupied, or the band would tell nothing. Cells are compared in levels of an
+# eighth, counted from 0 and from half of that.
+_BANDS, _TELLING = (8, 16, 32, 64), 5
+_LEVEL, _OFFSETS = 32, (0, 16)
+# Of pictures with the same band each is compared with so many that follow.
+_NEIGHBOURS = 16
+_LOT = 1 << 14  # pairs compared at once
+
+
+def thumbnail(image: Image.Image) -> Thumbnails:
+    """What an RGB image is compared by: uint8 (SIDE, SIDE, 3), whatever its size."""
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
+
+
+def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
+    """Links near pictures, and those that are linked through others: (n,), equal within a family.
+
+    A family's number is the index of its first picture.
+    """
+    flat = np.ascontiguousarray(thumbnails.reshape(len(thumbnails), -1))
+    # Equal ones are one picture from here on; the order makes neighbours alike.
+    _, first, which = np.unique(
+        flat.view(f"V{flat.shape[1]}").ravel(), return_index=True, return_inverse=True
+    )
+    pictures = _Pictures(flat[first].reshape(len(first), SIDE * SIDE, 3))
+    parents = _Parents(len(first))
+    for a, b in _candidates(pictures):
+        parents.join(*pictures.near(a, b))
+    roots = parents.roots()[which]
+    _, start, family = np.unique(roots, return_index=True, return_inverse=True)
+    return np.asarray(start[family], np.int64)
+
+
+class _Pictures:
+    """Thumbnails and what their comparison needs of each."""
+
+    def __init__(self, cells: NDArray[np.uint8]) -> None:
+        """Of (n, cells, 3)."""
+        self._cells = cells
+        self.grey = (cells.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8)  # (n, cells)
+        # Cells that are not of the picture's commonest colour: most drawings are mostly background,
+        # which says nothing about how much two of them share.
+        background = np.median(cells, axis=1).astype(np.uint8)
+        self.occupied = np.asarray(
+            _apart(cells, background[:, np.newaxis]).any(axis=2)
+        )  # (n, cells)
+        self._count = self.occupied.sum(axis=1)
+
+    def near(self, a: Indexes, b: Indexes) -> tuple[Indexes, Indexes]:
+        """Those of the pairs (a, b) that differ in few of the cells which either occupies."""
+        # No fewer cells differ in colour than in grey: most pairs are done with after this.
+        differing = _apart(self.grey[a], self.grey[b]).sum(axis=1)
+        close = differing <= _NEAR * (self._count[a] + self._count[b])
+        a, b = a[close], b[close]
+        differing = _apart(self._cells[a], self._cells[b]).any(axis=2).sum(axis=1)
+        near = differing <= _NEAR * (self.occupied[a] | self.occupied[b]).sum(axis=1)
+        return a[near], b[near]
+
+
+def _apart(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray(np.maximum(a, b) - np.minimum(a, b) > _LEVELS)
+
+
+def _candidates(pictures: _Pictures) -> Iterator[tuple[Indexes, Indexes]]:
+    """Pairs of pictures that agree in a band, in lots."""
+    rng = np.random.default_rng(0)
+    # A band's levels as one number; where two bands share one by chance, `_near` finds out.
+    weights = rng.integers(1 << 63, size=SIDE * SIDE, dtype=np.uint64)
+    bands = [band for size in _BANDS for band in rng.permutation(SIDE * SIDE).reshape(-1, size)]
+    for offset in _OFFSETS:
+        levels = ((pictures.grey.astype(np.uint16) + offset) // _LEVEL).astype(np.uint8)
+        whole = np.zeros(len(levels), np.uint64)
+        for band in bands:
+            keys = levels[:, band].astype(np.uint64) @ weights[band]
+            if len(band) == _BANDS[-1]:
+                whole += keys
+            telling = np.flatnonzero(pictures.occupied[:, band].sum(axis=1) >= _TELLING)
+            yield from _pairs(keys[telling], telling)
+        yield from _pairs(whole, np.arange(len(levels)))  # for those that occupy next to nothing
+
+
+def _pairs(keys: NDArray[np.uint64], items: Indexes) -> Iterator[tuple[Indexes, Indexes]]:
+    """Items of equal keys, each with those that follow, in lots."""
+    order = np.argsort(keys, kind="stable")
+    keys, items = keys[order], items[order]
+    for gap in range(1, _NEIGHBOURS + 1):
+        same = np.flatnonzero(keys[gap:] == keys[:-gap])
+        if not len(same):
+            return
+        for start in range(0, len(same), _LOT):
+            lot = same[start : start + _LOT]
+            yield items[lot], items[lot + gap]
+
+
+class _Parents:
+    """Disjoint sets of integers."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def join(self, a: Indexes, b: Indexes) -> None:
+        for i, j in zip(a.tolist(), b.tolist(), strict=True):
+            i, j = self._root(i), self._root(j)
+            self._parent[max(i, j)] = min(i, j)
+
+    def roots(self) -> NDArray[np.int64]:
+        return np.array([self._root(i) for i in range(len(self._parent))], np.int64)
+
+    def _root(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
