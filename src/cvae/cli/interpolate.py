@@ -54,8 +54,8 @@ def command(
     """Go from image A to image B through latent space.
 
     A and B are images or containers (.bin), and one of them may be `-` for stdin. The pictures are
-    syntheses of latents that lie evenly on the straight line between those of A and B, of the model's
-    size and polarity, and not quantized: the ends are what A and B are to the model at best.
+    syntheses of latents that lie evenly on the straight line between those of A and B, in the model's
+    size and polarity. Latents of images are not quantized here.
     """
     from cvae import generate
 

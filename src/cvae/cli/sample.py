@@ -21,7 +21,7 @@ from cvae.cli.common import Talk
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**63 - 1),
+    type=click.IntRange(0, 2**32 - 1),
     metavar="SEED",
     help="The same seed gives the same images.  [default: another one each time, which is printed]",
 )
