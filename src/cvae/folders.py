@@ -106,7 +106,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     Raises:
         DataError: there are fewer than 10 images, or they are all alike.
     """
-    found = _find(root)
+    found = find(root)
     if not found:
         raise DataError(f"{root}: expected images, found none in this folder")
     own = any(name.startswith(f"{TRAIN}/") for name in found)
@@ -199,8 +199,8 @@ def _own_part(name: str) -> str:
     return _FOLDERS.get(folder, "") if below else ""
 
 
-def _find(root: Path) -> list[str]:
-    """All regular files below a folder as paths below it, without hidden ones and training runs."""
+def find(root: Path) -> list[str]:
+    """All regular files below a folder as paths below it, sorted; no hidden ones, no training runs."""
     paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
     runs = {path.parent for path in paths if path.name == RUN}
     return sorted(

@@ -16,9 +16,11 @@ from cvae.training import presets
 if TYPE_CHECKING:
     from cvae.reading import Reading
     from cvae.training.datasets import Dataset
+    from cvae.training.presets import Preset
     from cvae.training.runs import Run
 
-_EPILOG = "\b\nPresets:\n" + "\n".join(
+_AUTO = "auto"
+_EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
     f"  {preset.name:16}{preset.summary}"
     for preset in presets.PRESETS.values()
     if not preset.name.startswith("tiny")  # they are for tests
@@ -38,7 +40,7 @@ _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 
 
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
-@click.argument("preset", type=click.Choice(list(presets.PRESETS)), metavar="PRESET")
+@click.argument("preset", type=click.Choice([*presets.PRESETS, _AUTO]), metavar="PRESET")
 @click.option(
     "--data", metavar="DATA",
     help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
@@ -65,6 +67,7 @@ _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @click.option("--quiet", is_flag=True, help="Only errors on stderr.")
 @option(_RECIPE, "--epochs", type=_COUNT, help=f"At most so many.  {_DEFAULT}")
+@option(_RECIPE, "--latents", "latent_dim", type=_COUNT, help=f"How many are coded.  {_DEFAULT}")
 @option(_RECIPE, "--batch-size", type=_COUNT, help=_DEFAULT)
 @option(_RECIPE, "--learning-rate", type=_POSITIVE, help=_DEFAULT)
 @option(
@@ -142,21 +145,22 @@ def command(
     from cvae.reading import Reading
     from cvae.training import backend, datasets, naming, runs
 
-    recipe = presets.get(preset)
+    talk = Talk(quiet, verbose=False)
+    folder = out or Path("runs") / preset
+    recipe = _auto(data, size, grey, folder, talk) if preset == _AUTO else presets.get(preset)
     overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
     recipe = replace(
         recipe, **{key: value for key, value in overrides.items() if value is not None}
     )
     linear = recipe.architecture == "linear"
-    if linear and (fine_tune or any(value is not None for value in overrides.values())):
+    wishes = {key for key, value in overrides.items() if value is not None} - {"latent_dim"}
+    if linear and (fine_tune or wishes):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
     backend.require("onnx", "matplotlib", "rich")
     if tensorboard:
         backend.require("tensorboard", extra="tensorboard")
     if not linear:
         backend.load_keras()
-    talk = Talk(quiet, verbose=False)
-    folder = out or Path("runs") / preset
     naming.check_name(name, folder)
     reading = None
     if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
@@ -183,6 +187,20 @@ def command(
     else:
         _train(run, dataset, talk, devices, xla, tensorboard)
     finish(run, dataset, talk, name)
+
+
+def _auto(data: str | None, size: int | None, grey: bool | None, out: Path, talk: Talk) -> Preset:
+    from cvae.training import auto
+
+    if data is None or not Path(data).is_dir():
+        raise click.UsageError(
+            f"auto looks at a folder of images: expected one as --data, found {data}"
+        )
+    found = auto.survey(Path(data))
+    recipe = auto.choose(found, size, grey)
+    for line in auto.explain(found, recipe, data, out):
+        talk.say(f"auto: {line}")
+    return recipe
 
 
 def _reading(

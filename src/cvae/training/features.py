@@ -25,9 +25,9 @@ from cvae.training.stacks import chain
 
 # The network whose features are shipped: maps are taken after each line.
 BLOCKS = (
-    ("conv 32", "conv 32"),
+    ("conv 32 /2", "conv 32"),
     ("pool", "conv 64", "conv 64"),
-    ("pool", "conv 128", "conv 128"),
+    ("pool", "conv 128"),
 )
 SHIPPED = "features-cifar10.npz"
 _VGG16 = "vgg16"

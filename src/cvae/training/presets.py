@@ -20,8 +20,8 @@ class Preset:
 
     name: str
     summary: str
-    # tiles and photos only by --data
-    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles", "photos"]
+    # tiles, photos and own only by --data
+    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles", "photos", "own"]
     image_shape: tuple[int, int, int]
     architecture: Literal["cvae", "residual", "linear", "autoencoder", "vae", "denoiser"] = "cvae"
     # An autoencoder's latents are rotated at export, and so many components are coded.
@@ -286,6 +286,32 @@ PHOTO_DAE = Preset(
     crop=96,
 )
 
+OWN = replace(
+    CIFAR,
+    name="own",
+    summary="the networks of cifar for colour images of your own; `auto` fits it to a folder",
+    dataset="own",
+    latent_dim=128,
+    epochs=60,
+    augment=("shift",),
+)
+
+OWN_GREY = replace(
+    MNIST_HQ,
+    name="own-grey",
+    summary="the networks of mnist-hq for grey images of your own",
+    dataset="own",
+    epochs=60,
+    augment=("shift",),
+)
+
+LINEAR_OWN = replace(
+    LINEAR_TILES,
+    name="linear",
+    summary="128 principal components of images of your own",
+    dataset="own",
+)
+
 # Trains in seconds on a few hundred 8x8 images; only for tests.
 TINY = Preset(
     name="tiny",
@@ -363,8 +389,8 @@ PRESETS = {
     for preset in (
         MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR, TILES,
         LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES,
-        FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE, TINY, TINY_HQ,
-        TINY_AE, TINY_VAE, TINY_DAE,
+        FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE,
+        OWN, OWN_GREY, LINEAR_OWN, TINY, TINY_HQ, TINY_AE, TINY_VAE, TINY_DAE,
     )
 }  # fmt: skip
 
