@@ -99,12 +99,7 @@ def command(
     )
     if recipe.architecture == "linear" and any(overrides.values()):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
-    backend.require("onnx", "matplotlib", "rich")
-    if recipe.architecture != "linear":
-        backend.load_keras()
-    talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
-    export.check_name(name, folder)
     reading = None
     if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
         before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
@@ -115,10 +110,14 @@ def command(
             "--size, --grey, --colour, --crop, --resize and --background are for a folder of images "
             "as --data"
         )
+    backend.require("onnx", "matplotlib", "rich")
     if recipe.architecture != "linear":
+        backend.load_keras()
         from cvae.training import architectures
 
         architectures.check(recipe)
+    talk = Talk(quiet, verbose=False)
+    export.check_name(name, folder)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))

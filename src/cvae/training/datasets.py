@@ -27,7 +27,7 @@ _KNOWN = {
     "9583269b034b826e8e625f5b4432aead9d676364ae19f0dce7e6118fc600fa97": "fashion_mnist",
 }
 # What is not trained by batches sees a sample of so many bytes of floats, and at least so many images.
-_SAMPLE, _MIN_SAMPLE = 1 << 31, 1000
+_SAMPLE, _MIN_SAMPLE = 1 << 31, 500
 
 
 @dataclass(frozen=True)
