@@ -311,7 +311,7 @@ def test_eval_without_split_takes_all_and_refuses_what_does_not_fit(run: Run) ->
 
 
 def test_options_for_folders_are_refused_for_other_data(tiny_data: Path, tmp_path: Path) -> None:
-    for option in (("--size", "16"), ("--grey",), ("--resize",), ("--background", "red")):
+    for option in (("--size", "16"), ("--colour",)):
         arguments = ["train", "tiny", "--data", tiny_data, "--out", tmp_path / "run", *option]
         assert b"are for a folder" in run_cvae(*arguments, code=2).stderr
     assert not (tmp_path / "run").exists()

@@ -47,10 +47,11 @@ def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
         flat.view(f"V{flat.shape[1]}").ravel(), return_index=True, return_inverse=True
     )
     pictures = _Pictures(flat[first].reshape(len(first), SIDE * SIDE, 3))
-    parents = _Parents(len(first))
+    sets = _Sets(len(first))
     for a, b in _candidates(pictures):
-        parents.join(*pictures.near(a, b))
-    roots = parents.roots()[which]
+        apart = sets.least(a) != sets.least(b)
+        sets.join(*pictures.near(a[apart], b[apart]))
+    roots = sets.least(np.arange(len(first)))[which]
     _, start, family = np.unique(roots, return_index=True, return_inverse=True)
     return np.asarray(start[family], np.int64)
 
@@ -116,22 +117,27 @@ def _pairs(keys: NDArray[np.uint64], items: Indexes) -> Iterator[tuple[Indexes, 
             yield items[lot], items[lot + gap]
 
 
-class _Parents:
-    """Disjoint sets of integers."""
+class _Sets:
+    """Disjoint sets of the integers below a number, each under its least."""
 
     def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+        self._parent = np.arange(count)
 
     def join(self, a: Indexes, b: Indexes) -> None:
-        for i, j in zip(a.tolist(), b.tolist(), strict=True):
-            i, j = self._root(i), self._root(j)
-            self._parent[max(i, j)] = min(i, j)
+        for pair in zip(a.tolist(), b.tolist(), strict=True):
+            low, high = sorted(map(self._least, pair))
+            self._parent[high] = low
 
-    def roots(self) -> NDArray[np.int64]:
-        return np.array([self._root(i) for i in range(len(self._parent))], np.int64)
+    def least(self, items: Indexes) -> Indexes:
+        """The least of each item's set."""
+        while True:
+            up = self._parent[items]
+            if np.array_equal(up, items):
+                return items
+            items = up
 
-    def _root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
+    def _least(self, item: int) -> int:
+        while (up := int(self._parent[item])) != item:
+            self._parent[item] = self._parent[up]
+            item = up
+        return item

@@ -201,7 +201,10 @@ def _own_part(name: str) -> str:
 
 def find(root: Path) -> list[str]:
     """All regular files below a folder as paths below it, sorted; no hidden ones, no training runs."""
-    paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    try:
+        paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
     runs = {path.parent for path in paths if path.name == RUN}
     return sorted(
         path.as_posix()

@@ -156,11 +156,6 @@ def command(
     wishes = {key for key, value in overrides.items() if value is not None} - {"latent_dim"}
     if linear and (fine_tune or wishes):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
-    backend.require("onnx", "matplotlib", "rich")
-    if tensorboard:
-        backend.require("tensorboard", extra="tensorboard")
-    if not linear:
-        backend.load_keras()
     naming.check_name(name, folder)
     reading = None
     if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
@@ -172,10 +167,16 @@ def command(
             "--size, --grey, --colour, --crop, --resize and --background are for a folder of images "
             "as --data"
         )
+    backend.require("onnx", "matplotlib", "rich")
+    if tensorboard:
+        backend.require("tensorboard", extra="tensorboard")
     if not linear:
+        backend.load_keras()
         from cvae.training import architectures
 
         architectures.check(recipe)
+    talk = Talk(quiet, verbose=False)
+    export.check_name(name, folder)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
