@@ -175,8 +175,6 @@ def command(
         from cvae.training import architectures
 
         architectures.check(recipe)
-    talk = Talk(quiet, verbose=False)
-    export.check_name(name, folder)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
