@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvae.training.presets import PRESETS
-
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-# Every preset but those that only tests use.
-SHIPPED = sorted(name for name in PRESETS if not name.startswith("tiny"))
+# The models that are in the wheel.
+SHIPPED = sorted(
+    Path(source).stem
+    for source in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]["force-include"]
+    if source.endswith(".cvae")
+)
 
 # TensorFlow's messages would only hide pytest's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

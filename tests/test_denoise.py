@@ -237,7 +237,7 @@ def test_images_of_different_sizes_are_measured_each_at_its_own(tmp_path: Path) 
     clean = [photos(9 + i // 2, 12, 3, seed=i) for i in range(5)]
     for i, pixels in enumerate(clean):
         (tmp_path / "in" / f"{i}.png").write_bytes(encode_image(pixels))
-    data = noise.load(tmp_path / "in", "test", model)
+    data = noise.load(tmp_path / "in", None, model)
     found = noise.measure(model, data, 0.3)
     errors = []
     for i, pixels in enumerate(clean):

@@ -166,6 +166,10 @@ def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
         parts[max(places, key=places.__getitem__)] = TRAIN
     for part, end in ((VALIDATION, _VALIDATION_END), (TEST, _TEST_END)):
         free = [label for label, where in parts.items() if where == TRAIN]
+        if part == VALIDATION and len(free) == 1:
+            # One family stays for training, and validation goes before testing.
+            free += [label for label, where in parts.items() if where == TEST]
+            places[free[0]], large = math.inf, large | {free[0]}
         if part not in parts.values() and len(free) > 1:
             nearest = min(free, key=lambda label: (label in large, abs(places[label] - end)))
             parts[nearest] = part
