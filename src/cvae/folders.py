@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 _FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
 # The shares of a folder without one, as stretches of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
 _TEST_END, _VALIDATION_END = 0.1, 0.2
+_ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
 
 # Images that take no more bytes than this are decoded once and kept; others whenever they are used.
 IN_MEMORY = 1 << 30
@@ -162,16 +163,20 @@ def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
     places = {label: int(min(group)[:12], 16) / 16**12 for label, group in members.items()}
     large = {label for label, group in members.items() if len(group) > len(digests) / 4}
     parts = {label: TRAIN if label in large else _part(place) for label, place in places.items()}
-    if TRAIN not in parts.values():
-        parts[max(places, key=places.__getitem__)] = TRAIN
-    for part, end in ((VALIDATION, _VALIDATION_END), (TEST, _TEST_END)):
-        free = [label for label, where in parts.items() if where == TRAIN]
-        if part == VALIDATION and len(free) == 1:
-            # One family stays for training, and validation goes before testing.
-            free += [label for label, where in parts.items() if where == TEST]
-            places[free[0]], large = math.inf, large | {free[0]}
-        if part not in parts.values() and len(free) > 1:
-            nearest = min(free, key=lambda label: (label in large, abs(places[label] - end)))
+    for number, part in enumerate(PARTS):
+        if part in parts.values():
+            continue
+        counts = Counter(parts.values())
+        # From a part that has several, or one that can rather be empty.
+        free = [
+            label
+            for label, where in parts.items()
+            if counts[where] > 1 or PARTS.index(where) > number
+        ]
+        if free:
+            nearest = min(
+                free, key=lambda label: (label in large, abs(places[label] - _ENDS[part]))
+            )
             parts[nearest] = part
     return [parts[label] for label in labels.tolist()]
 
