@@ -29,6 +29,7 @@ class Batches(keras.utils.PyDataset):
         seed: tuple[int, int] | None = None,
         augment: tuple[str, ...] = (),
         crop: int = 0,
+        passes: int = 1,
     ) -> None:
         """Images in a random order of the (seed, epoch), or as they come and unchanged without one.
 
@@ -38,12 +39,14 @@ class Batches(keras.utils.PyDataset):
             seed: of the run, and the epoch.
             augment: kinds of change, see `presets.Preset`.
             crop: the side of a random square to cut out, 0 for none.
+            passes: how often each image comes.
         """
         super().__init__()
         self._pixels, self._batch_size, self._seed = pixels, batch_size, seed
         self._augment, self._crop = augment, crop
-        count = len(pixels)
-        self._order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
+        self._order = np.arange(passes * len(pixels))
+        if seed is not None:
+            self._order = np.random.default_rng(seed).permutation(self._order) % len(pixels)
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size)

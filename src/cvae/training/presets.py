@@ -54,6 +54,7 @@ class Preset:
     # and contrast (by a tenth).
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
     crop: int = 0  # train on random squares of this side; 0 for whole images
+    passes: int = 1  # over the images, in an epoch: more where crops make new ones of few
     # The quantization step at the default quality: in posterior widths (cvae, vae), in the integers
     # that training rounded to (residual), or in the latents' own unit, pixels in [0, 1] projected
     # on orthonormal vectors (linear; autoencoder after its rotation).
@@ -279,11 +280,12 @@ PHOTO_DAE = Preset(
     filters=(32, 64, 128),
     noise=0.4,
     batch_size=16,
-    epochs=120,
+    epochs=60,
     schedule="cosine",
-    patience=1000,
+    patience=60,
     augment=("flip",),
-    crop=96,
+    crop=64,
+    passes=24,
 )
 
 OWN = replace(

@@ -68,11 +68,16 @@ def _build(run: Run, train_images: int, xla: bool | None) -> losses.Trainable:
     model.build((None, *sides, preset.image_shape[2]))
     rate: Any = preset.learning_rate
     if preset.schedule == "cosine":
-        steps = -(-train_images // preset.batch_size) * preset.epochs
+        steps = _steps(preset, train_images) * preset.epochs
         rate = keras.optimizers.schedules.CosineDecay(preset.learning_rate, steps)
     model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile="auto" if xla is None else xla)
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _steps(preset: Preset, images: int) -> int:
+    """Batches an epoch."""
+    return -(-preset.passes * images // preset.batch_size)
 
 
 def _model(preset: Preset, seed: int) -> losses.Trainable:
@@ -156,7 +161,7 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
     preset = run.preset
     resumed = (run.folder / runs.CHECKPOINT).exists()
     model = load(run, machine) if resumed else start(run, dataset.train, machine)
-    steps = -(-len(dataset.train) // preset.batch_size)
+    steps = _steps(preset, len(dataset.train))
     done = int(model.optimizer.iterations.numpy()) // steps
     history = runs.read_history(run)[:done]
     if history:
@@ -171,7 +176,12 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
             model.optimizer.learning_rate = preset.learning_rate * 0.5 ** _plateaus(history)
         record = model.fit(
             Batches(
-                dataset.train, preset.batch_size, (run.seed, epoch), preset.augment, preset.crop
+                dataset.train,
+                preset.batch_size,
+                (run.seed, epoch),
+                preset.augment,
+                preset.crop,
+                preset.passes,
             ),
             shuffle=False,
             validation_data=validation,
