@@ -10,7 +10,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-_TERMS = ["loss", "distortion", "rate", "val_loss", "val_distortion", "val_rate"]
+_TERMS = ["loss", "distortion", "rate", "perceptual", "val_loss", "val_distortion", "val_rate"]
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -71,7 +71,9 @@ def tensorboard_log(folder: Path) -> keras.callbacks.Callback:
 
 
 def _format(logs: dict[str, float]) -> str:
-    return "  ".join(f"{name} {float(logs[name]):.4g}" for name in _TERMS if name in logs)
+    # A rate of zero is that of a loss which has none.
+    shown = [name for name in _TERMS if name in logs and (logs[name] or "rate" not in name)]
+    return "  ".join(f"{name} {float(logs[name]):.4g}" for name in shown)
 
 
 def _minutes(seconds: float) -> str:
