@@ -45,9 +45,13 @@ Layout `single` is a file an image, `block` all images as one block of the rANS 
 header, `mosaic` a picture of 1,000 images. Bytes are at the model's PSNR where a codec reaches it
 (interpolated between its nearest settings), else of its nearest setting. `times ours` compares single
 with single, and mosaic with block. BD-rate is our bytes against the codec's at equal PSNR, n/a where the
-curves share less than a decibel. The codecs are measured around the PSNR of the model of the most bytes; at
+curves share less than a decibel. † marks a codec: {comparison.MARKS[comparison.STARTS_ABOVE]}.
+‡ marks one: {comparison.MARKS[comparison.ENDS_BELOW]}. The codecs are measured around the PSNR of the model of the most bytes; at
 that of the others values are interpolated over gaps of several decibels. `linear` is the linear codec:
 PCA of the same training images through the same tables, search, coder and container."""
+
+# As in the tables of `cvae eval`, but no Markdown.
+MARKS = {"": "", comparison.STARTS_ABOVE: "†", comparison.ENDS_BELOW: "‡"}
 
 Row = dict[str, Any]
 
@@ -173,6 +177,7 @@ def rivals(data: Path, model: str, others: list[Row]) -> str:
         curve, comparison.seen_from(curve, psnr, others), result["quality"], psnr
     ):
         reached = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        reached = f"{reached} {MARKS[line.mark]}".strip()
         rate = "n/a" if line.bd_rate_percent is None else f"{line.bd_rate_percent:+.1f} %"
         rows.append(
             f"| {line.codec} | {line.layout} | {line.bytes:.2f} B | {reached} "

@@ -239,13 +239,16 @@ CIFAR10 = Preset(
     architecture="autoencoder",
     latent_dim=256,
     analysis=("conv 32 /2 norm", "conv 64 /2 norm", "conv 128 /2 norm", "dense 256"),
-    synthesis=("grid 128", "tconv 128 *2", "tconv 64 *2", "tconv 32 *2", "tconv 3 sigmoid"),
-    perceptual_weight=1.0,
+    synthesis=(
+        "grid 128", "tconv 128 *2 norm", "tconv 64 *2 norm", "tconv 32 *2 norm", "tconv 3 sigmoid",
+    ),
+    perceptual_weight=5.0,
+    batch_size=32,
     epochs=60,
     schedule="cosine",
     augment=("flip", "shift", "brightness", "contrast"),
     step_width=0.5,
-)
+)  # fmt: skip
 
 _HALVES = ("conv 32 /2 norm", "conv 64 /2 norm", "conv 128 /2 norm", "conv 128 /2 norm",
            "conv 256 /2 norm", "conv 256 /2 norm")  # fmt: skip
