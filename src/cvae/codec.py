@@ -20,6 +20,7 @@ from cvae.tables import Symbols
 
 MAX_EFFORT = 9
 DEFAULT_EFFORT = 5
+LINEAR = "linear"  # the architecture of a linear codec in a manifest's preset
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -148,7 +149,7 @@ class Codec:
             bank.curvature,
             self.model.manifest.latent_shape,
             self.model.synthesis,
-            self.model.gradient,
+            self._gradient(),
         )
         return search.search(x, latents, problem, effort)
 
@@ -159,6 +160,14 @@ class Codec:
     def _analysis(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, h, w, c) in [0, 1] -> latents (n, elements)."""
         return self.model.analysis(x).reshape(len(x), self.model.manifest.elements)
+
+    def _gradient(self) -> Any:
+        """What a search of many latents follows; None for one by tangents."""
+        if self.model.manifest.preset.get("architecture") == LINEAR:
+            from cvae import search
+
+            return search.orthonormal_gradient(self.model.analysis, self.model.synthesis)
+        return self.model.gradient
 
     def _synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Latents (n, elements) -> (n, h, w, c) in [0, 1]."""

@@ -62,6 +62,25 @@ class Problem:
         return self.synthesis(latents.reshape(-1, *self.latent_shape)).reshape(len(latents), -1)
 
 
+def orthonormal_gradient(analysis: Callable[[Floats], Floats], synthesis: Synthesis) -> Gradient:
+    """The gradient of a linear codec, whose analysis is the transpose of its synthesis.
+
+    Where pixels are clipped it is that of the codec without clipping.
+
+    Args:
+        analysis: images (n, h, w, c) -> latents (n, *latent_shape).
+        synthesis: the way back.
+    """
+
+    def gradient(latents: Floats, x: Floats) -> Floats:
+        x_hat = synthesis(latents)
+        pulled = (analysis(x) - analysis(x_hat)).reshape(len(x), -1)
+        error = np.square(x - x_hat).sum(axis=(1, 2, 3), keepdims=True).reshape(len(x), 1)
+        return np.concatenate([pulled, error], axis=1)
+
+    return gradient
+
+
 def syntheses(effort: int, elements: int) -> int:
     """How many syntheses an image of so many latent elements takes, by tangents."""
     return sum(2 + math.ceil(share * elements) for share in ROUNDS[effort])

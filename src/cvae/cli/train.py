@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,9 @@ def command(
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
+    if linear and overrides["latent_dim"] is None:
+        most = min(len(dataset.train), math.prod(recipe.image_shape))
+        recipe = replace(recipe, latent_dim=min(recipe.latent_dim, most))
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
     if linear:
         from cvae.training import linear as linear_codec

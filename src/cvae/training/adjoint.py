@@ -83,10 +83,12 @@ def _gemm(tape: _Tape, node: Any, adjoint: str) -> None:
 
 def _conv(tape: _Tape, node: Any, adjoint: str) -> None:
     """Of a stride of 1: the kernel turned round, padded by what the padding left of it."""
-    kernel = tape.constants[node.input[1]]
-    height, width = kernel.shape[2:]
+    height, width = tape.constants[node.input[1]].shape[2:]
     top, left, bottom, right = tape.attributes[node.output[0]].get("pads", [0, 0, 0, 0])
-    turned = kernel.astype(np.float32)[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    # Turned in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
+    ends = [np.array(limit, np.int64) for limit in ([-1, -1], [-(1 << 31)] * 2, [2, 3], [-1, -1])]
+    turned = tape.graph.add("Slice", node.input[1], *ends)
+    turned = tape.graph.add("Transpose", turned, perm=[1, 0, 2, 3])
     pads = [height - 1 - top, width - 1 - left, height - 1 - bottom, width - 1 - right]
     tape.accumulate(node.input[0], tape.graph.add("Conv", adjoint, turned, pads=pads))
 

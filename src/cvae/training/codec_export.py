@@ -170,7 +170,9 @@ def _synthesis(networks: Exported, shape: tuple[int, ...]) -> Network:
     return Network(networks.synthesis_graph, SYNTHESIS, [networks.widths.shape], shape)
 
 
-def _gradient(networks: Exported, shape: tuple[int, ...]) -> Network | None:
+def _gradient(networks: Exported, shape: tuple[int, ...]) -> search.Gradient | None:
+    if networks.orthonormal:
+        return search.orthonormal_gradient(_analysis(networks, shape), _synthesis(networks, shape))
     if networks.gradient_graph is None:
         return None
     inputs = [networks.widths.shape, shape]

@@ -30,11 +30,15 @@ class Exported:
     synthesis: Callable[[Floats], Floats]  # latents (n, d) -> (n, h, w, c) in [0, 1]
     widths: Floats  # (d,) the unit of the preset's step_width for each element
     weights_hash: str  # sha256 over the weights: equal for equal networks
+    orthonormal: bool = False  # analysis is the transpose of synthesis
 
     @cached_property
     def gradient_graph(self) -> bytes | None:
-        """The pull-back of the synthesis (see `adjoint`), where there are too many latents for tangents."""
-        if len(self.widths) <= _TANGENT_ELEMENTS:
+        """The pull-back of the synthesis (see `adjoint`), where there are too many latents for tangents.
+
+        A linear codec needs none, see `search.orthonormal_gradient`.
+        """
+        if self.orthonormal or len(self.widths) <= _TANGENT_ELEMENTS:
             return None
         return adjoint.gradient(self.synthesis_graph)
 

@@ -73,4 +73,5 @@ def load(run: Run) -> Exported:
         # One step for all elements: reverse water-filling, in the field's words.
         widths=np.ones(basis.shape[1], np.float32),
         weights_hash=hashlib.sha256(mean.tobytes() + basis.tobytes()).hexdigest(),
+        orthonormal=True,
     )

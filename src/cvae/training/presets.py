@@ -174,19 +174,17 @@ LINEAR_FASHION = replace(
 LINEAR_CIFAR = replace(
     LINEAR_MNIST,
     name="linear-cifar",
-    summary="192 principal components of CIFAR-10, as many as cifar has latents",
+    summary="400 principal components of CIFAR-10",
     dataset="cifar10",
     image_shape=(32, 32, 3),
-    latent_dim=192,
     step_width=0.5,
 )
 
 LINEAR_TILES = replace(
     LINEAR_CIFAR,
     name="linear-tiles",
-    summary="128 principal components of the tiles",
+    summary="400 principal components of the tiles",
     dataset="tiles",
-    latent_dim=128,
 )
 
 FASHION_AE = Preset(
@@ -195,7 +193,7 @@ FASHION_AE = Preset(
     dataset="fashion_mnist",
     image_shape=(28, 28, 1),
     architecture="autoencoder",
-    latent_dim=256,
+    latent_dim=128,
     analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "pool"),
     synthesis=(
         "conv 128", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32", "conv 1 sigmoid",
@@ -209,6 +207,7 @@ FASHION_DAE = replace(
     FASHION_AE,
     name="fashion-dae",
     summary="the networks of fashion-ae with dropout, trained to take away noise",
+    latent_dim=192,
     analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "drop 0.25", "pool"),
     synthesis=(
         "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",
@@ -313,7 +312,7 @@ OWN_GREY = replace(
 LINEAR_OWN = replace(
     LINEAR_TILES,
     name="linear",
-    summary="128 principal components of images of your own",
+    summary="up to 400 principal components of images of your own",
     dataset="own",
 )
 
