@@ -171,10 +171,13 @@ def command(
     if tensorboard:
         backend.require("tensorboard", extra="tensorboard")
     if not linear:
+        # All that can be wrong is found before the run's folder is made, or emptied.
         backend.load_keras()
-        from cvae.training import architectures
+        from cvae.training import architectures, features
 
+        backend.check_devices(devices)
         architectures.check(recipe)
+        features.perceptual(recipe)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
