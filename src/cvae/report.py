@@ -68,19 +68,19 @@ def latent_map(points: Points, pixels: Pixels, path: Path) -> None:
     axes = figure.subplots()
     axes.scatter(points[:, 0], points[:, 1], s=4, color=_COLOURS[1], alpha=0.4, linewidths=0)
     low, high = points.min(axis=0), points.max(axis=0)
-    side = (high - low) / _CELLS / 2
+    span = np.where(high > low, high - low, 1)  # one image, or all in one place
+    side = span / _CELLS / 2
     # The first image of each cell, so that none covers another.
-    cells = np.floor((points - low) / np.maximum(high - low, 1e-12) * (_CELLS - 1e-6))
+    cells = np.floor((points - low) / span * (_CELLS - 1e-6))
     _, first = np.unique(cells, axis=0, return_index=True)
     for i in first:
         (left, bottom), (right, top) = points[i] - 0.9 * side, points[i] + 0.9 * side
         picture = pixels[i].repeat(3 // pixels.shape[3], axis=2)
         axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto", zorder=2)
-    margin = side + 1e-6
     axes.set(
         title="latents of validation images", xlabel="component 1", ylabel="component 2",
-        xlim=(low[0] - margin[0], high[0] + margin[0]),
-        ylim=(low[1] - margin[1], high[1] + margin[1]),
+        xlim=(low[0] - side[0], high[0] + side[0]),
+        ylim=(low[1] - side[1], high[1] + side[1]),
     )  # fmt: skip
     with files.atomic_path(path, force=True) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -148,15 +148,19 @@ def command(
 
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
-    recipe = _auto(data, size, grey, folder, talk) if preset == _AUTO else presets.get(preset)
     overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
-    recipe = replace(
-        recipe, **{key: value for key, value in overrides.items() if value is not None}
-    )
+    wishes = {key: value for key, value in overrides.items() if value is not None}
+    if preset == _AUTO:
+        recipe = _auto(data, size, grey, wishes, folder, talk)
+    else:
+        recipe = replace(presets.get(preset), **wishes)
     linear = recipe.architecture == "linear"
-    wishes = {key for key, value in overrides.items() if value is not None} - {"latent_dim"}
-    if linear and (fine_tune or wishes):
+    if linear and (fine_tune or wishes.keys() - {"latent_dim"}):
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
+    if recipe.architecture == "denoiser" and "latent_dim" in wishes:
+        raise click.UsageError(f"{preset} is a denoiser, which has no latents")
+    if "features" in wishes and not recipe.perceptual_weight:
+        raise click.UsageError("--features takes effect only with a --perceptual-weight above 0")
     naming.check_name(name, folder)
     reading = None
     if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
@@ -172,10 +176,13 @@ def command(
     if tensorboard:
         backend.require("tensorboard", extra="tensorboard")
     if not linear:
+        # All that can be wrong is found before the run's folder is made, or emptied.
         backend.load_keras()
-        from cvae.training import architectures
+        from cvae.training import architectures, features
 
+        backend.check_devices(devices)
         architectures.check(recipe)
+        features.perceptual(recipe)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
@@ -192,7 +199,14 @@ def command(
     finish(run, dataset, talk, name)
 
 
-def _auto(data: str | None, size: int | None, grey: bool | None, out: Path, talk: Talk) -> Preset:
+def _auto(
+    data: str | None,
+    size: int | None,
+    grey: bool | None,
+    wishes: dict[str, Any],
+    out: Path,
+    talk: Talk,
+) -> Preset:
     from cvae.training import auto
 
     if data is None or not Path(data).is_dir():
@@ -200,10 +214,27 @@ def _auto(data: str | None, size: int | None, grey: bool | None, out: Path, talk
             f"auto looks at a folder of images: expected one as --data, found {data}"
         )
     found = auto.survey(Path(data))
-    recipe = auto.choose(found, size, grey)
-    for line in auto.explain(found, recipe, data, out):
+    recipe = replace(auto.choose(found, size, grey), **wishes)
+    for line in auto.explain(found, recipe, data, out, _further_options()):
         talk.say(f"auto: {line}")
     return recipe
+
+
+def _further_options() -> list[str]:
+    """What was asked for besides what `auto` chooses and names, as it would be typed again."""
+    context = click.get_current_context()
+    named = {"preset", "data", "size", "grey", "latent_dim", "epochs", "out", "resume", "force"}
+    words: list[str] = []
+    for option in context.command.params:
+        name, value = option.name or "", context.params.get(option.name or "")
+        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if name in named or not given:
+            continue
+        if isinstance(option, click.Option) and option.is_flag:
+            words.append((option.opts if value else option.secondary_opts)[-1])
+        else:
+            words += [option.opts[-1], str(value)]
+    return words
 
 
 def _reading(

@@ -32,13 +32,22 @@ def build(preset: Preset) -> Networks:
 
 
 def check(preset: Preset) -> None:
-    """Raises TrainingError when the networks do not take images of the preset's sides."""
+    """Raises TrainingError when the networks do not take the preset's sides, or have fewer latents."""
     if preset.architecture == "linear":
         return
     try:
-        (build_denoiser if preset.architecture == "denoiser" else build)(preset)
+        if preset.architecture == "denoiser":
+            _check_free_sides(preset)
+            return
+        networks = build(preset)
     except ValueError as error:
         raise TrainingError(f"{preset.name}: {error}; --size changes it") from error
+    if preset.architecture == "autoencoder":
+        most = math.prod(networks.analysis.output.shape[1:])
+        if preset.latent_dim > most:
+            raise TrainingError(
+                f"{preset.name}: expected at most {most} as --latents, found {preset.latent_dim}"
+            )
 
 
 def _check_sides(preset: Preset) -> None:
@@ -47,6 +56,17 @@ def _check_sides(preset: Preset) -> None:
     if height % reduction or width % reduction:
         raise ValueError(
             f"expected images whose sides are multiples of {reduction}, found {width}x{height}"
+        )
+
+
+def _check_free_sides(preset: Preset) -> None:
+    """Training sees squares cut out of the images, validation whole ones."""
+    multiple = 2 ** (len(preset.filters) - 1)
+    height, width, _ = preset.image_shape
+    if height % multiple or width % multiple or min(height, width) < preset.crop:
+        raise ValueError(
+            f"expected images whose sides are multiples of {multiple} and at least "
+            f"{max(multiple, preset.crop)}, found {width}x{height}"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cvae import folders, images
-from cvae.errors import DataError, ImageError
+from cvae.errors import DataError
 from cvae.training.presets import OWN, OWN_GREY, Preset
 
 # Files that are looked at, and of those how many are decoded.
@@ -48,7 +48,7 @@ def survey(folder: Path) -> Survey:
             image = images.open_image(images.read_file(folder / name), name)
             if number % (_SEEN // _DECODED) == 0:
                 grey = grey and _is_grey(image)
-        except (ImageError, OSError, ValueError, SyntaxError):
+        except Exception:  # of any kind: Pillow's readers have no common base class
             continue  # reading the folder names it
         sides[min(image.size)] += 1
     if not sides:
@@ -77,13 +77,16 @@ def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
     return replace(base, image_shape=(side, side, channels), latent_dim=latents, epochs=epochs)
 
 
-def explain(found: Survey, recipe: Preset, data: str, out: Path) -> list[str]:
-    """What was seen and chosen, and the command that trains the same."""
+def explain(
+    found: Survey, recipe: Preset, data: str, out: Path, further: list[str] | None = None
+) -> list[str]:
+    """What was seen and chosen, and the command that trains the same, with further options of the user's."""
     side, _, channels = recipe.image_shape
     colour = "grey" if channels == 1 else "colour"
     command = [
         "cvae", "train", recipe.name, "--data", data, "--size", str(side),
         "--latents", str(recipe.latent_dim), "--epochs", str(recipe.epochs), "-o", str(out),
+        *(further or []),
     ]  # fmt: skip
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
     return [

@@ -43,26 +43,45 @@ def use(devices: str | None) -> AbstractContextManager[object]:
     """
     import keras
 
-    name = keras.backend.backend()
-    if name != "tensorflow":
-        if devices is not None:
-            raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
-        if name == "jax" and len(keras.distribution.list_devices()) > 1:
+    wanted = check_devices(devices)
+    if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
             keras.distribution.set_distribution(keras.distribution.DataParallel())
         return nullcontext()
     import tensorflow as tf
 
-    there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
-    wanted = devices.upper().split(",") if devices else [d for d in there if d.startswith("GPU")]
-    missing = [device for device in wanted if device not in there]
-    if missing:
-        raise TrainingError(
-            f"--devices: expected some of {','.join(there)}, found {','.join(missing)}"
-        )
     if len(wanted) > 1:
         scope: AbstractContextManager[object] = tf.distribute.MirroredStrategy(wanted).scope()
         return scope
-    return tf.device(wanted[0]) if devices else nullcontext()
+    # Not `tf.device`, which says where weights lie and not where steps are computed.
+    return tf.distribute.OneDeviceStrategy(wanted[0]).scope() if devices else nullcontext()
+
+
+def check_devices(devices: str | None) -> list[str]:
+    """The devices that `use` takes, none for whatever the backend chooses.
+
+    Raises:
+        TrainingError: as `use` would.
+    """
+    import keras
+
+    name = keras.backend.backend()
+    if name != "tensorflow":
+        if devices is not None:
+            raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
+        return []
+    import tensorflow as tf
+
+    there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    if devices is None:
+        return [device for device in there if device.startswith("GPU")]
+    wanted = list(dict.fromkeys(name.strip().upper() for name in devices.split(",")))
+    missing = [device for device in wanted if device not in there]
+    if missing:
+        raise TrainingError(
+            f"--devices: expected some of {','.join(there)}, found {','.join(missing) or 'none'}"
+        )
+    return wanted
 
 
 def replicas() -> int:

@@ -35,12 +35,16 @@ _VGG16_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3")
 _CONVOLUTIONS = sum(word.startswith("conv") for block in BLOCKS for word in block)
 
 
-def perceptual(preset: Preset) -> Perceptual:
+def perceptual(preset: Preset) -> Perceptual | None:
     """The difference of two batches of images (n, h, w, c) in [0, 1]: (n,), summed over the layers.
+
+    None where the preset gives it no weight.
 
     Raises:
         TrainingError: there are no such features.
     """
+    if not preset.perceptual_weight:
+        return None
     extract = _extractor(preset.features, preset.image_shape[2])
 
     def difference(x: Any, x_hat: Any) -> Any:
@@ -96,12 +100,12 @@ def build(blocks: tuple[tuple[str, ...], ...] = BLOCKS) -> keras.Model:
 def load(path: Path) -> keras.Model:
     """The network with weights that `save` wrote. Raises TrainingError when the file holds none."""
     names = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "bias")]
-    values = arrays.read_npz(path, names, str(path), TrainingError)
+    values = arrays.read_npz(path, names, f"--features {path}", TrainingError)
     network = build()
     try:
         network.set_weights([value.astype(np.float32) for value in values])
     except ValueError as error:
-        raise TrainingError(f"{path}: expected weights of {BLOCKS}: {error}") from error
+        raise TrainingError(f"--features {path}: expected weights of {BLOCKS}: {error}") from error
     return network
 
 

@@ -30,8 +30,11 @@ def fold_normalization(network: keras.Model) -> None:
         else:
             kernel = kernel * scale
         convolution.set_weights([kernel, (bias - mean) * scale + beta])
+        # Left to do nothing at all: 1 - epsilon would be another number in half precision.
         ones, zeros = np.ones_like(gamma), np.zeros_like(gamma)
-        norm.set_weights([ones, zeros, zeros, ones - norm.epsilon])
+        norm.set_weights([ones, zeros, zeros, ones])
+        norm.epsilon = 0.0
+    network.predict_function = None  # one that was traced before has the old epsilon
 
 
 def add_network(graph: Graph, network: keras.Model, x: str, output: Any = None) -> str:

@@ -153,7 +153,8 @@ class VariationalAutoencoder(Autoencoder):
         return mean + ops.exp(0.5 * log_var) * noise
 
     def rate(self, outputs: Any, y: Any) -> Any:
-        return kl_divergence(*outputs)
+        # Near zero it is a small difference of large terms, which half precision does not show.
+        return kl_divergence(*(ops.cast(output, "float32") for output in outputs))
 
 
 _SLOPE = 0.1

@@ -62,4 +62,6 @@ def _flattened(model: Model, pixels: Pixels) -> report.Points:
     latents = model.analysis(as_floats(pixels)).reshape(len(pixels), -1)
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
-    return np.asarray(left[:, :2] * values[:2])
+    points = left[:, :2] * values[:2]
+    # A single image, or a single latent, has one component alone.
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))

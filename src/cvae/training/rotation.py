@@ -96,7 +96,7 @@ def fit(
     if components > min(latents.shape):
         raise TrainingError(
             f"expected at most {min(latents.shape)} components of {latents.shape[1]} latents of "
-            f"{len(latents)} images, found {components}"
+            f"{len(latents)} images, found {components}; --latents changes it"
         )
     mean = latents.mean(axis=0, dtype=np.float64)
     scale = _root(_sensitivity(latents, synthesis, pull_back))

@@ -106,7 +106,8 @@ def start(
         begin: the folder of a run whose weights this one begins with.
 
     Raises:
-        TrainingError: the folder holds a run already, or one with other settings.
+        TrainingError: the folder holds a run already, or one with other settings; `begin` is no
+            other run's folder.
     """
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
@@ -123,6 +124,8 @@ def start(
         raise TrainingError(
             f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
         )
+    if begin:
+        _check_begin(begin, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,6 +137,17 @@ def start(
         text = "".join(f"{printable(line)}\n" for line in dataset.skipped)
         files.write_bytes(folder / SKIPPED, text.encode(), force=True)
     return run
+
+
+def _check_begin(begin: Path, folder: Path) -> None:
+    """Before anything of the run's folder is deleted."""
+    Run.open(begin)
+    if begin.resolve() == folder.resolve():
+        raise TrainingError(
+            f"--fine-tune {begin}: expected another folder than that of the new run, which -o names"
+        )
+    if not (begin / CHECKPOINT).exists():
+        raise TrainingError(f"--fine-tune {begin}: no epoch of that run has finished")
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

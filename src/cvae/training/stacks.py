@@ -19,6 +19,10 @@ from typing import Any
 
 from keras import layers
 
+from cvae.errors import TrainingError
+
+# Behind the number of channels.
+_OPTIONS = {"conv": {"valid", "/2", "norm", "sigmoid"}, "tconv": {"*2", "norm", "sigmoid"}}
 # What the name of a normalization adds to that of the convolution before it.
 NORM = "_norm"
 # Of the running statistics: half a hundred steps are enough for them, in a short run too.
@@ -29,26 +33,43 @@ def chain(words: tuple[str, ...], x: Any, image_shape: tuple[int, int, int]) -> 
     """Applies the layers that the words stand for to the Keras tensor `x`.
 
     Raises:
-        ValueError: a word is none of these, or sides do not fit.
+        TrainingError: a word is none of these.
+        ValueError: sides do not fit.
     """
     doublings = sum("*2" in word.split() for word in words)
     for word in words:
-        kind, *options = word.split()
-        if kind in ("conv", "tconv"):
-            x = _convolution(kind, int(options[0]), options[1:], x)
+        kind, number, options = _parse(word)
+        if kind in _OPTIONS:
+            x = _convolution(kind, int(number), options, x)
         elif kind == "pool":
             x = layers.MaxPooling2D(2, padding="same")(x)
         elif kind == "up":
             x = layers.UpSampling2D(2)(x)
         elif kind == "drop":
-            x = layers.Dropout(float(options[0]))(x)
+            x = layers.Dropout(number)(x)
         elif kind == "dense":
-            x = layers.Dense(int(options[0]))(layers.Flatten()(x))
-        elif kind == "grid":
-            x = _grid(int(options[0]), doublings, x, image_shape)
+            x = layers.Dense(int(number))(layers.Flatten()(x))
         else:
-            raise ValueError(f"no layer is called {word!r}")
+            x = _grid(int(number), doublings, x, image_shape)
     return x
+
+
+def _parse(word: str) -> tuple[str, float, list[str]]:
+    """The kind of layer, its number (0 where it has none), and the options behind it."""
+    kind, *rest = word.split() or [""]
+    if kind in ("pool", "up") and not rest:
+        return kind, 0, []
+    try:
+        number = float(rest[0]) if kind == "drop" else int(rest[0])
+    except (IndexError, ValueError):
+        number = -1
+    fits = 0 <= number < 1 if kind == "drop" else number >= 1
+    known = kind in ("drop", "dense", "grid", *_OPTIONS)
+    if not (known and fits and set(rest[1:]) <= _OPTIONS.get(kind, set())):
+        raise TrainingError(
+            f"expected layers such as 'conv 32 /2 norm' (see {__name__}), found {word!r}"
+        )
+    return kind, number, rest[1:]
 
 
 def _convolution(kind: str, channels: int, options: list[str], x: Any) -> Any:

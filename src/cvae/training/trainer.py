@@ -52,16 +52,20 @@ def build(run: Run, train_images: int, machine: Machine | None = None) -> losses
     keras.config.set_dtype_policy(precision)
     try:
         with backend.use(machine.devices) if machine else nullcontext():
-            return _build(run, train_images, machine.xla if machine else None)
+            # A model to look at needs no loss, so the features need not be there any more.
+            perceptual = features.perceptual(run.preset) if machine else None
+            return _build(run, train_images, machine.xla if machine else None, perceptual)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-def _build(run: Run, train_images: int, xla: bool | None) -> losses.Trainable:
+def _build(
+    run: Run, train_images: int, xla: bool | None, perceptual: losses.Perceptual | None
+) -> losses.Trainable:
     keras.utils.set_random_seed(run.seed)
     preset = run.preset
     try:
-        model = _model(preset, run.seed)
+        model = _model(preset, run.seed, perceptual)
     except ValueError as error:
         raise TrainingError(f"{preset.name}: {error}") from error
     sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
@@ -75,6 +79,7 @@ def _build(run: Run, train_images: int, xla: bool | None) -> losses.Trainable:
     return model
 
 
+<<<<<<< HEAD
 def _steps(preset: Preset, images: int) -> int:
     """Batches an epoch."""
     return -(-preset.passes * images // preset.batch_size)
@@ -82,6 +87,9 @@ def _steps(preset: Preset, images: int) -> int:
 
 def _model(preset: Preset, seed: int) -> losses.Trainable:
     perceptual = features.perceptual(preset) if preset.perceptual_weight else None
+=======
+def _model(preset: Preset, seed: int, perceptual: losses.Perceptual | None) -> losses.Trainable:
+>>>>>>> tests4
     if preset.architecture == "denoiser":
         return losses.Denoiser(architectures.build_denoiser(preset), preset, seed, perceptual)
     kinds = {
