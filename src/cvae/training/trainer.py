@@ -79,17 +79,12 @@ def _build(
     return model
 
 
-<<<<<<< HEAD
 def _steps(preset: Preset, images: int) -> int:
     """Batches an epoch."""
     return -(-preset.passes * images // preset.batch_size)
 
 
-def _model(preset: Preset, seed: int) -> losses.Trainable:
-    perceptual = features.perceptual(preset) if preset.perceptual_weight else None
-=======
 def _model(preset: Preset, seed: int, perceptual: losses.Perceptual | None) -> losses.Trainable:
->>>>>>> tests4
     if preset.architecture == "denoiser":
         return losses.Denoiser(architectures.build_denoiser(preset), preset, seed, perceptual)
     kinds = {
