@@ -76,6 +76,30 @@ def tiny_hq_model(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> 
     return folder / "tiny-hq.cvae"
 
 
+@pytest.fixture(scope="session")
+def tiny_ae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A finished run of an autoencoder that was trained on noisy images."""
+    return _trained("tiny-ae", tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_vae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A finished run of a VAE in layers of its own."""
+    return _trained("tiny-vae", tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_dae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A finished run of a denoiser of any size."""
+    return _trained("tiny-dae", tmp_path_factory, tiny_data)
+
+
+def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:
+    folder = folders.mktemp("runs") / preset
+    run_here("train", preset, "--data", data, "--out", folder, "--quiet")
+    return folder
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, and no models but the shipped ones."""
@@ -103,3 +127,12 @@ def run_cvae(
     assert result.returncode == code, result.stderr.decode()
     assert b"Traceback" not in result.stderr, result.stderr.decode()
     return result
+
+
+def run_here(*arguments: str | Path, code: int = 0) -> None:
+    """Runs the command line in this process, where TensorFlow is loaded but once."""
+    from cvae.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments)])
+    assert stop.value.code == code

@@ -244,5 +244,9 @@ def _validation_batch(preset: Preset) -> int:
 
 
 def _seed_noise(model: losses.Trainable, seed: int, epoch: int) -> None:
-    state = np.random.SeedSequence([seed, epoch]).generate_state(2)
-    model.noise.state.assign(state.astype(np.uint32))
+    """Of the model itself and then of its dropout: a checkpoint keeps neither."""
+    states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    states.sort(key=lambda state: state is not model.noise.state)
+    for number, state in enumerate(states):
+        entropy = [seed, epoch, number] if number else [seed, epoch]
+        state.assign(np.random.SeedSequence(entropy).generate_state(2).astype(np.uint32))
