@@ -78,17 +78,17 @@ class Trainable(keras.Model):
     ) -> Any:
         # Losses are sums of many terms, for which half precision is not enough.
         x_hat, rates = (ops.cast(value, "float32") for value in y_pred)
-        distortion = ops.mean(self.distortion(x, x_hat))
-        rate = ops.mean(rates)
+        distortion = self.distortion(x, x_hat)
+        # One value an image, so that a last, smaller batch counts as what it is.
         self.distortion_tracker.update_state(distortion)
-        self.rate_tracker.update_state(rate)
-        loss = self.distortion_weight * distortion + rate
+        self.rate_tracker.update_state(rates)
+        loss = self.distortion_weight * distortion + rates
         if self.perceptual is not None:
-            difference = ops.mean(self.perceptual(x, x_hat))
+            difference = self.perceptual(x, x_hat)
             self.perceptual_tracker.update_state(difference)
             loss = loss + self.perceptual_weight * difference
         # Gradients are added up over the devices, each of which has taken the mean of its own part.
-        return loss / self.replicas
+        return ops.mean(loss) / self.replicas
 
 
 class Autoencoder(Trainable):
