@@ -114,7 +114,7 @@ def test_curves_bracket_their_target_as_tightly_as_the_settings_allow(
 ) -> None:
     x = photos(12, 1)
     target = 30.0
-    points = [p for p in rivals.curve(rival, x, layout, [target], quiet) if not p.lossless]
+    points = [p for p in rivals.curve(rival, x, layout, target, quiet) if not p.lossless]
     assert len(points) >= 4
     below = max(p.psnr for p in points if p.psnr < target)
     above = min(p.psnr for p in points if p.psnr >= target)
@@ -134,7 +134,7 @@ def test_a_bracket_is_exact_where_a_sample_misleads() -> None:
         error = 255**2 / 10 ** ((sample[index] - 3.3) / 10)
         return Point(str(index), 100 + index, np.array([error]), np.zeros((1, 1, 1, 1), np.uint8))
 
-    points = rivals.bracket(measured, sample, [28.0])
+    points = rivals.bracket(measured, sample, 28.0)
     assert {"11", "12"} <= {point.settings for point in points}
     assert points[0].settings == "0"
     assert len(asked) == len(set(asked)) < 12
@@ -144,10 +144,10 @@ def test_settings_that_an_encoder_refuses_are_left_out() -> None:
     tiny = np.zeros((3, 2, 2, 1), np.uint8)
     broken = replace(JPEG, lossy={"quality": [1, 50], "subsampling": ["nonsense"]})
     with pytest.raises(CvaeError, match="jpeg: cannot code 2x2"):
-        rivals.curve(broken, tiny, "single", [30.0], quiet)
+        rivals.curve(broken, tiny, "single", 30.0, quiet)
     lossy = {"quality": [50], "subsampling": ["nonsense", "4:4:4"]}
     half = replace(JPEG, lossy=lossy, colour={})
-    assert len(rivals.curve(half, photos(3, 3), "single", [30.0], quiet)) == 1
+    assert len(rivals.curve(half, photos(3, 3), "single", 30.0, quiet)) == 1
 
 
 def test_a_codec_that_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,11 +118,10 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
         for layout, points in _our_curve(codec, ours, progress).items()
         for point in points
     ]
-    targets = [psnr]
     rows: list[Row] = []
     refused: list[str] = []
     for name in names:
-        for layout, points in _curves(codec, name, ours, targets, progress, refused):
+        for layout, points in _curves(codec, name, ours, psnr, progress, refused):
             near = min(points, key=lambda point: abs(point.psnr - psnr))
             ssim = metrics.ssim_mean(ours.pixels, near.decoded)
             found = [
@@ -138,18 +137,18 @@ def _curves(
     codec: Codec,
     name: str,
     ours: Measured,
-    targets: list[float],
+    target: float,
     progress: Progress,
     refused: list[str],
 ) -> Iterable[tuple[str, list[Point]]]:
     if name == LINEAR:
-        yield from _linear_curves(find_linear(codec), ours, targets, progress).items()
+        yield from _linear_curves(find_linear(codec), ours, target, progress).items()
         return
     rival = rivals.RIVALS[name]
     layouts: tuple[rivals.Layout, ...] = ("single", "mosaic")
     for layout in layouts:
         try:
-            points = rivals.curve(rival, ours.pixels, layout, targets, progress)
+            points = rivals.curve(rival, ours.pixels, layout, target, progress)
         except CvaeError as error:  # as of an image that is too small for it; the others go on
             refused.append(f"{layout}: {error}")
             continue
@@ -168,9 +167,9 @@ def _our_curve(codec: Codec, ours: Measured, progress: Progress) -> dict[str, li
 
 
 def _linear_curves(
-    codec: Codec, ours: Measured, targets: list[float], progress: Progress
+    codec: Codec, ours: Measured, target: float, progress: Progress
 ) -> dict[str, list[Point]]:
-    """The linear codec at the qualities around the targets, with the same effort as ours."""
+    """The linear codec at the qualities around the target, with the same effort as ours."""
     sample = ours.pixels[:_SAMPLE]
     psnrs = []
     for quality in _LINEAR_QUALITIES:
@@ -187,7 +186,7 @@ def _linear_curves(
         blocks[single.settings] = _point(codec, result, "block")
         return single
 
-    singles = rivals.bracket(measured, psnrs, targets)
+    singles = rivals.bracket(measured, psnrs, target)
     return {"single": singles, "block": [blocks[point.settings] for point in singles]}
 
 

@@ -282,15 +282,15 @@ def _tile(pixels: Pixels) -> Pixels:
 
 
 def curve(
-    rival: Rival, pixels: Pixels, layout: Layout, targets: list[float], progress: Progress
+    rival: Rival, pixels: Pixels, layout: Layout, target: float, progress: Progress
 ) -> list[Point]:
-    """Points of a codec around PSNRs of interest, and its lossless one if it has any.
+    """Points of a codec around a PSNR of interest, and its lossless one if it has any.
 
     Args:
         rival: the codec.
         pixels: uint8 (n, h, w, c).
         layout: "single" or "mosaic".
-        targets: in dB; the first is the one that matters most.
+        target: the PSNR of interest in dB.
         progress: is told what is being measured.
 
     Raises:
@@ -308,7 +308,7 @@ def curve(
             progress(f"{title}: {rival.describe(options)}")
             return measure(rival, pixels, layout, options)
 
-        points = bracket(measured, psnrs, targets)
+        points = bracket(measured, psnrs, target)
     lossless = rival.lossless_settings(layout, pixels.shape[3])
     if lossless:
         progress(f"{title}: lossless")
@@ -353,30 +353,24 @@ def front(points: list[tuple[float, float]]) -> list[int]:
 _AT_LEAST = 5  # points of a curve, where the codec has as many
 
 
-def bracket(
-    measured: Callable[[int], Point], psnrs: list[float], targets: list[float]
-) -> list[Point]:
-    """The smallest setting, and those directly below and above each target.
+def bracket(measured: Callable[[int], Point], psnrs: list[float], target: float) -> list[Point]:
+    """The smallest setting, and some nearest to the target, those directly below and above among them.
 
     Args:
         measured: measures a setting, by its index, on all images.
         psnrs: what each setting reaches on a sample in dB, rising.
-        targets: in dB; around the first the bracket is exact on all images, too.
+        target: in dB; the bracket is exact on all images, too.
     """
-    chosen = {0}
-    for target in targets:
-        above = int(np.searchsorted(psnrs, target))
-        chosen |= {max(above - 1, 0), min(above, len(psnrs) - 1)}
-    by_distance = sorted(range(len(psnrs)), key=lambda i: abs(psnrs[i] - targets[0]))
+    above = int(np.searchsorted(psnrs, target))
+    chosen = {0, max(above - 1, 0), min(above, len(psnrs) - 1)}
+    by_distance = sorted(range(len(psnrs)), key=lambda i: abs(psnrs[i] - target))
     for i in by_distance:
         if len(chosen) >= _AT_LEAST:
             break
         chosen.add(i)
     points = {i: measured(i) for i in sorted(chosen)}
     # A sample and all images differ a little: go on until the neighbours of the target are known.
-    while (
-        missing := _missing({i: p.psnr for i, p in points.items()}, len(psnrs), targets[0])
-    ) >= 0:
+    while (missing := _missing({i: p.psnr for i, p in points.items()}, len(psnrs), target)) >= 0:
         points[missing] = measured(missing)
     return [points[i] for i in sorted(points)]
 
