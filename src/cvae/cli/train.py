@@ -283,12 +283,16 @@ def _describe(dataset: Dataset) -> str:
 def _train(
     run: Run, dataset: Dataset, talk: Talk, devices: str | None, xla: bool | None, tensorboard: bool
 ) -> None:
-    from cvae.training import trainer
+    from cvae.training import runs, trainer
     from cvae.training.progress import ProgressBar, tensorboard_log
 
-    talk.say(f"{run.preset.epochs} epochs, one line each; an interrupted run goes on with --resume")
+    epochs = run.preset.epochs
+    talk.say(
+        f"{epochs} epoch{'s' if epochs > 1 else ''}, one line each; "
+        "an interrupted run goes on with --resume"
+    )
     try:
-        with ProgressBar(run.preset.epochs, talk.quiet) as progress:
+        with ProgressBar(epochs, talk.quiet) as progress:
             callbacks: list[Any] = [progress]
             if tensorboard:
                 callbacks.append(tensorboard_log(run.folder / "tensorboard"))
@@ -298,6 +302,12 @@ def _train(
             f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"
         )
         raise
+    ended = len(runs.read_history(run))
+    if ended < epochs:
+        talk.say(
+            f"ended after epoch {ended}: no better validation loss for {run.preset.patience}; "
+            "the best one is exported"
+        )
 
 
 def finish(

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.errors import TrainingError
 from cvae.training.graphs import Graph
 
 Shape = tuple[int, ...]
+_Rule = Callable[["_Tape", Any, str], None]
 
 
 class _Tape:
@@ -65,7 +67,7 @@ def gradient(synthesis: bytes) -> bytes:
     tape.adjoints[tape.output] = residual
     for node in reversed(tape.nodes):
         if node.output[0] in tape.adjoints:
-            _RULES[node.op_type](tape, node, tape.adjoints[node.output[0]])
+            _rule(tape, node)(tape, node, tape.adjoints[node.output[0]])
     error = graph.add(
         "ReduceSum", graph.add("Mul", residual, residual), np.array([1, 2, 3], np.int64), keepdims=0
     )
@@ -73,6 +75,17 @@ def gradient(synthesis: bytes) -> bytes:
     output = graph.add("Concat", tape.adjoints["x"], error, axis=1)
     given = {"x": tape.shapes["x"], "target": tape.shapes[tape.output]}
     return graph.to_bytes("gradient", given, output, (tape.shapes["x"][0] + 1,))
+
+
+def _rule(tape: _Tape, node: Any) -> _Rule:
+    """How an adjoint passes through a node. Raises TrainingError where none is written for it."""
+    strides = tape.attributes[node.output[0]].get("strides", [1, 1])
+    if node.op_type not in _RULES or strides != [1, 1]:
+        raise TrainingError(
+            f"no gradient is known of {node.op_type} with strides {strides}: synthesis may have "
+            "none of `pool` and `/2`"
+        )
+    return _RULES[node.op_type]
 
 
 def _gemm(tape: _Tape, node: Any, adjoint: str) -> None:
@@ -142,7 +155,7 @@ def _depth_to_space(tape: _Tape, node: Any, adjoint: str) -> None:
     tape.accumulate(node.input[0], tape.graph.add("SpaceToDepth", adjoint, blocksize=2))
 
 
-_RULES: dict[str, Callable[[_Tape, Any, str], None]] = {
+_RULES: dict[str, _Rule] = {
     "Gemm": _gemm,
     "Conv": _conv,
     "Relu": _relu,
