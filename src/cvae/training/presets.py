@@ -246,7 +246,7 @@ CIFAR10 = Preset(
     epochs=60,
     schedule="cosine",
     augment=("flip", "shift", "brightness", "contrast"),
-    step_width=0.5,
+    step_width=0.3,
 )  # fmt: skip
 
 _HALVES = ("conv 32 /2 norm", "conv 64 /2 norm", "conv 128 /2 norm", "conv 128 /2 norm",
