@@ -70,8 +70,13 @@ class Data:
 
 DATA = [
     Data("MNIST", "mnist.npz", ("mnist-hq", "mnist", "mnist-cvae", "mnist-ae"), "linear-mnist"),
-    Data("Fashion-MNIST", "fashion_mnist.npz", ("fashion-hq", "fashion", "fashion-ae"), "linear-fashion"),
-    Data("CIFAR-10", "cifar10.npz", ("cifar",), "linear-cifar"),
+    Data(
+        "Fashion-MNIST",
+        "fashion_mnist.npz",
+        ("fashion-hq", "fashion", "fashion-ae"),
+        "linear-fashion",
+    ),
+    Data("CIFAR-10", "cifar10.npz", ("cifar", "cifar10"), "linear-cifar"),
     Data("Tiles", "tiles.npz", ("tiles",), "linear-tiles"),
 ]
 
