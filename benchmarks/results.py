@@ -45,8 +45,8 @@ Layout `single` is a file an image, `block` all images as one block of the rANS 
 header, `mosaic` a picture of 1,000 images. Bytes are at the model's PSNR where a codec reaches it
 (interpolated between its nearest settings), else of its nearest setting. `times ours` compares single
 with single, and mosaic with block. BD-rate is our bytes against the codec's at equal PSNR, n/a where the
-curves share less than a decibel. The codecs are measured around the PSNR of the model of the most bytes; at
-that of the others values are interpolated over gaps of several decibels.
+curves share less than a decibel. The codecs are measured around the PSNR of one model, whose table has no
+gaps; at that of the others values are interpolated over several decibels, or missing.
 † {comparison.MARKS[comparison.STARTS_ABOVE]}.
 ‡ {comparison.MARKS[comparison.ENDS_BELOW]}.
 `linear` is the linear codec:
@@ -180,8 +180,16 @@ def efforts(data: Path, model: str) -> str:
     return "\n".join(rows)
 
 
-def rivals(data: Path, model: str, others: list[Row]) -> str:
-    """Other codecs on the same images, at the PSNR of a model where they reach it."""
+def rivals(data: Path, model: str, others: list[Row], measured_here: bool) -> str:
+    """Other codecs on the same images, at the PSNR of a model where they reach it.
+
+    Args:
+        data: the images.
+        model: ours.
+        others: rows of the other codecs.
+        measured_here: whether they were measured around this model's PSNR; where they were not, a
+            curve that ends below says nothing of its codec.
+    """
     result = compared(data, model)
     psnr, curve = result["psnr_mean"], result["curve"]
     rows = [
@@ -191,6 +199,14 @@ def rivals(data: Path, model: str, others: list[Row]) -> str:
     for line in comparison.lines(
         curve, comparison.seen_from(curve, psnr, others), result["quality"], psnr
     ):
+        lossy = any(row["codec"] == line.codec and not row["lossless"] for row in others)
+        if (
+            lossy
+            and (line.psnr is None or line.mark == comparison.ENDS_BELOW)
+            and not measured_here
+        ):
+            rows.append(f"| {line.codec} | {line.layout} | not measured | | | |")
+            continue
         reached = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
         reached = f"{reached} {MARKS[line.mark]}".strip()
         rate = "n/a" if line.bd_rate_percent is None else f"{line.bd_rate_percent:+.1f} %"
@@ -240,7 +256,7 @@ def section(item: Data, folder: Path, figures: Path) -> str:
             f"## {item.title}",
             shipped(data, [*models, item.linear]),
             f"![PSNR over bytes an image]({figures.name}/{plot.name})",
-            *(rivals(data, model, others) for model in models),
+            *(rivals(data, model, others, model == item.models[0]) for model in models),
             "Over qualities (`-q`):",
             qualities(data, models),
         ]
