@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     backend.load_keras()
     from cvae.training import features
-    from cvae.training.presets import Preset
+    from cvae.training.preset import Preset
 
     pixels = images.read_npz(arguments.data, "test")
     with_it, without = open_model(arguments.model), open_model(arguments.without)

@@ -16,7 +16,7 @@ from cvae.model import Model
 from cvae.training import auto, runs
 from cvae.training.auto import Survey, choose, survey
 from cvae.training.datasets import Dataset
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 
 from .conftest import blobs, run_here
 

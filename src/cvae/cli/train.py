@@ -17,7 +17,7 @@ from cvae.training import presets
 if TYPE_CHECKING:
     from cvae.reading import Reading
     from cvae.training.datasets import Dataset
-    from cvae.training.presets import Preset
+    from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
 _AUTO = "auto"

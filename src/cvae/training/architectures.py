@@ -14,7 +14,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from cvae.errors import TrainingError
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 from cvae.training.stacks import chain
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from cvae import folders, images
 from cvae.errors import DataError
-from cvae.training.presets import OWN, OWN_GREY, Preset
+from cvae.training.preset import Preset
+from cvae.training.presets import OWN, OWN_GREY
 
 # Files that are looked at, and of those how many are decoded.
 _SEEN, _DECODED = 500, 100

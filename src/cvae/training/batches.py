@@ -37,7 +37,7 @@ class Batches(keras.utils.PyDataset):
             pixels: all of them.
             batch_size: images a batch; the last one may be smaller.
             seed: of the run, and the epoch.
-            augment: kinds of change, see `presets.Preset`.
+            augment: kinds of change, see `preset.Preset`.
             crop: the side of a random square to cut out, 0 for none.
             passes: how often each image comes.
         """

@@ -20,7 +20,7 @@ from keras import ops
 from cvae import arrays, files, registry
 from cvae.errors import TrainingError
 from cvae.training.losses import Perceptual
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 from cvae.training.stacks import chain
 
 # The network whose features are shipped: maps are taken after each line.

@@ -14,7 +14,7 @@ from cvae.images import Shape
 from cvae.networks import Network
 from cvae.training import adjoint, graphs, keras_graphs, trainer
 from cvae.training.exported import Exported, Floats, half_precision
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 from cvae.training.rotation import Rotation
 from cvae.training.rotation import fit as fit_rotation
 from cvae.training.runs import ROTATION, Run

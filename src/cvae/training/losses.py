@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cvae.training import backend
 from cvae.training.architectures import Networks
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 
 # Images twice, (batch, h, w, c), to what their features differ by, (batch,).
 Perceptual = Callable[[Any, Any], Any]

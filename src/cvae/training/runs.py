@@ -16,7 +16,7 @@ from cvae.folders import RUN as RUN
 from cvae.folders import printable
 from cvae.reading import Reading
 from cvae.training.datasets import Dataset
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 
 CHECKPOINT = "checkpoint.weights.h5"
 BEST = "best.weights.h5"  # of the epoch of the smallest validation loss, where a preset asks for it

@@ -18,7 +18,7 @@ from cvae.images import Images
 from cvae.training import architectures, backend, datasets, features, linear, losses, runs
 from cvae.training.batches import Batches
 from cvae.training.datasets import Dataset
-from cvae.training.presets import Preset
+from cvae.training.preset import Preset
 from cvae.training.runs import Run
 
 # So many images show what spread the latents begin with.

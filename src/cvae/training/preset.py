@@ -1,0 +1,77 @@
+"""What a training recipe is: networks, loss, optimizer and what calibration needs, as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from cvae.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named training recipe: networks, loss, optimizer and what calibration needs.
+
+    The loss of one image is ``distortion_weight * D + R`` in nats, where ``D`` is summed over the
+    pixels in [0, 1] and the rate ``R`` is the Kullback-Leibler divergence of the posterior from
+    N(0, 1) (cvae, vae), that of the rounded latents under a learned density (residual), or nothing
+    (autoencoder, denoiser).
+    """
+
+    name: str
+    summary: str
+    # tiles, photos and own only by --data
+    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles", "photos", "own"]
+    image_shape: tuple[int, int, int]
+    architecture: Literal["cvae", "residual", "linear", "autoencoder", "vae", "denoiser"] = "cvae"
+    # An autoencoder's latents are rotated at export, and so many components are coded.
+    latent_dim: int = 16
+    # autoencoder and vae: the layers of both networks in the words of `stacks`
+    analysis: tuple[str, ...] = ()
+    synthesis: tuple[str, ...] = ()
+    filters: tuple[int, ...] = (32, 64)
+    dense: int = 128  # cvae only
+    refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
+    # residual: the step of the linear codec that training starts from, in pixel values
+    linear_step: float = 0.2
+    distortion: Literal["bce", "mse"] = "mse"
+    distortion_weight: float = 1.0
+    # Noise of this standard deviation is added to what analysis sees, in pixel values, clipped.
+    noise: float = 0.0
+    # Weight of the squared difference of features, summed over a network's layers, see `features`.
+    perceptual_weight: float = 0.0
+    features: str = "cifar10"
+    batch_size: int = 128
+    epochs: int = 50
+    learning_rate: float = 1e-3
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    # plateau: halved after 5 epochs in which the validation loss has not improved
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    # Training ends after so many epochs without a better validation loss; 0 for never. Where it is
+    # set, the best epoch is exported, not the last.
+    patience: int = 0
+    # What each epoch sees the images through: flip (left to right), shift (by a pixel), brightness
+    # and contrast (by a tenth).
+    augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
+    crop: int = 0  # train on random squares of this side; 0 for whole images
+    passes: int = 1  # over the images, in an epoch: more where crops make new ones of few
+    # The quantization step at the default quality: in posterior widths (cvae, vae), in the integers
+    # that training rounded to (residual), or in the latents' own unit, pixels in [0, 1] projected
+    # on orthonormal vectors (linear; autoencoder after its rotation).
+    step_width: float = 2.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The preset as JSON types; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preset:
+        known = {field.name for field in fields(cls)}
+        if set(values) - known:
+            raise TrainingError(f"preset has unknown fields: {sorted(set(values) - known)}")
+        # JSON has no tuples.
+        restored: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**restored)
