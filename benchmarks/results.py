@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import classifier
+import denoisers
 import numpy as np
 import tiles
 
@@ -34,7 +35,7 @@ KEPT = Path(__file__).parents[1] / "runs" / "results"
 HEAD = f"""# Results
 
 Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz`,
-`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, and the PNG files of `tiles/`. All
+`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, the PNG files of `tiles/`, and `photos/`. All
 test images of each, which the networks never saw. Each image is a file of its own, with header; PSNR is
 of 8-bit pixels, the mean over images. One row of the first tables is one
 `cvae eval DATA -m MODEL --json`, at the default effort, {DEFAULT_EFFORT}, where nothing else is said.
@@ -110,7 +111,7 @@ def fit(preset: str, data: Path) -> None:
 
 def kept(data: Path, model: str, *options: str) -> Path:
     """Where the result of a command is kept; another model of that name has another place."""
-    key = json.dumps([data.name, model, *options, open_model(model).model.manifest.hashes])
+    key = json.dumps([data.name, model, *options, registry.open_model(model).manifest.hashes])
     return KEPT / f"{model}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
@@ -281,6 +282,7 @@ def document(folder: Path, figures: Path) -> str:
             "## Coders\n\nModel `mnist` at its default quality with plain rounding, all MNIST test images.",
             coders(pixels),
             classifier.report(folder, "mnist"),
+            denoisers.report(folder, KEPT, evaluate),
         ]
     )
 

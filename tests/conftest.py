@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cvae.model import CODEC, read_manifest
+
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
 # The models that are in the wheel.
@@ -23,6 +25,13 @@ SHIPPED = sorted(
     ]["wheel"]["force-include"]
     if source.endswith(".cvae")
 )
+
+
+def _is_codec(name: str) -> bool:
+    return read_manifest(ROOT / "weights" / f"{name}.cvae").kind == CODEC
+
+
+CODECS = [name for name in SHIPPED if _is_codec(name)]
 
 # TensorFlow's messages would only hide pytest's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -17,7 +17,7 @@ import cvae
 from cvae import container, entropy
 from cvae.codec import Codec, QualityWarning
 
-from .conftest import SAMPLES, SHIPPED, blobs
+from .conftest import CODECS, SAMPLES, blobs
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -150,7 +150,7 @@ def test_a_tiny_model_codes_its_own_kind_of_image(tiny_model: Path) -> None:
     assert np.mean([len(item.data) for item in coded]) < 12
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", CODECS)
 def test_golden_files_decode_to_the_same_symbols_for_ever(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     codec = cvae.open_model(name)

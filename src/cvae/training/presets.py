@@ -144,7 +144,9 @@ FASHION_DAE = replace(
         "conv 1 sigmoid",
     ),
     noise=0.3,
+    batch_size=32,
     epochs=60,
+    schedule="cosine",
 )  # fmt: skip
 
 MNIST_AE = Preset(
@@ -212,9 +214,9 @@ PHOTO_DAE = Preset(
     filters=(32, 64, 128),
     noise=0.4,
     batch_size=16,
-    epochs=60,
+    epochs=200,
     schedule="cosine",
-    patience=60,
+    patience=200,
     augment=("flip",),
     crop=64,
     passes=24,
@@ -223,7 +225,7 @@ PHOTO_DAE = Preset(
 OWN = replace(
     CIFAR,
     name="own",
-    summary="the networks of cifar for colour images of your own; `auto` fits it to a folder",
+    summary="the networks of cifar for colour images of your own",
     dataset="own",
     latent_dim=128,
     epochs=60,
