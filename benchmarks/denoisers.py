@@ -52,9 +52,9 @@ def report(folder: Path, kept: Path, evaluate: Evaluate) -> str:
 
 
 def _rows(found: dict[str, Any]) -> list[str]:
-    title = f"`{found['model']}`, noise of {found['noise']:g}"
+    title = f"`{found['model']}`, noise of {found['noise']:g}: before | {found['images']:,}"
     rows = [
-        f"| {title}: before | {found['images']:,} | {found['noisy_mse']:.5f} | {found['noisy_psnr']:.2f} dB |",
+        f"| {title} | {found['noisy_mse']:.5f} | {found['noisy_psnr']:.2f} dB |",
         f"| **denoised** | | {found['denoised_mse']:.5f} | {found['denoised_psnr']:.2f} dB |",
     ]
     for row in found.get("rivals", []):

@@ -2,8 +2,9 @@
 
     python benchmarks/reconstruction.py RUN DATA
 
-DATA is an .npz file, or the folder that the run was trained on. All test images, pixels in [0, 1]; of a network that denoises, from images with its noise. Beside it the
-mean image of the training split, which knows nothing of the image.
+DATA is an .npz file, or the folder that the run was trained on. All test images, pixels in [0, 1]; of a
+network that denoises, from images with its noise. Beside it the mean image of the training split, which
+knows nothing of the image.
 """
 
 from __future__ import annotations

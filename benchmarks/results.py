@@ -35,9 +35,9 @@ KEPT = Path(__file__).parents[1] / "runs" / "results"
 HEAD = f"""# Results
 
 Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz`,
-`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, the PNG files of `tiles/`, and `photos/`. All
-test images of each, which the networks never saw. Each image is a file of its own, with header; PSNR is
-of 8-bit pixels, the mean over images. One row of the first tables is one
+`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, the PNG files of `tiles/`, and
+`photos/`. All test images of each, which the networks never saw. Each image is a file of its own, with
+header; PSNR is of 8-bit pixels, the mean over images. One row of the first tables is one
 `cvae eval DATA -m MODEL --json`, at the default effort, {DEFAULT_EFFORT}, where nothing else is said.
 PSNR of the latents is before quantization.
 
