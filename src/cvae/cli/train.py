@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvae.cli import recipes
 from cvae.cli.common import Talk
 from cvae.cli.groups import GroupedCommand, GroupedOption
 from cvae.training import presets
 
 if TYPE_CHECKING:
-    from cvae.reading import Reading
     from cvae.training.datasets import Dataset
     from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
-_AUTO = "auto"
 _EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
     f"  {preset.name:16}{preset.summary}"
     for preset in presets.PRESETS.values()
@@ -41,7 +40,7 @@ _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 
 
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
-@click.argument("preset", type=click.Choice([*presets.PRESETS, _AUTO]), metavar="PRESET")
+@click.argument("preset", type=click.Choice([*presets.PRESETS, recipes.AUTO]), metavar="PRESET")
 @click.option(
     "--data", metavar="DATA",
     help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
@@ -143,50 +142,29 @@ def command(
     tenth is kept for `cvae eval FOLDER --split test`; if there are folders train/, val/ and test/,
     these are the parts.
     """
-    from cvae.reading import Reading
     from cvae.training import backend, datasets, naming, runs
 
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
     overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
     wishes = {key: value for key, value in overrides.items() if value is not None}
-    if preset == _AUTO:
-        recipe = _auto(data, size, grey, wishes, folder, talk)
-    else:
-        recipe = replace(presets.get(preset), **wishes)
+    images = recipes.Images(data, size, grey, crop, background)
+    recipe = recipes.choose(preset, images, wishes, folder, talk)
     linear = recipe.architecture == "linear"
-    if linear and (fine_tune or wishes.keys() - {"latent_dim"}):
-        raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
-    if recipe.architecture == "denoiser" and "latent_dim" in wishes:
-        raise click.UsageError(f"{preset} is a denoiser, which has no latents")
-    if "features" in wishes and not recipe.perceptual_weight:
-        raise click.UsageError("--features takes effect only with a --perceptual-weight above 0")
+    if linear and fine_tune:
+        raise click.UsageError(f"{preset} is fitted in closed form; it has no --fine-tune")
     naming.check_name(name, folder)
-    reading = None
-    if data is not None and Path(data).is_dir() and data not in datasets.LICENCES:
-        before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
-        reading = _reading(before or Reading(recipe.image_shape), size, grey, crop, background)
-        recipe = replace(recipe, image_shape=reading.shape)
-    elif any(wish is not None for wish in (size, grey, crop, background)):
-        raise click.UsageError(
-            "--size, --grey, --colour, --crop, --resize and --background are for a folder of images "
-            "as --data"
-        )
+    before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
+    recipe, reading = recipes.read_as(recipe, images, before)
     backend.require("onnx", "matplotlib", "rich")
     if tensorboard:
         backend.require("tensorboard", extra="tensorboard")
     if not linear:
-        # All that can be wrong is found before the run's folder is made, or emptied.
-        backend.load_keras()
-        from cvae.training import architectures, features
-
-        backend.check_devices(devices)
-        architectures.check(recipe)
-        features.perceptual(recipe)
+        _check_networks(recipe, devices)
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
-    if linear and overrides["latent_dim"] is None:
+    if linear and "latent_dim" not in wishes:
         most = min(len(dataset.train), math.prod(recipe.image_shape))
         recipe = replace(recipe, latent_dim=min(recipe.latent_dim, most))
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
@@ -199,77 +177,16 @@ def command(
     finish(run, dataset, talk, name)
 
 
-def _auto(
-    data: str | None,
-    size: int | None,
-    grey: bool | None,
-    wishes: dict[str, Any],
-    out: Path,
-    talk: Talk,
-) -> Preset:
-    from cvae.training import auto
+def _check_networks(recipe: Preset, devices: str | None) -> None:
+    """Finds all that can be wrong before the run's folder is made, or emptied. Raises CvaeError."""
+    from cvae.training import backend
 
-    if data is None or not Path(data).is_dir():
-        raise click.UsageError(
-            f"auto looks at a folder of images: expected one as --data, found {data}"
-        )
-    found = auto.survey(Path(data))
-    recipe = replace(auto.choose(found, size, grey), **wishes)
-    for line in auto.explain(found, recipe, data, out, _further_options()):
-        talk.say(f"auto: {line}")
-    return recipe
+    backend.load_keras()
+    from cvae.training import architectures, features
 
-
-def _further_options() -> list[str]:
-    """What was asked for besides what `auto` chooses and names, as it would be typed again."""
-    context = click.get_current_context()
-    named = {"preset", "data", "size", "grey", "latent_dim", "epochs", "out", "resume", "force"}
-    words: list[str] = []
-    for option in context.command.params:
-        name, value = option.name or "", context.params.get(option.name or "")
-        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        if name in named or not given:
-            continue
-        if isinstance(option, click.Option) and option.is_flag:
-            words.append((option.opts if value else option.secondary_opts)[-1])
-        else:
-            words += [option.opts[-1], str(value)]
-    return words
-
-
-def _reading(
-    reading: Reading,
-    size: int | None,
-    grey: bool | None,
-    crop: bool | None,
-    background: str | None,
-) -> Reading:
-    """`reading` with what the options say otherwise."""
-    height, width, channels = reading.shape
-    if size is not None:
-        height = width = size
-    if grey is not None:
-        channels = 1 if grey else 3
-    reading = replace(reading, shape=(height, width, channels))
-    if crop is not None:
-        reading = replace(reading, fit="crop" if crop else "resize")
-    if background is not None:
-        reading = replace(reading, background=_colour(background))
-    return reading
-
-
-def _colour(text: str) -> str:
-    """A colour's name as `#rrggbb`."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        raise click.BadParameter(
-            f"expected a colour such as white or '#ffffff', found {text!r}",
-            param_hint="'--background'",
-        ) from error
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    backend.check_devices(devices)
+    architectures.check(recipe)
+    features.perceptual(recipe)
 
 
 def _describe(dataset: Dataset) -> str:
