@@ -157,3 +157,22 @@ def test_what_does_not_fit_is_said_before_anything_is_read(
         run_here("train", preset, "--data", "data", *options, code=1)
         assert expected in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("linear-mnist --epochs 3", "fitted in closed form"),
+        ("linear-mnist --xla", "fitted in closed form by numpy"),
+        ("photo-dae --latents 3", "a denoiser, which has no latents"),
+        ("mnist --features vgg16", "only with a --perceptual-weight"),
+        ("mnist --size 32", "for a folder of images"),
+        ("auto --data blobs.npz", "expected one as --data, found blobs.npz"),
+    ],
+)
+def test_options_that_a_preset_has_not_are_refused(
+    command: str, message: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("train", *command.split(), code=2)
+    assert message in capsys.readouterr().err
+    assert not list(Path().iterdir())

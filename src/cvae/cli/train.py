@@ -151,8 +151,11 @@ def command(
     images = recipes.Images(data, size, grey, crop, background)
     recipe = recipes.choose(preset, images, wishes, folder, talk)
     linear = recipe.architecture == "linear"
-    if linear and fine_tune:
-        raise click.UsageError(f"{preset} is fitted in closed form; it has no --fine-tune")
+    if linear and (fine_tune or devices or xla is not None or tensorboard):
+        raise click.UsageError(
+            f"{preset} is fitted in closed form by numpy; it has no --fine-tune, --devices, --xla or "
+            "--tensorboard"
+        )
     naming.check_name(name, folder)
     before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
     recipe, reading = recipes.read_as(recipe, images, before)
