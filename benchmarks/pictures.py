@@ -1,6 +1,6 @@
 """A picture of every model for docs/models.md, of nothing but own drawings and what models draw.
 
-    python benchmarks/pictures.py docs/models [MODEL...]
+python benchmarks/pictures.py docs/models [MODEL...]
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from cvae.codec import Codec
 from cvae.images import Pixels
 from cvae.model import CODEC, Model
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+ROOT = Path(__file__).parents[1]
+LANDSCAPE = ROOT / "docs" / "models" / "landscape.png"
 _COLUMNS = 10
 _SEED = 0
 # A VAE draws what others are tried on.
@@ -29,7 +30,7 @@ def picture(model: Model) -> Pixels:
     manifest = model.manifest
     factor = float(manifest.preset.get("noise", 0))
     if manifest.kind != CODEC:
-        clean = np.asarray(Image.open(SAMPLES / "landscape.png").convert("RGB"))[np.newaxis]
+        clean = np.asarray(Image.open(LANDSCAPE).convert("RGB"))[np.newaxis]
         return grid([np.concatenate([clean, *_with_and_without(model, clean, factor)])])
     codec = Codec(model)
     originals = _originals(codec)
@@ -50,7 +51,7 @@ def grid(rows: list[Pixels]) -> Pixels:
 def _originals(codec: Codec) -> Pixels | None:
     data = str(codec.model.manifest.preset.get("dataset"))
     if data == "mnist":
-        paths = sorted(SAMPLES.glob("digit_?.png"))
+        paths = sorted((ROOT / "samples").glob("digit_?.png"))
         return images.read_images(paths, codec.image_shape)[:_COLUMNS]
     if data in _DRAWS and codec.name != _DRAWS[data]:
         return generate.sample(Codec(registry.open_model(_DRAWS[data])), _COLUMNS, _SEED)

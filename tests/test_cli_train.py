@@ -103,6 +103,22 @@ def test_an_autoencoder_of_noisy_images_denoises_and_codes(
         assert np.square(np.asarray(Image.open(name)) - original).mean() < original.var() / 2
 
 
+def test_a_codec_denoises_by_its_whole_latents_not_by_the_few_it_codes(tiny_ae_run: Path) -> None:
+    from cvae import denoise, images
+    from cvae.model import Model
+    from cvae.training import runs, trainer
+
+    model, pixels = Model(tiny_ae_run / "tiny-ae.cvae"), blobs(20)
+    trained = trainer.load(runs.Run.open(tiny_ae_run))
+    x = images.as_floats(pixels)
+    expected = np.asarray(trained.synthesis.predict(trained.analysis.predict(x, verbose=0)))
+    few = model.synthesis(model.analysis(x))
+    assert np.abs(few - expected).max() > 0.01
+    # Weights are stored as float16, and pixels rounded to 8 bits.
+    found = denoise.denoise(model, pixels) / 255.0
+    assert np.abs(found - expected).max() < 0.004
+
+
 @pytest.mark.parametrize("run", ["tiny_ae_run", "tiny_dae_run"])
 def test_eval_measures_what_was_trained_against_noise(
     run: str, tiny_data: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]

@@ -26,8 +26,8 @@ TILE = 512
 def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
     """Images with less noise: uint8 (n, h, w, c) -> the same shape.
 
-    A denoiser takes any height and width. A codec takes its own, and gives what its synthesis makes
-    of its analysis, nothing quantized; whether it was trained to denoise is not asked here.
+    A denoiser takes any height and width, a codec its own. One that was trained on noise has a
+    network for it; of any other it is what the synthesis makes of the analysis, nothing quantized.
 
     Args:
         model: of either kind.
@@ -45,9 +45,11 @@ def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
             f"{manifest.name} denoises {manifest.describe_images()}, "
             f"found {pixels.shape[2]}x{pixels.shape[1]} of {pixels.shape[3]} channels"
         )
-    if manifest.kind == CODEC:
+    if model.denoiser is None:
         return Codec(model).to_pixels(model.analysis(images.as_floats(pixels)))
-    return _tiled(model, pixels, tile)
+    if manifest.kind == CODEC:
+        return images.as_pixels(model.denoiser(images.as_floats(pixels)))
+    return _tiled(model.denoiser, manifest, pixels, tile)
 
 
 def check(manifest: Manifest) -> None:
@@ -91,10 +93,10 @@ def windows(length: int, tile: int, reach: int) -> list[Window]:
     return [Window(start, start + tile, *edges[i : i + 2]) for i, start in enumerate(starts)]
 
 
-def _tiled(model: Model, pixels: Pixels, tile: int) -> Pixels:
+def _tiled(network: Network, manifest: Manifest, pixels: Pixels, tile: int) -> Pixels:
     if not pixels.size:
         return pixels.copy()
-    multiple, reach = model.manifest.multiple, model.manifest.reach
+    multiple, reach = manifest.multiple, manifest.reach
     count, height, width = pixels.shape[:3]
     padding = [(0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)]
     padded = np.pad(pixels, padding, "reflect")  # which repeats the edge of a single pixel
@@ -104,7 +106,7 @@ def _tiled(model: Model, pixels: Pixels, tile: int) -> Pixels:
     for row in windows(padded.shape[1], tile, reach):
         strip = padded[:, row.start : row.stop]
         tiles = np.concatenate([strip[:, :, column.start : column.stop] for column in columns])
-        clean = images.as_pixels(model.denoiser(images.as_floats(tiles)))
+        clean = images.as_pixels(network(images.as_floats(tiles)))
         for column, part in zip(columns, clean.reshape(-1, count, *clean.shape[1:]), strict=True):
             kept = part[
                 :,

@@ -29,7 +29,9 @@ SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
-DENOISER = "denoiser.onnx"  # instead of the three before
+DENOISER = (
+    "denoiser.onnx"  # of a denoiser the only one; of a codec trained on noise beside the others
+)
 
 # What a model is for.
 CODEC = "codec"
@@ -206,19 +208,29 @@ class Model:
         return self._network(GRADIENT, shapes, (self.manifest.elements + 1,))
 
     @cached_property
-    def denoiser(self) -> Network:
-        """float32 (n, h, w, c) in [0, 1] -> the same shape, less noisy; sides are of `multiple`."""
-        shape = (None, None, self.manifest.image_shape[2])
+    def denoiser(self) -> Network | None:
+        """float32 (n, h, w, c) in [0, 1] -> the same shape, less noisy.
+
+        That of a codec takes images of the model's shape; None where it was not trained on noise. That
+        of a denoiser takes sides that are multiples of `multiple`.
+        """
+        shape: Sides = self.manifest.image_shape
+        if self.manifest.kind != CODEC:
+            shape = (None, None, shape[2])
+        elif DENOISER not in self.manifest.hashes:
+            return None
         return self._network(DENOISER, [shape], shape)
 
     def check(self) -> None:
         """Reads every member, and runs every network once. Raises ModelError when one is damaged."""
         manifest = self.manifest
-        if manifest.kind != CODEC:
-            side = manifest.multiple
-            self.denoiser(np.zeros((1, side, side, manifest.image_shape[2]), np.float32))
+        codes = manifest.kind == CODEC
+        height, width = manifest.image_shape[:2] if codes else (manifest.multiple,) * 2
+        x = np.zeros((1, height, width, manifest.image_shape[2]), np.float32)
+        if self.denoiser is not None:
+            self.denoiser(x)
+        if not codes:
             return
-        x = np.zeros((1, *manifest.image_shape), np.float32)
         latents = (
             self.bank.quantizer(manifest.default_quality)
             .dequantize(np.zeros((1, manifest.elements), np.int32))
@@ -259,7 +271,7 @@ def write_model(
     Args:
         path: the file.
         manifest: the member that says what the others are.
-        graphs: ANALYSIS, SYNTHESIS and perhaps GRADIENT, or DENOISER alone.
+        graphs: ANALYSIS, SYNTHESIS, perhaps GRADIENT and DENOISER, or DENOISER alone.
         bank: the tables; None for a denoiser.
         force: overwrite a file that exists.
 

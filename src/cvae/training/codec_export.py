@@ -13,7 +13,7 @@ from cvae.bank import QUALITIES, Bank
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import ModelError, TrainingError
 from cvae.images import Pixels, as_floats
-from cvae.model import ANALYSIS, GRADIENT, SUFFIX, SYNTHESIS, Manifest, Model
+from cvae.model import ANALYSIS, DENOISER, GRADIENT, SUFFIX, SYNTHESIS, Manifest, Model
 from cvae.networks import Network
 from cvae.quantizer import Quantizer
 from cvae.tables import Symbols, Tables
@@ -45,6 +45,8 @@ def make(run: Run, dataset: Dataset) -> Made:
     graphs = {ANALYSIS: networks.analysis_graph, SYNTHESIS: networks.synthesis_graph}
     if networks.gradient_graph is not None:
         graphs[GRADIENT] = networks.gradient_graph
+    if networks.denoiser_graph is not None:
+        graphs[DENOISER] = networks.denoiser_graph
     return Made(
         graphs=graphs,
         bank=bank,
@@ -85,6 +87,14 @@ def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
         error = np.square(x - networks.synthesis(y)).sum(axis=(1, 2, 3))
         if not np.allclose(gradient(y, x)[:, -1], error, rtol=1e-3, atol=1e-3):
             raise TrainingError("the gradient's squared error is not that of the trained synthesis")
+    if networks.denoiser_graph is not None and networks.denoiser is not None:
+        shape = x.shape[1:]
+        denoiser = Network(networks.denoiser_graph, DENOISER, [shape], shape)
+        apart = _levels_apart(denoiser(x), networks.denoiser(x))
+        if apart > 1:
+            raise TrainingError(
+                f"the exported denoiser differs by {apart} levels, expected at most 1"
+            )
 
 
 def _load(run: Run, train: Floats) -> Exported:

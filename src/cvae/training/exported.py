@@ -31,6 +31,10 @@ class Exported:
     widths: Floats  # (d,) the unit of the preset's step_width for each element
     weights_hash: str  # sha256 over the weights: equal for equal networks
     orthonormal: bool = False  # analysis is the transpose of synthesis
+    # Of networks trained on noise: images (n, h, w, c) -> the same without it, the latents between
+    # both halves as they were trained.
+    denoiser_graph: bytes | None = None
+    denoiser: Callable[[Floats], Floats] | None = None
 
     @cached_property
     def gradient_graph(self) -> bytes | None:

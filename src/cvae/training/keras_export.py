@@ -168,7 +168,16 @@ def _rotated(
         synthesis=lambda y: synthesis(rotation.latents(y).reshape(-1, *grid)),
         widths=np.ones(preset.latent_dim, np.float32),
         weights_hash=hashlib.sha256((weights_hash + rotation.digest()).encode()).hexdigest(),
+        denoiser_graph=_denoiser_graph(model, preset.image_shape) if preset.noise else None,
+        denoiser=lambda x: synthesis(analysis(x)),
     )
+
+
+def _denoiser_graph(model: keras.Model, shape: Shape) -> bytes:
+    graph = graphs.Graph()
+    y = keras_graphs.add_network(graph, model.analysis, "x")
+    x_hat = keras_graphs.add_network(graph, model.synthesis, y)
+    return graph.to_bytes("denoiser", {"x": shape}, x_hat, shape)
 
 
 def _fit(latents: Floats, network: keras.Model, preset: Preset) -> Rotation:

@@ -1,4 +1,7 @@
-"""Draws landscape.png, and landscape_noisy.png: the same with Gaussian noise of 0.4, to denoise."""
+"""Draws landscape.png, and landscape_noisy.png: the same with Gaussian noise of 0.4, to denoise.
+
+    python benchmarks/landscape.py docs/models
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ def _house(pen: ImageDraw.ImageDraw, width: int, height: int) -> None:
     )
     middle, unit = (left + right) / 2, (right - left) / 10
     pen.rectangle((left, eaves, right, foot), fill=WALL)
-    pen.polygon([(left - unit, eaves), (middle, eaves - 4 * unit), (right + unit, eaves)], fill=ROOF)
+    pen.polygon(
+        [(left - unit, eaves), (middle, eaves - 4 * unit), (right + unit, eaves)], fill=ROOF
+    )
     for start in (left + 1.5 * unit, right - 3.5 * unit):
         pen.rectangle((start, eaves + 1.5 * unit, start + 2 * unit, eaves + 4 * unit), fill=WINDOW)
     pen.rectangle((middle - unit, foot - 4 * unit, middle + unit, foot), fill=ROOF)
@@ -61,9 +66,9 @@ def noisy(picture: Image.Image) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder")
-    folder: Path = parser.parse_args().out
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
     picture = draw()
     picture.save(folder / "landscape.png", optimize=True)
     noisy(picture).save(folder / "landscape_noisy.png", optimize=True)
