@@ -1,6 +1,6 @@
 """Draws landscape.png, and landscape_noisy.png: the same with Gaussian noise of 0.4, to denoise.
 
-    python benchmarks/landscape.py docs/models
+python benchmarks/landscape.py docs/models
 """
 
 from __future__ import annotations

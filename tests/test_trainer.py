@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -211,3 +212,37 @@ def test_settings_name_all_that_weights_depend_on(tmp_path: Path) -> None:
     for change in ({"noise": 0.1}, {"precision": "mixed_bfloat16"}, {"crop": 4}):
         with pytest.raises(TrainingError, match=f"{next(iter(change))} was .* and is now"):
             start(run.folder, replace(TINY, **change), resume=True)
+
+
+def test_dropout_ends_after_its_share_of_the_epochs(tmp_path: Path) -> None:
+    preset = replace(TINY_AE, epochs=2, patience=0)
+    without = tuple("drop 0.0" if "drop" in layer else layer for layer in preset.analysis)
+    assert without != preset.analysis
+
+    base = start(tmp_path / "base", replace(preset, epochs=1))
+    trainer.train(base, DATA, Machine())
+
+    def trained(name: str, **changes: Any) -> keras.Model:
+        # All begin with the same weights: a layer without dropout takes no random numbers.
+        run = start(tmp_path / name, replace(preset, **changes), begin=base.folder)
+        return trainer.train(run, DATA, Machine())
+
+    never, always = trained("never", dropout_share=0.0), trained("always", dropout_share=1.0)
+    assert same(never, trained("without", analysis=without), apart=1e-5)
+    assert not same(never, always, apart=1e-3)
+    half = trained("half", dropout_share=0.5)
+    assert not same(half, never, apart=1e-3)
+    assert not same(half, always, apart=1e-3)
+
+
+def test_dropout_that_ended_stays_away_after_an_interruption(tmp_path: Path) -> None:
+    preset = replace(TINY_AE, epochs=3, patience=0, dropout_share=0.4)
+
+    def stop(model: keras.Model) -> None:
+        raise KeyboardInterrupt
+
+    run = start(tmp_path / "interrupted", preset)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(run, DATA, at(3, stop))
+    resumed = trainer.train(run, DATA, Machine())
+    assert same(resumed, trainer.train(start(tmp_path / "whole", preset), DATA, Machine()))

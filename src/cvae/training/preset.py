@@ -47,6 +47,9 @@ class Preset:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     # plateau: halved after 5 epochs in which the validation loss has not improved
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    # Dropout acts in this share of the epochs, from the first: it costs accuracy in the end where
+    # there is more data than a network can learn by heart.
+    dropout_share: float = 1.0
     # Training ends after so many epochs without a better validation loss; 0 for never. Where it is
     # set, the best epoch is exported, not the last.
     patience: int = 0

@@ -138,7 +138,7 @@ FASHION_DAE = replace(
     name="fashion-dae",
     summary="the networks of fashion-ae with dropout, trained to take away noise",
     latent_dim=192,
-    analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "drop 0.25", "pool"),
+    analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "pool", "drop 0.25"),
     synthesis=(
         "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",
         "conv 1 sigmoid",
@@ -147,6 +147,7 @@ FASHION_DAE = replace(
     batch_size=32,
     epochs=60,
     schedule="cosine",
+    dropout_share=0.4,
 )  # fmt: skip
 
 MNIST_AE = Preset(
@@ -290,6 +291,7 @@ TINY_AE = replace(
     noise=0.1,
     epochs=8,
     schedule="plateau",
+    dropout_share=0.7,
     patience=3,
     augment=("brightness", "contrast"),
     step_width=0.4,

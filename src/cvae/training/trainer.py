@@ -177,6 +177,8 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
         _seed_noise(model, run.seed, epoch)
         if preset.schedule == "plateau":
             model.optimizer.learning_rate = preset.learning_rate * 0.5 ** _plateaus(history)
+        if epoch >= round(preset.dropout_share * preset.epochs):
+            _end_dropout(model)
         record = model.fit(
             Batches(
                 dataset.train,
@@ -241,6 +243,14 @@ def _plateaus(history: list[runs.Row]) -> int:
 def _validation_batch(preset: Preset) -> int:
     """Images that together have some million values."""
     return max(1, min(1000, _VALIDATION_VALUES // math.prod(preset.image_shape)))
+
+
+def _end_dropout(model: losses.Trainable) -> None:
+    for network in model.layers:
+        for layer in getattr(network, "layers", []):
+            if isinstance(layer, keras.layers.Dropout) and layer.rate:
+                layer.rate = 0.0
+                model.train_function = None  # it was compiled with the dropout
 
 
 def _seed_noise(model: losses.Trainable, seed: int, epoch: int) -> None:
