@@ -137,7 +137,7 @@ FASHION_DAE = replace(
     FASHION_AE,
     name="fashion-dae",
     summary="the networks of fashion-ae with dropout, trained to take away noise",
-    latent_dim=192,
+    latent_dim=32,
     analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "pool", "drop 0.25"),
     synthesis=(
         "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",
