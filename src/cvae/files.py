@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cvae.errors import OutputError
+from cvae.errors import DataError, OutputError
 
 
 def check_writable(path: Path, force: bool) -> None:
@@ -47,10 +47,47 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to it when the block ends without an error.
+
+    Raises OutputError when `path` exists, or cannot be written.
+    """
+    import shutil
+
+    temporary = path.with_name(f".cvae-{os.urandom(8).hex()}")
+    try:
+        if os.path.lexists(path):
+            raise OutputError(f"{path}: exists already")
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
     """Writes `data` to `path` in one step; raises OutputError as `atomic_path` does."""
     with atomic_path(path, force) as temporary:
         temporary.write_bytes(data)
+
+
+def walk(folder: Path, suffixes: set[str]) -> Iterator[Path]:
+    """What `find` gives, folder by folder: only the names in one folder and above it are held at once."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    for name, is_folder in found:
+        if name.startswith("."):
+            continue
+        if is_folder:
+            yield from walk(folder / name, suffixes)
+        elif os.path.splitext(name)[1].lower() in suffixes and (folder / name).is_file():  # noqa: PTH122
+            yield folder / name
 
 
 def find(folder: Path, suffixes: set[str]) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae import pipeline
 from cvae.errors import ModelError
 
 # Images a batch: as many as still fit into the cache with all that a network keeps of them.
@@ -28,6 +29,8 @@ Shape = tuple[int | None, ...]  # of one item; None is a side that may have any 
 
 class Network:
     """One exported network of one output; all inputs and the output have a free batch axis."""
+
+    threads: int | None = None  # how many batches are worked on at once; None for all processors
 
     def __init__(
         self, graph: bytes, name: str, input_shapes: Sequence[Shape], output_shape: Shape
@@ -85,7 +88,8 @@ class Network:
                 # Not for one image: the import loads a lot.
                 from concurrent.futures import ThreadPoolExecutor
 
-                with ThreadPoolExecutor(min(_threads(), len(starts))) as pool:
+                threads = self.threads or pipeline.processors()
+                with ThreadPoolExecutor(min(threads, len(starts))) as pool:
                     list(pool.map(run, starts))
             elif starts:
                 run(0)
@@ -119,13 +123,6 @@ class Network:
         if not np.isfinite(output).all():
             raise ModelError(f"{self._name}: the network's result is not finite")
         return output
-
-
-def _threads() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:
