@@ -119,7 +119,7 @@ class TarSource:
                 tarfile.open(fileobj=file, mode="r|*", tarinfo=_BoundedInfo) as archive,
             ):
                 while (member := archive.next()) is not None:
-                    archive.members = []  # it would keep them all
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                     name = inner_name(member.name)
                     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _wanted(name):
                         continue
