@@ -304,7 +304,7 @@ def _read_index(file: BinaryIO, size: int) -> _Index:
     if marker != _INDEX_MARKER or len(entries) != blocks:
         raise FormatError("the index at its end is damaged")
     places, first = [], 0
-    ends = [*(entry[0] for entry in entries[1:]), offset]
+    ends = [*(start for start, _ in entries), offset][1:]
     expected = _HEADER_SIZE
     for ordinal, ((start, count), stop) in enumerate(zip(entries, ends, strict=True)):
         if start != expected or stop < start + _BLOCK_SIZE or not 1 <= count <= MAX_BLOCK_IMAGES:

@@ -99,13 +99,15 @@ def _decode_lanes(
     state: NDArray[np.int64], words: NDArray[np.int64], count: int, lanes: int, tables: Tables
 ) -> tuple[NDArray[np.int64], int]:
     """The alphabet entries (count,) and how many words were read."""
-    # One sorted array of all tables' starts: a single search finds table and entry at once.
-    count_tables, alphabet = tables.starts.shape
-    flat_frequencies, flat_starts = tables.frequencies.ravel(), tables.starts.ravel()
-    keys = (tables.starts + TOTAL * np.arange(count_tables)[:, np.newaxis]).ravel()
+    # One sorted array of the starts of all tables in use: a single search finds table and entry at once.
+    used, index = np.unique(tables.index, return_inverse=True)
+    frequencies, starts = tables.frequencies[used], tables.starts[used]
+    alphabet = starts.shape[1]
+    flat_frequencies, flat_starts = frequencies.ravel(), starts.ravel()
+    keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
     steps = -(-count // lanes)
     # The table of each place, lane by lane; the places that pad the last step are not decoded.
-    rows = np.resize(tables.index.astype(np.int64), steps * lanes).reshape(steps, lanes)
+    rows = np.resize(index.astype(np.int64), steps * lanes).reshape(steps, lanes)
     entries = np.empty((steps, lanes), np.int64)
     place = 0
     for step in range(steps):
