@@ -75,19 +75,30 @@ def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
 
 
 def walk(folder: Path, suffixes: set[str]) -> Iterator[Path]:
-    """What `find` gives, folder by folder: only the names in one folder and above it are held at once."""
+    """What `find` gives, but only the names in one folder and those above it are held at once.
+
+    Raises DataError when a folder cannot be read.
+    """
+    above = [(folder, iter(_names_in(folder)))]
+    while above:
+        place, names = above[-1]
+        name, is_folder = next(names, ("", False))
+        if not name:
+            above.pop()
+        elif is_folder:
+            above.append((place / name, iter(_names_in(place / name))))
+        elif Path(name).suffix.lower() in suffixes and (place / name).is_file():
+            yield place / name
+
+
+def _names_in(folder: Path) -> list[tuple[str, bool]]:
+    """What is in a folder and not hidden, sorted; and whether it is a folder itself, and no link to one."""
     try:
         with os.scandir(folder) as entries:
-            found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in entries)
+            found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    for name, is_folder in found:
-        if name.startswith("."):
-            continue
-        if is_folder:
-            yield from walk(folder / name, suffixes)
-        elif os.path.splitext(name)[1].lower() in suffixes and (folder / name).is_file():  # noqa: PTH122
-            yield folder / name
+    return sorted(pair for pair in found if not pair[0].startswith("."))
 
 
 def find(folder: Path, suffixes: set[str]) -> list[Path]:

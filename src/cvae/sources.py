@@ -17,8 +17,8 @@ import numpy as np
 
 from cvae import arrays, files, images, pipeline
 from cvae.container import MAX_SIDE
-from cvae.errors import CvaeError, DataError, ImageError
-from cvae.images import Pixels, Shape
+from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
+from cvae.images import MAX_PIXELS, Pixels, Shape
 
 MAX_FILE = 1 << 28  # bytes of one image file
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
@@ -149,14 +149,30 @@ class ArraySource:
                     f"{label}: expected uint8 (n, h, w) or (n, h, w, c), "
                     f"found {rows.dtype} {rows.shape}"
                 )
-            found = shape if len(shape) == 3 else (*shape, 1)
-            if found != reading.shape:
-                raise ImageError(
+            found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
+            fit = reading.fit and found[2] in (1, 3) and 0 < math.prod(found) <= 3 * MAX_PIXELS
+            if found != reading.shape and not fit:
+                raise ImageShapeError(
                     f"{label}: expected {images.describe(reading.shape)}, "
                     f"found {found[1]}x{found[0]} with {found[2]} channels"
                 )
+            batch = max(1, min(reading.batch, _BATCH_BYTES // math.prod(found)))
             while rows.left:
-                yield Batch(rows.read(reading.batch).reshape(-1, *found))
+                pixels = rows.read(batch).reshape(-1, *found)
+                sizes = [(found[1], found[0])] * len(pixels) if reading.fit else None
+                if found != reading.shape:
+                    pixels = np.stack([_fitted(image, reading.shape) for image in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+
+def _fitted(pixels: Pixels, shape: Shape) -> Pixels:
+    """An image of an array converted and resized, as `--fit` does it with files."""
+    height, width, channels = shape
+    if pixels.shape[2] > channels:
+        pixels = images.to_grey(pixels)
+    elif pixels.shape[2] < channels:
+        pixels = np.repeat(pixels, channels, axis=2)
+    return images.resize(pixels, width, height)
 
 
 def array_source(path: Path, split: str | None = None) -> ArraySource:

@@ -222,13 +222,20 @@ def _source(item: str, split: str | None) -> Source:
 
 def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
     for source in sources:
-        yield from source.batches(reading)
+        try:
+            yield from source.batches(reading)
+        except ImageShapeError as error:  # of a whole array
+            raise _advised(error) from error
 
 
 def _refuse(error: CvaeError, talk: Talk) -> None:
+    talk.error(_advised(error))
+
+
+def _advised(error: CvaeError) -> CvaeError:
     if isinstance(error, ImageShapeError):
-        error = ImageShapeError(f"{error}; {common.FIT_ADVICE}")
-    talk.error(error)
+        return ImageShapeError(f"{error}; {common.FIT_ADVICE}")
+    return error
 
 
 def _target(inputs: tuple[str, ...], output: str | None) -> Path | None:
@@ -240,11 +247,11 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Path | None:
     if output is None or not common.like_a_file(output):
         if len(inputs) > 1:
             raise click.UsageError("one pack of several inputs needs a name for it: -o NAME.bin")
-        stem = Path(inputs[0]).name.split(".tar")[0] if inputs != (STDIO,) else "stdin"
+        name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
         folder = Path(output or ".")
         if output is not None and not folder.is_dir() and not output.endswith("/"):
             return folder
-        return folder / f"{Path(stem).stem or stem}.bin"
+        return folder / f"{name}.bin"
     target = Path(output)
     if sources.is_array(target) or sources.is_tar(target):
         raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
