@@ -213,8 +213,8 @@ def test_images_of_another_shape_are_refused(codec: Codec) -> None:
         packed(codec, [Batch(np.zeros((2, 8, 8, 1), np.uint8))], Options(50, 0))
 
 
-def test_no_more_than_a_few_batches_and_blocks_are_held_at_once(codec: Codec) -> None:
-    part, under_way, most = digits(10), 0, 0
+def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
+    codec, part, under_way, most = model(), digits(10), 0, 0
 
     def batches() -> Iterator[Batch]:
         nonlocal under_way, most

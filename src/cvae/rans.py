@@ -30,14 +30,16 @@ _STATE_MIN = 1 << 16
 _WORD_BITS = 16
 _LANES_MAX = 1024
 _HEAD = struct.Struct("<H")
-# A lane costs 3.4 bytes, and a decoder's time is its steps: as many lanes as half a percent pays for.
-_LANES_WRITTEN, _BYTES_A_LANE = 256, 600
+# A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where
+# most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
+_BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
 
 
 def lane_count(symbols: Symbols, tables: Tables) -> int:
-    """How many lanes `encode_block` uses: more for more information, up to 256."""
+    """How many lanes `encode_block` uses: more for more information and for many symbols, up to 1,024."""
     size = float(information_bits(symbols, tables).sum()) / 8
-    return max(1, min(_LANES_WRITTEN, int(size / _BYTES_A_LANE)))
+    wanted = max(size / _BYTES_A_LANE, min(symbols.size / _STEPS, size / _FEWEST_BYTES_A_LANE))
+    return max(1, min(_LANES_MAX, int(wanted)))
 
 
 def encode_block(symbols: Symbols, tables: Tables) -> bytes:
