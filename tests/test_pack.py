@@ -117,11 +117,8 @@ def test_a_flipped_byte_is_noticed_and_costs_one_block_at_most(flip: int) -> Non
     for at in range(len(SMALL)):
         damaged = bytearray(SMALL)
         damaged[at] ^= flip
-        try:
-            reader = opened(bytes(damaged))
-        except FormatError:
-            assert at == 0, "only the first byte tells a pack"
-            continue
+        assert pack.is_pack_file(io.BytesIO(bytes(damaged)))
+        reader = opened(bytes(damaged))
         assert reader.damage or reader.check(reader.places), at
         found = whole(reader)
         assert len(found) >= 3, at

@@ -131,6 +131,16 @@ def is_pack(data: bytes) -> bool:
     return data[:1] != b"" and data[0] & 0xE3 == MAGIC | KIND_PACK
 
 
+def is_pack_file(file: BinaryIO) -> bool:
+    """Whether a seekable file is meant as a pack, by its first byte or else by its last ones."""
+    if is_pack(file.read(1)):
+        return True
+    if file.seek(0, os.SEEK_END) < _HEADER_SIZE + _TRAILER.size:
+        return False
+    file.seek(-len(_END_MARKER), os.SEEK_END)
+    return file.read() == _END_MARKER
+
+
 class Writer:
     """Appends blocks to an open binary file, then the index. The file need not be seekable."""
 
@@ -262,7 +272,7 @@ def open_pack(file: BinaryIO) -> Reader:
     try:
         header = Header.from_bytes(start)
     except FormatError as error:
-        if index is None or not is_pack(start) or start == index.header.to_bytes():
+        if index is None:
             raise
         damage.append(Damage(str(error)))
         header = index.header

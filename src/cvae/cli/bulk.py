@@ -81,7 +81,7 @@ def is_pack(inputs: tuple[str, ...]) -> bool:
         return pack.is_pack(_peek(1))
     try:
         with Path(inputs[0]).open("rb") as file:
-            return pack.is_pack(file.read(1))
+            return pack.is_pack_file(file)
     except OSError:
         return False  # whoever reads it says what is wrong
 
