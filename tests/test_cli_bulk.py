@@ -110,7 +110,7 @@ def test_some_images_by_number_and_by_name(digits: np.ndarray) -> None:
     run_here("encode", SAMPLES, "-o", "named.bin", *FAST)
     run_here("decode", "named.bin", "--only", NAMES[4], "-o", "four.png")
     assert Image.open("four.png").size == (28, 28)
-    for wrong in ("80", "70-80", "5-3", "no.png"):
+    for wrong in ("80", "70-80", "5-3", "no.png", "9" * 5000):
         run_here("decode", "digits.bin", "--only", wrong, "-o", "never", code=1)
     assert not Path("never").exists()
 
@@ -187,6 +187,21 @@ def test_bad_images_are_named_and_left_out(capsys: pytest.CaptureFixture[str]) -
     Path("in/b.png").unlink()
     run_here("encode", "in", "-o", "y.bin", *FAST, code=1)
     assert not Path("y.bin").exists()
+
+
+def test_names_in_an_archive_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open("x.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("\x1b[31mred.png"))
+        archive.add(SAMPLES / NAMES[0], arcname="good.png")
+    run_here("encode", "x.tar", "-o", "x.bin", *FAST, code=1)
+    assert "\\x1b[31mred.png: expected an image, found an empty file" in errors(capsys)[0]
+
+
+def test_one_image_is_still_decoded_from_a_pipe_with_a_name() -> None:
+    run_here("encode", SAMPLES / NAMES[0], "-o", "x.bin", *FAST)
+    script = f"{sys.executable} -m cvae decode <(cat x.bin) -o x.png"
+    subprocess.run(["bash", "-c", script], check=True)
+    assert Path("x.png").exists()
 
 
 def test_fit_and_invert_are_undone() -> None:

@@ -150,8 +150,7 @@ class ArraySource:
                     f"found {rows.dtype} {rows.shape}"
                 )
             found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
-            fit = reading.fit and found[2] in (1, 3) and 0 < math.prod(found) <= 3 * MAX_PIXELS
-            if found != reading.shape and not fit:
+            if found != reading.shape and not (reading.fit and _can_be_fitted(found)):
                 raise ImageShapeError(
                     f"{label}: expected {images.describe(reading.shape)}, "
                     f"found {found[1]}x{found[0]} with {found[2]} channels"
@@ -163,6 +162,12 @@ class ArraySource:
                 if found != reading.shape:
                     pixels = np.stack([_fitted(image, reading.shape) for image in pixels])
                 yield Batch(pixels, sizes=sizes)
+
+
+def _can_be_fitted(shape: Shape) -> bool:
+    height, width, channels = shape
+    sides = 1 <= min(height, width) and max(height, width) <= MAX_SIDE
+    return channels in (1, 3) and sides and height * width <= MAX_PIXELS
 
 
 def _fitted(pixels: Pixels, shape: Shape) -> Pixels:

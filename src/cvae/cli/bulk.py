@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HEAD = 512  # bytes of stdin that tell a tar archive
 _SHOWN = 5  # names that `cvae info` lists
-_NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ def is_pack(inputs: tuple[str, ...]) -> bool:
     if inputs[0] == STDIO:
         return pack.is_pack(_peek(1))
     try:
+        # Not of a pipe: what is read of it is gone.
+        if not Path(inputs[0]).is_file():
+            return False
         with Path(inputs[0]).open("rb") as file:
             return pack.is_pack_file(file)
     except OSError:
@@ -233,9 +236,11 @@ def _refuse(error: CvaeError, talk: Talk) -> None:
 
 
 def _advised(error: CvaeError) -> CvaeError:
-    if isinstance(error, ImageShapeError):
-        return ImageShapeError(f"{error}; {common.FIT_ADVICE}")
-    return error
+    """The error with advice, and without what an archive's names could do to a terminal."""
+    from cvae.folders import printable
+
+    advice = f"; {common.FIT_ADVICE}" if isinstance(error, ImageShapeError) else ""
+    return type(error)(f"{printable(str(error))}{advice}")
 
 
 def _target(inputs: tuple[str, ...], output: str | None) -> Path | None:
