@@ -166,7 +166,7 @@ class ArraySource:
 
 def _can_be_fitted(shape: Shape) -> bool:
     height, width, channels = shape
-    sides = 1 <= min(height, width) and max(height, width) <= MAX_SIDE
+    sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
     return channels in (1, 3) and sides and height * width <= MAX_PIXELS
 
 
