@@ -225,14 +225,19 @@ def inner_name(name: str) -> str:
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """Refuses members that make tarfile read much into memory: extended headers of any claimed size."""
+    """Refuses members of which tarfile would read as much into memory as the archive likes."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         headers = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
                    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
         if self.type in headers and self.size > _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
         return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *arguments: Any) -> None:
+        raise tarfile.ReadError("a sparse file")
 
 
 def _wanted(name: str) -> bool:
