@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     arguments = parser.parse_args()
     codec = cvae.open_model(arguments.model)
+    sys.setswitchinterval(5e-4)  # as the command line does
     source = sources.array_source(arguments.npz)
     reading = sources.Reading(codec.image_shape)
     pixels = np.concatenate([batch.pixels for batch in source.batches(reading)])

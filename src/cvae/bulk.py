@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import codec as codecs
-from cvae import files, metrics, pack, pipeline, rans, registry
+from cvae import files, metrics, networks, pack, pipeline, rans, registry
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import CvaeError, FormatError, ImageError
 from cvae.images import MAX_PIXELS, Pixels
@@ -27,8 +27,9 @@ from cvae.sources import Batch
 from cvae.tables import Symbols
 
 BLOCK = 4096  # images
-_BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go through the synthesis together
-_SAMPLE = 32  # poor images that are looked at inverted
+_BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
+_ENCODED, _DECODED = 256, 128  # images that one thread takes at once
+_SAMPLE = 4  # poor images of those that are looked at inverted
 
 Range = tuple[int, int]  # numbers of images, half-open
 
@@ -64,6 +65,7 @@ class Options:
     sizes: bool = False  # keep original sizes
     verify: bool = True  # decode everything again, to know the PSNR
     block: int = BLOCK  # images a block, at most
+    threads: int | None = None  # that the networks use; None for all processors
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +75,7 @@ class _Coded:
     symbols: Symbols  # (n, elements)
     names: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-
-
-def limit_threads(codec: Codec, threads: int) -> None:
-    """Sets how many threads the networks of a codec use."""
-    networks = [codec.model.analysis, codec.model.synthesis, codec.model.gradient]
-    for network in networks:
-        if network is not None:
-            network.threads = threads
+    verified: _Verified | None = None
 
 
 def encode(
@@ -111,12 +106,15 @@ def encode(
     writer = pack.Writer(file, header)
     per_block = max(1, min(options.block, pack.MAX_BLOCK_SYMBOLS // tables.elements))
 
-    def quantize() -> Iterator[_Coded]:
-        for batch in pipeline.ahead(batches):
-            yield _quantize(codec, batch, quality, options, report)
+    def quantize(batch: Batch) -> _Coded:
+        with networks.on_this_thread():
+            return _quantize(codec, batch, quality, options)
 
     def blocks() -> Iterator[Block]:
-        for part in _regrouped(pipeline.ahead(quantize()), per_block):
+        parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
+        threads = options.threads or pipeline.processors()
+        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report)
+        for part in _regrouped(pipeline.ahead(coded), per_block):
             payload = rans.encode_block(part.symbols, tables)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
 
@@ -129,7 +127,18 @@ def encode(
     return report
 
 
-def _quantize(codec: Codec, batch: Batch, quality: int, options: Options, report: Report) -> _Coded:
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """A batch in as many images as one thread takes at once."""
+    for start in range(0, len(batch.pixels), _ENCODED):
+        part = slice(start, start + _ENCODED)
+        yield Batch(
+            batch.pixels[part],
+            batch.names[part] if batch.names is not None else None,
+            batch.sizes[part] if batch.sizes is not None else None,
+        )
+
+
+def _quantize(codec: Codec, batch: Batch, quality: int, options: Options) -> _Coded:
     pixels, count = batch.pixels, len(batch.pixels)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
         raise ImageError(
@@ -139,28 +148,47 @@ def _quantize(codec: Codec, batch: Batch, quality: int, options: Options, report
     if options.inverted:
         pixels = 255 - pixels
     symbols = codec.quantize(pixels, quality, options.effort)
-    if options.verify:
-        _verify(codec, pixels, symbols, quality, report)
     height, width = pixels.shape[1:3]
     return _Coded(
         symbols,
         (batch.names or [""] * count) if options.names else [],
         (batch.sizes or [(width, height)] * count) if options.sizes else [],
+        _verify(codec, pixels, symbols, quality) if options.verify else None,
     )
 
 
-def _verify(codec: Codec, pixels: Pixels, symbols: Symbols, quality: int, report: Report) -> None:
+@dataclass(frozen=True, eq=False)
+class _Verified:
+    """What is known of images that were decoded again."""
+
+    psnr: NDArray[np.float64]  # dB
+    poor: int  # how many are below what is expected of the model
+    sampled: int  # how many of those were tried inverted
+    inverted: int  # how many of those are fine then
+
+
+def _verify(codec: Codec, pixels: Pixels, symbols: Symbols, quality: int) -> _Verified:
+    expected = codec.model.manifest.expected_psnr[quality - 1]
     psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality))
-    report.psnr_sum += float(psnr.sum())
-    report.verified += len(psnr)
-    poor = np.flatnonzero(psnr < report.expected_psnr)
-    report.poor += len(poor)
-    poor = poor[: _SAMPLE - report.poor_sampled]
-    if len(poor):
-        inverted = 255 - pixels[poor]
+    poor = np.flatnonzero(psnr < expected)
+    inverted = 255 - pixels[poor[:_SAMPLE]]
+    fine = 0
+    if len(inverted):
         again = codec.synthesize(codec.quantize(inverted, quality, 0), quality)
-        report.poor_sampled += len(poor)
-        report.poor_inverted += int((metrics.psnr(inverted, again) >= report.expected_psnr).sum())
+        fine = int((metrics.psnr(inverted, again) >= expected).sum())
+    return _Verified(psnr, len(poor), len(inverted), fine)
+
+
+def _noted(parts: Iterable[_Coded], report: Report) -> Iterator[_Coded]:
+    """The same, added to the report in order."""
+    for part in parts:
+        if part.verified is not None:
+            report.psnr_sum += float(part.verified.psnr.sum())
+            report.verified += len(part.verified.psnr)
+            report.poor += part.verified.poor
+            report.poor_sampled += part.verified.sampled
+            report.poor_inverted += part.verified.inverted
+        yield part
 
 
 def _regrouped(parts: Iterable[_Coded], count: int) -> Iterator[_Coded]:
@@ -269,11 +297,12 @@ class Pack:
                 start = place.first + place.images
         return found
 
-    def decode(self, ranges: Sequence[Range]) -> Iterator[Decoded]:
+    def decode(self, ranges: Sequence[Range], threads: int | None = None) -> Iterator[Decoded]:
         """Images in batches, in order of their numbers; raises as `images` does.
 
         Args:
             ranges: sorted half-open ranges of numbers that do not overlap.
+            threads: that the synthesis uses; None for all processors.
         """
         places = self.places(ranges)
 
@@ -283,22 +312,23 @@ class Pack:
                 rows = _rows(place, ranges)
                 yield rows + place.first, self._symbols(place, block)[rows], _only(block, rows)
 
-        def synthesize() -> Iterator[Decoded]:
-            batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.codec.image_shape)))
+        def parts() -> Iterator[tuple[NDArray[np.int64], Symbols, Block]]:
             for numbers, symbols, block in pipeline.ahead(read()):
                 for start in range(0, len(numbers), batch):
-                    part = slice(start, start + batch)
-                    pixels = self.codec.synthesize(symbols[part], self.reader.header.quality)
-                    yield Decoded(
-                        numbers[part],
-                        np.subtract(255, pixels, out=pixels)
-                        if self.reader.header.inverted
-                        else pixels,
-                        block.names[part] if block.names is not None else None,
-                        block.sizes[part] if block.sizes is not None else None,
-                    )
+                    rows = np.arange(start, min(start + batch, len(numbers)))
+                    yield numbers[rows], symbols[rows], _only(block, rows)
 
-        return pipeline.ahead(synthesize())
+        def synthesize(part: tuple[NDArray[np.int64], Symbols, Block]) -> Decoded:
+            numbers, symbols, block = part
+            with networks.on_this_thread():
+                pixels = self.codec.synthesize(symbols, self.reader.header.quality)
+            if self.reader.header.inverted:
+                np.subtract(255, pixels, out=pixels)
+            return Decoded(numbers, pixels, block.names, block.sizes)
+
+        batch = max(1, min(_DECODED, _BATCH_BYTES // math.prod(self.codec.image_shape)))
+        decoded = pipeline.ordered_map(synthesize, parts(), threads or pipeline.processors())
+        return pipeline.ahead(decoded)
 
     def find(self, name: str) -> list[int]:
         """The numbers of the images of a name. Reads all blocks, and passes over damaged ones."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,22 @@ _FREE_CHANNELS = 32
 Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
 
 
+# Whether networks that this thread calls stay on it.
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def on_this_thread() -> Iterator[None]:
+    """Networks that are called within use the calling thread only: for callers that have many threads."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 class Network:
     """One exported network of one output; all inputs and the output have a free batch axis."""
-
-    threads: int | None = None  # how many batches are worked on at once; None for all processors
 
     def __init__(
         self, graph: bytes, name: str, input_shapes: Sequence[Shape], output_shape: Shape
@@ -84,15 +98,15 @@ class Network:
             result[part] = self._run([item[part] for item in items])
 
         try:
-            if len(starts) > 1:
+            if len(starts) > 1 and not _ALONE.get():
                 # Not for one image: the import loads a lot.
                 from concurrent.futures import ThreadPoolExecutor
 
-                threads = self.threads or pipeline.processors()
-                with ThreadPoolExecutor(min(threads, len(starts))) as pool:
+                with ThreadPoolExecutor(min(pipeline.processors(), len(starts))) as pool:
                     list(pool.map(run, starts))
-            elif starts:
-                run(0)
+            else:
+                for start in starts:
+                    run(start)
         except ModelError:
             raise
         except Exception as error:
