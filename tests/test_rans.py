@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae import rans
@@ -17,11 +18,29 @@ from .strategies import coded, make_tables
 from .test_entropy import GOLDEN, golden_tables
 
 
-@given(coded(max_images=200))
+@settings(deadline=None)
+@given(coded(max_images=60))
 def test_a_block_survives_encoding_and_decoding(case: tuple[Tables, Symbols]) -> None:
     tables, symbols = case
     block = rans.encode_block(symbols, tables)
     assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
+
+
+@settings(deadline=None)
+@given(coded(max_images=60), st.integers(1, 1024))
+def test_a_decoder_takes_any_number_of_lanes(case: tuple[Tables, Symbols], lanes: int) -> None:
+    tables, symbols = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rans, "lane_count", lambda *_: lanes)
+        block = rans.encode_block(symbols, tables)
+    assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
+
+
+@pytest.mark.parametrize("lanes", [0, 1025, 65535])
+def test_a_number_of_lanes_out_of_range_is_refused(lanes: int) -> None:
+    block = lanes.to_bytes(2, "little") + bytes(8 * 65536)
+    with pytest.raises(FormatError, match="lanes"):
+        rans.decode_block(block, 3, golden_tables())
 
 
 def test_a_block_of_ten_thousand_images_costs_its_information_and_one_percent() -> None:
@@ -56,4 +75,13 @@ def test_golden_block() -> None:
     symbols = np.array(GOLDEN["symbols"] * 40, np.int32)
     block = bytes.fromhex(GOLDEN["block_of_40_repeats"])
     assert rans.encode_block(symbols, tables) == block
+    assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
+
+
+def test_golden_block_of_several_lanes() -> None:
+    tables = golden_tables()
+    symbols = np.array(GOLDEN["symbols"] * 2000, np.int32)
+    block = rans.encode_block(symbols, tables)
+    assert int.from_bytes(block[:2], "little") > 1
+    assert hashlib.sha256(block).hexdigest() == GOLDEN["sha256_of_the_block_of_2000_repeats"]
     assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)

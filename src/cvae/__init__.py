@@ -11,6 +11,7 @@ Importing the package is cheap: numpy, Pillow and ONNX Runtime are loaded by the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cvae.bulk import Pack
     from cvae.codec import Codec, QualityWarning
 
 __version__ = "0.1.0"
@@ -48,12 +50,15 @@ __all__ = [
     "ModelKindError",
     "ModelNotFoundError",
     "OutputError",
+    "Pack",
     "QualityWarning",
     "TrainingError",
     "__version__",
     "decode",
     "encode",
+    "encode_pack",
     "open_model",
+    "open_pack",
 ]
 
 
@@ -83,10 +88,56 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return codec.open_model_of(data).decode(data)
 
 
+def encode_pack(
+    images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+    path: str | Path,
+    model: str | Path = "mnist",
+    quality: int | None = None,
+    effort: int = 5,
+    names: Iterable[str] | None = None,
+    force: bool = False,
+) -> None:
+    """Writes any number of uint8 images of the model's shape to one pack.
+
+    Args:
+        images: an array (n, h, w) or (n, h, w, c), or an iterable of single images, taken as they come.
+        path: the file to write.
+        model: name or path of the model.
+        quality: 1 (smallest) to 100 (best); None for the model's default.
+        effort: 0 (plain rounding) to 9 (longest search for better symbols).
+        names: a name for every image, kept in the pack.
+        force: overwrite a file that exists.
+
+    Raises:
+        ImageError: an image is of another dtype or shape.
+        OutputError: the file exists and `force` is off, or cannot be written.
+    """
+    from cvae import bulk
+
+    options = bulk.Options(quality, effort, verify=False)
+    bulk.encode_pack(images, path, open_model(model), options, names, force)
+
+
+def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
+    """A pack for reading: `len(pack)`, `pack.images([17, 42])`, and block by block in a for loop.
+
+    Raises:
+        FormatError: not a pack, or one whose header or index is damaged.
+        ModelNotFoundError: its model, or the given one, is not here.
+    """
+    from cvae import bulk
+
+    return bulk.open_pack(path, model)
+
+
 def __getattr__(name: str) -> Any:
     # Types of the public API, without loading numpy for those who only ask for the version.
     if name in ("Codec", "QualityWarning"):
         from cvae import codec
 
         return getattr(codec, name)
+    if name == "Pack":
+        from cvae import bulk
+
+        return bulk.Pack
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -78,7 +80,80 @@ def read_npy(path: Path) -> NDArray:
         raise FormatError(f"{path}: expected an .npy file: {_why(damage)}") from damage
 
 
+class Rows:
+    """An array that is read from front to back, some rows at a time."""
+
+    def __init__(self, file: IO[bytes], size: int, label: str) -> None:
+        """Reads the header. Raises DataError; `label` is what messages call the file."""
+        self._file, self._label = file, label
+        try:
+            self.shape, fortran, self.dtype = _read_header(file, size)
+            if fortran and len(self.shape) > 1:
+                raise ValueError("expected C order, found Fortran order, which cannot be streamed")
+        except _DAMAGE as damage:
+            raise _no_array(label, damage) from damage
+        self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
+
+    def read(self, count: int) -> NDArray:
+        """The next rows, at most `count`. Raises DataError when the file is damaged."""
+        count = min(count, self.left)
+        shape = (count, *self.shape[1:])
+        try:
+            array = _read_items(self._file, math.prod(shape), self.dtype).reshape(shape)
+            self.left -= count
+            if not self.left:
+                self._file.read(1)  # where a ZIP archive compares its check
+        except _DAMAGE as damage:
+            raise _no_array(self._label, damage) from damage
+        return array
+
+
+@contextmanager
+def open_rows(path: Path, name: str | None = None) -> Iterator[Rows]:
+    """An `.npy` file, or the array `name` of an `.npz` file, to be read in pieces.
+
+    Raises:
+        DataError: no such file or array, a damaged one, or one in Fortran order.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as damage:
+        raise _no_array(str(path), damage) from damage
+    with file:
+        if name is None:
+            yield Rows(file, path.stat().st_size, str(path))
+            return
+        try:
+            archive = zipfile.ZipFile(file)
+            size = archive.getinfo(f"{name}.npy").file_size
+            member = archive.open(f"{name}.npy")
+        except _DAMAGE as damage:
+            raise _no_array(str(path), damage) from damage
+        with archive, member:
+            yield Rows(member, size, f"{path}: {name}")
+
+
+def names_in(path: Path) -> list[str]:
+    """The names of the arrays in an `.npz` file. Raises DataError when it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+            return [name.removesuffix(".npy") for name in members]
+    except _DAMAGE as damage:
+        raise _no_array(str(path), damage) from damage
+
+
+def _no_array(label: str, damage: BaseException) -> DataError:
+    return DataError(f"{label}: expected an array: {_why(damage)}")
+
+
 def _read(file: IO[bytes], size: int) -> NDArray:
+    shape, fortran, dtype = _read_header(file, size)
+    items = _read_items(file, math.prod(shape), dtype)
+    return items.reshape(shape, order="F" if fortran else "C")
+
+
+def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
@@ -89,13 +164,18 @@ def _read(file: IO[bytes], size: int) -> NDArray:
     expected = math.prod(shape) * dtype.itemsize
     if expected > size:
         raise ValueError(f"its header claims {expected:,} bytes, expected at most {size:,}")
+    return shape, fortran, dtype
+
+
+def _read_items(file: IO[bytes], count: int, dtype: np.dtype) -> NDArray:
+    expected = count * dtype.itemsize
     data = bytearray()
     while len(data) < expected:
         chunk = file.read(min(_CHUNK, expected - len(data)))
         if not chunk:
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(data, dtype)
 
 
 def _why(damage: BaseException) -> str:

@@ -297,6 +297,10 @@ class Codec:
                 f"expected {manifest.id:#06x} of {manifest.name}"
             )
 
+    def as_batch(self, images: Any) -> Pixels:
+        """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
+        return self._as_batch(images)[0]
+
     def _as_batch(self, image: Any) -> tuple[Pixels, bool]:
         """The images as (n, h, w, c), and whether there was just one without a batch axis."""
         shape = self.image_shape

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cvae.errors import FormatError
 
 VERSION = 0
-KIND_IMAGE = 0
+KIND_IMAGE, KIND_PACK = 0, 1
 
 # Byte 0: magic 110 (no ASCII text starts so), three bits of version, two of kind.
 MAGIC = 0b110 << 5
@@ -72,6 +72,8 @@ def unpack(data: bytes) -> Container:
         raise FormatError("not a cvae container (the first byte differs)")
     version, kind = data[0] >> 2 & 7, data[0] & 3
     if version != VERSION or kind != KIND_IMAGE:
+        if kind == KIND_PACK:
+            raise FormatError("expected one image, found kind 1, a pack: decode it by itself")
         raise FormatError(
             f"expected a container of version {VERSION} and kind {KIND_IMAGE}, "
             f"found version {version} and kind {kind}: damaged, or written by a later cvae"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cvae.errors import OutputError
+from cvae.errors import DataError, OutputError
 
 
 def check_writable(path: Path, force: bool) -> None:
@@ -47,10 +47,58 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to it when the block ends without an error.
+
+    Raises OutputError when `path` exists, or cannot be written.
+    """
+    import shutil
+
+    temporary = path.with_name(f".cvae-{os.urandom(8).hex()}")
+    try:
+        if os.path.lexists(path):
+            raise OutputError(f"{path}: exists already")
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
     """Writes `data` to `path` in one step; raises OutputError as `atomic_path` does."""
     with atomic_path(path, force) as temporary:
         temporary.write_bytes(data)
+
+
+def walk(folder: Path, suffixes: set[str]) -> Iterator[Path]:
+    """What `find` gives, but only the names in one folder and those above it are held at once.
+
+    Raises DataError when a folder cannot be read.
+    """
+    above = [(folder, iter(_names_in(folder)))]
+    while above:
+        place, names = above[-1]
+        name, is_folder = next(names, ("", False))
+        if not name:
+            above.pop()
+        elif is_folder:
+            above.append((place / name, iter(_names_in(place / name))))
+        elif Path(name).suffix.lower() in suffixes and (place / name).is_file():
+            yield place / name
+
+
+def _names_in(folder: Path) -> list[tuple[str, bool]]:
+    """What is in a folder and not hidden, sorted; and whether it is a folder itself, and no link to one."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    return sorted(pair for pair in found if not pair[0].startswith("."))
 
 
 def find(folder: Path, suffixes: set[str]) -> list[Path]:

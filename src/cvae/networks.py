@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae import pipeline
 from cvae.errors import ModelError
 
 # Images a batch: as many as still fit into the cache with all that a network keeps of them.
@@ -24,6 +27,20 @@ _BATCH_BYTES = 1 << 24
 _FREE_CHANNELS = 32
 
 Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
+
+
+# Whether networks that this thread calls stay on it.
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def on_this_thread() -> Iterator[None]:
+    """Networks that are called within use the calling thread only: for callers that have many threads."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 class Network:
@@ -81,14 +98,15 @@ class Network:
             result[part] = self._run([item[part] for item in items])
 
         try:
-            if len(starts) > 1:
+            if len(starts) > 1 and not _ALONE.get():
                 # Not for one image: the import loads a lot.
                 from concurrent.futures import ThreadPoolExecutor
 
-                with ThreadPoolExecutor(min(_threads(), len(starts))) as pool:
+                with ThreadPoolExecutor(min(pipeline.processors(), len(starts))) as pool:
                     list(pool.map(run, starts))
-            elif starts:
-                run(0)
+            else:
+                for start in starts:
+                    run(start)
         except ModelError:
             raise
         except Exception as error:
@@ -119,13 +137,6 @@ class Network:
         if not np.isfinite(output).all():
             raise ModelError(f"{self._name}: the network's result is not finite")
         return output
-
-
-def _threads() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:

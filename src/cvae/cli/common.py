@@ -53,6 +53,23 @@ def file_options(command: Command) -> Command:
     return command
 
 
+def worker_options(command: Command) -> Command:
+    """--jobs and --threads, for commands that work on packs."""
+    options = (
+        click.option(
+            "--jobs", type=click.IntRange(1, 256), metavar="N",
+            help="Of a pack: threads that read or write image files.  [default: one a processor]",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(1, 256), metavar="N",
+            help="Of a pack: threads that the networks use.  [default: one a processor]",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 class Task(NamedTuple):
     """One input and where its result goes; None stands for stdin and stdout."""
 
@@ -228,6 +245,23 @@ class Talk:
         """A progress bar on a terminal for long work, invisible elsewhere."""
         hidden = self.quiet or self.verbose or length <= BATCH or not sys.stderr.isatty()
         return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int], None]]:
+        """A count on a terminal, for work of which nobody knows how long it is."""
+        total, shown = 0, not self.quiet and sys.stderr.isatty()
+
+        def count(more: int) -> None:
+            nonlocal total
+            total += more
+            if shown:
+                click.echo(f"\r{total:,} {what} ", nl=False, err=True)
+
+        try:
+            yield count
+        finally:
+            if shown and total:
+                click.echo("\r\x1b[K", nl=False, err=True)
 
     def watch(self, lots: list[list[str]]) -> Iterator[list[str]]:
         """The lots of a folder's files; a bar moves on as they are read."""

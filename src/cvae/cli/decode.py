@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import CvaeError, ModelNotFoundError
-from cvae.cli import common
+from cvae.cli import bulk, common
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="OUT",
-    help="File, or folder for several inputs; `-` is stdout. Its ending chooses the image format.  "
-    "[default: NAME_reconstructed.png in the current folder]",
+    help="File, or folder for several inputs; `-` is stdout. Its ending chooses the image format. Of a "
+    "pack: a folder, .npz, .npy or .tar; `-` is a tar archive.  "
+    "[default: NAME_reconstructed.png in the current folder; of a pack the folder NAME_reconstructed]",
 )
 @click.option(
     "-m",
@@ -34,23 +35,43 @@ if TYPE_CHECKING:
     help="Name or path of a .cvae file.  [default: the one that the file names; .npy needs it]",
 )
 @click.option("-q", "--quality", type=click.IntRange(1, 100), help="Of the symbols in a .npy file.")
+@click.option(
+    "--only", multiple=True, metavar="IMAGES",
+    help="Of a pack: only these images, by number from 0 (17,42-50) or by name. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--keep-going", is_flag=True,
+    help="Of a damaged pack: name what is lost and decode the rest; the exit code is then 1.",
+)  # fmt: skip
+@common.worker_options
 @common.file_options
 def command(
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
     quality: int | None,
+    only: tuple[str, ...],
+    keep_going: bool,
+    jobs: int | None,
+    threads: int | None,
     force: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Decode files to images.
 
-    FILE is a container, symbols as .npy, a folder of them, or `-` for stdin.
+    FILE is a container, a pack, symbols as .npy, a folder of them, or `-` for stdin. A pack is decoded
+    by itself.
 
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.
     """
+    if bulk.is_pack(inputs):
+        decode = bulk.DecodeSettings(model, only, keep_going, jobs, threads, force)
+        bulk.decode(inputs[0], output, decode, Talk(quiet, verbose))
+        return
+    if only or keep_going or jobs or threads:
+        raise click.UsageError("--only, --keep-going, --jobs and --threads are for one pack")
     tasks = common.plan(
         inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import CvaeError
-from cvae.cli import common
+from cvae.cli import bulk, common
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
@@ -59,6 +59,16 @@ class Settings:
 @click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
 @click.option("--invert", is_flag=True, help="Invert before coding; decode inverts back.")
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
+@click.option(
+    "--split", type=click.Choice(["test", "train"]),
+    help="Which images of an .npz file.  [default: test, where it has splits]",
+)  # fmt: skip
+@click.option("--no-names", is_flag=True, help="Of a pack: leave the names of the images out.")
+@click.option(
+    "--no-verify", is_flag=True,
+    help="Of a pack: do not decode what was coded, which is what tells the PSNR; much faster.",
+)  # fmt: skip
+@common.worker_options
 @common.file_options
 def command(
     images: tuple[str, ...],
@@ -71,13 +81,20 @@ def command(
     fit: bool,
     invert: bool,
     npy: bool,
+    split: str | None,
+    no_names: bool,
+    no_verify: bool,
+    jobs: int | None,
+    threads: int | None,
     force: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Encode images to files of a dozen bytes.
+    """Encode images to files of a dozen bytes, or many to one pack.
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash.
+    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. Several
+    images and an -o that names a file give a pack, and so does an array of images (.npz, .npy) or a
+    tar archive, which may come from stdin.
 
     Prints bytes, compression ratio and PSNR on stderr, and warns when a picture is worse than the
     model's own kind of image would be. A bad file is named and skipped; the exit code is then 1.
@@ -103,6 +120,21 @@ def command(
         target = Target(max_bytes, min_psnr)
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
+    if not npy and bulk.makes_pack(images, output):
+        if target is not None:
+            raise click.UsageError(
+                "--max-bytes and --min-psnr choose a quality for each image; a pack has one for all"
+            )
+        packing = bulk.EncodeSettings(
+            model or registry.DEFAULT, quality, effort, fit, invert, split,
+            not no_names, not no_verify, jobs, threads, force,
+        )  # fmt: skip
+        bulk.encode(images, output, packing, Talk(quiet, verbose))
+        return
+    if split or no_names or no_verify or jobs or threads:
+        raise click.UsageError(
+            "--split, --no-names, --no-verify, --jobs and --threads are for packs: name a file with -o"
+        )
     suffix = ".npy" if npy else ".bin"
     tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images, "images")
     common.refuse_terminal(tasks, force)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cvae import CvaeError, ModelError
-from cvae.cli import common
+from cvae.cli import bulk, common
 
 _COLUMNS = 80
 
@@ -19,9 +19,12 @@ _COLUMNS = 80
 @click.argument("file", type=click.Path(path_type=Path))
 @common.json_option
 def command(file: Path, as_json: bool) -> None:
-    """Describe FILE: a container (.bin), or a model (.cvae, or the name of a known one)."""
+    """Describe FILE: a container or a pack (.bin), or a model (.cvae, or the name of a known one)."""
     with common.naming(str(file)):
-        facts = _model(file) if _is_model(file) else _container(file)
+        if _is_model(file):
+            facts = _model(file)
+        else:
+            facts = bulk.describe(file) if bulk.is_pack((str(file),)) else _container(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

@@ -1,0 +1,105 @@
+"""Stages of work that overlap: each in a thread of its own, in order, with bounded queues between.
+
+Threads are enough: numpy, Pillow, zlib and ONNX Runtime work without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 2  # items that wait between two stages
+_PATIENCE = 2.0  # seconds that an abandoned stage may take to end
+_POLL = 0.1  # seconds after which a blocked stage looks whether it is still needed
+
+
+class _End:
+    """The last thing in a queue: all items went through, or an error ended the work."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
+    """The same items, made in a thread of their own, up to `depth` of them before they are asked for.
+
+    An error in that thread is raised here. When the iterator is closed, the thread ends with the item
+    that it is at, and `items` is closed, too.
+    """
+    waiting: queue.Queue[Any] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                waiting.put(item, timeout=_POLL)
+                return True
+        return False
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not put(item):
+                    break
+            end = _End()
+        except BaseException as error:  # of any kind: it is raised in the other thread
+            end = _End(error)
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+        put(end)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = waiting.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stopped.set()
+        # Not for ever: it may wait for input that never comes.
+        thread.join(_PATIENCE)
+
+
+def ordered_map(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """`work` of each item in order, on several threads; few more items are taken than there are threads."""
+    # Here because the import loads a lot.
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    if threads == 1:
+        yield from map(work, items)
+        return
+    futures: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                futures.append(pool.submit(work, item))
+                if len(futures) > 2 * threads:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()

@@ -1,0 +1,307 @@
+"""Images from anywhere as a stream of batches: files, folders, arrays in `.npz` and `.npy`, tar archives.
+
+What is held at once does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import math
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+
+from cvae import arrays, files, images, pipeline
+from cvae.container import MAX_SIDE
+from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
+from cvae.images import MAX_PIXELS, Pixels, Shape
+
+MAX_FILE = 1 << 28  # bytes of one image file
+_BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
+_MAX_HEADER = 1 << 20  # bytes of a tar's extended header
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+_USTAR = 257  # where a tar says that it is one
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images of a source, in order."""
+
+    pixels: Pixels  # (n, h, w, c)
+    names: list[str] | None = None
+    sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read."""
+
+    shape: Shape  # what every image is brought to
+    fit: bool = False  # convert and resize images that differ
+    jobs: int = 1  # threads that read images
+    # Called with every image that is left out, from another thread; None raises at the first.
+    refuse: Callable[[CvaeError], None] | None = None
+
+    @property
+    def batch(self) -> int:
+        """How many images go on together."""
+        return max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.shape)))
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    named: bool  # images have names
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        """All images in order.
+
+        Raises:
+            DataError: the source itself cannot be read.
+            ImageError: an image cannot be, and nobody takes refused ones.
+        """
+
+
+class _File(NamedTuple):
+    """One image file, read already or not."""
+
+    label: str  # what messages call it
+    name: str
+    data: bytes | Path
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """All image files below a folder."""
+
+    path: Path
+    named = True
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        found = files.walk(self.path, images.SUFFIXES)
+        items = (_File(str(p), p.relative_to(self.path).as_posix(), p) for p in found)
+        return _decoded(items, reading)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """One image file."""
+
+    path: Path
+    named = True
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        return _decoded([_File(str(self.path), self.path.name, self.path)], reading)
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """The image files in a tar archive, compressed or not: a path, or an open file that need not seek."""
+
+    file: Path | BinaryIO
+    label: str
+    named = True
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        return _decoded(self._files(), reading)
+
+    def _files(self) -> Iterator[_File]:
+        try:
+            with (
+                self.file.open("rb")
+                if isinstance(self.file, Path)
+                else nullcontext(self.file) as file,
+                tarfile.open(fileobj=file, mode="r|*", tarinfo=_BoundedInfo) as archive,
+            ):
+                while (member := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                    name = inner_name(member.name)
+                    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _wanted(name):
+                        continue
+                    yield _File(f"{self.label}: {name}", name, _member_bytes(archive, member))
+        except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError) as error:
+            raise DataError(f"{self.label}: expected a tar archive: {error}") from error
+        except Exception as error:
+            if type(error).__module__ not in ("zlib", "lzma", "_lzma", "bz2"):
+                raise
+            raise DataError(f"{self.label}: the archive is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """An array of images: an `.npy` file, or one array of an `.npz` file."""
+
+    path: Path
+    member: str | None = None  # of an .npz file
+    named = False
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        with arrays.open_rows(self.path, self.member) as rows:
+            label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
+            shape = rows.shape[1:]
+            if rows.dtype != np.uint8 or len(shape) not in (2, 3):
+                raise DataError(
+                    f"{label}: expected uint8 (n, h, w) or (n, h, w, c), "
+                    f"found {rows.dtype} {rows.shape}"
+                )
+            found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
+            if found != reading.shape and not (reading.fit and _can_be_fitted(found)):
+                raise ImageShapeError(
+                    f"{label}: expected {images.describe(reading.shape)}, "
+                    f"found {found[1]}x{found[0]} with {found[2]} channels"
+                )
+            batch = max(1, min(reading.batch, _BATCH_BYTES // math.prod(found)))
+            while rows.left:
+                pixels = rows.read(batch).reshape(-1, *found)
+                sizes = [(found[1], found[0])] * len(pixels) if reading.fit else None
+                if found != reading.shape:
+                    pixels = np.stack([_fitted(image, reading.shape) for image in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+
+def _can_be_fitted(shape: Shape) -> bool:
+    height, width, channels = shape
+    sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
+    return channels in (1, 3) and sides and height * width <= MAX_PIXELS
+
+
+def _fitted(pixels: Pixels, shape: Shape) -> Pixels:
+    """An image of an array converted and resized, as `--fit` does it with files."""
+    height, width, channels = shape
+    if pixels.shape[2] > channels:
+        pixels = images.to_grey(pixels)
+    elif pixels.shape[2] < channels:
+        pixels = np.repeat(pixels, channels, axis=2)
+    return images.resize(pixels, width, height)
+
+
+def array_source(path: Path, split: str | None = None) -> ArraySource:
+    """The images of an `.npy` or `.npz` file.
+
+    In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
+    `cvae decode` writes them; else the only array.
+
+    Raises:
+        DataError: the file is damaged, or has no such array.
+    """
+    if path.suffix.lower() == ".npy":
+        return ArraySource(path)
+    names = arrays.names_in(path)
+    wanted = [f"x_{split}"] if split else ["x_test", "images", *(names if len(names) == 1 else [])]
+    for name in wanted:
+        if name in names:
+            return ArraySource(path, name)
+    raise DataError(
+        f"{path}: expected an array {' or '.join(map(repr, wanted[:2]))}, "
+        f"found {', '.join(sorted(names)) or 'none'}"
+    )
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file's name says that it holds an array of images."""
+    return path.suffix.lower() in (".npz", ".npy")
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file's name says that it is a tar archive."""
+    return path.name.lower().endswith(_TAR_SUFFIXES)
+
+
+def begins_tar(data: bytes) -> bool:
+    """Whether these are the first bytes of a tar archive, which may be compressed."""
+    return data.startswith(_COMPRESSED) or data[_USTAR : _USTAR + 5] == b"ustar"
+
+
+def inner_name(name: str) -> str:
+    """The path of an archive's member as one relative to the archive: no root, no `..`."""
+    return "/".join(
+        part for part in PurePosixPath(name).parts if part not in ("/", "//", ".", "..")
+    )
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """Refuses members of which tarfile would read as much into memory as the archive likes."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        headers = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+                   tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+        if self.type in headers and self.size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *arguments: Any) -> None:
+        raise tarfile.ReadError("a sparse file")
+
+
+def _wanted(name: str) -> bool:
+    """An image by its ending, and not hidden: what a folder's are."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in images.SUFFIXES and not any(p.startswith(".") for p in path.parts)
+
+
+def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """What a member holds; one byte too many where it is too large."""
+    file = archive.extractfile(member)
+    return file.read(MAX_FILE + 1) if file is not None else b""
+
+
+def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
+    """Image files, decoded on several threads, in batches."""
+
+    def work(item: _File) -> tuple[Pixels, Shape] | CvaeError:
+        try:
+            return _decode(item, reading)
+        except CvaeError as error:
+            return error
+
+    held: list[tuple[str, Pixels, tuple[int, int]]] = []
+    for name, result in pipeline.ordered_map(
+        lambda item: (item.name, work(item)), items, reading.jobs
+    ):
+        if isinstance(result, CvaeError):
+            if reading.refuse is None:
+                raise result
+            reading.refuse(result)
+            continue
+        pixels, (height, width, _) = result
+        held.append((name, pixels, (width, height)))
+        if len(held) == reading.batch:
+            yield _joined(held, reading)
+            held = []
+    if held:
+        yield _joined(held, reading)
+
+
+def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -> Batch:
+    names, pixels, sizes = zip(*held, strict=True)
+    return Batch(np.stack(pixels), list(names), list(sizes) if reading.fit else None)
+
+
+def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
+    data = item.data
+    if isinstance(data, Path):
+        data = _file_bytes(data)
+    if len(data) > MAX_FILE:
+        raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
+    pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
+    height, width, _ = original
+    if max(height, width) > MAX_SIDE:
+        raise ImageError(
+            f"{item.label}: expected sides of at most {MAX_SIDE}, found {width}x{height}"
+        )
+    return pixels, original
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error

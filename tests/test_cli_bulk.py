@@ -1,0 +1,345 @@
+"""Packs on the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae import bulk, pack
+
+from .conftest import SAMPLES, blobs, run_cvae, run_here
+
+NAMES = [f"digit_{i}.png" for i in range(10)]
+FAST = ["--effort", "0", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(workdir: Path) -> None:
+    pass
+
+
+@pytest.fixture
+def digits() -> np.ndarray:
+    """`digits.npz` in the current folder, 80 images in the layout of keras.datasets."""
+    pixels = blobs(80, side=28)[..., 0]
+    np.savez_compressed("digits.npz", x_train=pixels[:3], x_test=pixels, y_test=np.arange(80))
+    return pixels
+
+
+def listed(folder: str) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*") if p.is_file())
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+
+
+def tar_of(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(folder, arcname=".", filter=lambda i: None if i.name.endswith(".py") else i)
+    return buffer.getvalue()
+
+
+def test_a_folder_becomes_a_pack_and_a_folder_again() -> None:
+    run_here("encode", SAMPLES, "-o", "digits.bin", *FAST)
+    run_here("decode", "digits.bin", "-o", "back")
+    assert listed("back") == NAMES
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    run_here("decode", "coded", "-o", "single", "--quiet")
+    for name in NAMES:
+        single = Path("single", name.replace(".png", "_reconstructed.png"))
+        pictures = [
+            np.asarray(Image.open(path)).astype(int) for path in (single, Path("back", name))
+        ]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    total = sum(path.stat().st_size for path in Path("coded").iterdir())
+    run_here("encode", SAMPLES, "-o", "bare.bin", "--no-names", *FAST)
+    assert Path("bare.bin").stat().st_size < total + 150
+
+
+def test_several_files_become_a_pack() -> None:
+    run_here("encode", SAMPLES / NAMES[3], SAMPLES / NAMES[1], "-o", "two.bin", *FAST)
+    run_here("decode", "two.bin")
+    assert listed("two_reconstructed") == [NAMES[1], NAMES[3]]
+
+
+def test_npz_to_pack_to_npz(digits: np.ndarray) -> None:
+    run_here("encode", "digits.npz", *FAST)
+    run_here("decode", "digits.bin", "-o", "back.npz")
+    images = np.load("back.npz")["images"]
+    assert images.shape == (80, 28, 28)
+    codec = cvae.open_model()
+    symbols = codec.quantize(digits[..., None], 50, 0)
+    assert np.abs(codec.synthesize(symbols, 50)[..., 0].astype(int) - images).max() <= 1
+    run_here("encode", "digits.npz", "--split", "train", "-o", "train.bin", *FAST)
+    run_here("decode", "train.bin", "-o", "train.npy")
+    assert len(np.load("train.npy")) == 3
+    run_here("encode", "back.npz", "train.npy", "-o", "all.bin", "--no-verify", *FAST)
+    assert len(cvae.open_pack("all.bin")) == 83
+
+
+def test_a_tar_on_stdin_and_a_tar_on_stdout() -> None:
+    run_cvae("encode", "-", "-o", "x.bin", *FAST, stdin=tar_of(SAMPLES))
+    coded = run_cvae("encode", "-", *FAST, stdin=tar_of(SAMPLES)).stdout
+    assert coded == Path("x.bin").read_bytes()
+    archive = run_cvae("decode", "-", "-o", "-", "--quiet", stdin=coded).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        assert sorted(found.getnames()) == NAMES
+    Path("x.tar").write_bytes(archive)
+    run_here("encode", "x.tar", "-o", "y.bin", *FAST)
+    assert len(cvae.open_pack("y.bin")) == 10
+
+
+def test_some_images_by_number_and_by_name(digits: np.ndarray) -> None:
+    run_here("encode", "digits.npz", *FAST)
+    run_here("decode", "digits.bin", "--only", "17,42-44", "--only", "3", "-o", "some")
+    assert listed("some") == [f"{i:06d}.png" for i in (3, 17, 42, 43, 44)]
+    run_here("encode", SAMPLES, "-o", "named.bin", *FAST)
+    run_here("decode", "named.bin", "--only", NAMES[4], "-o", "four.png")
+    assert Image.open("four.png").size == (28, 28)
+    for wrong in ("80", "70-80", "5-3", "no.png", "9" * 5000):
+        run_here("decode", "digits.bin", "--only", wrong, "-o", "never", code=1)
+    assert not Path("never").exists()
+
+
+def test_three_damaged_blocks_are_named_and_the_rest_is_decoded(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = cvae.open_model()
+    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    run_here("decode", "x.bin", "-o", "whole.npz")
+    places = cvae.open_pack("x.bin").reader.places
+    data = bytearray(Path("x.bin").read_bytes())
+    for block in (0, 2, 3):
+        data[places[block].offset + 60] ^= 0x40
+    Path("x.bin").write_bytes(data)
+
+    capsys.readouterr()
+    run_here("decode", "x.bin", "-o", "back.npz", code=1)
+    assert "images 0 to 15" in errors(capsys)[0]
+    run_here("decode", "x.bin", "-o", "back", code=1)
+    assert listed(".") == ["digits.npz", "whole.npz", "x.bin"]
+
+    capsys.readouterr()
+    run_here("decode", "x.bin", "-o", "back.npz", "--keep-going", code=1)
+    named = errors(capsys)
+    assert len(named) == 3
+    for line, images in zip(named, ("0 to 15", "32 to 47", "48 to 63"), strict=True):
+        assert f"images {images}" in line
+    back = np.load("back.npz")
+    kept = [*range(16, 32), *range(64, 80)]
+    assert back["numbers"].tolist() == kept
+    assert np.array_equal(back["images"], np.load("whole.npz")["images"][kept])
+    run_here("decode", "x.bin", "-o", "back", "--keep-going", code=1)
+    assert listed("back") == [f"{i:06d}.png" for i in kept]
+    run_here("decode", "x.bin", "-o", "one.npz", "--only", "20")
+
+
+def test_a_pack_without_its_end_is_decoded_as_far_as_it_goes(digits: np.ndarray) -> None:
+    codec = cvae.open_model()
+    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    places = cvae.open_pack("x.bin").reader.places
+    os.truncate("x.bin", places[3].offset + 30)
+    run_here("decode", "x.bin", "-o", "x.npy", code=1)
+    assert not Path("x.npy").exists()
+    run_here("decode", "x.bin", "-o", "x.npy", "--keep-going", code=1)
+    assert len(np.load("x.npy")) == 48
+
+
+def test_info_describes_a_pack_and_its_damage(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    capsys.readouterr()
+    run_here("info", "x.bin", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["model"], facts["images"], facts["blocks"]) == ("mnist", 10, 1)
+    assert facts["names"] == NAMES[:5]
+    assert facts["damage"] is None
+    data = bytearray(Path("x.bin").read_bytes())
+    data[60] ^= 1
+    Path("x.bin").write_bytes(data)
+    run_here("info", "x.bin")
+    assert "block 0, images 0 to 9" in capsys.readouterr().out
+
+
+def test_bad_images_are_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").write_text("text")
+    Path("in/b.png").write_bytes((SAMPLES / NAMES[0]).read_bytes())
+    Image.new("RGB", (30, 40)).save("in/c.png")
+    run_here("encode", "in", "-o", "x.bin", *FAST, code=1)
+    named = errors(capsys)
+    assert [line.split(":")[2].strip() for line in named] == ["in/a.png", "in/c.png"]
+    assert "--fit" in named[1]
+    assert len(cvae.open_pack("x.bin")) == 1
+    Path("in/b.png").unlink()
+    run_here("encode", "in", "-o", "y.bin", *FAST, code=1)
+    assert not Path("y.bin").exists()
+
+
+def test_names_in_an_archive_do_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open("x.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("\x1b[31mred.png"))
+        archive.add(SAMPLES / NAMES[0], arcname="good.png")
+    run_here("encode", "x.tar", "-o", "x.bin", *FAST, code=1)
+    assert "\\x1b[31mred.png: expected an image, found an empty file" in errors(capsys)[0]
+
+
+def test_one_image_is_still_decoded_from_a_pipe_with_a_name() -> None:
+    run_here("encode", SAMPLES / NAMES[0], "-o", "x.bin", *FAST)
+    script = f"{sys.executable} -m cvae decode <(cat x.bin) -o x.png"
+    subprocess.run(["bash", "-c", script], check=True)
+    assert Path("x.png").exists()
+
+
+def test_fit_and_invert_are_undone() -> None:
+    Path("in").mkdir()
+    dark = 255 - np.asarray(Image.open(SAMPLES / NAMES[3]))
+    Image.fromarray(dark).resize((56, 84)).save("in/a.png")
+    Image.fromarray(dark).save("in/b.png")
+    run_here("encode", "in", "-o", "x.bin", "--fit", "--invert", *FAST)
+    run_here("decode", "x.bin", "-o", "back")
+    assert Image.open("back/a.png").size == (56, 84)
+    back = np.asarray(Image.open("back/b.png")).astype(float)
+    assert 10 * np.log10(255**2 / np.mean((back - dark) ** 2)) > 20
+
+
+def test_poor_pictures_are_one_warning_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    images = [255 - np.asarray(Image.open(SAMPLES / name)) for name in NAMES]
+    np.save("dark.npy", np.stack(images))
+    run_here("encode", "dark.npy", "--effort", "0", "-o", "x.bin")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "10 of 10 images" in warnings[0]
+    assert "--invert" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["encode", "digits.npz", "--max-bytes", "9"],
+        ["encode", "digits.npz", "-o", "x.npz"],
+        ["encode", "digits.npz", str(SAMPLES)],
+        ["encode", str(SAMPLES / NAMES[0]), "--no-names"],
+        ["decode", "nothing.bin", "--only", "3"],
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(digits: np.ndarray, arguments: list[str]) -> None:
+    run_here(*arguments, code=2)
+    assert listed(".") == ["digits.npz"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing.npz", "missing.npz"),
+        ("missing.tar", "missing.tar"),
+        ("text.npz", "text.npz"),
+        ("text.npy", "text.npy"),
+        ("text.tar.gz", "text.tar.gz"),
+        ("colour.npy", "32x32 with 3 channels; `cvae models`"),
+    ],
+)
+def test_sources_that_cannot_be_read_are_one_line(
+    source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("text.npz", "text.npy", "text.tar.gz"):
+        Path(name).write_text("this is text")
+    np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
+    run_here("encode", source, "-o", "x.bin", code=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not Path("x.bin").exists()
+
+
+def test_every_damaged_pack_is_decoded_right_or_refused_in_one_line(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = cvae.open_model("linear-mnist")
+    bulk.encode_pack(digits[:4], "x.bin", codec, bulk.Options(10, 0, block=2))
+    data = Path("x.bin").read_bytes()
+    damaged = [data[:cut] for cut in range(1, len(data), 17)]
+    damaged += [
+        data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :] for at in range(0, len(data), 11)
+    ]
+    capsys.readouterr()
+    for item in damaged:
+        Path("bad.bin").write_bytes(item)
+        run_here("decode", "bad.bin", "-o", "out.npz", code=1)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("cvae: error: bad.bin: ")
+    assert not Path("out.npz").exists()
+
+
+def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("encode", SAMPLES / NAMES[0], "-o", "y.bin", *FAST)
+    capsys.readouterr()
+    run_here("decode", "x.bin", "y.bin", "-o", "back", "--quiet", code=1)
+    assert "x.bin: expected one image, found kind 1, a pack" in errors(capsys)[0]
+    assert listed("back") == ["y_reconstructed.png"]
+
+
+def test_a_missing_model_is_told_from_damage(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("x.bin").open("wb") as file:
+        pack.Writer(file, pack.Header(0xFFFE, 50)).close()
+    run_here("decode", "x.bin", "-o", "out", code=1)
+    assert "no model of id 0xfffe" in errors(capsys)[0]
+
+
+def test_a_killed_process_leaves_no_pack_under_the_final_name() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvae", "encode", "-", "-o", "x.bin", *FAST], stdin=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    data = tar_of(SAMPLES)
+    process.stdin.write(data[: len(data) // 2])
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(Path().glob(".cvae-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    process.stdin.close()
+    assert not Path("x.bin").exists()
+
+
+def test_ctrl_c_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvae", "encode", "-", "-o", "x.bin", *FAST],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    data = tar_of(SAMPLES)
+    process.stdin.write(data[: len(data) // 2])
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(Path().glob(".cvae-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    # The pipe stays open: nobody waits for its end.
+    assert process.wait(timeout=60) == 130
+    process.stdin.close()
+    assert process.stderr is not None
+    stderr = process.stderr.read()
+    process.stderr.close()
+    assert b"Traceback" not in stderr
+    assert b"Fatal" not in stderr
+    assert listed(".") == []
