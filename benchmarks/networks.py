@@ -53,7 +53,9 @@ def products(network: Any) -> int:
 
 def untouched(network: Any) -> bytes:
     """The graph that Keras exports by itself."""
-    network(np.zeros((1, *network.input.shape[1:]), np.float32))  # what was never called is not exported
+    network(
+        np.zeros((1, *network.input.shape[1:]), np.float32)
+    )  # what was never called is not exported
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         network.export(str(path), format="onnx", verbose=False)
@@ -100,11 +102,11 @@ def report() -> str:
         shipped = {name: archive.read(name) for name in (ANALYSIS, SYNTHESIS)}
     rate = product_rate()
     rows = [
-        f"Products of two {_PRODUCT}x{_PRODUCT} matrices by numpy take {2 * rate / 1e9:,.0f} GFLOP/s here; the last "
-        "column is the share of it that `networks.py` reaches.",
+        f"Products of two {_PRODUCT}x{_PRODUCT} matrices by numpy take {2 * rate / 1e9:,.0f} GFLOP/s here; "
+        "the last column is the share of it that `networks.py` reaches.",
         "",
-        "| network | batch | Keras `predict` | its own export | ours by layers | ours | `networks.py` | over Keras "
-        "| over its export | of the product |",
+        "| network | batch | Keras `predict` | its own export | ours by layers | ours | `networks.py` "
+        "| over Keras | over its export | of the product |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, network, items, member, whole in (

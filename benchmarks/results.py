@@ -227,7 +227,7 @@ def coders(pixels: Pixels) -> str:
     symbols = np.stack([c.symbols for c in coded])
     frequency_tables = codec.model.bank.tables(quality)
     information = tables.information_bits(symbols, frequency_tables).sum() / 8
-    block = len(rans.encode_block(symbols, frequency_tables))
+    block = len(rans.encode_block(symbols, frequency_tables, lanes=64))
     alone = sum(c.payload_bytes for c in coded)
     return "\n".join(
         [

@@ -42,8 +42,13 @@ def lane_count(symbols: Symbols, tables: Tables) -> int:
     return max(1, min(_LANES_MAX, int(wanted)))
 
 
-def encode_block(symbols: Symbols, tables: Tables) -> bytes:
+def encode_block(symbols: Symbols, tables: Tables, lanes: int | None = None) -> bytes:
     """All images as one byte string: (images, elements) -> bytes. The layout is in docs/format.md.
+
+    Args:
+        symbols: of all images.
+        tables: of their quality.
+        lanes: 1 to 1,024, few for the least bytes and many for speed; None for `lane_count`.
 
     Raises:
         ValueError: a symbol is beyond the format's range.
@@ -51,7 +56,7 @@ def encode_block(symbols: Symbols, tables: Tables) -> bytes:
     check_symbols(symbols)
     entries = to_entries(symbols, tables)
     escaped = symbols[entries == tables.escape].tolist()
-    lanes = lane_count(symbols, tables)
+    lanes = lanes or lane_count(symbols, tables)
     widths = _in_lanes(tables.frequencies[tables.index, entries], lanes, TOTAL)
     offsets = _in_lanes(tables.starts[tables.index, entries], lanes, 0)
 
