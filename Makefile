@@ -2,7 +2,7 @@
 # make test    the tests (sets up .venv-dev, with TensorFlow)
 # make check   lint, types, import contract
 # make fix     format and sort
-# make bench   ratios of speed -> docs/benchmarks.md
+# make bench   ratios of speed -> docs/benchmarks.md; NPZ=mnist.npz: on its test images
 # make results DATA=folder-with-npz-files   figures of the shipped models -> docs/results.md
 
 PYTHON ?= python3
@@ -31,7 +31,7 @@ fix: .venv-dev/installed
 	$(DEV)/ruff format .
 
 bench: .venv-dev/installed
-	$(DEV)/python benchmarks/speed.py --out docs/benchmarks.md
+	$(DEV)/python benchmarks/speed.py --out docs/benchmarks.md $(if $(NPZ),--data $(NPZ))
 
 results: .venv-dev/installed
 	$(DEV)/python benchmarks/results.py $(DATA) --out docs/results.md
