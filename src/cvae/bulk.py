@@ -22,6 +22,7 @@ from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import CvaeError, FormatError, ImageError
 from cvae.images import MAX_PIXELS, Pixels
 from cvae.pack import Block, Header, Place, Reader
+from cvae.sharded import ShardReader
 from cvae.sinks import Decoded
 from cvae.sources import Batch
 from cvae.tables import Symbols
@@ -221,7 +222,9 @@ def _slice(part: _Coded, start: int, stop: int) -> _Coded:
 class Pack:
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
-    def __init__(self, reader: Reader, codec: Codec, file: BinaryIO | None = None) -> None:
+    def __init__(
+        self, reader: Reader | ShardReader, codec: Codec, file: BinaryIO | None = None
+    ) -> None:
         """Raises ModelNotFoundError when the codec is not of the pack's model."""
         codec.check_id(reader.header.model_id)
         self.reader = reader
@@ -384,7 +387,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         raise type(error)(f"{path}: {error}") from error
 
 
-def open_codec(reader: Reader, model: str | Path | None = None) -> Codec:
+def open_codec(reader: Reader | ShardReader, model: str | Path | None = None) -> Codec:
     """The codec of a pack's model, or a given one. Raises ModelNotFoundError when it is not here."""
     if model is not None:
         return codecs.open_model(model)
