@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae import cluster, sharded, shards, storage, worklist
+import cvae
+from cvae import cluster, sharded, shards, sources, storage, worklist
 from cvae.bulk import Options
 from cvae.cluster import Failure, Job
-from cvae.errors import CvaeError, FormatError, MissingExtraError, OutputError
+from cvae.errors import CvaeError, FormatError, MissingExtraError, OutputError, StorageError
 
 from .conftest import blobs, run_cvae, run_here
 
@@ -147,8 +148,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def job(folder: storage.Location, **changes: object) -> Job:
-    import cvae
-
     model = cvae.open_model("linear-mnist").model.path
     settings = {
         "folder": folder, "model": model, "model_sha256": cluster.file_digest(model),
@@ -181,6 +180,15 @@ def test_it_decodes_to_what_one_pack_does(made: Path) -> None:
     some = np.load("some.npz")
     assert np.array_equal(some["images"], np.load("x.npy")[some["numbers"]])
     assert some["numbers"].tolist() == [38, 39, 40, 41, 149]
+
+
+def test_python_opens_a_folder_of_packs_as_one(made: Path) -> None:
+    with cvae.open_pack(made / "out") as found:
+        assert len(found) == 150
+        everything = np.concatenate(list(found))
+        assert np.array_equal(found.images([149, 40, 39, 0]), everything[[149, 40, 39, 0]])
+        with pytest.raises(CvaeError, match="no image 150"):
+            found.images([150])
 
 
 def test_a_killed_worker_costs_nothing_but_time(
@@ -361,6 +369,22 @@ def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
         assert "/nowhere/x.cvae: cannot be read" in str(failed.error())
     finally:
         fsspec.filesystem("memory").rm("/written", recursive=True)
+
+
+def test_an_image_that_cannot_be_fetched_fails_its_shard(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(blobs(1, side=28)[0, ..., 0]).save("a.png")
+    shard = next(worklist.cut(worklist.resolve(["a.png"])))
+
+    def unreachable(path: Path) -> bytes:
+        with storage.reaching(path):
+            raise TimeoutError("no answer")
+
+    monkeypatch.setattr(sources, "_file_bytes", unreachable)
+    with pytest.raises(StorageError, match="a.png: cannot be reached: no answer"):
+        cluster.encode_shard(job(Path("out")), shard)
+    assert not Path("out").exists() or not list(Path("out").iterdir())
 
 
 def test_workers_of_another_version_refuse(made: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import codec as codecs
-from cvae import files, metrics, networks, pack, pipeline, rans, registry
+from cvae import files, metrics, networks, pack, pipeline, rans, registry, sharded, storage
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import CvaeError, FormatError, ImageError
 from cvae.images import MAX_PIXELS, Pixels
@@ -223,7 +223,10 @@ class Pack:
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
     def __init__(
-        self, reader: Reader | ShardReader, codec: Codec, file: BinaryIO | None = None
+        self,
+        reader: Reader | ShardReader,
+        codec: Codec,
+        file: BinaryIO | ShardReader | None = None,
     ) -> None:
         """Raises ModelNotFoundError when the codec is not of the pack's model."""
         codec.check_id(reader.header.model_id)
@@ -363,18 +366,21 @@ class Pack:
 
 
 def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
-    """Opens a pack; close it, or use it in a `with` statement.
+    """Opens a pack, or a folder of packs; close it, or use it in a `with` statement.
 
     Args:
-        path: the pack's file.
+        path: the pack's file, or the folder with the manifest; of a URL as text.
         model: name or path of a model; None for the one that the pack names.
 
     Raises:
         FormatError: not a pack, or one whose header or index is damaged.
         ModelNotFoundError: its model is not here.
     """
+    if sharded.is_folder(str(path)):
+        folder = sharded.open_folder(storage.locate(str(path)))
+        return Pack(folder, open_codec(folder, model), folder)
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  # the pack keeps it
+        file = storage.locate(str(path)).open("rb")
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:

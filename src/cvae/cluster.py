@@ -86,6 +86,9 @@ def encode_shard(
         shard: with what.
         known: what a manifest says of the shard.
         model: the model's file, where the path is of no use.
+
+    Raises:
+        StorageError: images or the folder cannot be reached.
     """
     try:
         if job.version != __version__:
@@ -96,6 +99,8 @@ def encode_shard(
         part = _encode(job, shard, request, _codec(job, model))
         storage.write(job.folder / shards.note_name(shard.name), part.to_json(), force=True)
         return part
+    except StorageError:
+        raise  # and tried again: it may have been the network
     except CvaeError as error:
         return Failure(shard.name, type(error).__name__, str(error))
 
@@ -325,6 +330,8 @@ def _result(future: Any) -> Part | Failure:
 
     try:
         return future.result()  # type: ignore[no-any-return]
+    except StorageError:
+        raise
     except KilledWorker as error:
         part = future.key.split("-", 2)[2]
         raise ClusterError(
