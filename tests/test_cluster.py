@@ -382,7 +382,7 @@ def test_an_image_that_cannot_be_fetched_fails_its_shard(
             raise TimeoutError("no answer")
 
     monkeypatch.setattr(sources, "_file_bytes", unreachable)
-    with pytest.raises(StorageError, match="a.png: cannot be reached: no answer"):
+    with pytest.raises(StorageError, match=r"a\.png: cannot be reached: no answer"):
         cluster.encode_shard(job(Path("out")), shard)
     assert not Path("out").exists() or not list(Path("out").iterdir())
 
