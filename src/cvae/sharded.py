@@ -192,9 +192,9 @@ def open_folder(folder: Location) -> ShardReader:
 
 
 def is_folder(text: str) -> bool:
-    """Whether a path or URL is a folder of shards. Raises StorageError when nobody can know."""
+    """Whether a path or URL is a folder of shards, finished or not. Raises StorageError when nobody can know."""
     place = storage.locate(text)
-    return storage.is_folder(place) and shards.has_manifest(place)
+    return storage.is_folder(place) and shards.are_in(place)
 
 
 def _overlap(ranges: Iterable[tuple[int, int]], start: int, stop: int) -> bool:

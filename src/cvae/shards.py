@@ -168,12 +168,12 @@ def digest_of(folder: Location, part: str) -> str | None:
         raise StorageError(f"{folder / part}: cannot be read: {error}") from error
 
 
-def has_manifest(folder: Location) -> bool:
-    """Whether a folder is one of shards. Raises StorageError when nobody can know."""
+def are_in(folder: Location) -> bool:
+    """Whether a folder is one of shards, finished or not. Raises StorageError when nobody can know."""
     try:
         data = storage.read(folder / MANIFEST, _LIMIT)
     except OSError:
-        return False
+        return storage.exists(folder / UNFINISHED)
     # A damaged one is one of ours, too, as far as this can be seen.
     return _KIND.encode() in data[:200]
 
@@ -189,6 +189,11 @@ def read_manifest(folder: Location) -> Manifest:
     try:
         return Manifest.from_json(storage.read(place, _LIMIT))
     except OSError as error:
+        if storage.exists(folder / UNFINISHED):
+            raise FormatError(
+                f"{folder}: was interrupted before all of it was written; the command that wrote it goes "
+                "on with --resume"
+            ) from error
         raise FormatError(f"{place}: cannot be read: {error.strerror or error}") from error
     except FormatError as error:
         raise FormatError(f"{place}: {error}") from error
