@@ -426,7 +426,7 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
     assert run.returncode == 130
     wait_until(lambda: not alive(run.pid))
     assert not Path("out/manifest.json").exists()
-    with pytest.raises(FormatError, match="out: was interrupted .* --resume"):
+    with pytest.raises(FormatError, match=r"out: was interrupted .* --resume"):
         cvae.open_pack("out")
     run_here(*command, "--scheduler", scheduler, "--resume")
     assert contents(Path("out")) == undisturbed

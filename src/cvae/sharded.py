@@ -192,7 +192,7 @@ def open_folder(folder: Location) -> ShardReader:
 
 
 def is_folder(text: str) -> bool:
-    """Whether a path or URL is a folder of shards, finished or not. Raises StorageError when nobody can know."""
+    """Whether a path or URL is a folder of shards, finished or not. Raises StorageError."""
     place = storage.locate(text)
     return storage.is_folder(place) and shards.are_in(place)
 
