@@ -44,7 +44,7 @@ results: .venv-dev/installed
 .venv-dev/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-dev
 	$(DEV)/pip install --quiet "pip>=25.1"
-	$(DEV)/pip install --quiet --editable ".[train,eval,jxl,tensorboard]" --group dev
+	$(DEV)/pip install --quiet --editable ".[train,eval,jxl,tensorboard,s3]" --group dev
 	touch $@
 
 clean:

@@ -45,6 +45,7 @@ def test_coding_never_loads_keras(workdir: Path, command: str) -> None:
     loaded = modules_after(command, *arguments)
     assert ("onnxruntime" in loaded) == (command not in ("info", "models"))
     assert not loaded & {"tensorflow", "keras", "jax", "onnx", "matplotlib", "h5py"}
+    assert not loaded & {"dask", "distributed", "fsspec", "s3fs"}
     if command != "eval":
         assert not loaded & {"skimage", "scipy"}
 

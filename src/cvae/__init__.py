@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvae.errors import (
+    ClusterError,
     CvaeError,
     DataError,
     FormatError,
@@ -26,6 +27,7 @@ from cvae.errors import (
     ModelKindError,
     ModelNotFoundError,
     OutputError,
+    StorageError,
     TrainingError,
 )
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClusterError",
     "Codec",
     "CvaeError",
     "DataError",
@@ -52,6 +55,7 @@ __all__ = [
     "OutputError",
     "Pack",
     "QualityWarning",
+    "StorageError",
     "TrainingError",
     "__version__",
     "decode",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -36,6 +37,14 @@ _DAMAGE = (
     zlib.error,
 )
 _CHUNK = 1 << 24
+
+
+class Openable(Protocol):
+    """A `Path`, or what opens as one does."""
+
+    @property
+    def open(self) -> Any:
+        """Called with the mode `rb`, gives a seekable binary file. Raises OSError."""
 
 
 def read_npz(
@@ -93,6 +102,20 @@ class Rows:
         except _DAMAGE as damage:
             raise _no_array(label, damage) from damage
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
+        self._to_the_end = True
+
+    def only(self, start: int, stop: int | None) -> None:
+        """Leaves the rows before `start` and from `stop` on out; raises DataError as `read` does.
+
+        What is skipped is not read, where the file can seek, nor then is the check of a ZIP archive.
+        """
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        try:
+            self._file.seek(start * math.prod(self.shape[1:]) * self.dtype.itemsize, os.SEEK_CUR)
+        except _DAMAGE as damage:
+            raise _no_array(self._label, damage) from damage
+        self.left = max(0, stop - start)
+        self._to_the_end = stop == self.shape[0]
 
     def read(self, count: int) -> NDArray:
         """The next rows, at most `count`. Raises DataError when the file is damaged."""
@@ -101,7 +124,7 @@ class Rows:
         try:
             array = _read_items(self._file, math.prod(shape), self.dtype).reshape(shape)
             self.left -= count
-            if not self.left:
+            if not self.left and self._to_the_end:
                 self._file.read(1)  # where a ZIP archive compares its check
         except _DAMAGE as damage:
             raise _no_array(self._label, damage) from damage
@@ -109,7 +132,7 @@ class Rows:
 
 
 @contextmanager
-def open_rows(path: Path, name: str | None = None) -> Iterator[Rows]:
+def open_rows(path: Openable, name: str | None = None) -> Iterator[Rows]:
     """An `.npy` file, or the array `name` of an `.npz` file, to be read in pieces.
 
     Raises:
@@ -121,7 +144,9 @@ def open_rows(path: Path, name: str | None = None) -> Iterator[Rows]:
         raise _no_array(str(path), damage) from damage
     with file:
         if name is None:
-            yield Rows(file, path.stat().st_size, str(path))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            yield Rows(file, size, str(path))
             return
         try:
             archive = zipfile.ZipFile(file)
@@ -133,10 +158,10 @@ def open_rows(path: Path, name: str | None = None) -> Iterator[Rows]:
             yield Rows(member, size, f"{path}: {name}")
 
 
-def names_in(path: Path) -> list[str]:
+def names_in(path: Openable) -> list[str]:
     """The names of the arrays in an `.npz` file. Raises DataError when it is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = [name for name in archive.namelist() if name.endswith(".npy")]
             return [name.removesuffix(".npy") for name in members]
     except _DAMAGE as damage:

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import codec as codecs
-from cvae import files, metrics, networks, pack, pipeline, rans, registry
+from cvae import files, metrics, networks, pack, pipeline, rans, registry, sharded, storage
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import CvaeError, FormatError, ImageError
 from cvae.images import MAX_PIXELS, Pixels
 from cvae.pack import Block, Header, Place, Reader
+from cvae.sharded import ShardReader
 from cvae.sinks import Decoded
 from cvae.sources import Batch
 from cvae.tables import Symbols
@@ -221,7 +222,12 @@ def _slice(part: _Coded, start: int, stop: int) -> _Coded:
 class Pack:
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
-    def __init__(self, reader: Reader, codec: Codec, file: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader | ShardReader,
+        codec: Codec,
+        file: BinaryIO | ShardReader | None = None,
+    ) -> None:
         """Raises ModelNotFoundError when the codec is not of the pack's model."""
         codec.check_id(reader.header.model_id)
         self.reader = reader
@@ -360,18 +366,21 @@ class Pack:
 
 
 def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
-    """Opens a pack; close it, or use it in a `with` statement.
+    """Opens a pack, or a folder of packs; close it, or use it in a `with` statement.
 
     Args:
-        path: the pack's file.
+        path: the pack's file, or the folder with the manifest; of a URL as text.
         model: name or path of a model; None for the one that the pack names.
 
     Raises:
         FormatError: not a pack, or one whose header or index is damaged.
         ModelNotFoundError: its model is not here.
     """
+    if sharded.is_folder(str(path)):
+        folder = sharded.open_folder(storage.locate(str(path)))
+        return Pack(folder, open_codec(folder, model), folder)
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  # the pack keeps it
+        file = storage.locate(str(path)).open("rb")
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
@@ -384,7 +393,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         raise type(error)(f"{path}: {error}") from error
 
 
-def open_codec(reader: Reader, model: str | Path | None = None) -> Codec:
+def open_codec(reader: Reader | ShardReader, model: str | Path | None = None) -> Codec:
     """The codec of a pack's model, or a given one. Raises ModelNotFoundError when it is not here."""
     if model is not None:
         return codecs.open_model(model)

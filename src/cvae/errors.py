@@ -10,6 +10,8 @@ CvaeError
 ├── DataError         a data set cannot be read or downloaded
 ├── TargetError       no quality gives a file that is small or good enough
 ├── OutputError       a file exists already, or cannot be written
+├── StorageError      a place on this machine or elsewhere cannot be reached
+├── ClusterError      machines that work together do not answer, or fail
 ├── TrainingError     a run cannot be started, resumed or exported
 └── MissingExtraError an optional package is not installed
 """
@@ -53,6 +55,14 @@ class TargetError(CvaeError):
 
 class OutputError(CvaeError):
     """A file exists already, or cannot be written."""
+
+
+class StorageError(CvaeError):
+    """A file or folder, here or at a URL, cannot be reached; says nothing of what it holds."""
+
+
+class ClusterError(CvaeError):
+    """A scheduler does not answer, or workers fail at a task for reasons that are not its images."""
 
 
 class TrainingError(CvaeError):

@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -214,6 +214,19 @@ class Reader:
             except FormatError as error:
                 found.append(Damage(f"damaged: {place}: {error}", place.first, place.images))
         return found
+
+    def damage_in(self, ranges: Sequence[tuple[int, int]]) -> list[Damage]:
+        """What is wrong with the pack as a whole, and with the blocks that hold these images.
+
+        Args:
+            ranges: half-open ranges of numbers.
+        """
+        needed = (
+            place
+            for place in self.places
+            if any(a < place.first + place.images and b > place.first for a, b in ranges)
+        )
+        return [*self.damage, *self.check(needed)]
 
     def find(self, number: int) -> Place | None:
         """The place of the block that holds an image; None when it was lost to damage."""

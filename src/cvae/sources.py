@@ -17,8 +17,9 @@ import numpy as np
 
 from cvae import arrays, files, images, pipeline
 from cvae.container import MAX_SIDE
-from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
+from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError, StorageError
 from cvae.images import MAX_PIXELS, Pixels, Shape
+from cvae.storage import Location, Remote
 
 MAX_FILE = 1 << 28  # bytes of one image file
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
@@ -72,7 +73,7 @@ class _File(NamedTuple):
 
     label: str  # what messages call it
     name: str
-    data: bytes | Path
+    data: bytes | Location
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class FolderSource:
 class FileSource:
     """One image file."""
 
-    path: Path
+    path: Location
     named = True
 
     def batches(self, reading: Reading) -> Iterator[Batch]:
@@ -100,10 +101,21 @@ class FileSource:
 
 
 @dataclass(frozen=True)
+class ListSource:
+    """Image files that were found before, each with the name it has in a pack."""
+
+    files: tuple[tuple[Location, str], ...]
+    named = True
+
+    def batches(self, reading: Reading) -> Iterator[Batch]:
+        return _decoded((_File(str(place), name, place) for place, name in self.files), reading)
+
+
+@dataclass(frozen=True)
 class TarSource:
     """The image files in a tar archive, compressed or not: a path, or an open file that need not seek."""
 
-    file: Path | BinaryIO
+    file: Location | BinaryIO
     label: str
     named = True
 
@@ -114,7 +126,7 @@ class TarSource:
         try:
             with (
                 self.file.open("rb")
-                if isinstance(self.file, Path)
+                if isinstance(self.file, Path | Remote)
                 else nullcontext(self.file) as file,
                 tarfile.open(fileobj=file, mode="r|*", tarinfo=_BoundedInfo) as archive,
             ):
@@ -136,8 +148,10 @@ class TarSource:
 class ArraySource:
     """An array of images: an `.npy` file, or one array of an `.npz` file."""
 
-    path: Path
+    path: Location
     member: str | None = None  # of an .npz file
+    start: int = 0  # the first of its rows
+    stop: int | None = None  # behind the last of them; None for all
     named = False
 
     def batches(self, reading: Reading) -> Iterator[Batch]:
@@ -156,6 +170,7 @@ class ArraySource:
                     f"found {found[1]}x{found[0]} with {found[2]} channels"
                 )
             batch = max(1, min(reading.batch, _BATCH_BYTES // math.prod(found)))
+            rows.only(self.start, self.stop)
             while rows.left:
                 pixels = rows.read(batch).reshape(-1, *found)
                 sizes = [(found[1], found[0])] * len(pixels) if reading.fit else None
@@ -180,7 +195,7 @@ def _fitted(pixels: Pixels, shape: Shape) -> Pixels:
     return images.resize(pixels, width, height)
 
 
-def array_source(path: Path, split: str | None = None) -> ArraySource:
+def array_source(path: Location, split: str | None = None) -> ArraySource:
     """The images of an `.npy` or `.npz` file.
 
     In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
@@ -202,12 +217,12 @@ def array_source(path: Path, split: str | None = None) -> ArraySource:
     )
 
 
-def is_array(path: Path) -> bool:
+def is_array(path: Location) -> bool:
     """Whether a file's name says that it holds an array of images."""
     return path.suffix.lower() in (".npz", ".npy")
 
 
-def is_tar(path: Path) -> bool:
+def is_tar(path: Location) -> bool:
     """Whether a file's name says that it is a tar archive."""
     return path.name.lower().endswith(_TAR_SUFFIXES)
 
@@ -258,6 +273,8 @@ def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
     def work(item: _File) -> tuple[Pixels, Shape] | CvaeError:
         try:
             return _decode(item, reading)
+        except StorageError:
+            raise  # the next attempt may find it; to leave an image out would be for ever
         except CvaeError as error:
             return error
 
@@ -285,9 +302,7 @@ def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -
 
 
 def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
-    data = item.data
-    if isinstance(data, Path):
-        data = _file_bytes(data)
+    data = item.data if isinstance(item.data, bytes) else _file_bytes(item.data)
     if len(data) > MAX_FILE:
         raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
     pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
@@ -299,7 +314,7 @@ def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
     return pixels, original
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(path: Location) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_FILE + 1)

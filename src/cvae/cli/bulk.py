@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import CvaeError, FormatError, ImageError, ImageShapeError, ModelError, OutputError
+from cvae import (
+    CvaeError,
+    FormatError,
+    ImageError,
+    ImageShapeError,
+    ModelError,
+    OutputError,
+    StorageError,
+)
 from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
 
 if TYPE_CHECKING:
     from cvae.bulk import Pack, Range, Report
-    from cvae.pack import Damage, Place, Reader
+    from cvae.codec import Codec
+    from cvae.pack import Reader
+    from cvae.sharded import ShardReader
     from cvae.sources import Batch, Reading, Source
+    from cvae.storage import Location
 
 # Seconds after which a thread that waits for the interpreter's lock gets it: batches take less than 5 ms.
 _SWITCH = 5e-4
@@ -69,18 +80,26 @@ def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
             sources.is_array(Path(item)) or sources.is_tar(Path(item))
         ):
             return True
+    if any(common.is_url(item) for item in (*inputs, output or "")):
+        return True
     several = len(inputs) > 1 or any(Path(item).is_dir() for item in inputs if item != STDIO)
     return several and output is not None and (output == STDIO or common.like_a_file(output))
 
 
 def is_pack(inputs: tuple[str, ...]) -> bool:
-    """Whether the one input of `cvae decode` is a pack."""
+    """Whether the one input of `cvae decode` is a pack, or a folder of them with a manifest."""
     from cvae import pack
 
     if len(inputs) != 1:
         return False
     if inputs[0] == STDIO:
         return pack.is_pack(_peek(1))
+    if common.is_url(inputs[0]):
+        return True  # nothing else is read from there
+    if Path(inputs[0]).is_dir():
+        from cvae import sharded
+
+        return sharded.is_folder(inputs[0])
     try:
         # Not of a pipe: what is read of it is gone.
         if not Path(inputs[0]).is_file():
@@ -95,13 +114,14 @@ def encode(
     inputs: tuple[str, ...], output: str | None, settings: EncodeSettings, talk: Talk
 ) -> None:
     """Writes one pack of all images in the inputs."""
-    from cvae import bulk, codec, pipeline
+    from cvae import bulk, pipeline
     from cvae.sources import Reading
 
     target = _target(inputs, output)
-    common.refuse_terminal([Task(None, target)], settings.force)
-    model = codec.open_model(settings.model)
-    sources = [_source(item, settings.split) for item in inputs]
+    if target is None:
+        common.refuse_terminal([Task(None, None)], settings.force)
+    model = open_model(settings.model)
+    sources = [source for item in inputs for source in _sources(item, settings.split)]
     jobs = settings.jobs or pipeline.processors()
     reading = Reading(model.image_shape, settings.fit, jobs, lambda error: _refuse(error, talk))
     options = bulk.Options(
@@ -118,9 +138,9 @@ def encode(
         report = bulk.encode(model, _batches(sources, reading), file, options, count)
         if not report.images:
             raise ImageError(f"{' '.join(inputs)}: expected images, found none that can be coded")
-    talk.say(f"{_name(target)}: {_summary(report, model.image_shape)}")
+    talk.say(f"{_name(target)}: {summary(report, model.image_shape)}")
     if report.poor:
-        talk.warning(_poor(report, model.name, settings.invert))
+        talk.warning(poor(report, model.name, settings.invert))
     if talk.errors:
         raise click.exceptions.Exit(1)
 
@@ -130,10 +150,9 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
     from cvae import pipeline, sinks
 
     with ExitStack() as stack:
-        file = stack.enter_context(_seekable(source))
         name = "stdin" if source == STDIO else source
         stack.enter_context(common.naming(name))
-        packed = _open(file, settings)
+        packed = stack.enter_context(opened(source, settings.model))
         ranges = _chosen(packed, settings.only)
         ranges = _sound(packed, ranges, settings, talk, name)
         total = sum(stop - start for start, stop in ranges)
@@ -158,32 +177,78 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
         raise click.exceptions.Exit(1)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What `cvae info` says of a pack."""
-    from cvae import bulk, container, pack
+def describe(source: str) -> dict[str, Any]:
+    """What `cvae info` says of a pack, or of a folder of packs."""
+    from cvae import bulk, pack, sharded, storage
 
-    with path.open("rb") as file:
-        reader = pack.open_pack(file)
-        header = reader.header
-        damage = [*reader.damage, *reader.check(reader.places)]
-        facts: dict[str, Any] = {
-            "kind": "pack of images",
-            "version": container.VERSION,
-            "model_id": f"{header.model_id:#06x}",
-            "quality": header.quality,
-            "images": reader.images,
-            "blocks": len(reader.places),
-            "file_bytes": reader.size,
-            "bytes_per_image": round(reader.size / reader.images, 2) if reader.images else None,
-            "inverted": header.inverted,
-            "original_sizes": header.sizes,
-            "names": _first_names(reader) if header.names else None,
-            "damage": [str(item) for item in damage] or None,
-        }
+    with ExitStack() as stack:
+        reader: Reader | ShardReader
+        place = storage.locate(source)
+        if sharded.is_folder(source):
+            reader = stack.enter_context(sharded.open_folder(place))
+            facts = _folder_facts(reader)
+        else:
+            reader = pack.open_pack(stack.enter_context(_seekable(source)))
+            facts = _pack_facts(reader)
     try:
         return {**facts, "model": bulk.open_codec(reader).name}
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
+
+
+def _pack_facts(reader: Reader) -> dict[str, Any]:
+    from cvae import container
+
+    header = reader.header
+    damage = reader.damage_in([(0, reader.images)])
+    return {
+        "kind": "pack of images",
+        "version": container.VERSION,
+        "model_id": f"{header.model_id:#06x}",
+        "quality": header.quality,
+        "images": reader.images,
+        "blocks": len(reader.places),
+        "file_bytes": reader.size,
+        "bytes_per_image": _each(reader),
+        "inverted": header.inverted,
+        "original_sizes": header.sizes,
+        "names": _first_names(reader) if header.names else None,
+        "damage": [str(item) for item in damage] or None,
+    }
+
+
+def _folder_facts(reader: ShardReader) -> dict[str, Any]:
+    from cvae import shards
+
+    manifest = reader.manifest
+    damage = reader.damage_in([(0, reader.images)])
+    return {
+        "kind": "folder of packs",
+        "version": shards.FORMAT,
+        "model_id": f"{manifest.model_id:#06x}",
+        "quality": manifest.quality,
+        "images": manifest.images,
+        "left_out": manifest.left_out,
+        "packs": len(manifest.shards),
+        "file_bytes": manifest.file_bytes,
+        "bytes_per_image": _each(reader),
+        "psnr_mean": None if manifest.psnr_mean is None else round(manifest.psnr_mean, 2),
+        "inverted": manifest.inverted,
+        "original_sizes": manifest.fitted,
+        "names": _first_names(reader) or None,
+        "damage": [str(item) for item in damage] or None,
+    }
+
+
+def _each(reader: Reader | ShardReader) -> float | None:
+    return round(reader.size / reader.images, 2) if reader.images else None
+
+
+def open_model(name: str) -> Codec:
+    """The codec that a name or a path stands for."""
+    from cvae import codec
+
+    return codec.open_model(name)
 
 
 def _peek(count: int) -> bytes:
@@ -209,6 +274,15 @@ class _Stdin:
         return bytes(self._raw.read(count) or b"")
 
 
+def _sources(item: str, split: str | None) -> list[Source]:
+    """What one input stands for; a URL may be a pattern or a folder, too."""
+    if not common.is_url(item):
+        return [_source(item, split)]
+    from cvae import worklist
+
+    return [shard.source for shard in worklist.cut(worklist.resolve([item]), split=split)]
+
+
 def _source(item: str, split: str | None) -> Source:
     from cvae import sources
 
@@ -229,14 +303,14 @@ def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
         try:
             yield from source.batches(reading)
         except ImageShapeError as error:  # of a whole array
-            raise _advised(error) from error
+            raise advised(error) from error
 
 
 def _refuse(error: CvaeError, talk: Talk) -> None:
-    talk.error(_advised(error))
+    talk.error(advised(error))
 
 
-def _advised(error: CvaeError) -> CvaeError:
+def advised(error: CvaeError) -> CvaeError:
     """The error with advice, and without what an archive's names could do to a terminal."""
     from cvae.folders import printable
 
@@ -244,10 +318,16 @@ def _advised(error: CvaeError) -> CvaeError:
     return type(error)(f"{printable(str(error))}{advice}")
 
 
-def _target(inputs: tuple[str, ...], output: str | None) -> Path | None:
+def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
     """Where the pack goes; None is stdout."""
-    from cvae import sources
+    from cvae import sources, storage
 
+    if output is not None and storage.is_url(output):
+        if output.endswith("/"):
+            raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
+        return storage.locate(output)
+    if output is None and storage.is_url(inputs[0]):
+        raise click.UsageError("a pack of what is at a URL needs a name for it: -o NAME.bin")
     if output == STDIO or (output is None and inputs == (STDIO,)):
         return None
     if output is None or not common.like_a_file(output):
@@ -267,8 +347,8 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Path | None:
 
 
 @contextmanager
-def _output(target: Path | None, force: bool) -> Iterator[BinaryIO]:
-    from cvae import files
+def _output(target: Location | None, force: bool) -> Iterator[BinaryIO]:
+    from cvae import storage
 
     if target is None:
         if sys.stdout is None:
@@ -276,15 +356,16 @@ def _output(target: Path | None, force: bool) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with files.atomic_path(target, force) as temporary, temporary.open("wb") as file:
+    with storage.writing(target, force) as temporary, temporary.open("wb") as file:
         yield file
 
 
-def _name(target: Path | None) -> str:
+def _name(target: Location | None) -> str:
     return "stdout" if target is None else str(target)
 
 
-def _summary(report: Report, shape: tuple[int, int, int]) -> str:
+def summary(report: Report, shape: tuple[int, int, int]) -> str:
+    """What was written, in one line."""
     height, width, channels = shape
     each = report.size / report.images
     psnr = "" if report.psnr is None else f", {report.psnr:.2f} dB on average"
@@ -295,7 +376,8 @@ def _summary(report: Report, shape: tuple[int, int, int]) -> str:
     )
 
 
-def _poor(report: Report, model: str, inverted: bool) -> str:
+def poor(report: Report, model: str, inverted: bool) -> str:
+    """What a warning says of images that come back badly, and what helps."""
     text = (
         f"{report.poor:,} of {report.images:,} images come back below the "
         f"{report.expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
@@ -310,7 +392,13 @@ def _poor(report: Report, model: str, inverted: bool) -> str:
 def _seekable(source: str) -> Iterator[BinaryIO]:
     """A pack's file; what comes from stdin is put on disk first, because the index is at its end."""
     if source != STDIO:
-        with Path(source).open("rb") as file:
+        from cvae import storage
+
+        try:
+            file = storage.locate(source).open("rb")
+        except OSError as error:
+            raise StorageError(f"{source}: cannot be read: {error.strerror or error}") from error
+        with file:
             yield file
         return
     import shutil
@@ -321,12 +409,18 @@ def _seekable(source: str) -> Iterator[BinaryIO]:
         yield spool
 
 
-def _open(file: BinaryIO, settings: DecodeSettings) -> Pack:
-    from cvae import bulk, pack
+@contextmanager
+def opened(source: str, model: str | None) -> Iterator[Pack]:
+    """A pack or a folder of such, from a path, a URL or stdin, with the codec that it needs."""
+    from cvae import bulk, pack, sharded, storage
 
-    reader = pack.open_pack(file)
-    codec = bulk.open_codec(reader, settings.model)
-    return bulk.Pack(reader, codec)
+    with ExitStack() as stack:
+        reader: Reader | ShardReader
+        if source != STDIO and sharded.is_folder(source):
+            reader = stack.enter_context(sharded.open_folder(storage.locate(source)))
+        else:
+            reader = pack.open_pack(stack.enter_context(_seekable(source)))
+        yield bulk.Pack(reader, bulk.open_codec(reader, model))
 
 
 def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
@@ -360,8 +454,7 @@ def _sound(
     """The images that are not damaged; before anything is written. Damage is an error, or a message each."""
     from cvae import bulk
 
-    reader = packed.reader
-    damage: list[Damage] = [*reader.damage, *reader.check(_needed(reader, ranges))]
+    damage = packed.reader.damage_in(ranges)
     for item in damage:
         error = FormatError(f"{name}: {item}")
         if not settings.keep_going:
@@ -370,24 +463,19 @@ def _sound(
     return bulk.without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
 
 
-def _needed(reader: Reader, ranges: list[Range]) -> Iterator[Place]:
-    """The blocks that hold images of these ranges, as far as they were found."""
-    for place in reader.places:
-        if any(start < place.first + place.images and stop > place.first for start, stop in ranges):
-            yield place
-
-
 def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
     if output == STDIO:
         common.refuse_terminal([Task(None, None)], force=False)
         return sys.stdout.buffer
     if output is not None:
+        if common.is_url(output):
+            raise click.UsageError(f"-o {output}: images are written to this machine only")
         return Path(output)
-    stem = "stdin" if source == STDIO else Path(source).stem
+    stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
     return Path(f"{stem}_reconstructed")
 
 
-def _first_names(reader: Reader) -> list[str]:
+def _first_names(reader: Reader | ShardReader) -> list[str]:
     from cvae.folders import printable
 
     for place in reader.places:

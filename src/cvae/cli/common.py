@@ -161,6 +161,11 @@ def plan(
     return tasks
 
 
+def is_url(text: str) -> bool:
+    """Whether an argument is a URL; a path never has this."""
+    return "://" in text
+
+
 def like_a_file(output: str) -> bool:
     """Whether `-o` names a file: there is one, or the name has an ending and is no folder's."""
     path = Path(output)

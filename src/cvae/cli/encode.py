@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import CvaeError
-from cvae.cli import bulk, common
+from cvae.cli import bulk, cluster, common
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Settings:
     help="Of a pack: do not decode what was coded, which is what tells the PSNR; much faster.",
 )  # fmt: skip
 @common.worker_options
+@cluster.options
 @common.file_options
 def command(
     images: tuple[str, ...],
@@ -86,6 +87,10 @@ def command(
     no_verify: bool,
     jobs: int | None,
     threads: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    shard_images: int | None,
+    resume: bool,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -120,7 +125,13 @@ def command(
         target = Target(max_bytes, min_psnr)
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
-    if not npy and bulk.makes_pack(images, output):
+    machines = cluster.ClusterSettings(workers, scheduler, shard_images, resume)
+    shards = machines.wanted()
+    if shards and (npy or threads):
+        raise click.UsageError(
+            "workers write packs, and use one thread each: no .npy, no --threads"
+        )
+    if shards or (not npy and bulk.makes_pack(images, output)):
         if target is not None:
             raise click.UsageError(
                 "--max-bytes and --min-psnr choose a quality for each image; a pack has one for all"
@@ -129,7 +140,11 @@ def command(
             model or registry.DEFAULT, quality, effort, fit, invert, split,
             not no_names, not no_verify, jobs, threads, force,
         )  # fmt: skip
-        bulk.encode(images, output, packing, Talk(quiet, verbose))
+        talk = Talk(quiet, verbose)
+        if shards:
+            cluster.encode(images, output, packing, machines, talk)
+        else:
+            bulk.encode(images, output, packing, talk)
         return
     if split or no_names or no_verify or jobs or threads:
         raise click.UsageError(

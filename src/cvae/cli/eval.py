@@ -36,7 +36,7 @@ _ROWS = [
 
 
 @click.command("eval")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("dataset", metavar="DATA")
 @common.model_option
 @common.quality_option
 @common.effort_option
@@ -56,13 +56,17 @@ _ROWS = [
     help="Measure denoising, too: of Gaussian noise of FACTOR (0.3, say) times N(0, 1) on pixels in "
     "[0, 1].",
 )  # fmt: skip
+@click.option(
+    "--coded", metavar="PACK",
+    help="Encode nothing: measure a pack, or a folder of packs, that was made of DATA.",
+)  # fmt: skip
 @click.option("--csv", "csv_file", type=_FILE, help="Write one row an image.")
 @click.option("--plot", "plot_file", type=_FILE, help="Draw rate and distortion as a PNG.")
 @click.option("--html", "html_file", type=_FILE, help="Write one page to look at in a browser.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 @common.json_option
 def command(
-    data: Path,
+    dataset: str,
     model: str | None,
     quality: int | None,
     effort: int,
@@ -70,6 +74,7 @@ def command(
     limit: int | None,
     against: str | None,
     noise: float | None,
+    coded: str | None,
     csv_file: Path | None,
     plot_file: Path | None,
     html_file: Path | None,
@@ -94,10 +99,21 @@ def command(
     takes it off again as `cvae denoise` does. MSE is then of pixels in [0, 1], PSNR of 8-bit
     pixels; both are means over the images. A denoiser, which is no codec, gives these figures only,
     of each image at its own size. `tv` has the weight, of a grid, of its best PSNR on these images.
+
+    --coded takes bytes and pictures from a pack; the images of an array are matched by number, others by
+    name. DATA may then be a tar archive, a pattern or a URL, too.
     """
+    if coded is not None:
+        if noise is not None or against or quality or limit or csv_file or plot_file or html_file:
+            raise click.UsageError("--coded goes with --model, --split and --json only")
+        from cvae.cli import coded as packs
+
+        packs.evaluate(dataset, coded, model, split, as_json)
+        return
     from cvae import codec as codecs
     from cvae import evaluation, registry
 
+    data = Path(dataset)
     if noise is not None:
         from cvae.cli import noisy
 

@@ -16,15 +16,16 @@ _COLUMNS = 80
 
 
 @click.command("info")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @common.json_option
-def command(file: Path, as_json: bool) -> None:
-    """Describe FILE: a container or a pack (.bin), or a model (.cvae, or the name of a known one)."""
-    with common.naming(str(file)):
-        if _is_model(file):
-            facts = _model(file)
+def command(file: str, as_json: bool) -> None:
+    """Describe FILE: a container or a pack (.bin), a folder of packs, or a model (.cvae, or the name of a
+    known one)."""
+    with common.naming(file):
+        if bulk.is_pack((file,)):
+            facts = bulk.describe(file)
         else:
-            facts = bulk.describe(file) if bulk.is_pack((str(file),)) else _container(file)
+            facts = _model(Path(file)) if _is_model(Path(file)) else _container(Path(file))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -112,7 +113,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, tuple | list):
-        return " ".join(map(str, value))
+        sentences = any(" " in str(item) for item in value)
+        return ("; " if sentences else " ").join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None else str(value)

@@ -1,0 +1,189 @@
+"""Coded files that exist, measured against their originals: rate and distortion, nothing encoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae import metrics, sources, worklist
+from cvae.bulk import Pack
+from cvae.errors import CvaeError, DataError, FormatError, MissingExtraError
+from cvae.images import Pixels
+from cvae.sinks import Decoded
+from cvae.sources import Batch, ListSource, Reading, Source
+from cvae.storage import Location
+from cvae.worklist import Input
+
+Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and what they came back as, (n, h, w, c) each
+
+
+def evaluate(
+    packed: Pack,
+    data: str,
+    split: str | None = None,
+    progress: Callable[[int], None] | None = None,
+    refuse: Callable[[CvaeError], None] | None = None,
+) -> dict[str, Any]:
+    """The figures of `cvae eval --coded`, under the keys of `evaluation.summarize` where they apply.
+
+    Images of arrays are matched by number, all others by name.
+
+    Args:
+        packed: a pack, or a folder of packs.
+        data: path, URL or pattern of the originals.
+        split: of `.npz` files.
+        progress: called with the number of images of each batch that was measured.
+        refuse: called with every original that cannot be read; it is left out.
+
+    Raises:
+        FormatError: the pack is damaged, or has no names where names are needed.
+        DataError: the originals are not those of the pack, or cannot be read.
+    """
+    damage = packed.reader.damage_in([(0, len(packed))])
+    if damage:
+        raise FormatError(str(damage[0]))
+    pairs = _Pairs(packed, worklist.resolve([data])[0], split, refuse)
+    errors: list[NDArray[np.float64]] = []
+    similarity: list[NDArray[np.float64]] | None = []
+    for originals, decoded in pairs.all():
+        errors.append(metrics.mse(originals, decoded))
+        try:
+            if similarity is not None:
+                similarity.append(metrics.ssim(originals, decoded))
+        except MissingExtraError:
+            similarity = None
+        if progress:
+            progress(len(originals))
+    if not sum(map(len, errors)):
+        raise DataError(f"{data}: has none of the images that were coded")
+    mse = np.concatenate(errors)
+    header, manifest = packed.reader.header, packed.codec.model.manifest
+    # Where originals are missing, their share of the bytes is left out, too.
+    size = round(packed.reader.size * len(mse) / len(packed))
+    ssim = None if similarity is None else float(np.concatenate(similarity).mean())
+    floor = manifest.expected_psnr[header.quality - 1]
+    return {
+        "model": packed.codec.name,
+        "quality": header.quality,
+        **metrics.figures(packed.codec.image_shape, size, mse),
+        "ssim_mean": None if ssim is None or np.isnan(ssim) else ssim,
+        "warned": int((metrics.psnr_of_mse(mse) < floor).sum()),
+        "decode_images_per_second": round(pairs.decoded / max(pairs.seconds, 1e-9), 1),
+        "missing": len(packed) - len(mse),  # coded images whose originals are not there
+    }
+
+
+class _Pairs:
+    """Originals and decoded images, batch by batch; and how long decoding took."""
+
+    def __init__(
+        self,
+        packed: Pack,
+        originals: Input,
+        split: str | None,
+        refuse: Callable[[CvaeError], None] | None,
+    ) -> None:
+        self.decoded = 0
+        self.seconds = 0.0  # that decoding was waited for
+        self._packed, self._input, self._split = packed, originals, split
+        fit = packed.reader.header.sizes
+        self._reading = Reading(packed.codec.image_shape, fit, refuse=refuse)
+
+    def all(self) -> Pairs:
+        first = next(self._input.found())
+        if sources.is_array(first.place):
+            return self._by_number()
+        return self._in_order() if sources.is_tar(first.place) else self._by_name()
+
+    def _decoded(self) -> Iterator[Decoded]:
+        parts = self._packed.decode([(0, len(self._packed))] if len(self._packed) else [])
+        while True:
+            started = time.perf_counter()
+            part = next(parts, None)
+            self.seconds += time.perf_counter() - started
+            if part is None:
+                return
+            self.decoded += len(part.numbers)
+            yield part
+
+    def _originals(self) -> Iterator[Batch]:
+        for shard in worklist.cut([self._input], split=self._split):
+            source: Source = shard.source
+            yield from source.batches(self._reading)
+
+    def _by_number(self) -> Pairs:
+        originals = _Stream(self._originals())
+        for part in self._decoded():
+            taken = originals.take(len(part.numbers))
+            if len(taken) == len(part.numbers):
+                yield taken, part.pixels
+                continue
+            raise DataError(
+                f"{self._input.text}: expected {len(self._packed)} images, as many as were coded, "
+                f"found {part.numbers[0] + len(taken)}"
+            )
+        if len(originals.take(1)):
+            raise DataError(
+                f"{self._input.text}: expected {len(self._packed)} images, as many as were coded, "
+                "found more"
+            )
+
+    def _by_name(self) -> Pairs:
+        # Names are looked up, never opened: a pack may hold any.
+        places: dict[str, Location] = {item.name: item.place for item in self._input.found()}
+        seen: set[str] = set()
+        for part in self._decoded():
+            names = _names(part)
+            if len(set(names)) < len(names) or seen.intersection(names):
+                raise DataError("expected a name for each coded image alone, found one twice")
+            seen.update(names)
+            known = ListSource(tuple((places[name], name) for name in names if name in places))
+            rows = {name: row for row, name in enumerate(names)}
+            for batch in known.batches(self._reading):
+                yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+
+    def _in_order(self) -> Pairs:
+        found = (
+            (name, batch.pixels[row])
+            for batch in self._originals()
+            for row, name in enumerate(batch.names or [])
+        )
+        for part in self._decoded():
+            pixels = []
+            for name in _names(part):
+                original = next((image for other, image in found if other == name), None)
+                if original is None:
+                    raise DataError(f"{self._input.text}: expected an image {name!r} in its place")
+                pixels.append(original)
+            yield np.stack(pixels), part.pixels
+
+
+class _Stream:
+    """Batches of any size, taken in others."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self._held: list[Pixels] = []
+
+    def take(self, count: int) -> Pixels:
+        """The next images, at most `count`."""
+        while sum(map(len, self._held)) < count:
+            batch = next(self._batches, None)
+            if batch is None:
+                break
+            self._held.append(batch.pixels)
+        if not self._held:
+            return np.empty((0,), np.uint8)
+        joined = np.concatenate(self._held)
+        self._held = [joined[count:]] if len(joined) > count else []
+        return joined[:count]
+
+
+def _names(part: Decoded) -> list[str]:
+    if part.names is None:
+        raise FormatError("expected names in the pack, to find the originals by; found none")
+    return part.names
