@@ -11,6 +11,7 @@ from cvae import folders, images
 from cvae.reading import Reading
 from cvae.training.batches import Batches, augmented, crops
 
+from .conftest import blobs
 from .test_families import pictures
 
 KINDS = ("flip", "shift", "brightness", "contrast")
@@ -113,3 +114,12 @@ def test_images_of_a_large_folder_are_read_when_their_batch_is(
     assert np.array_equal(batches[0][0], expected[order[:4]])
     with pytest.raises(images.ImageError, match="cannot be read"):
         batches[1]
+
+
+@pytest.mark.parametrize("images", [8, 31, 32, 33, 39, 353])
+@pytest.mark.parametrize("devices", [1, 2, 3, 8])
+def test_every_batch_is_shared_out_evenly(images: int, devices: int) -> None:
+    batches = Batches(blobs(images), 32, devices=devices)
+    sizes = [len(batches[number][0]) for number in range(len(batches))]
+    assert all(size % devices == 0 for size in sizes)
+    assert images - devices < sum(sizes) <= images

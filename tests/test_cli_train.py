@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 from PIL import Image
 
 from cvae import report
-from cvae.training import pictures
+from cvae.cli import recipes
+from cvae.cli.common import Talk
+from cvae.training import pictures, presets
 
 from .conftest import blobs, run_cvae, run_here
 
@@ -181,9 +185,11 @@ def test_what_does_not_fit_is_said_before_anything_is_read(
         ("linear-mnist --epochs 3", "fitted in closed form"),
         ("linear-mnist --xla", "fitted in closed form by numpy"),
         ("photo-dae --latents 3", "a denoiser, which has no latents"),
+        ("mnist-ae --distortion-weight 3", "nothing that --distortion-weight"),
+        ("auto", "name it with --data"),
         ("mnist --features vgg16", "only with a --perceptual-weight"),
         ("mnist --size 32", "for a folder of images"),
-        ("auto --data blobs.npz", "expected one as --data, found blobs.npz"),
+        ("auto --data blobs.npz", "found nothing of that name"),
     ],
 )
 def test_options_that_a_preset_has_not_are_refused(
@@ -192,3 +198,53 @@ def test_options_that_a_preset_has_not_are_refused(
     run_here("train", *command.split(), code=2)
     assert message in capsys.readouterr().err
     assert not list(Path().iterdir())
+
+
+@pytest.fixture
+def few(workdir: Path) -> str:
+    """A folder of twelve pictures."""
+    Path("few").mkdir()
+    for number, pixels in enumerate(blobs(12)):
+        Image.fromarray(pixels[..., 0]).save(f"few/{number}.png")
+    return "few"
+
+
+def test_no_more_latents_than_images(few: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", few, "--size", "8", "--epochs", "1", "-o", "run"]
+    run_here("train", "tiny-ae", *options, "--latents", "16", code=1)
+    assert "--latents: expected at most" in capsys.readouterr().err
+    assert not Path("run").exists()
+    run_here("train", "tiny-ae", *options)
+    found = re.search(r"(\d+) latents and not 16", capsys.readouterr().err)
+    model = json.loads(Path("run/run.json").read_text())["preset"]
+    assert found
+    assert model["latent_dim"] == int(found[1]) < 12
+
+
+def test_a_run_in_the_folder_of_its_images_is_refused(
+    few: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("train", "tiny", "--data", few, "--size", "8", "-o", few, code=2)
+    assert "expected another folder than that of the images" in capsys.readouterr().err
+
+
+def test_a_run_without_a_model_says_what_makes_one(
+    tiny_run: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, "run", ignore=shutil.ignore_patterns("*.cvae"))
+    run_here("encode", grey(Path("x.png")), "-m", "run", code=1)
+    assert "`cvae export run` makes it" in capsys.readouterr().err
+    for name in ("old", "new"):  # by age and not by name
+        shutil.copy(tiny_run / "tiny.cvae", f"run/{name}.cvae")
+    os.utime("run/old.cvae", (0, 0))
+    run_here("encode", "x.png", "-m", "run")
+
+
+def test_fine_tuning_goes_slowly_unless_told_otherwise() -> None:
+    base = presets.get("tiny").learning_rate
+    talk = Talk(quiet=True, verbose=False)
+    images = recipes.Images(None, None, None, None, None)
+    tuned = recipes.choose("tiny", images, {}, Path("run"), talk, fine_tune=True)
+    assert tuned.learning_rate == pytest.approx(base / 10)
+    told = recipes.choose("tiny", images, {"learning_rate": 0.5}, Path("run"), talk, True)
+    assert told.learning_rate == 0.5

@@ -209,9 +209,25 @@ def test_settings_name_all_that_weights_depend_on(tmp_path: Path) -> None:
     assert json.loads((run.folder / "run.json").read_text())["preset"] == json.loads(
         json.dumps(TINY.to_json())
     )
+    (run.folder / runs.CHECKPOINT).touch()
     for change in ({"noise": 0.1}, {"precision": "mixed_bfloat16"}, {"crop": 4}):
         with pytest.raises(TrainingError, match=f"{next(iter(change))} was .* and is now"):
             start(run.folder, replace(TINY, **change), resume=True)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_that_never_began_is_in_nobodys_way(resume: bool, tmp_path: Path) -> None:
+    start(tmp_path / "run", TINY)
+    again = start(tmp_path / "run", replace(TINY, noise=0.1), resume=resume)
+    assert Run.open(tmp_path / "run").preset == again.preset
+
+
+def test_a_lost_history_is_not_made_up(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", replace(TINY, epochs=1))
+    trainer.train(run, DATA, Machine())
+    (run.folder / runs.HISTORY).unlink()
+    with pytest.raises(TrainingError, match=r"expected 1 epochs in history\.csv, found 0"):
+        trainer.train(run, DATA, Machine())
 
 
 def test_dropout_ends_after_its_share_of_the_epochs(tmp_path: Path) -> None:

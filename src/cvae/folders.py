@@ -214,7 +214,8 @@ def find(root: Path) -> list[str]:
         paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    runs = {path.parent for path in paths if path.name == RUN}
+    # Below the root: the folder that was asked for is read, whatever lies in it.
+    runs = {path.parent for path in paths if path.name == RUN} - {Path()}
     return sorted(
         path.as_posix()
         for path in paths

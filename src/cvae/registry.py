@@ -123,7 +123,18 @@ def open_model(name_or_path: str | Path) -> Model:
 
 def _only_in(folder: Path) -> Path:
     """The model file of a training run's folder."""
+    from cvae.folders import RUN
+
+    is_run = (folder / RUN).exists()
+    if is_run and not _models_below(folder):
+        raise ModelNotFoundError(
+            f"{folder}: expected a {SUFFIX} file, found a training run without one; "
+            f"`cvae export {folder}` makes it of the epochs that have finished"
+        )
     found = _files_in(folder)
+    if is_run:
+        # A run that was started anew keeps the model of the one before, which files may name.
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
     if len(found) != 1:
         names = ", ".join(path.name for path in found)
         raise ModelNotFoundError(f"{folder}: expected one {SUFFIX} file in it, found {names}")

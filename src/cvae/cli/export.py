@@ -1,4 +1,4 @@
-"""`cvae export`: makes the model file of a training run again."""
+"""`cvae export`: makes the model file of a training run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from cvae.cli.train import finish
 def command(
     run: Path, data: str | None, name: str | None, output: Path | None, force: bool, quiet: bool
 ) -> None:
-    """Make the model file of a training run again.
+    """Make the model file of a training run, as `cvae train` does in the end.
 
-    RUN is the run's folder. Needs the extra `train`, and the data that the run was trained on. The
-    graphs are checked against the trained networks before anything is written. The model keeps its
-    id, and so its files, if RUN holds an earlier export of the same weights that decodes to the
-    same pictures.
+    RUN is the run's folder; of an interrupted run the epochs count that have finished. Needs the
+    extra `train`, and the data that the run was trained on. The graphs are checked against the
+    trained networks before anything is written. The model keeps its id, and so its files, if RUN
+    holds an earlier export of the same weights that decodes to the same pictures.
     """
     from cvae.training import backend, datasets, runs
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from cvae import TrainingError
 from cvae.cli.common import Talk
 from cvae.training import presets
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from cvae.training.preset import Preset
 
 AUTO = "auto"
+# Architectures whose latents are principal components of the training images, or begin as such.
+_COMPONENTS = ("linear", "residual", "autoencoder")
+# Of the preset's learning rate: a whole one would lead away from the weights to begin with.
+_FINE_TUNING = 0.1
 
 
 class Images(NamedTuple):
@@ -28,7 +34,14 @@ class Images(NamedTuple):
     background: str | None
 
 
-def choose(preset: str, images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Preset:
+def choose(
+    preset: str,
+    images: Images,
+    wishes: dict[str, Any],
+    out: Path,
+    talk: Talk,
+    fine_tune: bool = False,
+) -> Preset:
     """The preset, or what `auto` makes of a folder, with the wishes put in its place.
 
     Raises:
@@ -36,14 +49,52 @@ def choose(preset: str, images: Images, wishes: dict[str, Any], out: Path, talk:
         DataError: `auto` found no images.
     """
     base = _auto(images, wishes, out, talk) if preset == AUTO else presets.get(preset)
+    if fine_tune:
+        base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
     recipe = replace(base, **wishes)
     if recipe.architecture == "linear" and wishes.keys() - {"latent_dim"}:
         raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
     if recipe.architecture == "denoiser" and "latent_dim" in wishes:
         raise click.UsageError(f"{preset} is a denoiser, which has no latents")
+    weightless = recipe.architecture in ("autoencoder", "denoiser") and not recipe.perceptual_weight
+    if "distortion_weight" in wishes and weightless:
+        raise click.UsageError(
+            f"{preset} has nothing that --distortion-weight would be weighed against"
+        )
     if "features" in wishes and not recipe.perceptual_weight:
         raise click.UsageError("--features takes effect only with a --perceptual-weight above 0")
     return recipe
+
+
+def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
+    """The recipe with no more latents than images to find them in, where they are components of these.
+
+    Raises:
+        TrainingError: the user asked for more.
+    """
+    most = min(images, math.prod(recipe.image_shape))
+    if recipe.architecture not in _COMPONENTS or recipe.latent_dim <= most:
+        return recipe
+    if wanted:
+        raise TrainingError(
+            f"--latents: expected at most {most} of {images} images to train on, "
+            f"found {recipe.latent_dim}"
+        )
+    if recipe.architecture != "linear":  # its 400 are the most, not what it needs
+        talk.say(
+            f"{most} latents and not {recipe.latent_dim}: there are {images} images to train on"
+        )
+    return replace(recipe, latent_dim=most)
+
+
+def check_place(out: Path, images: Images) -> None:
+    """Raises click.UsageError where the run would lie in the folder of its own images."""
+    if (
+        images.data is not None
+        and Path(images.data).is_dir()
+        and out.resolve() == Path(images.data).resolve()
+    ):
+        raise click.UsageError(f"-o {out}: expected another folder than that of the images")
 
 
 def read_as(
@@ -77,9 +128,12 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
     from cvae.training import auto
 
     data = images.data
-    if data is None or not Path(data).is_dir():
+    if data is None:
+        raise click.UsageError("auto looks at a folder of images: name it with --data")
+    if not Path(data).is_dir():
+        found_it = "another kind of file" if Path(data).exists() else "nothing of that name"
         raise click.UsageError(
-            f"auto looks at a folder of images: expected one as --data, found {data}"
+            f"auto looks at a folder of images: expected one as --data {data}, found {found_it}"
         )
     found = auto.survey(Path(data))
     recipe = replace(auto.choose(found, images.size, images.grey), **wishes)

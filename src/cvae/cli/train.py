@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +88,8 @@ _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 )  # fmt: skip
 @option(
     _RECIPE, "--fine-tune", type=_FOLDER, metavar="RUN",
-    help="Begin with the weights of another run of the same networks.",
+    help="Begin with the weights of another run of the same networks, at a tenth of the learning "
+    "rate where there is no --learning-rate.",
 )  # fmt: skip
 @option(
     _RECIPE, "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
@@ -149,7 +148,9 @@ def command(
     overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
     wishes = {key: value for key, value in overrides.items() if value is not None}
     images = recipes.Images(data, size, grey, crop, background)
-    recipe = recipes.choose(preset, images, wishes, folder, talk)
+    runs.check_start(folder, resume, force, fine_tune)
+    recipes.check_place(folder, images)
+    recipe = recipes.choose(preset, images, wishes, folder, talk, fine_tune is not None)
     linear = recipe.architecture == "linear"
     if linear and (fine_tune or devices or xla is not None or tensorboard):
         raise click.UsageError(
@@ -167,9 +168,7 @@ def command(
     dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
-    if linear and "latent_dim" not in wishes:
-        most = min(len(dataset.train), math.prod(recipe.image_shape))
-        recipe = replace(recipe, latent_dim=min(recipe.latent_dim, most))
+    recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
     if linear:
         from cvae.training import linear as linear_codec
@@ -219,7 +218,8 @@ def _train(
             trainer.train(run, dataset, trainer.Machine(devices, xla, tuple(callbacks)))
     except KeyboardInterrupt:
         talk.say(
-            f"{run.folder}: finished epochs are kept; --resume with the same options goes on after them"
+            f"{run.folder}: finished epochs are kept; --resume with the same options goes on after "
+            f"them, `cvae export {run.folder}` makes a model of them"
         )
         raise
     ended = len(runs.read_history(run))
@@ -241,17 +241,20 @@ def finish(
     """Exports, draws reconstructions of validation images, and says what came of it."""
     from cvae.training import export, pictures
 
-    talk.say("exporting and checking the model")
-    result = export.export(run, dataset, name, output, force)
-    pictures.draw(run, dataset, result.model)
+    talk.say("exporting and checking the model; with many latents it takes minutes")
+    try:
+        result = export.export(run, dataset, name, output, force)
+        pictures.draw(run, dataset, result.model)
+    except KeyboardInterrupt:
+        talk.say(f"{run.folder}: training has ended; `cvae export {run.folder}` makes the model")
+        raise
     figures = result.manifest.figures
-    measured = (
-        "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without"
-        if "denoised_psnr" in figures
-        else "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB"
-    )
+    measured = {
+        "payload_bytes_mean": "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB",
+        "denoised_psnr": "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without",
+    }
+    found = "; ".join(text for name, text in measured.items() if name in figures)
     talk.say(
         f"{result.model}: model {result.manifest.name}, id {result.manifest.id:#06x}"
-        f"{' (as before)' if result.kept_id else ''}; validation images: "
-        + measured.format(**figures)
+        f"{' (as before)' if result.kept_id else ''}; validation images: " + found.format(**figures)
     )

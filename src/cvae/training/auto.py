@@ -91,7 +91,7 @@ def explain(
     ]  # fmt: skip
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
     return [
-        f"{found.count:,} files, most of {found.side} pixels a side, {colour}{smaller}",
+        f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{smaller}",
         f"{recipe.summary}; {recipe.latent_dim} latents, {recipe.epochs} epochs",
         f"the same again: {shlex.join(command)}",
     ]

@@ -30,6 +30,7 @@ class Batches(keras.utils.PyDataset):
         augment: tuple[str, ...] = (),
         crop: int = 0,
         passes: int = 1,
+        devices: int = 1,
     ) -> None:
         """Images in a random order of the (seed, epoch), or as they come and unchanged without one.
 
@@ -40,13 +41,16 @@ class Batches(keras.utils.PyDataset):
             augment: kinds of change, see `preset.Preset`.
             crop: the side of a random square to cut out, 0 for none.
             passes: how often each image comes.
+            devices: that share each batch, see `shared`.
         """
         super().__init__()
-        self._pixels, self._batch_size, self._seed = pixels, batch_size, seed
+        count, self._batch_size = shared(passes * len(pixels), batch_size, devices)
+        self._pixels, self._seed = pixels, seed
         self._augment, self._crop = augment, crop
         self._order = np.arange(passes * len(pixels))
         if seed is not None:
             self._order = np.random.default_rng(seed).permutation(self._order) % len(pixels)
+        self._order = self._order[:count]
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size)
@@ -58,6 +62,15 @@ class Batches(keras.utils.PyDataset):
             return (x,)
         rng = np.random.default_rng([*self._seed, number])
         return (augmented(crops(x, self._crop, rng), self._augment, rng),)
+
+
+def shared(images: int, batch_size: int, devices: int) -> tuple[int, int]:
+    """How many of the images an epoch takes, and the batch size, so that devices get equal parts.
+
+    A part of a batch that is smaller than the others, or empty, ends training on several devices.
+    """
+    count = images - images % devices or images
+    return count, max(devices, batch_size - batch_size % devices)
 
 
 def crops(x: Floats, side: int, rng: np.random.Generator) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cvae import metrics, search
+from cvae import metrics, noise, search
 from cvae.bank import QUALITIES, Bank
 from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.errors import ModelError, TrainingError
@@ -169,6 +169,8 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
         "payload_bytes_mean": round(float(np.mean([c.payload_bytes for c in coded])), 4),
         "psnr_mean": round(float(np.mean([c.psnr for c in coded])), 4),
     }
+    if manifest.denoises:
+        figures |= noise.measure(codec.model, pixels, manifest.preset["noise"])
     return replace(manifest, expected_psnr=tuple(expected.tolist()), figures=figures)
 
 

@@ -13,7 +13,7 @@ from cvae.errors import ModelError, TrainingError
 from cvae.images import Pixels, as_floats
 from cvae.model import DENOISER, SUFFIX, Manifest, Model
 from cvae.networks import Network
-from cvae.training import graphs, keras_graphs, trainer
+from cvae.training import backend, graphs, keras_graphs, trainer
 from cvae.training.datasets import Dataset
 from cvae.training.exported import Made, half_precision
 from cvae.training.naming import WEIGHTS
@@ -31,13 +31,14 @@ def make(run: Run, dataset: Dataset) -> Made:
     """
     preset = run.preset
     channels, multiple = preset.image_shape[2], 2 ** (len(preset.filters) - 1)
+    backend.whole_precision()
     network = trainer.load(run).network
     keras_graphs.fold_normalization(network)
     # Graphs store half precision; from here on these are the weights.
     network.set_weights([half_precision(weight) for weight in network.get_weights()])
     weights = b"".join(np.ascontiguousarray(weight).tobytes() for weight in network.get_weights())
     graph = _graph(network, channels)
-    session = Network(graph, DENOISER, [(None, None, channels)], (None, None, channels))
+    session = _session(graph, channels)
     validation = np.asarray(dataset.validation[:_MEASURED_IMAGES])
     _check(network, session, validation[:_CHECKED_IMAGES], multiple)
     digest = hashlib.sha256(weights).hexdigest()
@@ -52,17 +53,26 @@ def make(run: Run, dataset: Dataset) -> Made:
             "default_quality": 0,
             "expected_psnr": (),
             "multiple": multiple,
-            "reach": denoise.find_reach(session, channels, multiple),
+            # Where clipping hides a change, none is found.
+            "reach": denoise.find_reach(
+                _session(_graph(network, channels, clipped=False), channels), channels, multiple
+            ),
         },
         measure=lambda model: _measure(model, validation),
     )
 
 
-def _graph(network: Any, channels: int) -> bytes:
+def _session(graph: bytes, channels: int) -> Network:
+    shape = (None, None, channels)
+    return Network(graph, DENOISER, [shape], shape)
+
+
+def _graph(network: Any, channels: int, clipped: bool = True) -> bytes:
     """Clipped to [0, 1]."""
     graph = graphs.Graph()
     x = keras_graphs.add_network(graph, network, "x")
-    x = graph.add("Clip", x, np.array(0, np.float32), np.array(1, np.float32))
+    if clipped:
+        x = graph.add("Clip", x, np.array(0, np.float32), np.array(1, np.float32))
     shape = ("height", "width", channels)
     return graph.to_bytes("denoiser", {"x": shape}, x, shape)
 

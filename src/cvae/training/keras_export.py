@@ -12,7 +12,7 @@ import numpy as np
 
 from cvae.images import Shape
 from cvae.networks import Network
-from cvae.training import adjoint, graphs, keras_graphs, trainer
+from cvae.training import adjoint, backend, graphs, keras_graphs, trainer
 from cvae.training.exported import Exported, Floats, half_precision
 from cvae.training.preset import Preset
 from cvae.training.rotation import Rotation
@@ -33,6 +33,7 @@ def load(run: Run, images: Floats) -> Exported:
     Raises:
         TrainingError: the run has no checkpoint.
     """
+    backend.whole_precision()
     model = trainer.load(run)
     preset = run.preset
     for network in (model.analysis, model.synthesis):

@@ -21,7 +21,7 @@ class Preset:
     name: str
     summary: str
     # tiles, photos and own only by --data
-    dataset: Literal["mnist", "fashion_mnist", "cifar10", "tiles", "photos", "own"]
+    dataset: str  # a public one that is downloaded (see `datasets`), or what to call the user's
     image_shape: tuple[int, int, int]
     architecture: Literal["cvae", "residual", "linear", "autoencoder", "vae", "denoiser"] = "cvae"
     # An autoencoder's latents are rotated at export, and so many components are coded.

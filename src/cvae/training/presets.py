@@ -226,6 +226,7 @@ PHOTO_DAE = Preset(
 OWN = replace(
     CIFAR,
     name="own",
+    patience=30,
     summary="the networks of cifar for colour images of your own",
     dataset="own",
     latent_dim=128,
@@ -236,6 +237,7 @@ OWN = replace(
 OWN_GREY = replace(
     MNIST_HQ,
     name="own-grey",
+    patience=30,
     summary="the networks of mnist-hq for grey images of your own",
     dataset="own",
     epochs=60,

@@ -111,7 +111,7 @@ def start(
     """
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
-    if (folder / RUN).exists() and resume:
+    if resume and _has_begun(folder):
         found = Run.open(folder)
         differing = _differences(found.settings(), run.settings())
         if differing:
@@ -120,12 +120,7 @@ def start(
                 "--force starts the run anew"
             )
         return run
-    if not force and any((folder / name).exists() for name in FILES):
-        raise TrainingError(
-            f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
-        )
-    if begin:
-        _check_begin(begin, folder)
+    check_start(folder, resume, force, begin)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,8 +134,22 @@ def start(
     return run
 
 
+def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> None:
+    """What `start` raises for, as far as it can be known before the data is read."""
+    if _has_begun(folder) and not resume and not force:
+        raise TrainingError(
+            f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
+        )
+    if begin:
+        _check_begin(begin, folder)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether the folder holds more of a run than its settings, which a failure can leave behind."""
+    return any((folder / name).exists() for name in FILES if name not in (RUN, SKIPPED))
+
+
 def _check_begin(begin: Path, folder: Path) -> None:
-    """Before anything of the run's folder is deleted."""
     Run.open(begin)
     if begin.resolve() == folder.resolve():
         raise TrainingError(

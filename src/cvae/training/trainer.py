@@ -16,7 +16,7 @@ from cvae import files, images
 from cvae.errors import TrainingError
 from cvae.images import Images
 from cvae.training import architectures, backend, datasets, features, linear, losses, runs
-from cvae.training.batches import Batches
+from cvae.training.batches import Batches, shared
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
@@ -72,16 +72,17 @@ def _build(
     model.build((None, *sides, preset.image_shape[2]))
     rate: Any = preset.learning_rate
     if preset.schedule == "cosine":
-        steps = _steps(preset, train_images) * preset.epochs
+        steps = _steps(preset, train_images, model.replicas) * preset.epochs
         rate = keras.optimizers.schedules.CosineDecay(preset.learning_rate, steps)
     model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile="auto" if xla is None else xla)
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _steps(preset: Preset, images: int) -> int:
+def _steps(preset: Preset, images: int, devices: int) -> int:
     """Batches an epoch."""
-    return -(-preset.passes * images // preset.batch_size)
+    count, size = shared(preset.passes * images, preset.batch_size, devices)
+    return -(-count // size)
 
 
 def _model(preset: Preset, seed: int, perceptual: losses.Perceptual | None) -> losses.Trainable:
@@ -164,12 +165,17 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
     preset = run.preset
     resumed = (run.folder / runs.CHECKPOINT).exists()
     model = load(run, machine) if resumed else start(run, dataset.train, machine)
-    steps = _steps(preset, len(dataset.train))
+    steps = _steps(preset, len(dataset.train), model.replicas)
     done = int(model.optimizer.iterations.numpy()) // steps
     history = runs.read_history(run)[:done]
+    if len(history) < done:
+        raise TrainingError(
+            f"{run.folder}: expected {done} epochs in {runs.HISTORY}, found {len(history)}; "
+            "--force starts the run anew"
+        )
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
-    validation = Batches(dataset.validation, _validation_batch(preset))
+    validation = Batches(dataset.validation, _validation_batch(preset), devices=model.replicas)
     for epoch in range(done, preset.epochs):
         if _is_over(history, preset):
             break
@@ -187,6 +193,7 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
                 preset.augment,
                 preset.crop,
                 preset.passes,
+                model.replicas,
             ),
             shuffle=False,
             validation_data=validation,
