@@ -155,7 +155,7 @@ def test_a_folder_trains_with_no_more_than_its_name(
 ) -> None:
     run_here("train", "auto", "--data", data, "--epochs", "1")
     said = capsys.readouterr().err
-    assert "auto: 60 files, most of 16 pixels a side, grey\n" in said
+    assert "auto: 60 files, typically of 16 pixels a side, grey\n" in said
     assert "8 latents, 1 epochs" in said
     model = Model(Path("runs/auto/own-grey.cvae"))
     assert model.manifest.image_shape == (16, 16, 1)
@@ -168,5 +168,5 @@ def test_without_a_folder_it_is_wrong_usage(
     options: tuple[str, ...], workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_here("train", "auto", *options, code=2)
-    assert "expected one as --data, found" in capsys.readouterr().err
+    assert "auto looks at a folder of images: " in capsys.readouterr().err
     assert not Path("runs").exists()
