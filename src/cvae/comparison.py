@@ -21,7 +21,8 @@ NAMES = (LINEAR, *rivals.RIVALS)
 
 # Qualities of our curve, besides the one that is asked for.
 QUALITIES = (10, 30, 50, 70, 90)
-_LANES = 64  # of the block: bytes count here, not speed
+# Lanes of the block, and symbols that pay for one: bytes count here, not speed.
+_LANES, _SYMBOLS_A_LANE = 64, 64
 _LINEAR_QUALITIES = range(1, 101, 3)
 _SAMPLE = 128  # images that the linear codec's qualities are compared on
 
@@ -196,7 +197,8 @@ def _point(codec: Codec, measured: Measured, layout: str) -> Point:
         size = int(measured.file_bytes.sum())
     else:
         tables = codec.model.bank.tables(measured.quality)
-        size = len(rans.encode_block(measured.symbols, tables, _LANES))
+        lanes = max(1, min(_LANES, measured.symbols.size // _SYMBOLS_A_LANE))
+        size = len(rans.encode_block(measured.symbols, tables, lanes))
     settings = f"quality={measured.quality} effort={measured.effort}"
     return Point(settings, size, measured.mse, measured.decoded)
 
