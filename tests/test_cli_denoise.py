@@ -74,6 +74,25 @@ def test_folders_pipes_and_formats_work_as_in_decode(photo_model: Path) -> None:
     assert Image.open("x.jpg").format == "JPEG"
 
 
+def test_a_truncated_cmyk_photo_costs_itself_alone(photo_model: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 4), np.uint8)
+    Path("in").mkdir()
+    Image.fromarray(pixels, "CMYK").save("in/b.jpg")
+    Path("in/b.jpg").write_bytes(Path("in/b.jpg").read_bytes()[:4000])
+    for name in ("in/a.png", "in/c.png"):
+        Path(name).write_bytes(PHOTO)
+    for arguments in (
+        ["denoise", "in", "-m", photo_model, "-o", "clean"],
+        ["encode", "in", "--fit", "-o", "coded"],
+        ["encode", "in", "--fit", "-o", "x.bin"],
+    ):
+        result = run_cvae(*arguments, code=1)
+        assert b"cvae: error: in/b.jpg: the image is damaged" in result.stderr
+    assert names("clean") == ["a_denoised.png", "c_denoised.png"]
+    assert names("coded") == ["a.bin", "c.bin"]
+    assert json.loads(run_cvae("info", "x.bin", "--json").stdout)["images"] == 2
+
+
 def test_grey_stays_grey_and_what_is_lost_is_said(photo_model: Path) -> None:
     Image.open(DIGIT).save("grey.png")
     assert b"warning" not in run_cvae("denoise", "grey.png", "-m", photo_model).stderr

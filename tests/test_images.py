@@ -116,6 +116,33 @@ def test_damaged_images_are_refused(data: bytes) -> None:
         images.read_image(data, "x.png", GREY, fit=True)
 
 
+def cut(image: Image.Image, file_format: str) -> bytes:
+    """The first half of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=file_format)
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        cut(noise.convert("CMYK"), "JPEG"),
+        cut(Image.fromarray(np.asarray(noise).astype(np.uint16) * 257), "TIFF"),
+        cut(noise.convert("F"), "TIFF"),
+    ],
+    ids=["CMYK", "16-bit", "float"],
+)
+def test_truncated_images_of_modes_that_take_conversion_are_refused(data: bytes) -> None:
+    for fit in (False, True):
+        with pytest.raises(ImageError, match=r"x\.png"):
+            images.read_image(data, "x.png", (60, 50, 1), fit)
+    with pytest.raises(ImageError, match=r"x\.png"):
+        images.read_photo(data, "x.png", 3)
+
+
 def test_folders_are_read_in_a_fixed_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.PNG", ".hidden.png", ".git/x.png", "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

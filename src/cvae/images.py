@@ -163,6 +163,7 @@ def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Im
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
+            image.load()  # here, because what cannot be converted is decoded nowhere below
             image = upright(image)
             return image, _convert(image, wanted)
     except Exception as error:  # of any kind: Pillow's readers have no common base class
