@@ -183,3 +183,10 @@ def test_info_fits_into_eighty_columns(tiny_model: Path) -> None:
     lines = run_cvae("info", tiny_model).stdout.decode().splitlines()
     assert max(len(line) for line in lines if not line.startswith("file ")) <= 80
     assert any(line.startswith("  name: tiny,") for line in lines)
+
+
+def test_info_prints_what_a_manifest_says_harmlessly(tiny_model: Path) -> None:
+    path = edited(tiny_model, Path(), manifest(data={"name": "\x1b[2J\nid  0x0001", "n": ["\x07"]}))
+    text = run_cvae("info", path).stdout.decode()
+    assert "name: \\x1b[2J\\nid 0x0001, n: \\x07" in " ".join(text.split())
+    assert all(line.isprintable() for line in text.splitlines())

@@ -109,8 +109,15 @@ def _below(name: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    """A fact for people, in which nothing that a file says moves a terminal's cursor."""
+    from cvae.folders import printable
+
+    return printable(_plain(value))
+
+
+def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
     if isinstance(value, tuple | list):
         return " ".join(map(str, value))
     if isinstance(value, bool):
