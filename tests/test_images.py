@@ -151,6 +151,20 @@ def test_folders_are_read_in_a_fixed_order_without_hidden_files(tmp_path: Path) 
     assert found == ["a/c.PNG", "b.png"]
 
 
+def test_of_a_huge_file_no_more_is_read_than_an_image_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "movie.mp4").write_bytes(bytes(1001))
+    monkeypatch.setattr(images, "MAX_FILE", 1000)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("read whole"))
+    with pytest.raises(ImageError, match=r"movie\.mp4: expected an image, found more than 1,000"):
+        images.read_file(tmp_path / "movie.mp4")
+    with pytest.raises(ImageError, match=r"^movie: "):
+        images.read_file(tmp_path / "movie.mp4", "movie")
+    (tmp_path / "movie.mp4").write_bytes(bytes(1000))
+    assert images.read_file(tmp_path / "movie.mp4") == bytes(1000)
+
+
 def test_npz_splits_are_read_as_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.zeros((3, 4, 5), np.uint8), x_test=np.zeros((2, 4)))
     assert images.read_npz(tmp_path / "a.npz", "train").shape == (3, 4, 5, 1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cvae import families
 from cvae.errors import DataError, ImageError
-from cvae.images import Images, Pixels
+from cvae.images import Images, Pixels, read_file
 from cvae.reading import Reading
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -35,7 +35,6 @@ _ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
 # Images that take no more bytes than this are decoded once and kept; others whenever they are used.
 IN_MEMORY = 1 << 30
 MIN_IMAGES = 10
-_MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 _THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
 _LOT = 256  # files between two moves of a progress bar
 
@@ -81,8 +80,8 @@ class FileImages:
         return pixels
 
     def _read(self, name: str) -> Pixels:
-        data = _read_file(self._root / name, str(self._root / name))
-        return self._reading.pixels(self._reading.picture(data, str(self._root / name)))
+        path = self._root / name
+        return self._reading.pixels(self._reading.picture(read_file(path), str(path)))
 
 
 class _Item(NamedTuple):
@@ -230,7 +229,7 @@ def _scan(
 
     def scan(name: str) -> _Item | str:
         try:
-            data = _read_file(root / name, name)
+            data = read_file(root / name, name)
             picture = reading.picture(data, name)
         except ImageError as error:
             return str(error)
@@ -262,17 +261,6 @@ def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:
     lines = [json.dumps(reading.to_json(), sort_keys=True)]
     lines += [f"{part} {item.digest}" for part in (TRAIN, VALIDATION) for item in by_part[part]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _read_file(path: Path, name: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_FILE:
-        raise ImageError(f"{name}: expected an image, found more than {_MAX_FILE:,} bytes")
-    return data
 
 
 def printable(text: str) -> str:

@@ -18,9 +18,8 @@ import numpy as np
 from cvae import arrays, files, images, pipeline
 from cvae.container import MAX_SIDE
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
-from cvae.images import MAX_PIXELS, Pixels, Shape
+from cvae.images import MAX_FILE, MAX_PIXELS, Pixels, Shape
 
-MAX_FILE = 1 << 28  # bytes of one image file
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -287,7 +286,7 @@ def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -
 def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
     data = item.data
     if isinstance(data, Path):
-        data = _file_bytes(data)
+        data = images.read_file(data, item.label)
     if len(data) > MAX_FILE:
         raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
     pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
@@ -297,11 +296,3 @@ def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
             f"{item.label}: expected sides of at most {MAX_SIDE}, found {width}x{height}"
         )
     return pixels, original
-
-
-def _file_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
