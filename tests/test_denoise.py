@@ -120,7 +120,9 @@ def test_large_tiles_go_through_the_network_one_by_one() -> None:
     assert network._batch([np.empty((500, 28, 28, 3), np.float32)]) > 30
 
 
-def test_a_codec_that_never_saw_noise_denoises_by_analysis_and_synthesis_without_quantization() -> None:
+def test_a_codec_that_never_saw_noise_denoises_by_analysis_and_synthesis_without_quantization() -> (
+    None
+):
     model = registry.open_model("linear-mnist")
     x = photos(3, 28, 28, 1)
     expected = model.synthesis(model.analysis(as_floats(x)))
