@@ -26,8 +26,12 @@ from cvae.reading import Reading
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
-# What a folder with a split of its own calls the parts.
-_FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
+# What a folder with a split of its own calls the parts, in letters of either case.
+_FOLDERS = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
 # The shares of a folder without one, as stretches of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
 _TEST_END, _VALIDATION_END = 0.1, 0.2
 _ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
@@ -94,9 +98,10 @@ class _Item(NamedTuple):
 def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     """Tries every file below a folder and splits those that are images.
 
-    With a subfolder `train/` the parts are what it, `val/` (or `validation/`) and `test/` hold; without
-    images in `val/`, a tenth of `train/` validates. Else about a tenth of all images is for validation
-    and a tenth for testing: near-identical ones are in one part, which a hash of their bytes chooses.
+    With a subfolder `train/` the parts are what it, `val/` and `test/` hold, or folders of names that
+    mean the same (`Training/`, `valid/`); without images in `val/`, a tenth of `train/` validates.
+    Else about a tenth of all images is for validation and a tenth for testing: near-identical ones
+    are in one part, which a hash of their bytes chooses.
 
     Args:
         root: the folder; its hidden files and folders are passed over.
@@ -109,7 +114,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     found = find(root)
     if not found:
         raise DataError(f"{root}: expected images, found none in this folder")
-    own = any(name.startswith(f"{TRAIN}/") for name in found)
+    own = any(_own_part(name) == TRAIN for name in found)
     tried = [name for name in found if not own or _own_part(name)]
     items, skipped = _scan(root, tried, reading, watch)
     if len(items) < MIN_IMAGES:
@@ -117,9 +122,12 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
         raise DataError(
             f"{root}: expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
         )
-    where = ", ".join(f"{name}/" for name in _FOLDERS)
     outside = (
-        [f"{name}: expected in one of {where}" for name in found if not _own_part(name)]
+        [
+            f"{name}: expected in one of train/, val/ and test/"
+            for name in found
+            if not _own_part(name)
+        ]
         if own
         else []
     )
@@ -204,7 +212,7 @@ def _own_split(items: list[_Item]) -> list[str]:
 def _own_part(name: str) -> str:
     """The part that a file's subfolder stands for, or nothing."""
     folder, below, _ = name.partition("/")
-    return _FOLDERS.get(folder, "") if below else ""
+    return _FOLDERS.get(folder.lower(), "") if below else ""
 
 
 def find(root: Path) -> list[str]:
