@@ -19,7 +19,10 @@ _COLUMNS = 80
 @click.argument("file", type=click.Path(path_type=Path))
 @common.json_option
 def command(file: Path, as_json: bool) -> None:
-    """Describe FILE: a container or a pack (.bin), or a model (.cvae, or the name of a known one)."""
+    """Describe FILE: a container or a pack (.bin), or a model.
+
+    A model is a .cvae file, the folder of a training run, or the name of a known one.
+    """
     with common.naming(str(file)):
         if _is_model(file):
             facts = _model(file)
@@ -36,8 +39,8 @@ def command(file: Path, as_json: bool) -> None:
 
 
 def _is_model(file: Path) -> bool:
-    if not file.exists():
-        return True  # or the name of one
+    if not file.exists() or file.is_dir():
+        return True  # or the name of one, or a training run
     try:
         with file.open("rb") as stream:
             return stream.read(4) == b"PK\x03\x04"
