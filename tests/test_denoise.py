@@ -145,6 +145,17 @@ def test_what_denoises_is_told_from_what_does_not(tmp_path: Path) -> None:
         denoise.denoise(model, photos(1, 8, 8, 1))
 
 
+def test_where_no_model_denoises_the_next_step_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path)
+    denoisers.write(tmp_path / "d.cvae", denoisers.box())
+    assert denoise.denoisers() == "models that denoise: d (any size RGB)"
+    (tmp_path / "d.cvae").unlink()
+    assert "`cvae train photo-dae --data FOLDER`" in denoise.denoisers()
+    assert "CVAE_MODELS" in denoise.denoisers()
+
+
 def test_a_denoiser_is_no_codec_and_no_file_is_written_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,9 @@ def test_of_ten_photos_seven_train_one_validates_and_two_test(
     photos: ModuleType, folder: Path, tmp_path: Path
 ) -> None:
     photos.split(folder, tmp_path / "out")
-    counts = {part: len([*(tmp_path / "out" / part).iterdir()]) for part in ("train", "val", "test")}
+    counts = {
+        part: len([*(tmp_path / "out" / part).iterdir()]) for part in ("train", "val", "test")
+    }
     assert counts == {"train": 7, "val": 1, "test": 2}
     with pytest.raises(OutputError, match="exists already"):
         photos.split(folder, tmp_path / "out")
@@ -49,7 +51,9 @@ def test_photos_of_one_name_are_refused_and_not_lost(
     photos: ModuleType, folder: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copy(folder / "1" / "1.png", folder / "1" / name)
-    with pytest.raises(DataError, match=rf"1.{name}: expected .* different names, found .*0.0\.png"):
+    with pytest.raises(
+        DataError, match=rf"1.{name}: expected .* different names, found .*0.0\.png"
+    ):
         photos.split(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -61,10 +61,14 @@ def check(manifest: Manifest) -> None:
 
 
 def denoisers() -> str:
-    """What messages say of the models on the search path that denoise."""
+    """What messages say of the models on the search path that denoise, or of how to get one."""
     manifests = [entry.manifest for entry in registry.known_models()[0]]
     names = [f"{m.name} ({m.describe_images()})" for m in manifests if m.denoises]
-    return f"models that denoise: {', '.join(names) or 'none found'}"
+    none = (
+        "none found; `cvae train photo-dae --data FOLDER` makes one, and "
+        f"{registry.SEARCH_PATH} says where others lie"
+    )
+    return f"models that denoise: {', '.join(names) or none}"
 
 
 def default(size: tuple[int, int], mode: str) -> str:
