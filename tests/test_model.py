@@ -77,6 +77,12 @@ def lose(members: dict[str, bytes]) -> None:
     del members["tables.npz"]
 
 
+def nest(members: dict[str, bytes]) -> None:
+    values = json.loads(members["manifest.json"])
+    text = json.dumps({**values, "data": {"name": "@"}})
+    members["manifest.json"] = text.replace('"@"', "[" * 900 + "]" * 900).encode()
+
+
 def without_hash(members: dict[str, bytes]) -> None:
     values = json.loads(members["manifest.json"])
     del values["hashes"]["analysis.onnx"]
@@ -108,6 +114,7 @@ EDITS = {
     "a list of figures": manifest(figures=[]),
     "a number for a preset": manifest(preset=5),
     "control characters": manifest(summary="\x1b[2J"),
+    "lists in lists": nest,
     "lost member": lose,
     "swapped graphs": swap,
     "no graph": garble,

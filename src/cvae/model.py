@@ -39,6 +39,7 @@ KINDS = (CODEC, "denoiser")
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
 _MULTIPLE_LIMIT, REACH_LIMIT = 256, 512  # pixels; tiles, and so memory, grow with them
+_DEPTH = 32  # of lists in lists; far below what Python can walk through
 _NUMBER_LIMIT = 1e9  # JSON's integers have no limit, and its 1e999 is infinite
 
 
@@ -98,6 +99,7 @@ class Manifest:
         if values["format"] != FORMAT:
             age = "an earlier" if values["format"] < FORMAT else "a later"
             raise ValueError(f"expected format {FORMAT}, found {values['format']}: {age} cvae's")
+        _check_depth(values, _DEPTH)
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         for name in ("image_shape", "latent_shape", "expected_psnr"):
             known[name] = tuple(known[name])
@@ -169,6 +171,16 @@ def is_name(text: str) -> bool:
 def _is_number(value: object) -> bool:
     """Whether a value is a number that can be counted with: no truth, and not beyond a float."""
     return type(value) in (int, float) and abs(value) < _NUMBER_LIMIT  # type: ignore[arg-type]
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not left:
+        raise ValueError(f"expected at most {_DEPTH} levels of lists and objects")
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            _check_depth(item, left - 1)
 
 
 def _refuse_constant(text: str) -> None:
