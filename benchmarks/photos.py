@@ -10,17 +10,36 @@ import argparse
 import shutil
 from pathlib import Path
 
+from cvae import CvaeError, files
+from cvae.errors import DataError
 from cvae.images import find_images
 
 PARTS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 
 
 def split(folder: Path, output: Path) -> None:
-    """Copies the images of a folder; `output` is made."""
-    for part in set(PARTS):
-        (output / part).mkdir(parents=True)
-    for number, path in enumerate(sorted(find_images(folder))):
-        shutil.copy2(path, output / PARTS[number % len(PARTS)] / path.name)
+    """Copies the images of a folder; `output` is made, whole or not at all.
+
+    Raises:
+        DataError: two images have one name, in subfolders, and would be one file.
+        OutputError: `output` exists, or cannot be written.
+    """
+    found = sorted(find_images(folder))
+    _check_names(found)
+    with files.atomic_folder(output) as temporary:
+        for part in set(PARTS):
+            (temporary / part).mkdir()
+        for number, path in enumerate(found):
+            shutil.copy2(path, temporary / PARTS[number % len(PARTS)] / path.name)
+
+
+def _check_names(paths: list[Path]) -> None:
+    known: dict[str, Path] = {}
+    for path in paths:
+        # As file systems compare names that take no notice of case.
+        other = known.setdefault(path.name.casefold(), path)
+        if other is not path:
+            raise DataError(f"{path}: expected images of different names, found {other}, too")
 
 
 def main() -> None:
@@ -28,7 +47,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
-    split(options.folder, options.output)
+    try:
+        split(options.folder, options.output)
+    except CvaeError as error:
+        raise SystemExit(f"photos.py: error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -74,6 +74,25 @@ def test_folders_pipes_and_formats_work_as_in_decode(photo_model: Path) -> None:
     assert Image.open("x.jpg").format == "JPEG"
 
 
+def test_a_truncated_cmyk_photo_costs_itself_alone(photo_model: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 4), np.uint8)
+    Path("in").mkdir()
+    Image.fromarray(pixels, "CMYK").save("in/b.jpg")
+    Path("in/b.jpg").write_bytes(Path("in/b.jpg").read_bytes()[:4000])
+    for name in ("in/a.png", "in/c.png"):
+        Path(name).write_bytes(PHOTO)
+    for arguments in (
+        ["denoise", "in", "-m", photo_model, "-o", "clean"],
+        ["encode", "in", "--fit", "-o", "coded"],
+        ["encode", "in", "--fit", "-o", "x.bin"],
+    ):
+        result = run_cvae(*arguments, code=1)
+        assert b"cvae: error: in/b.jpg: the image is damaged" in result.stderr
+    assert names("clean") == ["a_denoised.png", "c_denoised.png"]
+    assert names("coded") == ["a.bin", "c.bin"]
+    assert json.loads(run_cvae("info", "x.bin", "--json").stdout)["images"] == 2
+
+
 def test_grey_stays_grey_and_what_is_lost_is_said(photo_model: Path) -> None:
     Image.open(DIGIT).save("grey.png")
     assert b"warning" not in run_cvae("denoise", "grey.png", "-m", photo_model).stderr
@@ -179,6 +198,49 @@ def test_eval_of_a_codec_adds_the_noise_to_its_figures(digit_model: Path) -> Non
     text = run_cvae("eval", SAMPLES, "-m", "mnist", "--noise", "0.3", "--limit", "2")
     assert b"mnist was not trained on noisy images" in text.stderr
     assert b"denoised" in text.stdout
+
+
+def test_a_split_that_there_is_not_is_not_in_the_title(photo_model: Path) -> None:
+    Path("photo.png").write_bytes(PHOTO)
+    command = ["eval", "photo.png", "-m", photo_model, "--noise", "0.3"]
+    assert b"(all, 1 images)" in run_cvae(*command, "--split", "train").stdout
+    np.savez("grey.npz", x_test=np.zeros((3, 8, 8), np.uint8))
+    command[1] = "grey.npz"
+    assert "in the test split" in error_line(run_cvae(*command, code=1))
+
+
+def test_what_was_trained_on_and_left_out_is_said_with_noise_as_without(
+    digit_model: Path, photo_model: Path
+) -> None:
+    Path("in").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        pixels = rng.integers(0, 256, (28, 28), np.uint8)
+        Path(f"in/{number}.png").write_bytes(encode_image(pixels))
+    Path("in/text.png").write_text("text")
+    said = {}
+    for model in (digit_model, photo_model):
+        for options in ([], ["--noise", "0.3"]) if model == digit_model else (["--noise", "0.3"],):
+            result = run_cvae("eval", "in", "-m", model, "--split", "train", *options)
+            said[model, len(options)] = result.stderr.decode().replace(model.stem, "MODEL")
+    assert "in: 1 file left out\n  text.png" in said[digit_model, 0]
+    assert "in: not the images that digits-dae was trained on" in said[digit_model, 0]
+    assert said[digit_model, 2] == said[digit_model, 0]
+    assert "in: not the images that MODEL was trained on" in said[photo_model, 2]
+
+
+def test_a_folder_that_does_not_fit_comes_with_advice(photo_model: Path) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(PHOTO)
+    line = error_line(run_cvae("eval", "in", code=1))
+    assert "in/a.png: expected 28x28 grey, found 34x21 RGB; `cvae models` lists" in line
+    assert "--split test reads the folder as `cvae train` does" in line
+    assert "--split" not in error_line(run_cvae("eval", "in/a.png", code=1))
+    Path("in/b.png").write_text("text")
+    line = error_line(run_cvae("eval", "in", "-m", photo_model, "--noise", "0.3", code=1))
+    assert "in/b.png: expected an image" in line
+    assert "--split test reads" in line
+    assert "cvae models" not in line
 
 
 def test_options_that_make_no_sense_together_are_wrong_usage(photo_model: Path) -> None:

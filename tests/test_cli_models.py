@@ -183,3 +183,17 @@ def test_info_fits_into_eighty_columns(tiny_model: Path) -> None:
     lines = run_cvae("info", tiny_model).stdout.decode().splitlines()
     assert max(len(line) for line in lines if not line.startswith("file ")) <= 80
     assert any(line.startswith("  name: tiny,") for line in lines)
+
+
+def test_info_prints_what_a_manifest_says_harmlessly(tiny_model: Path) -> None:
+    path = edited(tiny_model, Path(), manifest(data={"name": "\x1b[2J\nid  0x0001", "n": ["\x07"]}))
+    text = run_cvae("info", path).stdout.decode()
+    assert "name: \\x1b[2J\\nid 0x0001, n: \\x07" in " ".join(text.split())
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_info_takes_the_folder_of_a_run_as_other_commands_do(tiny_model: Path) -> None:
+    folder = tiny_model.parent
+    assert run_cvae("info", folder).stdout == run_cvae("info", tiny_model).stdout
+    Path("empty").mkdir()
+    assert b"empty: expected .cvae files" in run_cvae("info", "empty", code=1).stderr

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from cvae import denoise, metrics, noise, registry
+from cvae import denoise, metrics, noise, pipeline, registry
 from cvae.codec import Codec
 from cvae.errors import (
     CvaeError,
@@ -62,6 +63,29 @@ def test_tiles_join_to_what_the_whole_image_gives(
     assert levels_apart(denoise.denoise(blind, x, 16), at_once) > 1
 
 
+@pytest.mark.parametrize("processors", [1, 3])
+def test_few_tiles_are_computed_at_once_however_wide_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int
+) -> None:
+    taken: list[int] = []
+    compute = Network.__call__
+
+    def spy(network: Network, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        taken.append(len(x))
+        return compute(network, x)
+
+    model = Model(denoisers.write(tmp_path / "d.cvae", denoisers.box()))
+    x = photos(1, 40, 400, 3)
+    at_once = denoise.denoise(model, x)
+    monkeypatch.setattr(pipeline, "processors", lambda: processors)
+    monkeypatch.setattr(Network, "__call__", spy)
+    assert (denoise.denoise(model, x, 16) == at_once).all()
+    assert max(taken) == processors
+    taken.clear()
+    denoise.denoise(model, x[:, :4], 16)  # of low ones as many as make up for it
+    assert max(taken) == 4 * processors
+
+
 def test_windows_cover_an_axis_once_and_keep_their_distance() -> None:
     for length in range(8, 400, 8):
         found = denoise.windows(length, 64, 16)
@@ -96,7 +120,9 @@ def test_large_tiles_go_through_the_network_one_by_one() -> None:
     assert network._batch([np.empty((500, 28, 28, 3), np.float32)]) > 30
 
 
-def test_a_codec_denoises_by_its_two_networks_without_quantization() -> None:
+def test_a_codec_that_never_saw_noise_denoises_by_analysis_and_synthesis_without_quantization() -> (
+    None
+):
     model = registry.open_model("linear-mnist")
     x = photos(3, 28, 28, 1)
     expected = model.synthesis(model.analysis(as_floats(x)))
@@ -117,6 +143,17 @@ def test_what_denoises_is_told_from_what_does_not(tmp_path: Path) -> None:
     assert model.manifest.describe_images() == "any size RGB"
     with pytest.raises(ImageShapeError, match="any size RGB"):
         denoise.denoise(model, photos(1, 8, 8, 1))
+
+
+def test_where_no_model_denoises_the_next_step_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path)
+    denoisers.write(tmp_path / "d.cvae", denoisers.box())
+    assert denoise.denoisers() == "models that denoise: d (any size RGB)"
+    (tmp_path / "d.cvae").unlink()
+    assert "`cvae train photo-dae --data FOLDER`" in denoise.denoisers()
+    assert "CVAE_MODELS" in denoise.denoisers()
 
 
 def test_a_denoiser_is_no_codec_and_no_file_is_written_by_it(

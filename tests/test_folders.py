@@ -124,8 +124,19 @@ def test_a_large_folder_is_read_when_it_is_asked_for(
         x[np.array([1000])]
 
 
-def test_a_folder_with_a_split_of_its_own_is_taken_as_it_is(tmp_path: Path) -> None:
-    names = {TRAIN: "train/a", VALIDATION: "val", TEST: "test/b"}
+@pytest.mark.parametrize(
+    "below",
+    [
+        ("train/a", "val", "test/b"),
+        ("Train", "Val", "Test"),
+        ("training", "valid", "testing"),
+        ("TRAINING/x", "Validation/val", "TEST"),
+    ],
+)
+def test_a_folder_with_a_split_of_its_own_is_taken_as_it_is(
+    tmp_path: Path, below: tuple[str, str, str]
+) -> None:
+    names = dict(zip(PARTS, below, strict=True))
     for number, picture in enumerate(pictures(30)):
         part = PARTS[number % 3]
         (tmp_path / names[part]).mkdir(parents=True, exist_ok=True)

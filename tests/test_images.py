@@ -116,12 +116,53 @@ def test_damaged_images_are_refused(data: bytes) -> None:
         images.read_image(data, "x.png", GREY, fit=True)
 
 
+def cut(image: Image.Image, file_format: str) -> bytes:
+    """The first half of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=file_format)
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        cut(noise.convert("CMYK"), "JPEG"),
+        cut(Image.fromarray(np.asarray(noise).astype(np.uint16) * 257), "TIFF"),
+        cut(noise.convert("F"), "TIFF"),
+    ],
+    ids=["CMYK", "16-bit", "float"],
+)
+def test_truncated_images_of_modes_that_take_conversion_are_refused(data: bytes) -> None:
+    for fit in (False, True):
+        with pytest.raises(ImageError, match=r"x\.png"):
+            images.read_image(data, "x.png", (60, 50, 1), fit)
+    with pytest.raises(ImageError, match=r"x\.png"):
+        images.read_photo(data, "x.png", 3)
+
+
 def test_folders_are_read_in_a_fixed_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b.png", "a/c.PNG", ".hidden.png", ".git/x.png", "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(png(grey))
     found = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
     assert found == ["a/c.PNG", "b.png"]
+
+
+def test_of_a_huge_file_no_more_is_read_than_an_image_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "movie.mp4").write_bytes(bytes(1001))
+    monkeypatch.setattr(images, "MAX_FILE", 1000)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("read whole"))
+    with pytest.raises(ImageError, match=r"movie\.mp4: expected an image, found more than 1,000"):
+        images.read_file(tmp_path / "movie.mp4")
+    with pytest.raises(ImageError, match=r"^movie: "):
+        images.read_file(tmp_path / "movie.mp4", "movie")
+    (tmp_path / "movie.mp4").write_bytes(bytes(1000))
+    assert images.read_file(tmp_path / "movie.mp4") == bytes(1000)
 
 
 def test_npz_splits_are_read_as_images(tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ def lose(members: dict[str, bytes]) -> None:
     del members["tables.npz"]
 
 
+def nest(members: dict[str, bytes]) -> None:
+    values = json.loads(members["manifest.json"])
+    text = json.dumps({**values, "data": {"name": "@"}})
+    members["manifest.json"] = text.replace('"@"', "[" * 900 + "]" * 900).encode()
+
+
 def without_hash(members: dict[str, bytes]) -> None:
     values = json.loads(members["manifest.json"])
     del values["hashes"]["analysis.onnx"]
@@ -98,7 +104,17 @@ EDITS = {
     "a list of hashes": manifest(hashes=[]),
     "no hash of a graph": without_hash,
     "text among the figures": manifest(figures={"psnr_mean": "x"}),
+    "a figure beyond floats": manifest(figures={"psnr_mean": 10**400}),
+    "a huge figure": manifest(figures={"psnr_mean": 1e300}),
+    "numbers beyond floats": manifest(expected_psnr=[10**400] * 100),
+    "a number for data": manifest(data=5),
+    "no data": manifest(data=None),
+    "a list for data": manifest(data=[]),
+    "a list of versions": manifest(versions=[]),
+    "a list of figures": manifest(figures=[]),
+    "a number for a preset": manifest(preset=5),
     "control characters": manifest(summary="\x1b[2J"),
+    "lists in lists": nest,
     "lost member": lose,
     "swapped graphs": swap,
     "no graph": garble,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cvae import metrics, rans, registry, rivals
+from cvae import folders, metrics, rans, registry, rivals
 from cvae.codec import Codec
 from cvae.errors import CvaeError, MissingExtraError, ModelNotFoundError
 from cvae.evaluation import Measured, measure
@@ -76,7 +76,7 @@ def find_linear(codec: Codec) -> Codec:
     ]
     if fitting:
         return Codec(Model(max(fitting)[1]))  # that of most components
-    name = manifest.data.get("name", "unknown data")
+    name = folders.printable(str(manifest.data.get("name", "unknown data")))
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
         f"--against linear: expected a linear model of the images that {codec.name} was trained on "

@@ -1,8 +1,10 @@
-"""Noise out of images: of any size through a denoiser, of one size through a codec's two networks.
+"""Noise out of images: of any size through a denoiser, of one size through a codec.
 
 A denoiser takes a large image in tiles. Each is as much larger than what is kept of it as the
-network looks around (`reach`), so the tiles join without a seam, and memory does not grow with the
-image.
+network looks around (`reach`), so the tiles join without a seam; and few are computed at once, so
+that what the network needs of memory does not grow with the image.
+
+A codec that was trained on noise has a network for it; of any other it is analysis and synthesis.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae import images, registry
+from cvae import images, pipeline, registry
 from cvae.codec import Codec
 from cvae.errors import ImageShapeError, ModelError, ModelKindError
 from cvae.images import Pixels
@@ -59,10 +61,14 @@ def check(manifest: Manifest) -> None:
 
 
 def denoisers() -> str:
-    """What messages say of the models on the search path that denoise."""
+    """What messages say of the models on the search path that denoise, or of how to get one."""
     manifests = [entry.manifest for entry in registry.known_models()[0]]
     names = [f"{m.name} ({m.describe_images()})" for m in manifests if m.denoises]
-    return f"models that denoise: {', '.join(names) or 'none found'}"
+    none = (
+        "none found; `cvae train photo-dae --data FOLDER` makes one, and "
+        f"{registry.SEARCH_PATH} says where others lie"
+    )
+    return f"models that denoise: {', '.join(names) or none}"
 
 
 def default(size: tuple[int, int], mode: str) -> str:
@@ -105,16 +111,28 @@ def _tiled(network: Network, manifest: Manifest, pixels: Pixels, tile: int) -> P
     result = np.empty_like(padded)
     for row in windows(padded.shape[1], tile, reach):
         strip = padded[:, row.start : row.stop]
-        tiles = np.concatenate([strip[:, :, column.start : column.stop] for column in columns])
-        clean = images.as_pixels(network(images.as_floats(tiles)))
-        for column, part in zip(columns, clean.reshape(-1, count, *clean.shape[1:]), strict=True):
-            kept = part[
-                :,
-                row.keep_start - row.start : row.keep_stop - row.start,
-                column.keep_start - column.start : column.keep_stop - column.start,
-            ]
-            result[:, row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
+        for group in _groups(columns, strip.shape, max(tile, 4 * reach)):
+            tiles = np.concatenate([strip[:, :, column.start : column.stop] for column in group])
+            clean = images.as_pixels(network(images.as_floats(tiles)))
+            for column, part in zip(group, clean.reshape(-1, count, *clean.shape[1:]), strict=True):
+                kept = part[
+                    :,
+                    row.keep_start - row.start : row.keep_stop - row.start,
+                    column.keep_start - column.start : column.keep_stop - column.start,
+                ]
+                into = result[:, row.keep_start : row.keep_stop]
+                into[:, :, column.keep_start : column.keep_stop] = kept
     return result[:, :height, :width]
+
+
+def _groups(columns: list[Window], strip: tuple[int, ...], side: int) -> list[list[Window]]:
+    """The tiles of a strip (n, h, w, c) that are computed together: one a processor.
+
+    Of a strip that is lower than `side`, as many more as make up for it; at least one.
+    """
+    pixels = strip[0] * strip[1] * (columns[0].stop - columns[0].start)
+    size = max(1, pipeline.processors() * side**2 // pixels)
+    return [columns[start : start + size] for start in range(0, len(columns), size)]
 
 
 def find_reach(network: Network, channels: int, multiple: int) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import container, images, metrics
+from cvae import container, folders, images, metrics
 from cvae.codec import DEFAULT_EFFORT, Codec
-from cvae.errors import DataError, ImageError, MissingExtraError, ModelError
-from cvae.images import Pixels, Shape
+from cvae.errors import DataError, ImageShapeError, MissingExtraError, ModelError
+from cvae.images import Images, Pixels, Shape
 from cvae.model import Model
 from cvae.reading import Reading
 from cvae.tables import Symbols
@@ -30,7 +30,8 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
 
     Raises:
         DataError: the source cannot be read, or has no images.
-        ImageError: its images are not of the model's shape.
+        ImageError: one of its images cannot be read.
+        ImageShapeError: they are not of the model's shape.
     """
     if source.is_dir():
         paths = images.find_images(source)
@@ -44,13 +45,48 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
     pixels = images.read_npz(source, split)
     if pixels.shape[1:] != shape:
         height, width, channels = pixels.shape[1:]
-        raise ImageError(
+        raise ImageShapeError(
             f"{source}: the model codes {images.describe(shape)}, "
             f"found {width}x{height} with {channels} channels"
         )
     if not len(pixels):
         raise DataError(f"{source}: the {split} split has no images")
     return pixels, [str(index) for index in range(len(pixels))]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a folder, split as it was for training."""
+
+    names: list[str]  # paths below the folder
+    images: Images  # (n, h, w, c), as training reads them
+    skipped: list[str]  # `NAME: why` of each file of the folder that was left out
+    warning: str  # that the model was trained on something else, or nothing
+
+
+def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = iter) -> Part:
+    """The images that training set aside as `split` of a folder.
+
+    Args:
+        folder: where they are.
+        split: test, validation or train.
+        model: whose images they are.
+        watch: sees lots of files before they are read.
+
+    Raises:
+        DataError: the folder cannot be split, or that part of it is empty.
+        ModelError: the manifest's account of how images are read is damaged.
+    """
+    found = folders.read(folder, reading_of(model), watch)
+    if not found.names[split]:
+        raise DataError(f"{folder}: the {split} split has no images")
+    warning = ""
+    if model.manifest.data.get("sha256") != found.sha256:
+        warning = (
+            f"{folder}: not the images that {model.manifest.name} was trained on, or some were added "
+            "or removed"
+        )
+    return Part(found.names[split], found.images[split], found.skipped, warning)
 
 
 def reading_of(model: Model) -> Reading:
@@ -72,6 +108,13 @@ def reading_of(model: Model) -> Reading:
             f"found {images.describe(reading.shape)}"
         )
     return reading
+
+
+def split_name(source: Path, split: str | None) -> str:
+    """What a result says of the split: that of an `.npz` file or a folder, or that there is none."""
+    if is_npz(source):
+        return split or "test"
+    return split if split is not None and source.is_dir() else "all"
 
 
 def is_npz(source: Path) -> bool:

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 
 from cvae import families
 from cvae.errors import DataError, ImageError
-from cvae.images import Images, Pixels
+from cvae.images import Images, Pixels, read_file
 from cvae.reading import Reading
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
-# What a folder with a split of its own calls the parts.
-_FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
+# What a folder with a split of its own calls the parts, in letters of either case.
+_FOLDERS = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
 # The shares of a folder without one, as stretches of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
 _TEST_END, _VALIDATION_END = 0.1, 0.2
 _ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
@@ -35,7 +39,6 @@ _ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
 # Images that take no more bytes than this are decoded once and kept; others whenever they are used.
 IN_MEMORY = 1 << 30
 MIN_IMAGES = 10
-_MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 _THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
 _LOT = 256  # files between two moves of a progress bar
 
@@ -81,8 +84,8 @@ class FileImages:
         return pixels
 
     def _read(self, name: str) -> Pixels:
-        data = _read_file(self._root / name, str(self._root / name))
-        return self._reading.pixels(self._reading.picture(data, str(self._root / name)))
+        path = self._root / name
+        return self._reading.pixels(self._reading.picture(read_file(path), str(path)))
 
 
 class _Item(NamedTuple):
@@ -95,9 +98,10 @@ class _Item(NamedTuple):
 def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     """Tries every file below a folder and splits those that are images.
 
-    With a subfolder `train/` the parts are what it, `val/` (or `validation/`) and `test/` hold; without
-    images in `val/`, a tenth of `train/` validates. Else about a tenth of all images is for validation
-    and a tenth for testing: near-identical ones are in one part, which a hash of their bytes chooses.
+    With a subfolder `train/` the parts are what it, `val/` and `test/` hold, or folders of names that
+    mean the same (`Training/`, `valid/`); without images in `val/`, a tenth of `train/` validates.
+    Else about a tenth of all images is for validation and a tenth for testing: near-identical ones
+    are in one part, which a hash of their bytes chooses.
 
     Args:
         root: the folder; its hidden files and folders are passed over.
@@ -110,7 +114,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     found = find(root)
     if not found:
         raise DataError(f"{root}: expected images, found none in this folder")
-    own = any(name.startswith(f"{TRAIN}/") for name in found)
+    own = any(_own_part(name) == TRAIN for name in found)
     tried = [name for name in found if not own or _own_part(name)]
     items, skipped = _scan(root, tried, reading, watch)
     if len(items) < MIN_IMAGES:
@@ -118,9 +122,12 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
         raise DataError(
             f"{root}: expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
         )
-    where = ", ".join(f"{name}/" for name in _FOLDERS)
     outside = (
-        [f"{name}: expected in one of {where}" for name in found if not _own_part(name)]
+        [
+            f"{name}: expected in one of train/, val/ and test/"
+            for name in found
+            if not _own_part(name)
+        ]
         if own
         else []
     )
@@ -205,7 +212,7 @@ def _own_split(items: list[_Item]) -> list[str]:
 def _own_part(name: str) -> str:
     """The part that a file's subfolder stands for, or nothing."""
     folder, below, _ = name.partition("/")
-    return _FOLDERS.get(folder, "") if below else ""
+    return _FOLDERS.get(folder.lower(), "") if below else ""
 
 
 def find(root: Path) -> list[str]:
@@ -231,7 +238,7 @@ def _scan(
 
     def scan(name: str) -> _Item | str:
         try:
-            data = _read_file(root / name, name)
+            data = read_file(root / name, name)
             picture = reading.picture(data, name)
         except ImageError as error:
             return str(error)
@@ -263,17 +270,6 @@ def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:
     lines = [json.dumps(reading.to_json(), sort_keys=True)]
     lines += [f"{part} {item.digest}" for part in (TRAIN, VALIDATION) for item in by_part[part]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _read_file(path: Path, name: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
-    if len(data) > _MAX_FILE:
-        raise ImageError(f"{name}: expected an image, found more than {_MAX_FILE:,} bytes")
-    return data
 
 
 def printable(text: str) -> str:

@@ -44,6 +44,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
+MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 
 
 def describe(shape: Shape) -> str:
@@ -163,6 +164,7 @@ def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Im
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
+            image.load()  # here, because what cannot be converted is decoded nowhere below
             image = upright(image)
             return image, _convert(image, wanted)
     except Exception as error:  # of any kind: Pillow's readers have no common base class
@@ -257,12 +259,20 @@ def read_images(paths: Iterable[Path], shape: Shape) -> Pixels:
     return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of an input file; raises ImageError when it cannot be read."""
+def read_file(path: Path, name: str = "") -> bytes:
+    """The bytes of an image file, which errors call `name` where that is not its path.
+
+    Raises ImageError when it cannot be read, or has more than `MAX_FILE` bytes; no more are read.
+    """
+    name = name or str(path)
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_FILE:
+        raise ImageError(f"{name}: expected an image, found more than {MAX_FILE:,} bytes")
+    return data
 
 
 def read_npz(path: Path, split: str) -> Pixels:

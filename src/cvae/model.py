@@ -39,6 +39,8 @@ KINDS = (CODEC, "denoiser")
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
 _MULTIPLE_LIMIT, REACH_LIMIT = 256, 512  # pixels; tiles, and so memory, grow with them
+_DEPTH = 32  # of lists in lists; far below what Python can walk through
+_NUMBER_LIMIT = 1e9  # JSON's integers have no limit, and its 1e999 is infinite
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Manifest:
         if values["format"] != FORMAT:
             age = "an earlier" if values["format"] < FORMAT else "a later"
             raise ValueError(f"expected format {FORMAT}, found {values['format']}: {age} cvae's")
+        _check_depth(values, _DEPTH)
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         for name in ("image_shape", "latent_shape", "expected_psnr"):
             known[name] = tuple(known[name])
@@ -123,10 +126,13 @@ class Manifest:
         texts = [self.summary, *self.hashes.keys(), *self.hashes.values()]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise ValueError("expected printable text as summary and hashes")
+        for name in ("preset", "data", "versions", "figures"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"expected an object as {name}")
         for name in ("payload_bytes_mean", "psnr_mean", "denoised_psnr"):
-            if not isinstance(self.figures.get(name, 0), int | float):
+            if not _is_number(self.figures.get(name, 0)):
                 raise ValueError(f"expected a number as {name}")
-        if not isinstance(self.preset.get("noise", 0), int | float):
+        if not _is_number(self.preset.get("noise", 0)):
             raise ValueError("expected a number as noise of the preset")
 
     def _check_codec(self) -> None:
@@ -138,7 +144,7 @@ class Manifest:
             raise ValueError(
                 f"expected 100 values of expected_psnr, found {len(self.expected_psnr)}"
             )
-        if not all(isinstance(value, int | float) for value in self.expected_psnr):
+        if not all(map(_is_number, self.expected_psnr)):
             raise ValueError("expected numbers as expected_psnr")
         if (self.multiple, self.reach) != (1, 0):
             raise ValueError("expected no multiple and reach of a codec")
@@ -160,6 +166,21 @@ class Manifest:
 def is_name(text: str) -> bool:
     """Whether a text can name a model: it is no path, and harmless on a terminal."""
     return re.fullmatch(r"\w[\w.+-]*", text) is not None
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that can be counted with: no truth, and not beyond a float."""
+    return type(value) in (int, float) and abs(value) < _NUMBER_LIMIT  # type: ignore[arg-type]
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not left:
+        raise ValueError(f"expected at most {_DEPTH} levels of lists and objects")
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            _check_depth(item, left - 1)
 
 
 def _refuse_constant(text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import denoise, evaluation, folders, images, metrics
+from cvae import denoise, evaluation, images, metrics
 from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError
 from cvae.images import Pixels
 from cvae.model import CODEC, Model
@@ -55,24 +55,23 @@ Images = Pixels | Photos  # (n, h, w, c), or of different sizes
 
 
 def load(source: Path, split: str | None, model: Model) -> Images:
-    """The images to measure a model on: a split of an `.npz` file or of a folder, or one image file.
+    """The images to measure a model on: a split of an `.npz` file, a folder, or one image file.
 
     Args:
-        source: the file or folder.
-        split: test, validation or train; None for test of an `.npz` file, and all of a folder.
+        source: the file or folder; `of_part` takes a split of a folder.
+        split: test, validation or train of an `.npz` file; None for test.
         model: whose images they are; a denoiser takes those of a folder at their own sizes.
 
     Raises:
         DataError: the source cannot be read, or has no images.
         ImageError: its images are not of the model's shape.
     """
+    split = split or "test"
     shape = model.manifest.image_shape
-    if split is not None and source.is_dir():
-        return _part(source, split, model)
     if model.manifest.kind == CODEC:
-        return evaluation.load(source, split or "test", shape)[0]
+        return evaluation.load(source, split, shape)[0]
     if evaluation.is_npz(source):
-        pixels = images.read_npz(source, split or "test")
+        pixels = images.read_npz(source, split)
         if pixels.shape[3] != shape[2] or not pixels.size:
             raise ImageError(
                 f"{source}: expected images of {shape[2]} channels in the {split} split, "
@@ -87,15 +86,11 @@ def load(source: Path, split: str | None, model: Model) -> Images:
     return Photos(paths, shape[2])
 
 
-def _part(folder: Path, split: str, model: Model) -> Images:
-    """What training set aside as `split` of a folder."""
-    found = folders.read(folder, evaluation.reading_of(model))
-    if not found.names[split]:
-        raise DataError(f"{folder}: the {split} split has no images")
+def of_part(folder: Path, part: evaluation.Part, model: Model) -> Images:
+    """The images of a part of a folder, those of a denoiser at their own sizes."""
     if model.manifest.kind == CODEC:
-        return found.images[split][:]
-    paths = [folder / name for name in sorted(found.names[split])]
-    return Photos(paths, model.manifest.image_shape[2])
+        return part.images[:]
+    return Photos([folder / name for name in sorted(part.names)], model.manifest.image_shape[2])
 
 
 def count(data: Images, limit: int | None) -> int:

@@ -40,11 +40,11 @@ class Reading:
         height, width, channels = values["shape"]
         fit, background = values["fit"], values["background"]
         if not all(type(side) is int and side > 0 for side in values["shape"]):
-            raise ValueError(f"expected a shape (h, w, c), found {values['shape']}")
+            raise ValueError(f"expected a shape (h, w, c), found {values['shape']!r}")
         if channels not in (1, 3) or height * width > images.MAX_PIXELS:
             raise ValueError(f"shape {values['shape']} is out of range")
         if fit not in ("crop", "resize") or not re.fullmatch("#[0-9a-f]{6}", background):
-            raise ValueError(f"expected crop or resize and a colour, found {fit}, {background}")
+            raise ValueError(f"expected crop or resize and a colour, found {fit!r}, {background!r}")
         return cls((height, width, channels), fit, background)
 
     def __str__(self) -> str:

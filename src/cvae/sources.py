@@ -18,10 +18,9 @@ import numpy as np
 from cvae import arrays, files, images, pipeline
 from cvae.container import MAX_SIDE
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError, StorageError
-from cvae.images import MAX_PIXELS, Pixels, Shape
+from cvae.images import MAX_FILE, MAX_PIXELS, Pixels, Shape
 from cvae.storage import Location, Remote
 
-MAX_FILE = 1 << 28  # bytes of one image file
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -302,7 +301,11 @@ def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -
 
 
 def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
-    data = item.data if isinstance(item.data, bytes) else _file_bytes(item.data)
+    data = item.data
+    if isinstance(data, Path):
+        data = images.read_file(data, item.label)
+    elif not isinstance(data, bytes):
+        data = _remote_bytes(data)
     if len(data) > MAX_FILE:
         raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
     pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
@@ -314,9 +317,10 @@ def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
     return pixels, original
 
 
-def _file_bytes(path: Location) -> bytes:
+def _remote_bytes(path: Remote) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE + 1)
+            data: bytes = file.read(MAX_FILE + 1)
+            return data
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error

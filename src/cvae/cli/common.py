@@ -289,7 +289,8 @@ class Talk:
             self.say(f"  and {len(reasons) - _NAMED} more{where}")
 
 
-FIT_ADVICE = "`cvae models` lists what other models (-m) code, --fit converts and resizes it"
+MODELS_ADVICE = "`cvae models` lists what other models (-m) code"
+FIT_ADVICE = f"{MODELS_ADVICE}, --fit converts and resizes it"
 
 # So many files are read before they go through the networks together.
 BATCH = 256

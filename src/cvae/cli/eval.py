@@ -17,8 +17,8 @@ from cvae.cli import common
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.comparison import Comparison
-    from cvae.evaluation import Measured
-    from cvae.images import Pixels
+    from cvae.evaluation import Measured, Part
+    from cvae.model import Model
 
 _FILE = click.Path(path_type=Path)
 
@@ -33,6 +33,11 @@ _ROWS = [
     ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
     ("decode", "{decode_images_per_second:,.0f} images a second"),
 ]
+
+_SPLIT_ADVICE = (
+    "--split test reads the folder as `cvae train` does, which resizes images and leaves out files "
+    "that are none"
+)
 
 
 @click.command("eval")
@@ -132,18 +137,19 @@ def command(
     codec = codecs.open_model(model or registry.DEFAULT)
     codec.quality(quality)
     others = _others(codec, against)
-    if split is not None and data.is_dir():
-        pixels, names = _part(codec, data, split, limit)
-    else:
-        if not evaluation.is_npz(data):
-            split = "all"
-        pixels, names = evaluation.load(data, split or "test", codec.image_shape)
-        pixels, names = pixels[:limit], names[:limit]
+    with advising(data, split):
+        if split is not None and data.is_dir():
+            part = load_part(data, split, codec.model)
+            names = part.names[:limit]
+            pixels = part.images[: len(names)]
+        else:
+            pixels, names = evaluation.load(data, split or "test", codec.image_shape)
+            pixels, names = pixels[:limit], names[:limit]
     measured = evaluation.measure(codec, pixels, quality, effort)
     result = {
         "model": codec.name,
         "dataset": data.stem,
-        "split": split or "test",
+        "split": evaluation.split_name(data, split),
         **evaluation.summarize(codec, measured),
     }
     comparison = None
@@ -165,24 +171,30 @@ def command(
     outputs.write(result, measured, names, comparison)
 
 
-def _part(codec: Codec, folder: Path, split: str, limit: int | None) -> tuple[Pixels, list[str]]:
+def load_part(folder: Path, split: str, model: Model) -> Part:
     """A part of a folder, split as it was for training, and what may be wrong with it on stderr."""
-    from cvae import folders
-    from cvae.errors import DataError
-    from cvae.evaluation import reading_of
+    from cvae import evaluation
 
     talk = common.Talk(quiet=False, verbose=False)
-    trained_on = codec.model.manifest.data
-    found = folders.read(folder, reading_of(codec.model), talk.watch)
-    talk.skipped(folder, found.skipped)
-    if trained_on.get("sha256") != found.sha256:
-        talk.warning(
-            f"{folder}: not the images that {codec.name} was trained on, or some were added or removed"
-        )
-    names = found.names[split][:limit]
-    if not names:
-        raise DataError(f"{folder}: the {split} split has no images")
-    return found.images[split][: len(names)], names
+    part = evaluation.load_part(folder, split, model, talk.watch)
+    talk.skipped(folder, part.skipped)
+    if part.warning:
+        talk.warning(part.warning)
+    return part
+
+
+@contextmanager
+def advising(data: Path, split: str | None) -> Iterator[None]:
+    """Adds to an error that an image of `data` causes what to do about it."""
+    from cvae.errors import ImageError, ImageShapeError
+
+    try:
+        yield
+    except ImageError as error:
+        advice = [common.MODELS_ADVICE] if isinstance(error, ImageShapeError) else []
+        if split is None and data.is_dir():
+            advice.append(_SPLIT_ADVICE)
+        raise type(error)("; ".join([str(error), *advice])) from error
 
 
 def _others(codec: Codec, against: str | None) -> list[str] | None:

@@ -19,8 +19,10 @@ _COLUMNS = 80
 @click.argument("file")
 @common.json_option
 def command(file: str, as_json: bool) -> None:
-    """Describe FILE: a container or a pack (.bin), a folder of packs, or a model (.cvae, or the name of a
-    known one)."""
+    """Describe FILE: a container or a pack (.bin), a folder of packs, or a model.
+
+    A model is a .cvae file, the folder of a training run, or the name of a known one.
+    """
     with common.naming(file):
         if bulk.is_pack((file,)):
             facts = bulk.describe(file)
@@ -37,8 +39,8 @@ def command(file: str, as_json: bool) -> None:
 
 
 def _is_model(file: Path) -> bool:
-    if not file.exists():
-        return True  # or the name of one
+    if not file.exists() or file.is_dir():
+        return True  # or the name of one, or a training run
     try:
         with file.open("rb") as stream:
             return stream.read(4) == b"PK\x03\x04"
@@ -110,8 +112,15 @@ def _below(name: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    """A fact for people, in which nothing that a file says moves a terminal's cursor."""
+    from cvae.folders import printable
+
+    return printable(_plain(value))
+
+
+def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
     if isinstance(value, tuple | list):
         sentences = any(" " in str(item) for item in value)
         return ("; " if sentences else " ").join(map(str, value))

@@ -27,7 +27,7 @@ def evaluate(
 ) -> None:
     """Prints the figures: those of noise, behind those of coding where the model is a codec."""
     from cvae import evaluation, noise, registry
-    from cvae.cli.eval import progress, table
+    from cvae.cli.eval import advising, load_part, progress, table
     from cvae.model import CODEC
 
     rivals = _rivals(against)
@@ -35,18 +35,22 @@ def evaluate(
     is_codec = model.manifest.kind == CODEC
     if not is_codec:
         _refuse_coding_options(model.manifest.name)
-    images = noise.load(data, split, model)
+    with advising(data, split):
+        if split is not None and data.is_dir():
+            images = noise.of_part(data, load_part(data, split, model), model)
+        else:
+            images = noise.load(data, split, model)
+        with progress() as say:
+            say("denoising")
+            figures = noise.measure(model, images, factor, limit)
+            if rivals:
+                figures["rivals"] = [noise.total_variation(images, factor, limit, say)]
     result: dict[str, Any] = {
         "model": model.manifest.name,
         "dataset": data.stem,
-        "split": split or ("test" if evaluation.is_npz(data) else "all"),
+        "split": evaluation.split_name(data, split),
         "images": noise.count(images, limit),
     }
-    with progress() as say:
-        say("denoising")
-        figures = noise.measure(model, images, factor, limit)
-        if rivals:
-            figures["rivals"] = [noise.total_variation(images, factor, limit, say)]
     if is_codec:
         result |= _coding(model, images, limit, quality, effort)
     if not model.manifest.denoises:

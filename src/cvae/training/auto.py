@@ -46,7 +46,7 @@ def survey(folder: Path) -> Survey:
     grey = True
     for number, name in enumerate(names[:: max(1, len(names) // _SEEN)]):
         try:
-            image = images.open_image(images.read_file(folder / name), name)
+            image = images.open_image(images.read_file(folder / name, name), name)
             if number % (_SEEN // _DECODED) == 0:
                 grey = grey and _is_grey(image)
         except Exception:  # of any kind: Pillow's readers have no common base class

@@ -53,7 +53,7 @@ class Run:
                 Reading.from_json(data["reading"])
             begin = str(values.get("begin", ""))
             return cls(folder, preset, int(values["seed"]), str(values["source"]), data, begin)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"{folder}: expected the folder of a training run, with a {RUN} in it"
             ) from error
