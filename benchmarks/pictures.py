@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 LANDSCAPE = ROOT / "docs" / "models" / "landscape.png"
 _COLUMNS = 10
 _SEED = 0
+_SIDE = 64  # pixels
 # A VAE draws what others are tried on.
 _DRAWS = {"mnist": "mnist", "fashion_mnist": "fashion"}
 
@@ -35,13 +36,21 @@ def picture(model: Model) -> Pixels:
     codec = Codec(model)
     originals = _originals(codec)
     if originals is None:
-        drawn = generate.sample(codec, 2 * _COLUMNS, _SEED)
+        drawn = _smaller(generate.sample(codec, 2 * _COLUMNS, _SEED))
         return grid([drawn[:_COLUMNS], drawn[_COLUMNS:]])
     if factor:
         return grid([originals, *_with_and_without(model, originals, factor)])
     quality = codec.quality(None)
     coded = codec.synthesize(codec.quantize(originals, quality), quality)
     return grid([originals, coded])
+
+
+def _smaller(pixels: Pixels) -> Pixels:
+    """Means of squares of pixels, so that no side is much over `_SIDE`."""
+    count, height, width, channels = pixels.shape
+    cell = max(1, height // _SIDE)
+    cells = pixels.reshape(count, height // cell, cell, width // cell, cell, channels)
+    return np.rint(cells.mean(axis=(2, 4))).astype(np.uint8)
 
 
 def grid(rows: list[Pixels]) -> Pixels:
