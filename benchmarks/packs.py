@@ -18,10 +18,11 @@ from PIL import Image
 from timing import seconds
 
 import cvae
-from cvae import bulk, container, images, pack, sinks, sources, tables
+from cvae import bulk, container, images, sinks, sources, tables, unpack
 from cvae.codec import Codec
 from cvae.images import Pixels
 from cvae.model import ANALYSIS, SYNTHESIS
+from cvae.packed import Pack
 from cvae.pipeline import processors
 
 Work = Callable[[], object]
@@ -90,7 +91,7 @@ def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., bulk.Report], Wor
 
     def decode() -> None:
         with packed.open("rb") as file:
-            opened = bulk.Pack(pack.open_pack(file), codec)
+            opened = Pack(unpack.open_pack(file), codec)
             ranges = [(0, len(opened))]
             with sinks.open_sink(back, codec.image_shape, ranges, force=True) as sink:
                 for decoded in opened.decode(ranges):

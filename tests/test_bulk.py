@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cvae
-from cvae import bulk, metrics, pack, tables
+from cvae import bulk, metrics, pack, tables, unpack
 from cvae.bulk import Options
 from cvae.codec import Codec
 from cvae.errors import (
@@ -25,6 +25,7 @@ from cvae.errors import (
     ModelNotFoundError,
     OutputError,
 )
+from cvae.packed import Pack, Range, ranges_of, without
 from cvae.sources import Batch
 
 from .conftest import blobs
@@ -51,8 +52,8 @@ def packed(codec: Codec, batches: list[Batch], options: Options) -> tuple[bytes,
     return buffer.getvalue(), report
 
 
-def opened(codec: Codec, data: bytes) -> bulk.Pack:
-    return bulk.Pack(pack.open_pack(io.BytesIO(data)), codec)
+def opened(codec: Codec, data: bytes) -> Pack:
+    return Pack(unpack.open_pack(io.BytesIO(data)), codec)
 
 
 def expected(codec: Codec, pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -236,7 +237,7 @@ def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
     read = found.reader.read
     under_way = most = 0
 
-    def counted(place: pack.Place) -> pack.Block:
+    def counted(place: unpack.Place) -> pack.Block:
         nonlocal under_way, most
         under_way += place.images
         most = max(most, under_way)
@@ -259,7 +260,7 @@ def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
     ],
 )
 def test_what_is_lost_is_taken_out_of_ranges(
-    ranges: list[bulk.Range], lost: list[bulk.Range], left: list[bulk.Range]
+    ranges: list[Range], lost: list[Range], left: list[Range]
 ) -> None:
-    assert bulk.without(ranges, lost) == left
-    assert bulk.ranges_of(reversed(left)) == left
+    assert without(ranges, lost) == left
+    assert ranges_of(reversed(left)) == left

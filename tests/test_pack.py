@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae import pack, rans
+from cvae import pack, rans, unpack
 from cvae.errors import FormatError
-from cvae.pack import Block, Header, Reader
+from cvae.pack import Block, Header
+from cvae.unpack import Reader
 
 from .test_entropy import GOLDEN, golden_tables
 
@@ -59,7 +60,7 @@ def written(header: Header, blocks: list[Block]) -> bytes:
 
 
 def opened(data: bytes) -> Reader:
-    return pack.open_pack(io.BytesIO(data))
+    return unpack.open_pack(io.BytesIO(data))
 
 
 HEADER = Header(0xBEEF, 50, names=True, sizes=True)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cvae.bulk import Pack
     from cvae.codec import Codec, QualityWarning
+    from cvae.packed import Pack
 
 __version__ = "0.1.0"
 
@@ -129,9 +129,9 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         FormatError: not a pack, or one whose header or index is damaged.
         ModelNotFoundError: its model, or the given one, is not here.
     """
-    from cvae import bulk
+    from cvae import packed
 
-    return bulk.open_pack(path, model)
+    return packed.open_pack(path, model)
 
 
 def __getattr__(name: str) -> Any:
@@ -141,7 +141,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(codec, name)
     if name == "Pack":
-        from cvae import bulk
+        from cvae import packed
 
-        return bulk.Pack
+        return packed.Pack
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import metrics, sources, worklist
-from cvae.bulk import Pack
 from cvae.errors import CvaeError, DataError, FormatError, MissingExtraError
 from cvae.images import Pixels
+from cvae.packed import Pack
 from cvae.sinks import Decoded
 from cvae.sources import Batch, ListSource, Reading, Source
 from cvae.storage import Location

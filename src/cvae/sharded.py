@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
 
-from cvae import pack, shards, storage
+from cvae import shards, storage, unpack
 from cvae.errors import FormatError, StorageError
-from cvae.pack import Block, Damage, Header, Place, Reader, images_text
+from cvae.pack import Block, Header
 from cvae.shards import Manifest, Part
 from cvae.storage import Location
+from cvae.unpack import Damage, Place, Reader, images_text
 
 _OPEN = 8  # shards that are kept open
 
@@ -30,7 +31,7 @@ class ShardPlace(Place):
 
 
 class ShardReader:
-    """What a `pack.Reader` is for one file, for a folder; made by `open_folder`.
+    """What a `unpack.Reader` is for one file, for a folder; made by `open_folder`.
 
     Shards are opened when they are needed. One that cannot be read has no places, and is told of by
     `damage_in`.
@@ -165,7 +166,7 @@ class ShardReader:
         except OSError as error:
             raise StorageError(f"{place}: cannot be read: {error.strerror or error}") from error
         try:
-            reader = pack.open_pack(file)
+            reader = unpack.open_pack(file)
             self._check(part, reader)
         except FormatError as error:
             file.close()

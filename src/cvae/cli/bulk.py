@@ -1,42 +1,27 @@
-"""Packs on the command line: what `encode`, `decode` and `info` do with many images in one file."""
+"""Many images on the command line: what `encode` does to write them to one pack."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import (
-    CvaeError,
-    FormatError,
-    ImageError,
-    ImageShapeError,
-    ModelError,
-    OutputError,
-    StorageError,
-)
+from cvae import CvaeError, ImageError, ImageShapeError, OutputError
 from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
 
 if TYPE_CHECKING:
-    from cvae.bulk import Pack, Range, Report
+    from cvae.bulk import Report
     from cvae.codec import Codec
-    from cvae.pack import Reader
-    from cvae.sharded import ShardReader
     from cvae.sources import Batch, Reading, Source
     from cvae.storage import Location
 
-# Seconds after which a thread that waits for the interpreter's lock gets it: batches take less than 5 ms.
-_SWITCH = 5e-4
 _HEAD = 512  # bytes of stdin that tell a tar archive
-_SHOWN = 5  # names that `cvae info` lists
-_NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
 
 
 @dataclass(frozen=True)
@@ -56,25 +41,13 @@ class EncodeSettings:
     force: bool
 
 
-@dataclass(frozen=True)
-class DecodeSettings:
-    """The options of `cvae decode` for packs."""
-
-    model: str | None
-    only: tuple[str, ...]
-    keep_going: bool
-    jobs: int | None
-    threads: int | None
-    force: bool
-
-
 def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
     """Whether `cvae encode` is to write a pack: of an array, an archive, or several inputs in one file."""
     from cvae import sources
 
     for item in inputs:
         if item == STDIO:
-            if sources.begins_tar(_peek(_HEAD)):
+            if sources.begins_tar(common.peek(_HEAD)):
                 return True
         elif not Path(item).is_dir() and (
             sources.is_array(Path(item)) or sources.is_tar(Path(item))
@@ -84,30 +57,6 @@ def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
         return True
     several = len(inputs) > 1 or any(Path(item).is_dir() for item in inputs if item != STDIO)
     return several and output is not None and (output == STDIO or common.like_a_file(output))
-
-
-def is_pack(inputs: tuple[str, ...]) -> bool:
-    """Whether the one input of `cvae decode` is a pack, or a folder of them with a manifest."""
-    from cvae import pack
-
-    if len(inputs) != 1:
-        return False
-    if inputs[0] == STDIO:
-        return pack.is_pack(_peek(1))
-    if common.is_url(inputs[0]):
-        return True  # nothing else is read from there
-    if Path(inputs[0]).is_dir():
-        from cvae import sharded
-
-        return sharded.is_folder(inputs[0])
-    try:
-        # Not of a pipe: what is read of it is gone.
-        if not Path(inputs[0]).is_file():
-            return False
-        with Path(inputs[0]).open("rb") as file:
-            return pack.is_pack_file(file)
-    except OSError:
-        return False  # whoever reads it says what is wrong
 
 
 def encode(
@@ -133,7 +82,7 @@ def encode(
         settings.verify,
         threads=settings.threads,
     )
-    sys.setswitchinterval(_SWITCH)
+    sys.setswitchinterval(common.SWITCH)
     with _output(target, settings.force) as file, talk.counting("images") as count:
         report = bulk.encode(model, _batches(sources, reading), file, options, count)
         if not report.images:
@@ -145,118 +94,11 @@ def encode(
         raise click.exceptions.Exit(1)
 
 
-def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk) -> None:
-    """Writes the images of one pack to a folder, an archive or an array."""
-    from cvae import pipeline, sinks
-
-    with ExitStack() as stack:
-        name = "stdin" if source == STDIO else source
-        stack.enter_context(common.naming(name))
-        packed = stack.enter_context(opened(source, settings.model))
-        ranges = _chosen(packed, settings.only)
-        ranges = _sound(packed, ranges, settings, talk, name)
-        total = sum(stop - start for start, stop in ranges)
-        if not total:
-            raise CvaeError("no image is left to decode")
-        target = _decode_target(source, output)
-        if isinstance(target, Path) and sinks.is_array(target) and packed.reader.header.sizes:
-            talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
-        jobs = settings.jobs or pipeline.processors()
-        shape = packed.codec.image_shape
-        sink = stack.enter_context(
-            sinks.open_sink(target, shape, ranges, force=settings.force, jobs=jobs)
-        )
-        sys.setswitchinterval(_SWITCH)
-        with talk.bar(total) as bar:
-            for decoded in packed.decode(ranges, settings.threads):
-                sink.write(decoded)
-                bar.update(len(decoded.numbers))
-    where = target if isinstance(target, Path) else "stdout"
-    talk.say(f"{name} -> {where}: {total:,} of {len(packed):,} images decoded")
-    if talk.errors:
-        raise click.exceptions.Exit(1)
-
-
-def describe(source: str) -> dict[str, Any]:
-    """What `cvae info` says of a pack, or of a folder of packs."""
-    from cvae import bulk, pack, sharded, storage
-
-    with ExitStack() as stack:
-        reader: Reader | ShardReader
-        place = storage.locate(source)
-        if sharded.is_folder(source):
-            reader = stack.enter_context(sharded.open_folder(place))
-            facts = _folder_facts(reader)
-        else:
-            reader = pack.open_pack(stack.enter_context(_seekable(source)))
-            facts = _pack_facts(reader)
-    try:
-        return {**facts, "model": bulk.open_codec(reader).name}
-    except ModelError as error:
-        return {**facts, "model": f"not here: {error}"}
-
-
-def _pack_facts(reader: Reader) -> dict[str, Any]:
-    from cvae import container
-
-    header = reader.header
-    damage = reader.damage_in([(0, reader.images)])
-    return {
-        "kind": "pack of images",
-        "version": container.VERSION,
-        "model_id": f"{header.model_id:#06x}",
-        "quality": header.quality,
-        "images": reader.images,
-        "blocks": len(reader.places),
-        "file_bytes": reader.size,
-        "bytes_per_image": _each(reader),
-        "inverted": header.inverted,
-        "original_sizes": header.sizes,
-        "names": _first_names(reader) if header.names else None,
-        "damage": [str(item) for item in damage] or None,
-    }
-
-
-def _folder_facts(reader: ShardReader) -> dict[str, Any]:
-    from cvae import shards
-
-    manifest = reader.manifest
-    damage = reader.damage_in([(0, reader.images)])
-    return {
-        "kind": "folder of packs",
-        "version": shards.FORMAT,
-        "model_id": f"{manifest.model_id:#06x}",
-        "quality": manifest.quality,
-        "images": manifest.images,
-        "left_out": manifest.left_out,
-        "packs": len(manifest.shards),
-        "file_bytes": manifest.file_bytes,
-        "bytes_per_image": _each(reader),
-        "psnr_mean": None if manifest.psnr_mean is None else round(manifest.psnr_mean, 2),
-        "inverted": manifest.inverted,
-        "original_sizes": manifest.fitted,
-        "names": _first_names(reader) or None,
-        "damage": [str(item) for item in damage] or None,
-    }
-
-
-def _each(reader: Reader | ShardReader) -> float | None:
-    return round(reader.size / reader.images, 2) if reader.images else None
-
-
 def open_model(name: str) -> Codec:
     """The codec that a name or a path stands for."""
     from cvae import codec
 
     return codec.open_model(name)
-
-
-def _peek(count: int) -> bytes:
-    """The first bytes of stdin, which stay there."""
-    if sys.stdin is None:
-        return b""
-    stdin: Any = sys.stdin.buffer
-    return bytes(stdin.peek(count)[:count])
 
 
 class _Stdin:
@@ -288,7 +130,7 @@ def _source(item: str, split: str | None) -> Source:
 
     path = Path(item)
     if item == STDIO:
-        if not sources.begins_tar(_peek(_HEAD)):
+        if not sources.begins_tar(common.peek(_HEAD)):
             raise ImageError("stdin: expected a tar archive, to be one of several inputs")
         return sources.TarSource(_Stdin(), "stdin")  # type: ignore[arg-type]
     if path.is_dir():
@@ -386,102 +228,3 @@ def poor(report: Report, model: str, inverted: bool) -> str:
         option = "leaving out --invert" if inverted else "--invert"
         return f"{text}; they are of the other polarity: {option} helps"
     return text
-
-
-@contextmanager
-def _seekable(source: str) -> Iterator[BinaryIO]:
-    """A pack's file; what comes from stdin is put on disk first, because the index is at its end."""
-    if source != STDIO:
-        from cvae import storage
-
-        try:
-            file = storage.locate(source).open("rb")
-        except OSError as error:
-            raise StorageError(f"{source}: cannot be read: {error.strerror or error}") from error
-        with file:
-            yield file
-        return
-    import shutil
-    import tempfile
-
-    with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        yield spool
-
-
-@contextmanager
-def opened(source: str, model: str | None) -> Iterator[Pack]:
-    """A pack or a folder of such, from a path, a URL or stdin, with the codec that it needs."""
-    from cvae import bulk, pack, sharded, storage
-
-    with ExitStack() as stack:
-        reader: Reader | ShardReader
-        if source != STDIO and sharded.is_folder(source):
-            reader = stack.enter_context(sharded.open_folder(storage.locate(source)))
-        else:
-            reader = pack.open_pack(stack.enter_context(_seekable(source)))
-        yield bulk.Pack(reader, bulk.open_codec(reader, model))
-
-
-def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
-    """The images that are asked for, by number or by name; all of them when none are."""
-    from cvae import bulk
-
-    if not only:
-        return [(0, len(packed))]
-    ranges: list[Range] = []
-    for text in only:
-        if _NUMBERS.fullmatch(text):
-            for part in text.split(","):
-                first, _, last = part.partition("-")
-                ranges.append((int(first), int(last or first) + 1))
-                if ranges[-1][0] >= ranges[-1][1]:
-                    raise CvaeError(f"--only {part}: expected the smaller number first")
-        else:
-            found = packed.find(text)
-            if not found:
-                raise CvaeError(f"there is no image named {text!r}")
-            ranges += [(number, number + 1) for number in found]
-    chosen = bulk.ranges_of(ranges)
-    if chosen[-1][1] > len(packed):
-        raise CvaeError(f"there is no image {chosen[-1][1] - 1}, expected 0 to {len(packed) - 1}")
-    return chosen
-
-
-def _sound(
-    packed: Pack, ranges: list[Range], settings: DecodeSettings, talk: Talk, name: str
-) -> list[Range]:
-    """The images that are not damaged; before anything is written. Damage is an error, or a message each."""
-    from cvae import bulk
-
-    damage = packed.reader.damage_in(ranges)
-    for item in damage:
-        error = FormatError(f"{name}: {item}")
-        if not settings.keep_going:
-            raise FormatError(f"{error}; --keep-going decodes what is whole")
-        talk.error(error)
-    return bulk.without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
-
-
-def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
-    if output == STDIO:
-        common.refuse_terminal([Task(None, None)], force=False)
-        return sys.stdout.buffer
-    if output is not None:
-        if common.is_url(output):
-            raise click.UsageError(f"-o {output}: images are written to this machine only")
-        return Path(output)
-    stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
-    return Path(f"{stem}_reconstructed")
-
-
-def _first_names(reader: Reader | ShardReader) -> list[str]:
-    from cvae.folders import printable
-
-    for place in reader.places:
-        try:
-            names = reader.read(place).names or []
-        except FormatError:
-            continue
-        return [printable(name) for name in names[:_SHOWN]]
-    return []

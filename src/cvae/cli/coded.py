@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from cvae.cli import bulk, common
+from cvae.cli import common
 from cvae.cli.common import Talk
+from cvae.cli.packed import opened
 
 _ROWS = [
     ("file", "{file_bytes_mean:.2f} bytes an image"),
@@ -27,7 +28,7 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
     from cvae import coded
 
     talk = Talk(quiet=False, verbose=False)
-    with common.naming(source), bulk.opened(source, model) as packed, talk.bar(len(packed)) as bar:
+    with common.naming(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
         found = coded.evaluate(packed, data, split, bar.update, talk.error)
     stem = Path(data.rstrip("/")).stem
     result = {"dataset": stem, "split": split or "all", "coded": source, **found}

@@ -15,6 +15,8 @@ from cvae import CvaeError, ImageError, OutputError
 STDIO = "-"
 _NAMED = 10  # files of a folder that are left out, by name
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
+# Seconds after which a thread that waits for the interpreter's lock gets it: batches take less than 5 ms.
+SWITCH = 5e-4
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -201,6 +203,14 @@ def _check_targets(tasks: list[Task]) -> None:
         seen[task.target] = task
         if task.source is not None and task.target == task.source:
             raise OutputError(f"{task.target}: is input and output at once")
+
+
+def peek(count: int) -> bytes:
+    """The first bytes of stdin, which stay there."""
+    if sys.stdin is None:
+        return b""
+    stdin: Any = sys.stdin.buffer
+    return bytes(stdin.peek(count)[:count])
 
 
 def refuse_terminal(tasks: list[Task], force: bool) -> None:

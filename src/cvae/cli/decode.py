@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import CvaeError, ModelNotFoundError
-from cvae.cli import bulk, common
+from cvae.cli import common, packed
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def command(
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.
     """
-    if bulk.is_pack(inputs):
-        decode = bulk.DecodeSettings(model, only, keep_going, jobs, threads, force)
-        bulk.decode(inputs[0], output, decode, Talk(quiet, verbose))
+    if packed.is_pack(inputs):
+        decode = packed.DecodeSettings(model, only, keep_going, jobs, threads, force)
+        packed.decode(inputs[0], output, decode, Talk(quiet, verbose))
         return
     if only or keep_going or jobs or threads:
         raise click.UsageError("--only, --keep-going, --jobs and --threads are for one pack")

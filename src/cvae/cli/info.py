@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cvae import CvaeError, ModelError
-from cvae.cli import bulk, common
+from cvae.cli import common, packed
 
 _COLUMNS = 80
 
@@ -24,8 +24,8 @@ def command(file: str, as_json: bool) -> None:
     A model is a .cvae file, the folder of a training run, or the name of a known one.
     """
     with common.naming(file):
-        if bulk.is_pack((file,)):
-            facts = bulk.describe(file)
+        if packed.is_pack((file,)):
+            facts = packed.describe(file)
         else:
             facts = _model(Path(file)) if _is_model(Path(file)) else _container(Path(file))
     if as_json:
