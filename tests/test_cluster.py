@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import cvae
-from cvae import cluster, sharded, shards, sources, storage, worklist
+from cvae import cluster, images, sharded, shards, storage, worklist
 from cvae.bulk import Options
 from cvae.cluster import Failure, Job
 from cvae.errors import CvaeError, FormatError, MissingExtraError, OutputError, StorageError
@@ -377,11 +377,11 @@ def test_an_image_that_cannot_be_fetched_fails_its_shard(
     Image.fromarray(blobs(1, side=28)[0, ..., 0]).save("a.png")
     shard = next(worklist.cut(worklist.resolve(["a.png"])))
 
-    def unreachable(path: Path) -> bytes:
+    def unreachable(path: Path, name: str = "") -> bytes:
         with storage.reaching(path):
             raise TimeoutError("no answer")
 
-    monkeypatch.setattr(sources, "_file_bytes", unreachable)
+    monkeypatch.setattr(images, "read_file", unreachable)
     with pytest.raises(StorageError, match=r"a\.png: cannot be reached: no answer"):
         cluster.encode_shard(job(Path("out")), shard)
     assert not Path("out").exists() or not list(Path("out").iterdir())
