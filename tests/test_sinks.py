@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -69,6 +69,9 @@ def test_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
 
 
 @given(st.text() | st.text("./\\:abCON "))
+@example("a" * 177 + ".png")
+@example("..png")
+@example("a. .PNG. ")
 def test_safe_names_are_safe(name: str) -> None:
     safe = sinks.safe_name(name)
     if not safe:

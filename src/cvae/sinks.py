@@ -106,18 +106,18 @@ def safe_name(name: str) -> str:
 
     Empty when nothing of the name is left.
     """
-    parts = [_safe_part(part) for part in name.replace("\\", "/").split("/")]
-    parts = [part for part in parts if part][-_MAX_DEPTH:]
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts:
         return ""
-    stem, ending = os.path.splitext(parts[-1])  # noqa: PTH122
-    last = stem if ending.lower() in images.SUFFIXES else parts[-1]
-    return "/".join([*parts[:-1], f"{last}.png"])
+    *above, last = parts[-_MAX_DEPTH:]
+    last = last.rstrip(" .") or last
+    stem, ending = os.path.splitext(last)  # noqa: PTH122
+    # Before it is cut to its length: half an ending would stay.
+    last = stem if ending.lower() in images.SUFFIXES else last
+    return "/".join([*map(_safe_part, above), f"{_safe_part(last)}.png"])
 
 
 def _safe_part(part: str) -> str:
-    if part in ("", "."):
-        return ""
     if part == "..":
         return "_"
     kept = "".join("_" if c in _FORBIDDEN or not c.isprintable() else c for c in part)
