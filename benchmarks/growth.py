@@ -99,3 +99,11 @@ def report(pixels: Pixels, counts: tuple[int, ...] = COUNTS) -> str:
                 f"| {command} | {count:,} | {value.wall:.2f} | {value.memory:.0f} MB | {ratio or ' | '} |"
             )
     return "\n".join(rows)
+
+
+def main() -> None:
+    print(report(np.load(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
