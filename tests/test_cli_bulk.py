@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -301,25 +302,8 @@ def test_a_missing_model_is_told_from_damage(
     assert "no model of id 0xfffe" in errors(capsys)[0]
 
 
-def test_a_killed_process_leaves_no_pack_under_the_final_name() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cvae", "encode", "-", "-o", "x.bin", *FAST], stdin=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    data = tar_of(SAMPLES)
-    process.stdin.write(data[: len(data) // 2])
-    process.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not list(Path().glob(".cvae-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
-    process.stdin.close()
-    assert not Path("x.bin").exists()
-
-
-def test_ctrl_c_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing() -> None:
+def encoding_half_a_tar() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """A process that has begun to write a pack and waits for the rest, and where that would go."""
     process = subprocess.Popen(
         [sys.executable, "-m", "cvae", "encode", "-", "-o", "x.bin", *FAST],
         stdin=subprocess.PIPE,
@@ -333,10 +317,23 @@ def test_ctrl_c_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing() -> N
     while not list(Path().glob(".cvae-*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return process, process.stdin
+
+
+def test_a_killed_process_leaves_no_pack_under_the_final_name() -> None:
+    process, stdin = encoding_half_a_tar()
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    stdin.close()
+    assert not Path("x.bin").exists()
+
+
+def test_ctrl_c_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing() -> None:
+    process, stdin = encoding_half_a_tar()
     process.send_signal(signal.SIGINT)
     # The pipe stays open: nobody waits for its end.
     assert process.wait(timeout=60) == 130
-    process.stdin.close()
+    stdin.close()
     assert process.stderr is not None
     stderr = process.stderr.read()
     process.stderr.close()

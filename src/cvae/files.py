@@ -6,8 +6,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from cvae.errors import DataError, OutputError
+
+
+class Closing:
+    """What holds files open, for a `with` statement that closes them."""
+
+    def close(self) -> None:
+        """Closes the files."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def check_writable(path: Path, force: bool) -> None:

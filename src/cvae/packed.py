@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae import codec as codecs
-from cvae import networks, pack, pipeline, rans, registry, sharded, storage, unpack
+from cvae import files, networks, pack, pipeline, rans, registry, sharded, storage, unpack
 from cvae.codec import Codec
 from cvae.errors import CvaeError, FormatError
 from cvae.images import MAX_PIXELS, Pixels
@@ -30,7 +29,7 @@ _BATCH, _BATCH_BYTES = 128, 1 << 24  # images and pixels that one thread takes a
 Range = tuple[int, int]  # numbers of images, half-open
 
 
-class Pack:
+class Pack(files.Closing):
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
     def __init__(
@@ -48,17 +47,6 @@ class Pack:
     def __len__(self) -> int:
         """How many images the pack holds."""
         return self.reader.images
-
-    def __enter__(self) -> Pack:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import BinaryIO
 
-from cvae import shards, storage, unpack
+from cvae import files, shards, storage, unpack
 from cvae.errors import FormatError, StorageError
 from cvae.pack import Block, Header
 from cvae.shards import Manifest, Part
@@ -30,7 +29,7 @@ class ShardPlace(Place):
         return f"{self.file}, {images_text(self.first, self.images)}"
 
 
-class ShardReader:
+class ShardReader(files.Closing):
     """What a `unpack.Reader` is for one file, for a folder; made by `open_folder`.
 
     Shards are opened when they are needed. One that cannot be read has no places, and is told of by
@@ -51,17 +50,6 @@ class ShardReader:
         self._firsts = [part.first for part in manifest.shards]
         self._open: dict[int, tuple[BinaryIO, Reader]] = {}
         self._places: dict[int, list[ShardPlace]] = {}
-
-    def __enter__(self) -> ShardReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the files."""
