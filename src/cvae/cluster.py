@@ -198,7 +198,9 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
     }
     # Its log tells of every worker that comes and goes; what matters is raised.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # The second has a level of its own: it says so when a worker dies with a result, which is made again.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         try:
