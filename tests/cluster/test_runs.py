@@ -1,0 +1,189 @@
+"""Many workers, one folder of packs: what they write, and what survives them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae import cluster, sharded, storage, worklist
+from cvae.cluster import Failure
+from cvae.errors import FormatError, MissingExtraError
+
+from ..conftest import blobs, run_here
+from .conftest import FAST, MODEL, SLOW, contents, errors, job, wait_for, wait_until
+
+pytest.importorskip("distributed")
+
+
+def alive(group: int) -> bool:
+    """Whether a process is left of a group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_killed_worker_costs_nothing_but_time(
+    made: Path, scheduler: str, undisturbed: dict[str, bytes]
+) -> None:
+    from distributed import Client
+
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cvae", "encode", str(made / "few.npy"), "-o", "out",
+         "--scheduler", scheduler, *SLOW],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with Client(scheduler, timeout="60s", set_as_default=False) as client:
+        workers = client.run(os.getpid)
+        assert len(workers) == 2
+        wait_until(lambda: any(Path("out").glob("part-*.bin")))
+        busy = client.processing()
+        victim = next(address for address, tasks in busy.items() if tasks)
+        os.kill(workers[victim], signal.SIGKILL)
+        _, stderr = run.communicate(timeout=180)
+        # It was a worker that died; the scheduler may hear of it after the run has ended.
+        wait_until(lambda: len(client.nthreads()) == 1)
+    assert (run.returncode, stderr) == (0, b"")
+    # Not even what the worker had begun is left.
+    assert contents(Path("out")) == undisturbed
+
+
+def test_an_interrupted_run_is_resumed_and_whole_packs_stay(
+    made: Path, out: Path, scheduler: str
+) -> None:
+    expected = contents(out)
+    times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    data = bytearray(expected["part-00002.bin"])
+    data[60] ^= 1
+    (out / "part-00002.bin").write_bytes(data)
+    (out / "part-00003.bin").unlink()
+    run_here("encode", made / "x.npy", "-o", out, "--scheduler", scheduler, *FAST, "--resume")
+    assert contents(out) == expected
+    kept = [name for name, at in times.items() if (out / name).stat().st_mtime_ns == at]
+    assert sorted(kept) == ["part-00000.bin", "part-00001.bin"]
+
+
+def test_a_folder_that_is_not_empty_is_refused(
+    made: Path, out: Path, scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = contents(out)
+    command = ["encode", made / "x.npy", "-o", out, "--scheduler", scheduler]
+    run_here(*command, *FAST, code=1)
+    assert "is not empty; --resume" in errors(capsys)[0]
+    run_here(*command, *FAST, "-q", "30", "--resume", code=1)
+    assert "found one of another" in errors(capsys)[0]
+    assert contents(out) == expected
+    (out / "mine.txt").write_text("mine")
+    run_here(*command, *MODEL, "--effort", "0", "--shard-images", "100", "--quiet", "--force")
+    assert list(contents(out)) == ["manifest.json", "mine.txt", "part-00000.bin", "part-00001.bin"]
+
+
+def test_bad_images_are_named_and_left_out(
+    scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for i, pixels in enumerate(blobs(6, side=28)[..., 0]):
+        Image.fromarray(pixels).save(f"in/{i}.png")
+    Path("in/3.png").write_bytes(b"text")
+    Path("in/5.png").write_bytes(b"")
+    where = ["in", "-o", "out", "--scheduler", scheduler]
+    command = ["encode", *where, *MODEL, "--effort", "0", "--quiet"]
+    run_here(*command, "--shard-images", "4", code=1)
+    assert sorted(errors(capsys)) == [
+        f"cvae: error: {Path.cwd()}/in/3.png: expected an image, found something else",
+        f"cvae: error: {Path.cwd()}/in/5.png: expected an image, found an empty file",
+    ]
+    assert sharded.open_folder(Path("out")).manifest.left_out == 2
+    run_here("decode", "out", "-o", "back", "--quiet")
+    assert [path.name for path in sorted(Path("back").iterdir())] == [
+        f"{i}.png" for i in (0, 1, 2, 4)
+    ]
+    run_here("decode", "out", "-o", "one.png", "--only", "4.png", "--quiet")
+    assert Path("one.png").read_bytes() == Path("back/4.png").read_bytes()
+
+
+def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
+    scheduler: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save("a.npy", blobs(5, side=28))
+    Path("b.tar").write_bytes(b"x" * 600)
+    run_here("encode", "a.npy", "b.tar", "-o", "out", "--scheduler", scheduler, *FAST, code=1)
+    assert "b.tar: expected a tar archive" in errors(capsys)[0]
+    assert "manifest.json" not in contents(Path("out"))
+    assert "part-00000.bin" in contents(Path("out"))
+
+
+def test_workers_of_another_version_refuse(made: Path) -> None:
+    shard = next(worklist.cut(worklist.resolve([str(made / "x.npy")]), 40))
+    failed = cluster.encode_shard(job(Path("out"), version="9"), shard)
+    assert isinstance(failed, Failure)
+    assert failed.kind == "ClusterError"
+    assert "expected cvae 9" in str(failed.error())
+
+
+def test_an_interrupt_ends_the_workers_and_is_resumed(
+    made: Path, scheduler: str, undisturbed: dict[str, bytes]
+) -> None:
+    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command, "--workers", "1"],
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    wait_for(Path("out/part-00000.json"), run)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+    _, stderr = run.communicate(timeout=60)
+    assert stderr.decode().splitlines() == ["cvae: interrupted"]
+    assert run.returncode == 130
+    wait_until(lambda: not alive(run.pid))
+    assert not Path("out/manifest.json").exists()
+    with pytest.raises(FormatError, match=r"out: was interrupted .* --resume"):
+        cvae.open_pack("out")
+    run_here(*command, "--scheduler", scheduler, "--resume")
+    assert contents(Path("out")) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "1", "--scheduler", "tcp://x:1", "-o", "out"], "choose one"),
+        (["--resume", "-o", "out"], "need --workers"),
+        (["--workers", "1"], "name a folder with -o DIR"),
+        (["--workers", "1", "-o", "out", "--threads", "2"], "one thread each"),
+        (["--workers", "1", "-o", "out", "--resume", "--force"], "choose one"),
+        (["--workers", "1", "-o", "out", "--max-bytes", "9"], "a pack has one for all"),
+    ],
+)
+def test_options_that_contradict_each_other(
+    made: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", made / "x.npy", *arguments, code=2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_scheduler_that_is_not_there_is_an_error(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "_ANSWER", "1s")
+    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
+    assert "tcp://127.0.0.1:9: expected a Dask scheduler" in errors(capsys)[0]
+    assert not Path("out").exists()
+
+
+def test_without_the_extra_it_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"), cluster.connect(1):
+        pass
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingExtraError, match="fsspec is not installed"):
+        storage.is_folder(storage.locate("s3://bucket/in"))
