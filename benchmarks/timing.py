@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 REPEATS = 5
+# Between two measurements: threads of the one before spin for a while before they sleep.
+_REST = 0.1  # seconds
 
 
 def seconds(works: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
@@ -17,6 +19,7 @@ def seconds(works: Mapping[str, Callable[[], object]], repeats: int = REPEATS) -
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats + 1):
         for name, work in works.items():
+            time.sleep(_REST)
             started = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - started)

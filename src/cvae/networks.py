@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,13 @@ from numpy.typing import NDArray
 from cvae import pipeline
 from cvae.errors import ModelError
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 # Images a batch: as many as still fit into the cache with all that a network keeps of them.
 _ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
+# And as many as are worth a thread.
+_LEAST = 8
 # Above this much of memory for one batch of images, batches get smaller.
 _BATCH_BYTES = 1 << 24
 # What a network of free sides keeps of an image, in times of its size: it has no narrow latents.
@@ -41,6 +47,18 @@ def on_this_thread() -> Iterator[None]:
         yield
     finally:
         _ALONE.reset(token)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept: threads cost more than a small batch. Imported late: for one image the import costs a lot."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads, "cvae-network")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads
 
 
 class Network:
@@ -89,44 +107,45 @@ class Network:
         Raises:
             ModelError: the graph fails on it.
         """
-        batch = self._batch(items)
-        starts = range(0, len(items[0]), batch)
-        result = np.empty(self._result_shape(items[0]), np.float32)
-
-        def run(start: int) -> None:
-            part = slice(start, start + batch)
-            result[part] = self._run([item[part] for item in items])
-
+        count = len(items[0])
+        threads = 1 if _ALONE.get() else pipeline.processors()
+        batch = self._batch(items, threads)
         try:
-            if len(starts) > 1 and not _ALONE.get():
-                # Not for one image: the import loads a lot.
-                from concurrent.futures import ThreadPoolExecutor
+            if 0 < count <= batch:
+                return self._run(items)
+            result = np.empty(self._result_shape(items[0]), np.float32)
 
-                with ThreadPoolExecutor(min(pipeline.processors(), len(starts))) as pool:
-                    list(pool.map(run, starts))
-            else:
-                for start in starts:
-                    run(start)
+            def run(start: int) -> None:
+                part = slice(start, start + batch)
+                result[part] = self._run([item[part] for item in items])
+
+            starts = range(0, count, batch)
+            # All parts are waited for, and the first error is raised.
+            for _ in map(run, starts) if threads == 1 else _pool(threads).map(run, starts):
+                pass
         except ModelError:
             raise
         except Exception as error:
             raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
         return result
 
-    def _batch(self, items: Sequence[NDArray[np.float32]]) -> int:
-        """How many items go through the network together."""
+    def _batch(self, items: Sequence[NDArray[np.float32]], threads: int) -> int:
+        """How many items go through the network together: all threads get equal shares."""
         sizes = [math.prod(item.shape[1:]) for item in items]
         sizes.append(math.prod(self._result_shape(items[0])[1:]))
         item_bytes = 4 * max(sizes) * (_FREE_CHANNELS if None in self._output_shape else 1)
         preferred = _SYNTHESIS_BATCH if max(sizes) > sizes[0] else _ANALYSIS_BATCH
-        return max(1, min(preferred, _BATCH_BYTES // item_bytes))
+        most = max(1, min(preferred, _BATCH_BYTES // item_bytes))
+        rounds = math.ceil(len(items[0]) / (most * threads))
+        share = math.ceil(len(items[0]) / max(1, rounds * threads))
+        return min(most, max(share, _LEAST))
 
     def _result_shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
         own = batch.shape[1:]
         sides = enumerate(self._output_shape)
         return (len(batch), *(own[i] if side is None else side for i, side in sides))
 
-    def _run(self, batch: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))
         output: NDArray[np.float32] = self._session.run(None, feed)[0]
         expected = self._result_shape(batch[0])

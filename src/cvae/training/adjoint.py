@@ -80,7 +80,7 @@ def gradient(synthesis: bytes) -> bytes:
 def _rule(tape: _Tape, node: Any) -> _Rule:
     """How an adjoint passes through a node. Raises TrainingError where none is written for it."""
     strides = tape.attributes[node.output[0]].get("strides", [1, 1])
-    if node.op_type not in _RULES or strides != [1, 1]:
+    if node.op_type not in _RULES or (node.op_type == "Conv" and strides != [1, 1]):
         raise TrainingError(
             f"no gradient is known of {node.op_type} with strides {strides}: synthesis may have "
             "none of `pool` and `/2`"
@@ -155,6 +155,19 @@ def _depth_to_space(tape: _Tape, node: Any, adjoint: str) -> None:
     tape.accumulate(node.input[0], tape.graph.add("SpaceToDepth", adjoint, blocksize=2))
 
 
+def _col2im(tape: _Tape, node: Any, adjoint: str) -> None:
+    """Blocks that overlap are taken out of the image: a convolution with one 1 for each place in them."""
+    attributes = tape.attributes[node.output[0]]
+    height, width = tape.constants[node.input[2]]
+    channels, length = tape.shapes[node.output[0]][0], height * width
+    places = np.eye(length, dtype=np.float32).reshape(length, 1, height, width)
+    blocks = tape.graph.add(
+        "Conv", adjoint, np.tile(places, (channels, 1, 1, 1)), group=channels,
+        strides=attributes["strides"], pads=attributes["pads"],
+    )  # fmt: skip
+    tape.accumulate(node.input[0], tape.graph.shape(blocks, *tape.shapes[node.input[0]]))
+
+
 _RULES: dict[str, _Rule] = {
     "Gemm": _gemm,
     "Conv": _conv,
@@ -165,6 +178,7 @@ _RULES: dict[str, _Rule] = {
     "Concat": _concat,
     "Transpose": _transpose,
     "Reshape": _reshape,
+    "Col2Im": _col2im,
     "SpaceToDepth": _space_to_depth,
     "DepthToSpace": _depth_to_space,
 }

@@ -12,6 +12,7 @@ arXiv:1609.05158), for which it has fast kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ Sides = tuple[int | str, ...]
 # 0 or 1 of a cell, by which input row it multiplies: 0 the one above, 1 the cell's own.
 _TAPS = {0: {0: 2, 1: 0}, 1: {1: 1}}
 _PHASES = [(a, b) for a in (0, 1) for b in (0, 1)]
-_OPSET = 17
+_OPSET = 18
 _IR_VERSION = 8
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 
@@ -220,15 +221,13 @@ def cvae_synthesis(
     order = np.arange(len(bias)).reshape(height, width, -1).transpose(2, 0, 1).ravel()
     x = graph.add("Relu", graph.add("Gemm", "x", kernel[:, order], bias[order]))
     x = graph.shape(x, len(bias) // (height * width), height, width)
-    for number, stage in enumerate(stages):
+    for stage in stages[:-1]:
         parts = [graph.add("Relu", part) for part in phases(graph, x, stage)]
-        x = graph.add("Concat", *parts, axis=1)
-        if number < len(stages) - 1:
-            height, width = 2 * height, 2 * width
-            x = interleave(graph, x, height, width, len(stage.bias))
-    pixels = graph.add("Sigmoid", _from_phases(graph, x, last))
-    output = graph.shape(graph.add("Transpose", pixels, perm=[0, 2, 3, 1]), *shape)
-    return graph.to_bytes("synthesis", {"x": (len(kernel),)}, output, shape)
+        height, width = 2 * height, 2 * width
+        x = interleave(graph, graph.add("Concat", *parts, axis=1), height, width, len(stage.bias))
+    parts = [graph.add("Relu", part) for part in phases(graph, x, stages[-1])]
+    pixels = graph.add("Sigmoid", _from_phases(graph, parts, last, shape))
+    return graph.to_bytes("synthesis", {"x": (len(kernel),)}, pixels, shape)
 
 
 def phases(graph: Graph, x: str, layer: Layer) -> list[str]:
@@ -254,24 +253,21 @@ def interleave(graph: Graph, x: str, height: int, width: int, channels: int) -> 
     return graph.add("Transpose", graph.shape(x, height, width, channels), perm=[0, 3, 1, 2])
 
 
-def _from_phases(graph: Graph, x: str, layer: Layer) -> str:
-    """The last layer (3x3, stride 1) on phases: (4 * c, h / 2, w / 2) -> (out, h, w).
+def _from_phases(graph: Graph, parts: list[str], layer: Layer, shape: tuple[int, int, int]) -> str:
+    """The last layer (3x3, stride 1) on phases, each (c, h / 2, w / 2) -> (h, w, out).
 
-    A cell's 2x2 pixels reach the 4x4 around it, so first a product gives 16 numbers a cell for
-    each output channel, then a convolution with ones adds up what falls on the same pixel.
+    A cell's 2x2 pixels reach the 4x4 around it, so products give 16 numbers a cell for each output
+    channel, and what falls on the same pixel is added up.
     """
-    kernel = layer.kernel.transpose(2, 3, 0, 1)  # out, in, 3, 3
-    out, channels = kernel.shape[:2]
-    spread = np.zeros((out, 4, 4, 2, 2, channels), np.float32)
-    for a, b in _PHASES:
-        spread[:, a : a + 3, b : b + 3, a, b] = kernel.transpose(0, 2, 3, 1)
-    x = graph.add("Conv", x, spread.reshape(16 * out, 4 * channels, 1, 1))
-    gather = np.zeros((2, 2, out, out, 4, 4, 3, 3), np.float32)
-    # Row t of the 4x4 around a cell is row a of the cell `d - 1` cells further down.
-    rows = [(a, t, (a + 1 - t) // 2 + 1) for a in (0, 1) for t in range(4) if (t - a) % 2]
-    for a, t, d in rows:
-        for b, s, e in rows:
-            gather[a, b, np.arange(out), np.arange(out), t, s, d, e] = 1
-    weights = gather.reshape(4 * out, 16 * out, 3, 3)
-    x = graph.add("Conv", x, weights, np.tile(layer.bias, 4), pads=[1, 1, 1, 1])
-    return graph.add("DepthToSpace", x, blocksize=2)
+    height, width, out = shape
+    products = []
+    for (a, b), part in zip(_PHASES, parts, strict=True):
+        weights = np.zeros((out, 4, 4, layer.kernel.shape[3]), np.float32)
+        weights[:, a : a + 3, b : b + 3] = layer.kernel.transpose(2, 0, 1, 3)
+        products.append(graph.add("Conv", part, weights.reshape(16 * out, -1, 1, 1)))
+    # ONNX Runtime adds within a convolution; the phases side by side it would first copy.
+    spread = reduce(lambda x, y: graph.add("Add", x, y), products)
+    cells = graph.shape(spread, 16 * out, height * width // 4)
+    sides = np.array([height, width], np.int64), np.array([4, 4], np.int64)
+    x = graph.add("Col2Im", cells, *sides, strides=[2, 2], pads=[1, 1, 1, 1])
+    return graph.add("Add", graph.add("Transpose", x, perm=[0, 2, 3, 1]), layer.bias)
