@@ -60,3 +60,9 @@ def test_a_dangling_link_is_not_replaced_without_force(tmp_path: Path) -> None:
 def test_names_that_are_too_long_are_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         files.write_bytes(tmp_path / ("x" * 300), b"x")
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / f"a.{'b' * 230}.bin"
+    files.write_bytes(path, b"x")
+    assert path.read_bytes() == b"x"

@@ -74,3 +74,8 @@ def test_a_reader_that_stops_early_ends_all_stages() -> None:
     stages.close()
     assert closed.wait(10)
     assert threading.active_count() == before
+
+
+def test_what_is_no_iterable_is_an_error_and_no_wait() -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        next(pipeline.ahead(5))  # type: ignore[arg-type]

@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 
 from cvae.errors import CvaeError, DataError, FormatError
 
-# What numpy and zipfile raise on files that are damaged or made up.
-_DAMAGE = (
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it
+
+    class LZMAError(Exception):  # type: ignore[no-redef]
+        """Never raised."""
+
+
+# What numpy, zipfile and tarfile raise on files that are damaged or made up.
+DAMAGE = (
     OSError,
     ValueError,
     ArithmeticError,
@@ -35,6 +43,7 @@ _DAMAGE = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
 )
 _CHUNK = 1 << 24
 
@@ -76,7 +85,7 @@ def read_npz(
                     size = archive.getinfo(f"{name}.npy").file_size
                     arrays.append(_read(member, min(size, limit)))
             return arrays
-    except _DAMAGE as damage:
+    except DAMAGE as damage:
         raise error(f"{label}: expected an .npz file of arrays: {_why(damage)}") from damage
 
 
@@ -85,7 +94,7 @@ def read_npy(path: Path) -> NDArray:
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
-    except _DAMAGE as damage:
+    except DAMAGE as damage:
         raise FormatError(f"{path}: expected an .npy file: {_why(damage)}") from damage
 
 
@@ -99,7 +108,7 @@ class Rows:
             self.shape, fortran, self.dtype = _read_header(file, size)
             if fortran and len(self.shape) > 1:
                 raise ValueError("expected C order, found Fortran order, which cannot be streamed")
-        except _DAMAGE as damage:
+        except DAMAGE as damage:
             raise _no_array(label, damage) from damage
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
         self._to_the_end = True
@@ -112,7 +121,7 @@ class Rows:
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
         try:
             self._file.seek(start * math.prod(self.shape[1:]) * self.dtype.itemsize, os.SEEK_CUR)
-        except _DAMAGE as damage:
+        except DAMAGE as damage:
             raise _no_array(self._label, damage) from damage
         self.left = max(0, stop - start)
         self._to_the_end = stop == self.shape[0]
@@ -126,7 +135,7 @@ class Rows:
             self.left -= count
             if not self.left and self._to_the_end:
                 self._file.read(1)  # where a ZIP archive compares its check
-        except _DAMAGE as damage:
+        except DAMAGE as damage:
             raise _no_array(self._label, damage) from damage
         return array
 
@@ -152,7 +161,7 @@ def open_rows(path: Openable, name: str | None = None) -> Iterator[Rows]:
             archive = zipfile.ZipFile(file)
             size = archive.getinfo(f"{name}.npy").file_size
             member = archive.open(f"{name}.npy")
-        except _DAMAGE as damage:
+        except DAMAGE as damage:
             raise _no_array(str(path), damage) from damage
         with archive, member:
             yield Rows(member, size, f"{path}: {name}")
@@ -164,7 +173,7 @@ def names_in(path: Openable) -> list[str]:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = [name for name in archive.namelist() if name.endswith(".npy")]
             return [name.removesuffix(".npy") for name in members]
-    except _DAMAGE as damage:
+    except DAMAGE as damage:
         raise _no_array(str(path), damage) from damage
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,7 @@ def encode_shard(
     Raises:
         StorageError: images or the folder cannot be reached.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as the command line does
     try:
         if job.version != __version__:
             raise ClusterError(f"expected cvae {job.version} on all workers, found {__version__}")

@@ -19,6 +19,7 @@ import numpy as np
 from cvae.errors import FormatError
 from cvae.tables import (
     MAX_SYMBOL,
+    MAX_SYMBOL_BYTES,
     PRECISION,
     Symbols,
     Tables,
@@ -27,9 +28,6 @@ from cvae.tables import (
     escape_symbol,
     to_entries,
 )
-
-# A table entry has 16 bits at most, the longest escape 33: no payload has more bytes a symbol.
-_MAX_SYMBOL_BYTES = 7
 
 
 def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
@@ -62,9 +60,9 @@ def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
 def decode_image(payload: bytes, tables: Tables) -> list[int]:
     """The symbols of one image. Raises FormatError when no encoder writes such a payload."""
     radius = tables.radius
-    if len(payload) > tables.elements * _MAX_SYMBOL_BYTES + 1:
+    if len(payload) > tables.elements * MAX_SYMBOL_BYTES + 1:
         raise FormatError(
-            f"damaged: expected at most {tables.elements * _MAX_SYMBOL_BYTES + 1} bytes of payload, "
+            f"damaged: expected at most {tables.elements * MAX_SYMBOL_BYTES + 1} bytes of payload, "
             f"found {len(payload)}"
         )
     # The interval is [0, width) and `code` our place in it; both grow instead of ever being rounded.

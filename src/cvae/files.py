@@ -10,6 +10,8 @@ from typing import Self
 
 from cvae.errors import DataError, OutputError
 
+_SUFFIX = 8  # characters of a name's ending, at most
+
 
 class Closing:
     """What holds files open, for a `with` statement that closes them."""
@@ -48,9 +50,10 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
     or cannot be written.
     """
     check_writable(path, force)
-    # The suffixes stay: libraries choose a file format by them. The rest is nobody else's, on
-    # whatever machine that writes to the same folder.
-    temporary = path.with_name(f".cvae-{os.urandom(8).hex()}{''.join(path.suffixes[-2:])}")
+    # The suffixes stay: libraries choose a file format by them. Not what only looks like one, and
+    # would make the name too long. The rest is nobody else's, on whatever machine.
+    suffixes = "".join(suffix for suffix in path.suffixes[-2:] if len(suffix) <= _SUFFIX)
+    temporary = path.with_name(f".cvae-{os.urandom(8).hex()}{suffixes}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
@@ -72,10 +71,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ImageError(f"{name}: expected an image, found an empty file")
     try:
-        # Our own cap below decides on large ones, with a message that names the file.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = _open(io.BytesIO(data))
+        image = _open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: the image is too large: {error}") from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
@@ -162,11 +158,9 @@ def to_grey(pixels: Pixels) -> Pixels:
 def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Image.Image | None]:
     """The image upright, and in mode `wanted` if that loses nothing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
-            image.load()  # here, because what cannot be converted is decoded nowhere below
-            image = upright(image)
-            return image, _convert(image, wanted)
+        image.load()  # here, because what cannot be converted is decoded nowhere below
+        image = upright(image)
+        return image, _convert(image, wanted)
     except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"{name}: the image is damaged: {error}") from error
 

@@ -120,7 +120,7 @@ class Network:
                 result[part] = self._run([item[part] for item in items])
 
             starts = range(0, count, batch)
-            # All parts are waited for, and the first error is raised.
+            # The first error is raised; parts that run already end by themselves.
             for _ in map(run, starts) if threads == 1 else _pool(threads).map(run, starts):
                 pass
         except ModelError:
@@ -133,7 +133,7 @@ class Network:
         """How many items go through the network together: all threads get equal shares."""
         sizes = [math.prod(item.shape[1:]) for item in items]
         sizes.append(math.prod(self._result_shape(items[0])[1:]))
-        item_bytes = 4 * max(sizes) * (_FREE_CHANNELS if None in self._output_shape else 1)
+        item_bytes = 4 * max(1, *sizes) * (_FREE_CHANNELS if None in self._output_shape else 1)
         preferred = _SYNTHESIS_BATCH if max(sizes) > sizes[0] else _ANALYSIS_BATCH
         most = max(1, min(preferred, _BATCH_BYTES // item_bytes))
         rounds = math.ceil(len(items[0]) / (most * threads))

@@ -52,8 +52,9 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
         return False
 
     def work() -> None:
-        iterator = iter(items)
+        iterator: Any = None
         try:
+            iterator = iter(items)
             for item in iterator:
                 if not put(item):
                     break

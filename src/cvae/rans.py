@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from cvae.errors import FormatError
 from cvae.tables import (
+    MAX_SYMBOL,
+    MAX_SYMBOL_BYTES,
     PRECISION,
     TOTAL,
     Symbols,
@@ -89,8 +91,9 @@ def decode_block(data: bytes, images: int, tables: Tables) -> Symbols:
     if not 1 <= lanes <= _LANES_MAX:
         raise FormatError(f"damaged block: expected 1 to {_LANES_MAX} lanes, found {lanes}")
     start = _HEAD.size + 4 * lanes
-    if len(data) < start:
-        raise FormatError(f"damaged block: expected at least {start} bytes, found {len(data)}")
+    most = start + MAX_SYMBOL_BYTES * count + 1
+    if not start <= len(data) <= most:
+        raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
     state = np.frombuffer(data, "<u4", lanes, _HEAD.size).astype(np.int64)
     body = data[start:]
     # Where the words end and the escapes begin is known once the words are read.
@@ -159,7 +162,8 @@ def _unpack_escapes(data: bytes, count: int, tables: Tables) -> list[int]:
     for _ in range(count):
         one = bits.find("1", place)
         end = 2 * one - place + 1
-        if one < 0 or end > len(bits):
+        # No escape has more: a number of thousands of digits would be slow, or refused by Python.
+        if one < 0 or one - place > MAX_SYMBOL.bit_length() or end > len(bits):
             raise FormatError("damaged block: an escape has no end")
         symbols.append(escape_symbol(int(bits[one:end], 2), tables.radius))
         place = end

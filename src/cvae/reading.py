@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,13 +60,11 @@ class Reading:
         height, width, _ = self.shape
         enough = _DRAFT * max(height, width, _DRAFT_SIDE)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of damaged EXIF data, which changes no pixel
-                image.draft(None, (enough, enough))
-                image = images.upright(image)
-                if image.mode == "F":
-                    raise ImageError("samples are floats, of which black and white are unknown")
-                image = images.flatten(image, self._background).convert("RGB")
+            image.draft(None, (enough, enough))
+            image = images.upright(image)
+            if image.mode == "F":
+                raise ImageError("samples are floats, of which black and white are unknown")
+            image = images.flatten(image, self._background).convert("RGB")
         except Exception as error:  # of any kind: Pillow's readers have no common base class
             raise ImageError(f"{name}: the image is damaged: {error}") from error
         if image.width * MAX_ENLARGEMENT < width or image.height * MAX_ENLARGEMENT < height:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -22,9 +23,16 @@ from cvae.images import MAX_FILE, MAX_PIXELS, Pixels, Shape
 from cvae.storage import Location, Remote
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-_MAX_HEADER = 1 << 20  # bytes of a tar's extended header
+_MAX_HEADER = (
+    1 << 20
+)  # bytes of a tar's extended header, and of all those that are for every member
+_CHUNK = 1 << 16
+_MAX_HEADERS = 8  # extended headers in front of a member
+# An image that cannot be read for one of these reasons cannot be read tomorrow either.
+_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+# Which module reads what begins so; imported when it is needed, because a Python may be without it.
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
 _USTAR = 257  # where a tar says that it is one
 
 
@@ -110,11 +118,25 @@ class ListSource:
         return _decoded((_File(str(place), name, place) for place, name in self.files), reading)
 
 
+class Rejoined:
+    """A file of which the first bytes were read already."""
+
+    def __init__(self, start: bytes, file: Any) -> None:
+        self._start, self._file = start, file
+
+    def read(self, count: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        if self._start:
+            data, self._start = self._start[:count], self._start[count:]
+            return data
+        return bytes(self._file.read(count) or b"")
+
+
 @dataclass(frozen=True)
 class TarSource:
     """The image files in a tar archive, compressed or not: a path, or an open file that need not seek."""
 
-    file: Location | BinaryIO
+    file: Location | BinaryIO | Rejoined
     label: str
     named = True
 
@@ -122,25 +144,41 @@ class TarSource:
         return _decoded(self._files(), reading)
 
     def _files(self) -> Iterator[_File]:
+        members = 0
         try:
-            with (
-                self.file.open("rb")
-                if isinstance(self.file, Path | Remote)
-                else nullcontext(self.file) as file,
-                tarfile.open(fileobj=file, mode="r|*", tarinfo=_BoundedInfo) as archive,
-            ):
+            with self._open() as file, _BoundedTar.open(fileobj=file, mode="r|") as archive:
                 while (member := archive.next()) is not None:
+                    members += 1
                     archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                     name = inner_name(member.name)
                     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _wanted(name):
                         continue
                     yield _File(f"{self.label}: {name}", name, _member_bytes(archive, member))
-        except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError) as error:
+                archive.to_the_end()
+        except (tarfile.TarError, *arrays.DAMAGE) as error:
+            if members:
+                raise DataError(
+                    f"{self.label}: the archive is damaged behind {members:,} members: {error}"
+                ) from error
             raise DataError(f"{self.label}: expected a tar archive: {error}") from error
-        except Exception as error:
-            if type(error).__module__ not in ("zlib", "lzma", "_lzma", "bz2"):
-                raise
-            raise DataError(f"{self.label}: the archive is damaged: {error}") from error
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The archive's bytes, of which the checks of a compressed file hold."""
+        if isinstance(self.file, Path | Remote):
+            try:
+                opened: Any = self.file.open("rb")
+            except OSError as error:
+                raise DataError(
+                    f"{self.label}: cannot be read: {error.strerror or error}"
+                ) from error
+        else:
+            opened = nullcontext(self.file)
+        with opened as file:
+            start = file.read(max(map(len, _COMPRESSED)))
+            whole = Rejoined(start, file)
+            readers = [module for magic, module in _COMPRESSED.items() if start.startswith(magic)]
+            yield import_module(readers[0]).open(whole) if readers else whole
 
 
 @dataclass(frozen=True)
@@ -228,7 +266,7 @@ def is_tar(path: Location) -> bool:
 
 def begins_tar(data: bytes) -> bool:
     """Whether these are the first bytes of a tar archive, which may be compressed."""
-    return data.startswith(_COMPRESSED) or data[_USTAR : _USTAR + 5] == b"ustar"
+    return data.startswith(tuple(_COMPRESSED)) or data[_USTAR : _USTAR + 5] == b"ustar"
 
 
 def inner_name(name: str) -> str:
@@ -239,19 +277,58 @@ def inner_name(name: str) -> str:
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """Refuses members of which tarfile would read as much into memory as the archive likes."""
+    """Refuses what would take as much memory as the archive likes, and an archive that breaks off."""
 
-    def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        headers = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-                   tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
-        if self.type in headers and self.size > _MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
-        if self.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError("a sparse file")
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(
+                str(error)
+            ) from error  # of the others it says that this is the end
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it has no end") from error
+
+    def _proc_member(self, archive: _BoundedTar) -> Any:
+        archive.count(self)
         return super()._proc_member(archive)  # type: ignore[misc]
 
-    def _proc_gnusparse_10(self, *arguments: Any) -> None:
+    def _proc_gnusparse(self, *arguments: Any) -> None:
         raise tarfile.ReadError("a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse
+
+
+class _BoundedTar(tarfile.TarFile):
+    """A tar archive that is read once, from front to end."""
+
+    tarinfo = _BoundedInfo
+    _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+                tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+    _headers = 0  # in front of this member
+    _shared = 0  # bytes of headers for all members
+
+    def count(self, member: tarfile.TarInfo) -> None:
+        """Called with every header, before what belongs to it is read."""
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
+        if member.type not in self._HEADERS:
+            self._headers = 0
+            return
+        self._headers += 1
+        self._shared += member.size if member.type == tarfile.XGLTYPE else 0
+        if self._headers > _MAX_HEADERS:
+            raise tarfile.ReadError(f"more than {_MAX_HEADERS} headers in front of a member")
+        if max(member.size, self._shared) > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {max(member.size, self._shared):,} bytes")
+
+    def to_the_end(self) -> None:
+        """Reads what is behind the last member: two blocks of zeros, of which one was read."""
+        if self.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError("a block of zeros in its middle")
+        while self.fileobj.read(_CHUNK):
+            pass  # a compressed file has its check at the end
 
 
 def _wanted(name: str) -> bool:
@@ -263,7 +340,7 @@ def _wanted(name: str) -> bool:
 def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """What a member holds; one byte too many where it is too large."""
     file = archive.extractfile(member)
-    return file.read(MAX_FILE + 1) if file is not None else b""
+    return file.read(min(member.size, MAX_FILE + 1)) if file is not None else b""
 
 
 def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
@@ -275,6 +352,8 @@ def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
         except StorageError:
             raise  # the next attempt may find it; to leave an image out would be for ever
         except CvaeError as error:
+            # Without the frames, which hold the file's bytes.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
             return error
 
     held: list[tuple[str, Pixels, tuple[int, int]]] = []
@@ -301,11 +380,7 @@ def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -
 
 
 def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
-    data = item.data
-    if isinstance(data, Path):
-        data = images.read_file(data, item.label)
-    elif not isinstance(data, bytes):
-        data = _remote_bytes(data)
+    data = item.data if isinstance(item.data, bytes) else _read(item.data, item.label)
     if len(data) > MAX_FILE:
         raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
     pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
@@ -317,10 +392,17 @@ def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
     return pixels, original
 
 
-def _remote_bytes(path: Remote) -> bytes:
+def _read(place: Location, label: str) -> bytes:
+    """The file's bytes; one too many where it is too large.
+
+    Raises:
+        ImageError: there is no such file, or it may not be read.
+        StorageError: anything else went wrong.
+    """
     try:
-        with path.open("rb") as file:
-            data: bytes = file.read(MAX_FILE + 1)
-            return data
+        with place.open("rb") as file:
+            return file.read(MAX_FILE + 1)
+    except _LOST as error:
+        raise ImageError(f"{label}: cannot be read: {error.strerror or error}") from error
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise StorageError(f"{label}: cannot be reached: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ Nothing here is needed for paths, so fsspec is imported only for URLs.
 from __future__ import annotations
 
 import glob as globs
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ class Remote:
         return self.url.split("://")[0].lower()
 
     def open(self, mode: str = "rb") -> BinaryIO:
-        """The file for reading.
+        """The file for reading; to read from it may raise StorageError, too.
 
         Raises:
             OSError: it is not there, or may not be read.
@@ -61,8 +62,7 @@ class Remote:
         """
         try:
             with reaching(self):
-                file: BinaryIO = _system(self).open(_path(self), mode)
-                return file
+                return io.BufferedReader(_Raw(self, _system(self).open(_path(self), mode)))
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError | PermissionError):
                 raise error.__cause__ from error
@@ -70,6 +70,37 @@ class Remote:
 
 
 Location = Path | Remote
+
+
+class _Raw(io.RawIOBase):
+    """A file of fsspec, whose errors are those of storage, not of what is read from it."""
+
+    def __init__(self, place: Remote, file: Any) -> None:
+        self._place, self._file = place, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def readinto(self, buffer: Any) -> int:
+        with reaching(self._place):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with reaching(self._place):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 class Found(NamedTuple):

@@ -19,6 +19,8 @@ Symbols = NDArray[np.int32]  # (images, elements)
 PRECISION = 16  # bits of a frequency
 TOTAL = 1 << PRECISION
 MAX_SYMBOL = 1 << 15  # largest |symbol| of the format
+# A table entry has 16 bits at most, the longest escape 33: no coder needs more bytes a symbol.
+MAX_SYMBOL_BYTES = 7
 MAX_ALPHABET = 1024
 
 

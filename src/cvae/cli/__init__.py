@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
+import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -62,3 +65,8 @@ def main() -> None:
       cvae decode digit.bin     -> digit_reconstructed.png
       cvae eval mnist.npz       PSNR, bytes and compression ratio
     """
+    # Pillow's: of large images, where our own cap decides, and of damaged EXIF data, which no pixel is of.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with suppress(ValueError):  # not in the main thread
+        # So that nothing half written stays behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -18,7 +18,7 @@ from cvae.cli.common import STDIO, Talk, Task
 if TYPE_CHECKING:
     from cvae.bulk import Report
     from cvae.codec import Codec
-    from cvae.sources import Batch, Reading, Source
+    from cvae.sources import Batch, Reading, Source, TarSource
     from cvae.storage import Location
 
 _HEAD = 512  # bytes of stdin that tell a tar archive
@@ -101,19 +101,12 @@ def open_model(name: str) -> Codec:
     return codec.open_model(name)
 
 
-class _Stdin:
-    """Stdin for a thread: past the buffer, of which the lock would be held when the process ends."""
+def _stdin() -> TarSource:
+    """The archive on stdin, for a thread: past the buffer, of which it would hold the lock at exit."""
+    from cvae.sources import Rejoined, TarSource
 
-    def __init__(self) -> None:
-        stdin: Any = sys.stdin.buffer
-        self._head = bytes(stdin.read1(len(stdin.peek())))
-        self._raw = stdin.raw
-
-    def read(self, count: int) -> bytes:
-        if self._head:
-            data, self._head = self._head[:count], self._head[count:]
-            return data
-        return bytes(self._raw.read(count) or b"")
+    stdin: Any = sys.stdin.buffer
+    return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
 
 
 def _sources(item: str, split: str | None) -> list[Source]:
@@ -132,7 +125,7 @@ def _source(item: str, split: str | None) -> Source:
     if item == STDIO:
         if not sources.begins_tar(common.peek(_HEAD)):
             raise ImageError("stdin: expected a tar archive, to be one of several inputs")
-        return sources.TarSource(_Stdin(), "stdin")  # type: ignore[arg-type]
+        return _stdin()
     if path.is_dir():
         return sources.FolderSource(path)
     if sources.is_array(path):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from cvae import CvaeError, ImageError, OutputError
+from cvae.errors import MissingExtraError
 
 STDIO = "-"
 _NAMED = 10  # files of a folder that are left out, by name
@@ -225,7 +226,7 @@ def naming(name: str) -> Iterator[None]:
     """Puts the name of the input in front of errors that do not know it."""
     try:
         yield
-    except OutputError:
+    except (OutputError, MissingExtraError):
         raise
     except CvaeError as error:
         if str(error).startswith(f"{name}:"):
