@@ -99,3 +99,15 @@ def test_every_truncation_of_an_npz_is_refused(tmp_path: Path) -> None:
     for cut in range(len(data)):
         with pytest.raises(DataError):
             arrays.read_npz(io.BytesIO(data[:cut]), ["x"], "a.npz")
+
+
+def test_a_damaged_npz_of_any_compression_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.random.default_rng(0).integers(0, 9, 10**4, np.uint8))
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
+            archive.writestr("x.npy", buffer.getvalue())
+        data = bytearray((tmp_path / "a.npz").read_bytes())
+        data[500:560] = bytes(60)
+        with pytest.raises(DataError, match=r"a\.npz"):
+            arrays.read_npz(io.BytesIO(data), ["x"], "a.npz")

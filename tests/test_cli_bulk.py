@@ -328,9 +328,12 @@ def test_a_killed_process_leaves_no_pack_under_the_final_name() -> None:
     assert not Path("x.bin").exists()
 
 
-def test_ctrl_c_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_tar_is_awaited_is_no_traceback_and_leaves_nothing(
+    number: signal.Signals,
+) -> None:
     process, stdin = encoding_half_a_tar()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     # The pipe stays open: nobody waits for its end.
     assert process.wait(timeout=60) == 130
     stdin.close()

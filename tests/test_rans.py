@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -85,3 +86,35 @@ def test_golden_block_of_several_lanes() -> None:
     assert int.from_bytes(block[:2], "little") > 1
     assert hashlib.sha256(block).hexdigest() == GOLDEN["sha256_of_the_block_of_2000_repeats"]
     assert np.array_equal(rans.decode_block(block, len(symbols), tables), symbols)
+
+
+def escaped_block(bits: str) -> bytes:
+    """A block of one image of one symbol, the entry that escapes, with these bits behind it."""
+    tables = one_symbol_tables()
+    block = rans.encode_block(np.array([[tables.radius + 1]], np.int32), tables)
+    stream = block[:-1]  # the escape of the nearest symbol is one byte
+    return stream + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def one_symbol_tables() -> Tables:
+    return make_tables(np.ones((1, 22)), [0])
+
+
+def test_an_escape_longer_than_any_symbol_is_refused() -> None:
+    tables = one_symbol_tables()
+    assert rans.decode_block(escaped_block("10000000"), 1, tables)[0, 0] == tables.radius + 1
+    for zeros in (17, 20_000):
+        bits = "0" * zeros + "1" + "0" * zeros
+        bits += "0" * (-len(bits) % 8)
+        with pytest.raises(FormatError, match=r"no end|bytes"):
+            rans.decode_block(escaped_block(bits), 1, tables)
+
+
+def test_a_block_of_more_bytes_than_its_symbols_can_need_is_refused_unread() -> None:
+    data = (1).to_bytes(2, "little") + bytes(1 << 26)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="bytes"):
+        rans.decode_block(data, 1, one_symbol_tables())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cvae import cluster, images, shards, storage, worklist
+from cvae import cluster, shards, sources, storage, worklist
 from cvae.cluster import Failure
-from cvae.errors import StorageError
+from cvae.errors import CvaeError, ImageError, StorageError
 
 from ..conftest import blobs, run_cvae, run_here
 from .conftest import FAST, MODEL, contents, errors, job
@@ -74,20 +77,70 @@ def test_storage_that_refuses_is_one_line(
     assert b"redentials" in result.stderr
 
 
-def test_an_image_that_cannot_be_fetched_fails_its_shard(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "reset by peer"), TimeoutError("no answer"), ValueError("x")],
+)
+def test_what_cannot_be_fetched_fails_its_shard_and_is_not_left_out(
+    made: Path,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Image.fromarray(blobs(1, side=28)[0, ..., 0]).save("a.png")
-    shard = next(worklist.cut(worklist.resolve(["a.png"])))
+    import fsspec
+    from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-    def unreachable(path: Path, name: str = "") -> bytes:
-        with storage.reaching(path):
-            raise TimeoutError("no answer")
+    def fail(*arguments: object) -> None:
+        raise error
 
-    monkeypatch.setattr(images, "read_file", unreachable)
-    with pytest.raises(StorageError, match=r"a\.png: cannot be reached: no answer"):
-        cluster.encode_shard(job(Path("out")), shard)
-    assert not Path("out").exists() or not list(Path("out").iterdir())
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    with tarfile.open("a.tar", "w") as archive:
+        Image.fromarray(blobs(1, side=28)[0, ..., 0]).save("a.png")
+        archive.add("a.png")
+    for name in ("a.png", "a.tar"):
+        fsspec.filesystem("memory").pipe(f"/in/{name}", Path(name).read_bytes())
+    monkeypatch.setattr(MemoryFile, "read", fail)
+    for name in ("a.png", "a.tar"):
+        shard = next(worklist.cut(worklist.resolve([f"memory://in/{name}"])))
+        with pytest.raises(StorageError, match=rf"in/{name}: cannot be reached: "):
+            cluster.encode_shard(job(Path("out")), shard)
+        assert not Path("out").exists() or not list(Path("out").iterdir())
+    run_here("decode", "memory://in/a.png", "-o", "x.png", code=1)
+    assert "in/a.png: cannot be reached: " in errors(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [(FileNotFoundError(2, "gone"), ImageError), (OSError(116, "stale"), StorageError)],
+)
+def test_only_a_file_that_is_not_there_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, found: type[CvaeError]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "open", fail)
+    refused: list[CvaeError] = []
+    source = sources.ListSource(((Path("a.png"), "a.png"),))
+    reading = sources.Reading((28, 28, 1), refuse=refused.append)
+    if found is StorageError:
+        with pytest.raises(StorageError, match=r"a\.png: cannot be reached: stale"):
+            list(source.batches(reading))
+    else:
+        list(source.batches(reading))
+    assert [type(item) for item in refused] == [found] * (found is ImageError)
+
+
+def test_a_command_without_the_extra_names_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['s3fs'] = None; from cvae.cli import main; main()"
+    for command in (["decode"], ["info"], ["encode", "-o", "x.bin"]):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *command, "s3://bucket/x.bin"],
+            capture_output=True, cwd=tmp_path, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == 1
+        (line,) = result.stderr.decode().splitlines()
+        assert "pip install 'cvae[s3]'" in line
 
 
 def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
