@@ -116,6 +116,8 @@ are of one with {os.cpu_count()} cores. Medians of {timing.REPEATS} or more, mea
 
 ## From a thousand images to a million
 
+Effort 0, without verification.
+
 {grown(pixels)}
 """
     print(text, end="")
