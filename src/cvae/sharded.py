@@ -103,10 +103,9 @@ class ShardReader(files.Closing):
             return
         if shards.digest_of(self.folder, part.file) == part.sha256:
             return
-        known = reader.places[-1].first + reader.places[-1].images if reader.places else 0
         damage = [*reader.damage, *reader.check(reader.places)]
-        if known < part.images:
-            damage.append(Damage("", known, part.images - known))
+        if reader.images < part.images:
+            damage.append(Damage("", reader.images, part.images - reader.images))
         for item in damage:
             if item.images:
                 numbers = images_text(part.first + item.first, item.images)

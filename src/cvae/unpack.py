@@ -10,6 +10,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import BinaryIO
 
 from cvae.errors import FormatError
@@ -178,7 +179,10 @@ def open_pack(file: BinaryIO) -> Reader:
     if index is not None:
         return Reader(header, index.places, index.images, size, damage, _file=file)
     places = list(_walk(file, size, header, damage))
-    images = places[-1].first + places[-1].images if places else 0
+    images = max(
+        [place.first + place.images for place in places[-1:]]
+        + [item.first + item.images for item in damage]
+    )
     return Reader(header, places, images, size, damage, _file=file)
 
 
@@ -245,24 +249,29 @@ def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> It
     head = header.to_bytes()
     position, ordinal, first = HEADER_SIZE, 0, 0
 
-    def fits(place: Place | None) -> bool:
-        return (
-            place is not None
-            and place.offset + place.size <= size
-            and place.ordinal >= ordinal
-            and place.first >= first
-        )
+    def follows(place: Place) -> bool:
+        return place.ordinal >= ordinal and place.first >= first
 
     while position < size:
         file.seek(position)
-        place = _parse_block_header(file.read(BLOCK_HEADER_SIZE), position, head)
-        if not fits(place):
-            place = next(filter(fits, _headers(file, position + 1, head)), None)
-        if place is None:
-            return
+        expected = _parse_block_header(file.read(BLOCK_HEADER_SIZE), position, head)
+        # What is behind is looked at only where the expected block is not whole.
+        behind = _headers(file, position + 1, head)
+        cut_off = None
+        for place in filter(follows, chain([expected] if expected else [], behind)):
+            if place.offset + place.size <= size:
+                break
+            cut_off = cut_off or place
+        else:
+            if cut_off is None:
+                return
+            place = cut_off
         if place.first > first:
             lost = place.first - first
             damage.append(Damage(f"damaged: {images_text(first, lost)} are lost", first, lost))
+        if place is cut_off:
+            damage.append(Damage(f"damaged: {place}: it is cut off", place.first, place.images))
+            return
         yield place
         position = place.offset + place.size
         ordinal, first = place.ordinal + 1, place.first + place.images

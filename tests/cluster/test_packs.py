@@ -83,12 +83,12 @@ def test_packs_that_changed_places_are_noticed(out: Path) -> None:
 
 def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
     data = (out / "part-00003.bin").read_bytes()
-    for cut in (0, 5, 30, len(data) - 20, len(data) - 1):
+    for cut in (0, 5, 30, 60, len(data) - 20, len(data) - 1):
         (out / "part-00003.bin").write_bytes(data[:cut])
         damage = sharded.open_folder(out).damage_in([(0, 150)])
         assert damage
-        lost = {n for d in damage for n in range(d.first, d.first + d.images)}
-        assert lost == (set() if cut > len(data) - 30 else set(range(120, 150))), cut
+        lost = [n for d in damage for n in range(d.first, d.first + d.images)]
+        assert lost == ([] if cut > len(data) - 30 else [*range(120, 150)]), cut
 
 
 @pytest.mark.parametrize(
