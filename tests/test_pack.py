@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -225,6 +226,31 @@ def test_a_column_that_unpacks_to_much_is_refused(
             reader.read(reader.places[0])
 
     assert peak(read) < 1 << 26
+
+
+class Interrupted(io.BufferedReader):
+    """A file where another thread works between a seek and the read behind it, if nothing forbids that."""
+
+    meanwhile: threading.Thread | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = super().seek(offset, whence)
+        thread, self.meanwhile = self.meanwhile, None
+        if thread is not None:
+            thread.start()
+            thread.join(0.2)  # longer than it takes; for ever where it has to wait for this thread
+        return position
+
+
+def test_two_threads_read_one_pack() -> None:
+    file = Interrupted(io.BytesIO(SMALL))  # type: ignore[arg-type]
+    reader = unpack.open_pack(file)
+    found = []
+    other = threading.Thread(target=lambda: found.append(reader.read(reader.places[3])))
+    file.meanwhile = other
+    assert reader.read(reader.places[0]) == BLOCKS[0]
+    other.join()
+    assert found == [BLOCKS[3]]
 
 
 def test_lengths_that_are_not_there_allocate_nothing() -> None:

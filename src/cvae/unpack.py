@@ -6,6 +6,7 @@ A reader finds a block by the index at the end or, where that is damaged, by wal
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,7 +70,7 @@ def images_text(first: int, images: int) -> str:
 
 @dataclass
 class Reader:
-    """A pack in a seekable file; made by `open_pack`."""
+    """A pack in a seekable file; made by `open_pack`. Several threads may read."""
 
     header: Header
     places: list[Place]  # of the blocks that were found, in order
@@ -77,6 +78,9 @@ class Reader:
     size: int  # bytes of the file
     damage: list[Damage] = field(default_factory=list)  # what was seen on the way to the blocks
     _file: BinaryIO = field(kw_only=True, repr=False)
+    _lock: threading.Lock = field(  # the file has one position
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     def read(self, place: Place) -> Block:
         """The block at a place.
@@ -121,8 +125,9 @@ class Reader:
 
     def _bytes(self, place: Place) -> bytes:
         """The block's header and body, once both checks hold and everything fits together."""
-        self._file.seek(place.offset)
-        data = self._file.read(place.size)
+        with self._lock:
+            self._file.seek(place.offset)
+            data = self._file.read(place.size)
         if len(data) < BLOCK_HEADER_SIZE + CHECK.size:
             raise FormatError("it is cut off")
         head = self.header.to_bytes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from cvae import sharded, shards
 from cvae.errors import CvaeError, FormatError, OutputError
 
 from ..conftest import run_here
+from ..test_pack import Interrupted
 from .conftest import MODEL, contents, errors
 
 pytest.importorskip("distributed")
@@ -89,6 +92,26 @@ def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
         assert damage
         lost = [n for d in damage for n in range(d.first, d.first + d.images)]
         assert lost == ([] if cut > len(data) - 30 else [*range(120, 150)]), cut
+
+
+def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+
+    def opened(path: Path, mode: str = "r") -> Interrupted:
+        files.append(Interrupted(io.FileIO(path)))
+        return files[-1]
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(sharded, "_OPEN", 1)  # so that the one closes what the other reads
+    with sharded.open_folder(out) as reader:
+        last, first = reader.places[-1], reader.places[0]
+        expected = [reader.read(last), reader.read(first)]
+        found = []
+        other = threading.Thread(target=lambda: found.append(reader.read(last)))
+        files[-1].meanwhile = other
+        assert reader.read(first) == expected[1]
+        other.join()
+    assert found == [expected[0]]
 
 
 @pytest.mark.parametrize(
