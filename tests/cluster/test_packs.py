@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -119,15 +120,35 @@ def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.Mon
     [
         {"format": 1}, {"shards": None}, {"quality": "x"}, {"inverted": 1}, {"request": 3},
         {"file": "../part-00000.bin"}, {"file": "/etc/passwd"}, {"first": 1}, {"images": -1},
-        {"images": 2.5}, {"sha256": "x"}, {"messages": 3}, {"psnr_sum": "x"},
+        {"images": 2.5}, {"sha256": "x"}, {"messages": 3}, {"messages": "text"}, {"psnr_sum": "x"},
+        {"psnr_sum": 10**400}, {"psnr_sum": math.nan}, {"psnr_sum": math.inf}, {"psnr_sum": -1},
+        {"psnr_sum": True}, {"poor": True}, {"verified": 2**48},
+        {"file": "part-\u0661\u0661\u0661\u0661\u0661.bin"},
+        {"quality": 0}, {"quality": 10**400}, {"model_id": -1}, {"model_id": 65536},
     ],
 )  # fmt: skip
-def test_a_made_up_manifest_is_refused(out: Path, changes: dict[str, object]) -> None:
+def test_a_made_up_manifest_is_refused(
+    out: Path, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
     values = json.loads((out / "manifest.json").read_text())
     target = values if changes.keys() <= values.keys() - {"images"} else values["shards"][0]
     target.update(changes)
     (out / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(FormatError, match=r"manifest\.json"):
+        sharded.open_folder(out)
+    run_here("info", out, "--json", code=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 500
+
+
+def test_a_manifest_of_more_images_than_can_be_is_refused(out: Path) -> None:
+    values = json.loads((out / "manifest.json").read_text())
+    most = 2**48 - 1  # that one shard may claim
+    values["shards"] = [
+        {**values["shards"][0], "first": i * most, "images": most} for i in range(2)
+    ]
+    (out / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(FormatError, match=r"manifest\.json.*images"):
         sharded.open_folder(out)
 
 
