@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -139,6 +140,22 @@ def test_an_npz_of_some_images_says_which(tmp_path: Path) -> None:
     with sinks.open_sink(path, SHAPE, [(1, 3), (7, 9)]) as sink:
         sink.write(Decoded(np.array([1, 2, 7, 8]), PIXELS))
     assert np.load(path)["numbers"].tolist() == [1, 2, 7, 8]
+
+
+def test_the_numbers_in_an_npz_take_no_memory(tmp_path: Path) -> None:
+    path, count = tmp_path / "x.npz", 1_000_000
+    ranges = [(1, 3), (7, count + 5)]
+    pixels = np.zeros((count, 1, 1, 1), np.uint8)
+    tracemalloc.start()
+    try:
+        with sinks.open_sink(path, (1, 1, 1), ranges) as sink:
+            sink.write(Decoded(np.empty(0, np.int64), pixels))
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+    numbers = np.load(path)["numbers"]
+    assert numbers.dtype == "<i8"
+    assert np.array_equal(numbers, [1, 2, *range(7, count + 5)])
 
 
 def test_a_tar_needs_no_seeking_and_holds_names(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cvae.errors import OutputError
 from cvae.images import Pixels, Shape
 
 _ARRAYS = {".npz", ".npy"}
+_NUMBERS = 1 << 14  # that are written at once
 _DIGITS = 6  # of the number that stands for a name, at least
 _MAX_PART = 180  # bytes of a file's name; a number may be added
 # Bytes of a relative path: Windows takes 260 characters in all, the folder it is put in among them.
@@ -249,9 +250,17 @@ def _array_sink(
         with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
             yield from _filled(member, shape, count)
         if len(ranges) > 1 or any(start != 0 for start, _ in ranges):
-            numbers = np.concatenate([np.arange(*pair) for pair in ranges])
             with archive.open(zipfile.ZipInfo("numbers.npy"), "w", force_zip64=True) as member:
-                npy.write_array(member, numbers.astype("<i8"))
+                _write_numbers(member, ranges, count)
+
+
+def _write_numbers(file: IO[bytes], ranges: Sequence[tuple[int, int]], count: int) -> None:
+    """All numbers in the ranges as one array, of which only a part is held at once."""
+    header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+    npy.write_array_header_1_0(file, header)
+    for start, stop in ranges:
+        for first in range(start, stop, _NUMBERS):
+            file.write(np.arange(first, min(first + _NUMBERS, stop), dtype="<i8").tobytes())
 
 
 def _filled(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:
