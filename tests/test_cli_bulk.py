@@ -160,6 +160,22 @@ def test_a_pack_without_its_end_is_decoded_as_far_as_it_goes(digits: np.ndarray)
     assert len(np.load("x.npy")) == 48
 
 
+def test_a_block_that_is_cut_off_is_named_and_counted(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = cvae.open_model()
+    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    os.truncate("x.bin", cvae.open_pack("x.bin").reader.places[3].offset + 60)
+    run_here("decode", "x.bin", "-o", "x.npy", "--keep-going", code=1)
+    said = capsys.readouterr().err
+    assert "block 3, images 48 to 63: it is cut off" in said
+    assert "48 of 64 images decoded" in said
+    assert len(np.load("x.npy")) == 48
+    run_here("info", "x.bin", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["blocks"], len(facts["damage"])) == (64, 3, 2)
+
+
 def test_info_describes_a_pack_and_its_damage(capsys: pytest.CaptureFixture[str]) -> None:
     run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
     capsys.readouterr()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -153,6 +154,35 @@ def test_a_pack_cut_off_anywhere_gives_its_whole_blocks() -> None:
         assert list(whole(reader).values()) == BLOCKS[: len(reader.places)]
 
 
+def test_a_block_that_is_cut_off_is_named_and_its_images_are_counted() -> None:
+    places = opened(SMALL).places
+    for last, cut in ((places[2], 36), (places[2], 50), (places[3], places[3].size - 1)):
+        reader = opened(SMALL[: last.offset + cut])
+        assert reader.places == places[: last.ordinal]
+        assert reader.images == last.first + last.images
+        (lost,) = [item for item in reader.damage if item.images]
+        assert (lost.first, lost.images) == (last.first, last.images)
+        assert str(lost) == f"damaged: {last}: it is cut off"
+
+
+def test_of_a_damaged_pack_that_is_cut_off_every_lost_image_is_counted_once() -> None:
+    places = opened(SMALL).places
+    damaged = bytearray(SMALL[: places[3].offset + 40])
+    damaged[places[2].offset + 6] ^= 1  # the header of the block before it
+    reader = opened(bytes(damaged))
+    lost = [(item.first, item.images) for item in reader.damage if item.images]
+    assert (lost, reader.images) == ([(4, 2), (6, 2)], 8)
+
+
+def test_a_block_that_reaches_beyond_the_end_is_not_taken_for_the_last() -> None:
+    blocks = [Block(2, bytes(300)), Block(2, b"payload")]
+    data = written(Header(1, 50), blocks)
+    _, last = opened(data).places
+    reader = opened(data[:60] + data[last.offset : last.offset + last.size])
+    assert [(item.first, item.images) for item in reader.damage if item.images] == [(0, 2)]
+    assert (whole(reader), reader.images) == ({2: blocks[1]}, 4)
+
+
 def test_swapped_blocks_and_blocks_of_another_pack_are_noticed() -> None:
     reader = opened(SMALL)
     first, second = (SMALL[p.offset : p.offset + p.size] for p in reader.places[:2])
@@ -196,6 +226,31 @@ def test_a_column_that_unpacks_to_much_is_refused(
             reader.read(reader.places[0])
 
     assert peak(read) < 1 << 26
+
+
+class Interrupted(io.BufferedReader):
+    """A file where another thread works between a seek and the read behind it, if nothing forbids that."""
+
+    meanwhile: threading.Thread | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = super().seek(offset, whence)
+        thread, self.meanwhile = self.meanwhile, None
+        if thread is not None:
+            thread.start()
+            thread.join(0.2)  # longer than it takes; for ever where it has to wait for this thread
+        return position
+
+
+def test_two_threads_read_one_pack() -> None:
+    file = Interrupted(io.BytesIO(SMALL))  # type: ignore[arg-type]
+    reader = unpack.open_pack(file)
+    found = []
+    other = threading.Thread(target=lambda: found.append(reader.read(reader.places[3])))
+    file.meanwhile = other
+    assert reader.read(reader.places[0]) == BLOCKS[0]
+    other.join()
+    assert found == [BLOCKS[3]]
 
 
 def test_lengths_that_are_not_there_allocate_nothing() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -54,6 +56,35 @@ def test_no_two_images_go_to_one_file(tmp_path: Path) -> None:
     assert len(listed(tmp_path / "out")) == 4
 
 
+def test_a_file_and_a_folder_of_one_name_both_find_a_place(tmp_path: Path) -> None:
+    names = ["a.png", "a.png/b.png", "c.PNG/d.png", "c.jpg"]
+    fill(tmp_path / "out", names)
+    assert listed(tmp_path / "out") == ["a.png", "a.png_/b.png", "c.PNG_/d.png", "c.png"]
+    fill(tmp_path / "x.tar", names)
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        archive.extractall(tmp_path / "from_tar", filter="data")
+    assert listed(tmp_path / "from_tar") == listed(tmp_path / "out")
+
+
+def test_names_of_one_look_go_to_two_files() -> None:
+    buffer = io.BytesIO()
+    forms = [unicodedata.normalize(form, "É/ñ.png") for form in ("NFC", "NFD")]
+    fill(buffer, [*forms, forms[1].lower(), "b"])
+    buffer.seek(0)
+    with tarfile.open(fileobj=buffer) as archive:
+        found = archive.getnames()
+    assert found[0] == forms[0]
+    assert len({unicodedata.normalize("NFC", name.lower()) for name in found}) == 4
+
+
+def test_a_long_path_is_cut_to_its_end_wherever_the_folder_is(tmp_path: Path) -> None:
+    folders = [f"{i:0100}" for i in range(40)]
+    ends = ["photo.jpeg", "b.png", "b.tiff", "c"]
+    fill(tmp_path / "out", ["/".join([*folders, end]) for end in ends])
+    expected = ["b.png", "b_000002.png", "c.png", "photo.png"]
+    assert listed(tmp_path / "out") == [f"{folders[-1]}/{file}" for file in expected]
+
+
 ESCAPES = [
     "../../x.png", "/etc/passwd", "a/../../x", "C:\\Windows\\x.png", "..\\..\\x", "\\\\host\\share\\x",
     "con.png", "a/NUL", "COM1.tar.png", "x. . .", "...", "..", ".", "/", "a\0b", "a\nb.png", "~/x",
@@ -72,6 +103,9 @@ def test_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
 @example("a" * 177 + ".png")
 @example("..png")
 @example("a. .PNG. ")
+@example("a.png/aux.png/b")
+@example("x" * 179 + ".png/b")
+@example("/".join("y" * 200))
 def test_safe_names_are_safe(name: str) -> None:
     safe = sinks.safe_name(name)
     if not safe:
@@ -80,6 +114,8 @@ def test_safe_names_are_safe(name: str) -> None:
     assert not path.is_absolute()
     assert safe == str(path)
     assert safe.isprintable()
+    assert len(safe.encode()) <= 200
+    assert not any(part.lower().endswith(".png") for part in path.parts[:-1])
     for part in path.parts:
         assert part not in (".", "..")
         assert len(part.encode()) <= 255
@@ -104,6 +140,22 @@ def test_an_npz_of_some_images_says_which(tmp_path: Path) -> None:
     with sinks.open_sink(path, SHAPE, [(1, 3), (7, 9)]) as sink:
         sink.write(Decoded(np.array([1, 2, 7, 8]), PIXELS))
     assert np.load(path)["numbers"].tolist() == [1, 2, 7, 8]
+
+
+def test_the_numbers_in_an_npz_take_no_memory(tmp_path: Path) -> None:
+    path, count = tmp_path / "x.npz", 1_000_000
+    ranges = [(1, 3), (7, count + 5)]
+    pixels = np.zeros((count, 1, 1, 1), np.uint8)
+    tracemalloc.start()
+    try:
+        with sinks.open_sink(path, (1, 1, 1), ranges) as sink:
+            sink.write(Decoded(np.empty(0, np.int64), pixels))
+        assert tracemalloc.get_traced_memory()[1] < count
+    finally:
+        tracemalloc.stop()
+    numbers = np.load(path)["numbers"]
+    assert numbers.dtype == "<i8"
+    assert np.array_equal(numbers, [1, 2, *range(7, count + 5)])
 
 
 def test_a_tar_needs_no_seeking_and_holds_names(tmp_path: Path) -> None:

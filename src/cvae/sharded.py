@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class ShardReader(files.Closing):
     """What a `unpack.Reader` is for one file, for a folder; made by `open_folder`.
 
     Shards are opened when they are needed. One that cannot be read has no places, and is told of by
-    `damage_in`.
+    `damage_in`. Several threads may read; they take turns.
     """
 
     damage: Sequence[Damage] = ()  # nothing is known before a shard is opened
@@ -50,10 +51,13 @@ class ShardReader(files.Closing):
         self._firsts = [part.first for part in manifest.shards]
         self._open: dict[int, tuple[BinaryIO, Reader]] = {}
         self._places: dict[int, list[ShardPlace]] = {}
+        # Held as long as a shard is in use: to open another one may close it.
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Closes the files."""
-        for file, _ in self._open.values():
+        # Without the lock: a thread may hold it that waits for a server which does not answer.
+        for file, _ in list(self._open.values()):
             file.close()
         self._open.clear()
 
@@ -77,7 +81,8 @@ class ShardReader(files.Closing):
         """The block at a place. Raises FormatError when it is damaged."""
         assert isinstance(place, ShardPlace)
         try:
-            return self._reader(place.shard).read(place.local)
+            with self._lock:
+                return self._reader(place.shard).read(place.local)
         except FormatError as error:
             raise FormatError(f"damaged: {place}: {error.__cause__ or error}") from error
 
@@ -91,7 +96,8 @@ class ShardReader(files.Closing):
             if _overlap(ranges, part.first, part.first + part.images) or (
                 not part.images and ranges == [(0, self.images)]
             ):
-                found += self._damage_of(shard, part)
+                with self._lock:
+                    found += self._damage_of(shard, part)
         return [d for d in found if not d.images or _overlap(ranges, d.first, d.first + d.images)]
 
     def _damage_of(self, shard: int, part: Part) -> Iterator[Damage]:
@@ -103,10 +109,9 @@ class ShardReader(files.Closing):
             return
         if shards.digest_of(self.folder, part.file) == part.sha256:
             return
-        known = reader.places[-1].first + reader.places[-1].images if reader.places else 0
         damage = [*reader.damage, *reader.check(reader.places)]
-        if known < part.images:
-            damage.append(Damage("", known, part.images - known))
+        if reader.images < part.images:
+            damage.append(Damage("", reader.images, part.images - reader.images))
         for item in damage:
             if item.images:
                 numbers = images_text(part.first + item.first, item.images)
@@ -122,20 +127,24 @@ class ShardReader(files.Closing):
             )  # fmt: skip
 
     def _places_in(self, shard: int) -> list[ShardPlace]:
-        if shard not in self._places:
-            part = self.manifest.shards[shard]
-            try:
-                local = self._reader(shard).places
-            except FormatError:
-                local = []
-            self._places[shard] = [
-                ShardPlace(
-                    p.ordinal, p.offset, p.size, part.first + p.first, p.images,
-                    shard=shard, file=part.file, local=p,
-                )
-                for p in local
-            ]  # fmt: skip
-        return self._places[shard]
+        with self._lock:
+            if shard not in self._places:
+                self._places[shard] = self._found_in(shard)
+            return self._places[shard]
+
+    def _found_in(self, shard: int) -> list[ShardPlace]:
+        part = self.manifest.shards[shard]
+        try:
+            local = self._reader(shard).places
+        except FormatError:
+            return []
+        return [
+            ShardPlace(
+                p.ordinal, p.offset, p.size, part.first + p.first, p.images,
+                shard=shard, file=part.file, local=p,
+            )
+            for p in local
+        ]  # fmt: skip
 
     def _reader(self, shard: int) -> Reader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""

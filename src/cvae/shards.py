@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cvae import storage
+from cvae.container import MAX_QUALITY, MIN_QUALITY
 from cvae.errors import FormatError, OutputError, StorageError
 from cvae.storage import Location
 
@@ -17,11 +18,12 @@ FORMAT = 0
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
 _KIND = "cvae shards"
-_PART = re.compile(r"part-\d{5,9}\.bin")
+_PART = re.compile(r"part-[0-9]{5,9}\.bin")
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
-    r"part-\d{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
+    r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
 )
+_MAX_COUNT = 1 << 48  # of a shard, and of images in all of them
 _LIMIT = 1 << 28  # bytes of a manifest: of a million shards
 _NOTE_LIMIT = 1 << 24
 _CHUNK = 1 << 22
@@ -53,15 +55,18 @@ class Part:
     def from_values(cls, values: dict[str, Any]) -> Part:
         """Raises ValueError, KeyError or TypeError when something is missing or impossible."""
         known = {f.name: values[f.name] for f in fields(cls)}
+        if not isinstance(known["messages"], list):
+            raise ValueError(f"expected a list of messages, found {known['messages']!r}")
         part = cls(**{**known, "messages": tuple(map(str, known["messages"]))})
         counts = (
             part.first, part.images, part.file_bytes, part.left_out,
             part.verified, part.poor, part.poor_sampled, part.poor_inverted,
         )  # fmt: skip
-        if not all(type(value) is int and 0 <= value < 1 << 48 for value in counts):
+        if not all(type(value) is int and 0 <= value < _MAX_COUNT for value in counts):
             raise ValueError(f"expected counts from 0, found {counts}")
-        if not isinstance(part.psnr_sum, float | int):
-            raise ValueError(f"expected a number, found {part.psnr_sum!r}")
+        # What compares false with everything, as JSON's NaN does, is none either.
+        if type(part.psnr_sum) not in (int, float) or not 0 <= part.psnr_sum < 1e18:
+            raise ValueError(f"expected a sum of PSNR, found {part.psnr_sum!r:.80}")
         # So that no manifest makes a reader open what lies elsewhere.
         if not _PART.fullmatch(part.file) or not _SHA256.fullmatch(part.sha256):
             raise ValueError(f"expected part-NNNNN.bin and its sha256, found {part.file!r}")
@@ -131,10 +136,14 @@ def _check(manifest: Manifest) -> None:
         if part.first != first:
             raise ValueError(f"expected {part.file} to begin with image {first}")
         first += part.images
+    if first >= _MAX_COUNT:
+        raise ValueError(f"expected fewer than {_MAX_COUNT:,} images, found {first:,}")
     if not isinstance(manifest.model, str) or not manifest.model.isprintable():
         raise ValueError("expected a name as model")
-    if type(manifest.quality) is not int or type(manifest.model_id) is not int:
-        raise ValueError("expected integers as quality and model_id")
+    if type(manifest.quality) is not int or not MIN_QUALITY <= manifest.quality <= MAX_QUALITY:
+        raise ValueError(f"expected a quality from {MIN_QUALITY} to {MAX_QUALITY}")
+    if type(manifest.model_id) is not int or not 0 <= manifest.model_id < 1 << 16:
+        raise ValueError("expected a model_id from 0 to 65535")
     if type(manifest.inverted) is not bool or type(manifest.fitted) is not bool:
         raise ValueError("expected true or false as inverted and fitted")
     if not isinstance(manifest.request, dict):

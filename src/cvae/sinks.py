@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from cvae.errors import OutputError
 from cvae.images import Pixels, Shape
 
 _ARRAYS = {".npz", ".npy"}
+_NUMBERS = 1 << 14  # that are written at once
 _DIGITS = 6  # of the number that stands for a name, at least
 _MAX_PART = 180  # bytes of a file's name; a number may be added
-_MAX_DEPTH = 64
+# Bytes of a relative path: Windows takes 260 characters in all, the folder it is put in among them.
+_MAX_PATH = 200
 # What Windows takes for a device, whatever its ending.
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
@@ -104,17 +107,32 @@ def is_array(output: Path) -> bool:
 def safe_name(name: str) -> str:
     """A name of any origin as the relative path of a PNG file that is below the folder it is put in.
 
-    Empty when nothing of the name is left.
+    Empty when nothing of the name is left. Of a long path the end is kept. No folder on the way has a
+    name that a file could have.
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts:
         return ""
-    *above, last = parts[-_MAX_DEPTH:]
+    *above, last = parts
     last = last.rstrip(" .") or last
     stem, ending = os.path.splitext(last)  # noqa: PTH122
     # Before it is cut to its length: half an ending would stay.
     last = stem if ending.lower() in images.SUFFIXES else last
-    return "/".join([*map(_safe_part, above), f"{_safe_part(last)}.png"])
+    kept = [f"{_safe_part(last)}.png"]
+    room = _MAX_PATH - len(kept[0].encode())
+    for folder in map(_safe_folder, reversed(above)):
+        room -= len(folder.encode()) + 1
+        if room < 0:
+            break
+        kept.append(folder)
+    return "/".join(reversed(kept))
+
+
+def _safe_folder(part: str) -> str:
+    # All files are PNG files: so none is where another name needs a folder, and nothing needs to
+    # remember the folders.
+    kept = _safe_part(part)
+    return f"{kept}_" if kept.lower().endswith(".png") else kept
 
 
 def _safe_part(part: str) -> str:
@@ -147,8 +165,10 @@ class _Names:
         return found
 
     def _is_new(self, name: str) -> bool:
-        # Some file systems take A.png and a.png for one file; to tell them apart costs nothing.
-        key = hash(name.casefold())
+        # Some file systems take A.png and a.png for one file, or an accented letter for the same one
+        # in two characters; to tell them apart costs nothing.
+        folded = unicodedata.normalize("NFD", name).casefold()
+        key = hash(unicodedata.normalize("NFD", folded))
         new = key not in self._seen
         self._seen.add(key)
         return new
@@ -230,9 +250,17 @@ def _array_sink(
         with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
             yield from _filled(member, shape, count)
         if len(ranges) > 1 or any(start != 0 for start, _ in ranges):
-            numbers = np.concatenate([np.arange(*pair) for pair in ranges])
             with archive.open(zipfile.ZipInfo("numbers.npy"), "w", force_zip64=True) as member:
-                npy.write_array(member, numbers.astype("<i8"))
+                _write_numbers(member, ranges, count)
+
+
+def _write_numbers(file: IO[bytes], ranges: Sequence[tuple[int, int]], count: int) -> None:
+    """All numbers in the ranges as one array, of which only a part is held at once."""
+    header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+    npy.write_array_header_1_0(file, header)
+    for start, stop in ranges:
+        for first in range(start, stop, _NUMBERS):
+            file.write(np.arange(first, min(first + _NUMBERS, stop), dtype="<i8").tobytes())
 
 
 def _filled(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:

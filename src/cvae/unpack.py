@@ -6,10 +6,12 @@ A reader finds a block by the index at the end or, where that is damaged, by wal
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import BinaryIO
 
 from cvae.errors import FormatError
@@ -68,7 +70,7 @@ def images_text(first: int, images: int) -> str:
 
 @dataclass
 class Reader:
-    """A pack in a seekable file; made by `open_pack`."""
+    """A pack in a seekable file; made by `open_pack`. Several threads may read."""
 
     header: Header
     places: list[Place]  # of the blocks that were found, in order
@@ -76,6 +78,9 @@ class Reader:
     size: int  # bytes of the file
     damage: list[Damage] = field(default_factory=list)  # what was seen on the way to the blocks
     _file: BinaryIO = field(kw_only=True, repr=False)
+    _lock: threading.Lock = field(  # the file has one position
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     def read(self, place: Place) -> Block:
         """The block at a place.
@@ -120,8 +125,9 @@ class Reader:
 
     def _bytes(self, place: Place) -> bytes:
         """The block's header and body, once both checks hold and everything fits together."""
-        self._file.seek(place.offset)
-        data = self._file.read(place.size)
+        with self._lock:
+            self._file.seek(place.offset)
+            data = self._file.read(place.size)
         if len(data) < BLOCK_HEADER_SIZE + CHECK.size:
             raise FormatError("it is cut off")
         head = self.header.to_bytes()
@@ -178,7 +184,10 @@ def open_pack(file: BinaryIO) -> Reader:
     if index is not None:
         return Reader(header, index.places, index.images, size, damage, _file=file)
     places = list(_walk(file, size, header, damage))
-    images = places[-1].first + places[-1].images if places else 0
+    images = max(
+        [place.first + place.images for place in places[-1:]]
+        + [item.first + item.images for item in damage]
+    )
     return Reader(header, places, images, size, damage, _file=file)
 
 
@@ -245,24 +254,29 @@ def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> It
     head = header.to_bytes()
     position, ordinal, first = HEADER_SIZE, 0, 0
 
-    def fits(place: Place | None) -> bool:
-        return (
-            place is not None
-            and place.offset + place.size <= size
-            and place.ordinal >= ordinal
-            and place.first >= first
-        )
+    def follows(place: Place) -> bool:
+        return place.ordinal >= ordinal and place.first >= first
 
     while position < size:
         file.seek(position)
-        place = _parse_block_header(file.read(BLOCK_HEADER_SIZE), position, head)
-        if not fits(place):
-            place = next(filter(fits, _headers(file, position + 1, head)), None)
-        if place is None:
-            return
+        expected = _parse_block_header(file.read(BLOCK_HEADER_SIZE), position, head)
+        # What is behind is looked at only where the expected block is not whole.
+        behind = _headers(file, position + 1, head)
+        cut_off = None
+        for place in filter(follows, chain([expected] if expected else [], behind)):
+            if place.offset + place.size <= size:
+                break
+            cut_off = cut_off or place
+        else:
+            if cut_off is None:
+                return
+            place = cut_off
         if place.first > first:
             lost = place.first - first
             damage.append(Damage(f"damaged: {images_text(first, lost)} are lost", first, lost))
+        if place is cut_off:
+            damage.append(Damage(f"damaged: {place}: it is cut off", place.first, place.images))
+            return
         yield place
         position = place.offset + place.size
         ordinal, first = place.ordinal + 1, place.first + place.images

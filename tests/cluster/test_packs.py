@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from cvae import sharded, shards
 from cvae.errors import CvaeError, FormatError, OutputError
 
 from ..conftest import run_here
+from ..test_pack import Interrupted
 from .conftest import MODEL, contents, errors
 
 pytest.importorskip("distributed")
@@ -83,12 +87,32 @@ def test_packs_that_changed_places_are_noticed(out: Path) -> None:
 
 def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
     data = (out / "part-00003.bin").read_bytes()
-    for cut in (0, 5, 30, len(data) - 20, len(data) - 1):
+    for cut in (0, 5, 30, 60, len(data) - 20, len(data) - 1):
         (out / "part-00003.bin").write_bytes(data[:cut])
         damage = sharded.open_folder(out).damage_in([(0, 150)])
         assert damage
-        lost = {n for d in damage for n in range(d.first, d.first + d.images)}
-        assert lost == (set() if cut > len(data) - 30 else set(range(120, 150))), cut
+        lost = [n for d in damage for n in range(d.first, d.first + d.images)]
+        assert lost == ([] if cut > len(data) - 30 else [*range(120, 150)]), cut
+
+
+def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+
+    def opened(path: Path, mode: str = "r") -> Interrupted:
+        files.append(Interrupted(io.FileIO(path)))
+        return files[-1]
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(sharded, "_OPEN", 1)  # so that the one closes what the other reads
+    with sharded.open_folder(out) as reader:
+        last, first = reader.places[-1], reader.places[0]
+        expected = [reader.read(last), reader.read(first)]
+        found = []
+        other = threading.Thread(target=lambda: found.append(reader.read(last)))
+        files[-1].meanwhile = other
+        assert reader.read(first) == expected[1]
+        other.join()
+    assert found == [expected[0]]
 
 
 @pytest.mark.parametrize(
@@ -96,15 +120,35 @@ def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
     [
         {"format": 1}, {"shards": None}, {"quality": "x"}, {"inverted": 1}, {"request": 3},
         {"file": "../part-00000.bin"}, {"file": "/etc/passwd"}, {"first": 1}, {"images": -1},
-        {"images": 2.5}, {"sha256": "x"}, {"messages": 3}, {"psnr_sum": "x"},
+        {"images": 2.5}, {"sha256": "x"}, {"messages": 3}, {"messages": "text"}, {"psnr_sum": "x"},
+        {"psnr_sum": 10**400}, {"psnr_sum": math.nan}, {"psnr_sum": math.inf}, {"psnr_sum": -1},
+        {"psnr_sum": True}, {"poor": True}, {"verified": 2**48},
+        {"file": "part-\u0661\u0661\u0661\u0661\u0661.bin"},
+        {"quality": 0}, {"quality": 10**400}, {"model_id": -1}, {"model_id": 65536},
     ],
 )  # fmt: skip
-def test_a_made_up_manifest_is_refused(out: Path, changes: dict[str, object]) -> None:
+def test_a_made_up_manifest_is_refused(
+    out: Path, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
     values = json.loads((out / "manifest.json").read_text())
     target = values if changes.keys() <= values.keys() - {"images"} else values["shards"][0]
     target.update(changes)
     (out / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(FormatError, match=r"manifest\.json"):
+        sharded.open_folder(out)
+    run_here("info", out, "--json", code=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 500
+
+
+def test_a_manifest_of_more_images_than_can_be_is_refused(out: Path) -> None:
+    values = json.loads((out / "manifest.json").read_text())
+    most = 2**48 - 1  # that one shard may claim
+    values["shards"] = [
+        {**values["shards"][0], "first": i * most, "images": most} for i in range(2)
+    ]
+    (out / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(FormatError, match=r"manifest\.json.*images"):
         sharded.open_folder(out)
 
 
