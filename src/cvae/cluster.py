@@ -179,6 +179,28 @@ def file_digest(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def is_address(text: str) -> bool:
+    """Whether a text may be the address of a scheduler: HOST:PORT, or that with a protocol of Dask's.
+
+    A client of anything else would hang, and fail again when it is thrown away.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+    """
+    try:
+        from distributed.comm.addressing import parse_address, parse_host_port
+        from distributed.comm.registry import get_backend
+    except ImportError as error:
+        raise MissingExtraError("dask.distributed", "cluster") from error
+    try:
+        protocol, where = parse_address(text)
+        get_backend(protocol)
+        host, port = parse_host_port(where)
+    except ValueError:
+        return False
+    return protocol != "inproc" and bool(host.strip()) and 0 < port < 1 << 16
+
+
 @contextmanager
 def connect(workers: int | None = None, scheduler: str | None = None) -> Iterator[Any]:
     """A client of Dask: of so many workers here, that end with the block, or of a scheduler elsewhere.
@@ -212,12 +234,21 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
                 stack.enter_context(cluster)
                 client = distributed.Client(cluster, set_as_default=False)
             else:
+                _check_keys(distributed, scheduler)
                 client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
-        except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        # TypeError: of a protocol whose package is missing.
+        except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
             where = scheduler or f"{workers} workers"
             raise ClusterError(f"{where}: expected a Dask scheduler: {_line(error)}") from error
         yield client
+
+
+def _check_keys(distributed: Any, scheduler: str) -> None:
+    """Raises ValueError when Dask's settings name no keys for TLS; a client would then not end well."""
+    keys = distributed.security.Security().get_connection_args("client")
+    if scheduler.startswith("tls://") and not keys.get("ssl_context"):
+        raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from PIL import Image
 import cvae
 from cvae import cluster, sharded, storage, worklist
 from cvae.cluster import Failure
-from cvae.errors import FormatError, MissingExtraError
+from cvae.errors import ClusterError, FormatError, MissingExtraError
 
 from ..conftest import blobs, run_here
 from .conftest import FAST, MODEL, SLOW, contents, errors, job, wait_for, wait_until
@@ -168,6 +168,31 @@ def test_options_that_contradict_each_other(
 ) -> None:
     run_here("encode", made / "x.npy", *arguments, code=2)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["banana", "127.0.0.1", "tcp://", "tcp://:8786", "http://127.0.0.1:8786", "x:99999", "", "inproc://1/2"],
+)  # fmt: skip
+def test_what_is_no_address_is_wrong_usage(
+    made: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
+    assert f"--scheduler {address}: expected tcp://HOST:PORT" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("address", ["tls://x:1", "ws://x:1", "ucx://x:1", "x:1", "tcp://[::1]:1"])
+def test_every_protocol_of_dask_is_an_address(address: str) -> None:
+    assert cluster.is_address(address)
+
+
+def test_a_protocol_without_its_keys_is_an_error() -> None:
+    with (
+        pytest.raises(ClusterError, match=r"tls://x:9: expected .* no keys"),
+        cluster.connect(scheduler="tls://x:9"),
+    ):
+        pass
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(

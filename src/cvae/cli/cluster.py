@@ -85,6 +85,8 @@ def encode(
     from cvae import cluster, shards, worklist
 
     folder = _folder(inputs, output)
+    if machines.scheduler is not None and not cluster.is_address(machines.scheduler):
+        raise click.UsageError(f"--scheduler {machines.scheduler}: expected tcp://HOST:PORT")
     if machines.resume and settings.force:
         raise click.UsageError("--resume keeps what is there, --force does not: choose one")
     codec = bulk.open_model(settings.model)
