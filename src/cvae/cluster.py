@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,8 @@ _STORAGE = {
     "fsspec",
     "s3fs",
 }  # whose errors have no common base
+# What a worker that was killed had begun to write.
+_BEGUN = re.compile(r"(part-\d+\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
 _MESSAGES = 100  # of images that are left out, of each shard
 
 
@@ -347,6 +350,13 @@ def encode(
             raise result.error()  # the others would fail of it, too
         hand_out(max(1, _AHEAD * _slots(client) - len(ordinals)))
     return [done[ordinal] for ordinal in sorted(done)]
+
+
+def tidy(folder: Location) -> None:
+    """Deletes what workers had begun, once they are gone. Raises StorageError."""
+    for name in storage.sizes(folder):
+        if _BEGUN.fullmatch(name):
+            storage.remove(folder / name)
 
 
 def _slots(client: Any) -> int:

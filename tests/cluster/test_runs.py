@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,23 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
         cvae.open_pack("out")
     run_here(*command, "--scheduler", scheduler, "--resume")
     assert contents(Path("out")) == undisturbed
+
+
+def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(made: Path) -> None:
+    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW, "--workers", "2"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: any(Path().glob("out/.cvae-*.bin")))
+    with suppress(ProcessLookupError):
+        for _ in range(20):
+            os.killpg(run.pid, signal.SIGINT)
+            time.sleep(0.05)
+    _, stderr = run.communicate(timeout=60)
+    assert (run.returncode, stderr) == (130, b"cvae: interrupted\n")
+    wait_until(lambda: not alive(run.pid))
+    assert not list(Path().glob("out/.cvae-*"))
+    assert Path("out/unfinished.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import CvaeError, ImageError, OutputError
 from cvae.cli import bulk
 from cvae.cli.common import STDIO, Talk
 
@@ -96,7 +98,7 @@ def encode(
     job = _job(codec, settings, machines, found, folder, size)
     before = shards.check(folder, job.request, resume=machines.resume, force=settings.force)
     known = {part.file: part for part in before.shards} if before else {}
-    with cluster.connect(machines.workers, machines.scheduler) as client:
+    with _client(machines, folder) as client:
         shards.begin(folder, job.request, force=settings.force)
         if not client.nthreads():
             talk.say(f"{machines.scheduler}: has no workers yet; waiting for them")
@@ -110,6 +112,46 @@ def encode(
     _say(manifest, folder, codec, settings, talk)
     if talk.errors or manifest.left_out:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _client(machines: ClusterSettings, folder: Any) -> Iterator[Any]:
+    """A client of Dask; after an error, workers of this machine are gone, and what they had begun."""
+    from cvae import cluster
+
+    with _one_interrupt():
+        try:
+            with cluster.connect(machines.workers, machines.scheduler) as client:
+                yield client
+        except BaseException:
+            if machines.workers is not None:
+                with suppress(CvaeError):  # what went wrong first is what is told
+                    cluster.tidy(folder)
+            raise
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the command once: further ones would disturb what closes and deletes behind it."""
+    before = signal.getsignal(signal.SIGINT)
+    # Elsewhere than in the main thread none could be set; another one has been chosen on purpose.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or before is not signal.default_int_handler
+    ):
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
