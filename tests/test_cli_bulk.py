@@ -104,6 +104,35 @@ def test_a_tar_on_stdin_and_a_tar_on_stdout() -> None:
     assert len(cvae.open_pack("y.bin")) == 10
 
 
+def test_a_pack_from_stdin_goes_to_stdout_as_a_tar_and_on_a_terminal_to_a_folder() -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    data = Path("x.bin").read_bytes()
+    archive = run_cvae("decode", "-", "--quiet", stdin=data).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        assert sorted(found.getnames()) == NAMES
+    assert listed(".") == ["x.bin"]
+    terminal, stdout = os.openpty()
+    command = [sys.executable, "-m", "cvae", "decode", "-", "--quiet"]
+    subprocess.run(command, input=data, stdout=stdout, check=True)
+    os.close(stdout)
+    os.close(terminal)
+    assert listed("stdin_reconstructed") == NAMES
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz", "tar.xz", "ZIP", "7z", "gz", "bin"])
+def test_no_folder_is_made_where_an_archive_is_meant(
+    ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("decode", "x.bin", "-o", f"out.{ending}", code=2)
+    message = f"out.{ending}: expected a folder, .npz, .npy or .tar; put a / behind it"
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert listed(".") == ["x.bin"]
+    run_here("decode", "x.bin", "-o", f"out.{ending}/", "--quiet")
+    run_here("decode", "x.bin", "-o", f"out.{ending}", "--quiet", "--force")  # it is one now
+    assert listed(f"out.{ending}") == NAMES
+
+
 def test_some_images_by_number_and_by_name(digits: np.ndarray) -> None:
     run_here("encode", "digits.npz", *FAST)
     run_here("decode", "digits.bin", "--only", "17,42-44", "--only", "3", "-o", "some")

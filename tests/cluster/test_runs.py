@@ -178,6 +178,7 @@ def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(mad
         (["--resume", "-o", "out"], "need --workers"),
         (["--workers", "1"], "name a folder with -o DIR"),
         (["--workers", "1", "-o", "out", "--threads", "2"], "one thread each"),
+        (["--workers", "1", "-o", "out.bin"], "put a / behind it"),
         (["--workers", "1", "-o", "out", "--resume", "--force"], "choose one"),
         (["--workers", "1", "-o", "out", "--max-bytes", "9"], "a pack has one for all"),
     ],

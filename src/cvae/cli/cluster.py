@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cvae import CvaeError, ImageError, OutputError
-from cvae.cli import bulk
+from cvae.cli import bulk, common
 from cvae.cli.common import STDIO, Talk
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
     folder = storage.absolute(storage.locate(output))
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
         raise OutputError(f"{output}: exists already and is no folder")
+    common.refuse_as_folder(output, "a folder, for the packs of several workers")
     return folder
 
 

@@ -17,6 +17,11 @@ _NAMED = 10  # files of a folder that are left out, by name
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 # Seconds after which a thread that waits for the interpreter's lock gets it: batches take less than 5 ms.
 SWITCH = 5e-4
+# Of files that are written by other programs, or by other commands: no folder is meant by such a name.
+_NO_FOLDERS = {
+    ".7z", ".bin", ".bz2", ".cvae", ".gz", ".h5", ".mat", ".npy", ".npz", ".parquet", ".pt", ".rar",
+    ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst",
+}  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -172,6 +177,18 @@ def like_a_file(output: str) -> bool:
     """Whether `-o` names a file: there is one, or the name has an ending and is no folder's."""
     path = Path(output)
     return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
+
+
+def refuse_as_folder(output: str, expected: str) -> None:
+    """Raises UsageError when `-o` is to become a folder and its ending says that a file is meant."""
+    from cvae import storage
+
+    if output.endswith("/") or Path(output).suffix.lower() not in _NO_FOLDERS:
+        return
+    if not storage.is_folder(storage.locate(output)):
+        raise click.UsageError(
+            f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
+        )
 
 
 def _sources(

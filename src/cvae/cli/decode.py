@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     metavar="OUT",
     help="File, or folder for several inputs; `-` is stdout. Its ending chooses the image format. Of a "
     "pack: a folder, .npz, .npy or .tar; `-` is a tar archive.  "
-    "[default: NAME_reconstructed.png in the current folder; of a pack the folder NAME_reconstructed]",
+    "[default: NAME_reconstructed.png in the current folder; of a pack the folder NAME_reconstructed; "
+    "stdin goes to stdout, a pack as a tar archive unless that is a terminal]",
 )
 @click.option(
     "-m",

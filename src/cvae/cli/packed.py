@@ -237,13 +237,20 @@ def _sound(
 
 
 def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
+    """Where the images go: a path, or stdout for a tar archive, as other results of stdin do."""
+    from cvae import sinks
+
     if output == STDIO:
         common.refuse_terminal([Task(None, None)], force=False)
         return sys.stdout.buffer
     if output is not None:
         if common.is_url(output):
             raise click.UsageError(f"-o {output}: images are written to this machine only")
+        if not sinks.is_array(Path(output)) and Path(output).suffix.lower() != ".tar":
+            common.refuse_as_folder(output, "a folder, .npz, .npy or .tar")
         return Path(output)
+    if source == STDIO and sys.stdout is not None and not sys.stdout.isatty():
+        return sys.stdout.buffer
     stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
     return Path(f"{stem}_reconstructed")
 
