@@ -24,7 +24,14 @@ from typing import Any
 from cvae import __version__, bulk, errors, shards, storage
 from cvae.bulk import Options
 from cvae.codec import Codec
-from cvae.errors import ClusterError, CvaeError, MissingExtraError, ModelError, StorageError
+from cvae.errors import (
+    ClusterError,
+    CvaeError,
+    ImageShapeError,
+    MissingExtraError,
+    ModelError,
+    StorageError,
+)
 from cvae.model import Model
 from cvae.shards import Part
 from cvae.sources import Reading
@@ -61,6 +68,7 @@ class Job:
     request: dict[str, Any]  # what all of this comes from
     resume: bool = False
     version: str = __version__
+    advice: str = ""  # what helps where an image is of another shape than the model's
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         nonlocal total
         total += 1
         if len(left_out) < _MESSAGES:
-            left_out.append(str(error))
+            advised = isinstance(error, ImageShapeError) and job.advice
+            left_out.append(f"{error}; {job.advice}" if advised else str(error))
 
     reading = Reading(codec.image_shape, job.fit, job.jobs, refuse)
     named = job.options.names and shard.source.named

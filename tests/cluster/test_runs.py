@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,26 @@ def test_bad_images_are_named_and_left_out(
     assert Path("one.png").read_bytes() == Path("back/4.png").read_bytes()
 
 
+def test_images_of_another_shape_get_advice(
+    scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = "other models (-m) code, --fit converts and resizes it"
+    Path("in").mkdir()
+    for side in (28, 30):
+        Image.new("L", (side, side)).save(f"in/{side}.png")
+    run_here("encode", "in", "-o", "out", "--scheduler", scheduler, *FAST, code=1)
+    (line,) = errors(capsys)
+    assert "in/30.png: expected 28x28 grey, found 30x30" in line
+    assert line.endswith(advice)
+    np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
+    command = ["encode", "colour.npy", "-o", "no", "--scheduler", scheduler, *MODEL]
+    run_here(*command, code=1)
+    error, end = capsys.readouterr().err.splitlines()
+    assert error.endswith(advice)
+    assert "another model (-m) or --fit is another run" in end
+    assert "repaired" not in end
+
+
 def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
     scheduler: str,
     capsys: pytest.CaptureFixture[str],
@@ -148,7 +169,7 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
     assert run.returncode == 130
     wait_until(lambda: not alive(run.pid))
     assert not Path("out/manifest.json").exists()
-    with pytest.raises(FormatError, match=r"out: was interrupted .* --resume"):
+    with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* --resume"):
         cvae.open_pack("out")
     run_here(*command, "--scheduler", scheduler, "--resume")
     assert contents(Path("out")) == undisturbed
@@ -232,3 +253,37 @@ def test_without_the_extra_it_is_named(made: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match="fsspec is not installed"):
         storage.is_folder(storage.locate("s3://bucket/in"))
+
+
+def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
+    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    array = str(made / "x.npy")
+    resume = ["encode", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
+    commands = [
+        ["info", "out/"], ["decode", "out", "-o", "x"], ["eval", array, "--coded", "./out"], resume,
+    ]  # fmt: skip
+    manifest = out / "manifest.json"
+    for content, expected in (
+        (None, "out: holds packs but no manifest.json; its packs decode one by one"),
+        ("{", "out/manifest.json: damaged: expected a manifest"),
+    ):
+        manifest.unlink() if content is None else manifest.write_text(content)
+        for command in commands:
+            capsys.readouterr()
+            run_here(*command, code=1)
+            (line,) = errors(capsys)
+            absolute = f"{Path.cwd()}/" if command == resume else ""
+            assert line.startswith(f"cvae: error: {absolute}{expected}")
+    with pytest.raises(FormatError, match=r"out/manifest\.json: damaged"):
+        cvae.open_pack("out")
+
+
+def test_folders_of_packs_are_decoded_one_at_a_time(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(out, "more")
+    run_here("decode", "out", "more", "-o", "back/", code=1)
+    advice = "packs are decoded one at a time: cvae decode out"
+    assert errors(capsys) == [f"cvae: error: out: it is a folder of packs; {advice}"]
+    assert not Path("back").exists()

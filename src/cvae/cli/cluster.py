@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cvae import CvaeError, ImageError, OutputError
+from cvae import CvaeError, ImageError, ImageShapeError, OutputError
 from cvae.cli import bulk, common
 from cvae.cli.common import STDIO, Talk
 
@@ -84,7 +84,7 @@ def encode(
     talk: Talk,
 ) -> None:
     """Writes a folder of packs and their manifest."""
-    from cvae import cluster, shards, worklist
+    from cvae import cluster, packed, shards, worklist
 
     folder = _folder(inputs, output)
     if machines.scheduler is not None and not cluster.is_address(machines.scheduler):
@@ -96,6 +96,8 @@ def encode(
     worklist.shared(found, folder)
     size = machines.shard_images or worklist.SHARD_IMAGES
     job = _job(codec, settings, machines, found, folder, size)
+    if machines.resume:
+        packed.check_manifest(folder)
     before = shards.check(folder, job.request, resume=machines.resume, force=settings.force)
     known = {part.file: part for part in before.shards} if before else {}
     with _client(machines, folder) as client:
@@ -205,7 +207,7 @@ def _job(
     )
     return cluster.Job(
         folder, path, cluster.file_digest(path), options, settings.fit,
-        settings.jobs or (_REMOTE_JOBS if far else 1), request, machines.resume,
+        settings.jobs or (_REMOTE_JOBS if far else 1), request, machines.resume, advice=common.FIT_ADVICE,
     )  # fmt: skip
 
 
@@ -220,9 +222,14 @@ def _manifest(
     for failure in failures:
         talk.error(bulk.advised(failure.error()))
     if failures:
+        advice = "when their sources are repaired, --resume does the rest"
+        if any(isinstance(failure.error(), ImageShapeError) for failure in failures):
+            advice = (
+                "another model (-m) or --fit is another run, which --force starts in this folder"
+            )
         talk.say(
-            f"{job.folder}: {len(failures)} of {len(results)} packs could not be written, so there is no "
-            "manifest; when their sources are repaired, --resume does the rest"
+            f"{job.folder}: {len(failures)} of {bulk.count(len(results), 'pack')} could not be written, "
+            f"so there is no manifest; {advice}"
         )
         raise click.exceptions.Exit(1)
     parts = shards.numbered([item for item in results if isinstance(item, shards.Part)])
@@ -248,7 +255,7 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
         if shown:
             click.echo("\r\x1b[K", nl=False, err=True)
         for message in part.messages:
-            talk.error(ImageError(message))
+            talk.error(bulk.advised(ImageError(message)))
         if part.left_out > len(part.messages):
             more = part.left_out - len(part.messages)
             talk.error(ImageError(f"{part.file}: {more:,} more images are left out"))
