@@ -104,6 +104,35 @@ def test_a_tar_on_stdin_and_a_tar_on_stdout() -> None:
     assert len(cvae.open_pack("y.bin")) == 10
 
 
+def test_a_pack_from_stdin_goes_to_stdout_as_a_tar_and_on_a_terminal_to_a_folder() -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    data = Path("x.bin").read_bytes()
+    archive = run_cvae("decode", "-", "--quiet", stdin=data).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as found:
+        assert sorted(found.getnames()) == NAMES
+    assert listed(".") == ["x.bin"]
+    terminal, stdout = os.openpty()
+    command = [sys.executable, "-m", "cvae", "decode", "-", "--quiet"]
+    subprocess.run(command, input=data, stdout=stdout, check=True)
+    os.close(stdout)
+    os.close(terminal)
+    assert listed("stdin_reconstructed") == NAMES
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz", "tar.xz", "ZIP", "7z", "gz", "bin"])
+def test_no_folder_is_made_where_an_archive_is_meant(
+    ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("decode", "x.bin", "-o", f"out.{ending}", code=2)
+    message = f"out.{ending}: expected a folder, .npz, .npy or .tar; put a / behind it"
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert listed(".") == ["x.bin"]
+    run_here("decode", "x.bin", "-o", f"out.{ending}/", "--quiet")
+    run_here("decode", "x.bin", "-o", f"out.{ending}", "--quiet", "--force")  # it is one now
+    assert listed(f"out.{ending}") == NAMES
+
+
 def test_some_images_by_number_and_by_name(digits: np.ndarray) -> None:
     run_here("encode", "digits.npz", *FAST)
     run_here("decode", "digits.bin", "--only", "17,42-44", "--only", "3", "-o", "some")
@@ -305,8 +334,57 @@ def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -
     run_here("encode", SAMPLES / NAMES[0], "-o", "y.bin", *FAST)
     capsys.readouterr()
     run_here("decode", "x.bin", "y.bin", "-o", "back", "--quiet", code=1)
-    assert "x.bin: expected one image, found kind 1, a pack" in errors(capsys)[0]
+    (line,) = errors(capsys)
+    advice = "it is a pack; packs are decoded one at a time: cvae decode x.bin"
+    assert line == f"cvae: error: x.bin: {advice}"
     assert listed("back") == ["y_reconstructed.png"]
+
+
+def test_why_a_pack_gives_no_image_is_said(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cvae.encode_pack([], "empty.bin", "linear-mnist")
+    run_here("encode", "digits.npz", *FAST)
+    for arguments, message in (
+        (["empty.bin"], "empty.bin: holds no images"),
+        (
+            ["digits.bin", "--only", "000017.png"],
+            "'000017.png' (this pack has no names; use numbers",
+        ),
+    ):
+        run_here("decode", *arguments, "-o", "never", code=1)
+        assert message in errors(capsys)[0]
+    assert not Path("never").exists()
+
+
+@pytest.mark.parametrize("command", [["encode", "digits.npz"], ["decode", "x.bin"]])
+@pytest.mark.parametrize("output", ["/dev/stdout", "/dev/null", "pipe"])
+def test_devices_and_pipes_are_no_outputs_but_stdout_has_a_name(
+    digits: np.ndarray, command: list[str], output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", "digits.npz", "-o", "x.bin", *FAST)
+    os.mkfifo("pipe")
+    run_here(*command, "-o", output, "--force", code=1)
+    assert f"{output}: is a device or a pipe" in errors(capsys)[0]
+
+
+def test_info_of_a_file_that_is_not_there_speaks_of_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("missing.bin", "missing/x", "missing/", "missing.NPZ"):
+        run_here("info", name, code=1)
+        assert errors(capsys) == [f"cvae: error: {name}: no such file, and no model of that name"]
+    run_here("info", "missing", code=1)
+    assert "no model named 'missing'; known are" in errors(capsys)[0]
+
+
+def test_pack_options_for_one_image_say_that_it_makes_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_here("encode", SAMPLES / NAMES[0], "-o", "x.bin", "--no-verify", code=2)
+    assert "one image makes no pack" in capsys.readouterr().err
+    run_here("encode", SAMPLES, "--no-verify", code=2)
+    assert "name a file with -o" in capsys.readouterr().err
 
 
 def test_a_missing_model_is_told_from_damage(

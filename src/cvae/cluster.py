@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import tempfile
 import warnings
@@ -24,7 +25,14 @@ from typing import Any
 from cvae import __version__, bulk, errors, shards, storage
 from cvae.bulk import Options
 from cvae.codec import Codec
-from cvae.errors import ClusterError, CvaeError, MissingExtraError, ModelError, StorageError
+from cvae.errors import (
+    ClusterError,
+    CvaeError,
+    ImageShapeError,
+    MissingExtraError,
+    ModelError,
+    StorageError,
+)
 from cvae.model import Model
 from cvae.shards import Part
 from cvae.sources import Reading
@@ -43,6 +51,8 @@ _STORAGE = {
     "fsspec",
     "s3fs",
 }  # whose errors have no common base
+# What a worker that was killed had begun to write.
+_BEGUN = re.compile(r"(part-\d+\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
 _MESSAGES = 100  # of images that are left out, of each shard
 
 
@@ -59,6 +69,7 @@ class Job:
     request: dict[str, Any]  # what all of this comes from
     resume: bool = False
     version: str = __version__
+    advice: str = ""  # what helps where an image is of another shape than the model's
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         nonlocal total
         total += 1
         if len(left_out) < _MESSAGES:
-            left_out.append(str(error))
+            advised = isinstance(error, ImageShapeError) and job.advice
+            left_out.append(f"{error}; {job.advice}" if advised else str(error))
 
     reading = Reading(codec.image_shape, job.fit, job.jobs, refuse)
     named = job.options.names and shard.source.named
@@ -181,6 +193,28 @@ def file_digest(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def is_address(text: str) -> bool:
+    """Whether a text may be the address of a scheduler: HOST:PORT, or that with a protocol of Dask's.
+
+    A client of anything else would hang, and fail again when it is thrown away.
+
+    Raises:
+        MissingExtraError: Dask is not installed.
+    """
+    try:
+        from distributed.comm.addressing import parse_address, parse_host_port
+        from distributed.comm.registry import get_backend
+    except ImportError as error:
+        raise MissingExtraError("dask.distributed", "cluster") from error
+    try:
+        protocol, where = parse_address(text)
+        get_backend(protocol)
+        host, port = parse_host_port(where)
+    except ValueError:
+        return False
+    return protocol != "inproc" and bool(host.strip()) and 0 < port < 1 << 16
+
+
 @contextmanager
 def connect(workers: int | None = None, scheduler: str | None = None) -> Iterator[Any]:
     """A client of Dask: of so many workers here, that end with the block, or of a scheduler elsewhere.
@@ -214,12 +248,21 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
                 stack.enter_context(cluster)
                 client = distributed.Client(cluster, set_as_default=False)
             else:
+                _check_keys(distributed, scheduler)
                 client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
-        except (OSError, ValueError, TimeoutError, RuntimeError) as error:
+        # TypeError: of a protocol whose package is missing.
+        except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
             where = scheduler or f"{workers} workers"
             raise ClusterError(f"{where}: expected a Dask scheduler: {_line(error)}") from error
         yield client
+
+
+def _check_keys(distributed: Any, scheduler: str) -> None:
+    """Raises ValueError when Dask's settings name no keys for TLS; a client would then not end well."""
+    keys = distributed.security.Security().get_connection_args("client")
+    if scheduler.startswith("tls://") and not keys.get("ssl_context"):
+        raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")
 
 
 @contextmanager
@@ -318,6 +361,13 @@ def encode(
             raise result.error()  # the others would fail of it, too
         hand_out(max(1, _AHEAD * _slots(client) - len(ordinals)))
     return [done[ordinal] for ordinal in sorted(done)]
+
+
+def tidy(folder: Location) -> None:
+    """Deletes what workers had begun, once they are gone. Raises StorageError."""
+    for name in storage.sizes(folder):
+        if _BEGUN.fullmatch(name):
+            storage.remove(folder / name)
 
 
 def _slots(client: Any) -> int:

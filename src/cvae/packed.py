@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import codec as codecs
-from cvae import files, networks, pack, pipeline, rans, registry, sharded, storage, unpack
+from cvae import files, networks, pack, pipeline, rans, registry, sharded, shards, storage, unpack
 from cvae.codec import Codec
 from cvae.errors import CvaeError, FormatError
 from cvae.images import MAX_PIXELS, Pixels
 from cvae.pack import Block
 from cvae.sharded import ShardReader
 from cvae.sinks import Decoded
+from cvae.storage import Location
 from cvae.tables import Symbols
 from cvae.unpack import Place, Reader
 
 _BATCH, _BATCH_BYTES = 128, 1 << 24  # images and pixels that one thread takes at once
+
+_FIRST = "part-00000.bin"  # of the packs in a folder
 
 Range = tuple[int, int]  # numbers of images, half-open
 
@@ -175,8 +178,8 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         FormatError: not a pack, or one whose header or index is damaged.
         ModelNotFoundError: its model is not here.
     """
-    if sharded.is_folder(str(path)):
-        folder = sharded.open_folder(storage.locate(str(path)))
+    if is_folder(str(path)):
+        folder = open_folder(str(path))
         return Pack(folder, open_codec(folder, model), folder)
     try:
         file = storage.locate(str(path)).open("rb")
@@ -190,6 +193,49 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
     except CvaeError as error:
         file.close()
         raise type(error)(f"{path}: {error}") from error
+
+
+def is_folder(text: str) -> bool:
+    """Whether a path or URL is a folder of packs: finished or not, also one that has lost its manifest.
+
+    Raises StorageError when nobody can know.
+    """
+    place = storage.locate(text)
+    return sharded.is_folder(text) or (storage.is_folder(place) and _holds_packs(place))
+
+
+def open_folder(text: str) -> ShardReader:
+    """A folder of packs, by its manifest.
+
+    Raises:
+        FormatError: the manifest is missing, damaged or of a later version.
+        StorageError: the folder cannot be reached.
+    """
+    folder = storage.locate(text)
+    if not storage.exists(folder / shards.MANIFEST) and storage.exists(folder / shards.UNFINISHED):
+        raise FormatError(
+            f"{folder}: is not finished: it is still being written, or was interrupted; the command "
+            "that wrote it goes on with --resume"
+        )
+    check_manifest(folder)
+    return sharded.open_folder(folder)
+
+
+def check_manifest(folder: Location) -> None:
+    """Raises FormatError when a folder has packs, and nothing says any more that they belong together."""
+    known = (shards.MANIFEST, shards.UNFINISHED)
+    if not any(storage.exists(folder / name) for name in known) and _holds_packs(folder):
+        raise FormatError(
+            f"{folder}: holds packs but no {shards.MANIFEST}; its packs decode one by one"
+        )
+
+
+def _holds_packs(folder: Location) -> bool:
+    try:
+        with (folder / _FIRST).open("rb") as file:
+            return pack.is_pack_file(file)
+    except OSError:
+        return False
 
 
 def open_codec(reader: Reader | ShardReader, model: str | Path | None = None) -> Codec:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from PIL import Image
 import cvae
 from cvae import cluster, sharded, storage, worklist
 from cvae.cluster import Failure
-from cvae.errors import FormatError, MissingExtraError
+from cvae.errors import ClusterError, FormatError, MissingExtraError
 
 from ..conftest import blobs, run_here
 from .conftest import FAST, MODEL, SLOW, contents, errors, job, wait_for, wait_until
@@ -111,6 +114,26 @@ def test_bad_images_are_named_and_left_out(
     assert Path("one.png").read_bytes() == Path("back/4.png").read_bytes()
 
 
+def test_images_of_another_shape_get_advice(
+    scheduler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = "other models (-m) code, --fit converts and resizes it"
+    Path("in").mkdir()
+    for side in (28, 30):
+        Image.new("L", (side, side)).save(f"in/{side}.png")
+    run_here("encode", "in", "-o", "out", "--scheduler", scheduler, *FAST, code=1)
+    (line,) = errors(capsys)
+    assert "in/30.png: expected 28x28 grey, found 30x30" in line
+    assert line.endswith(advice)
+    np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
+    command = ["encode", "colour.npy", "-o", "no", "--scheduler", scheduler, *MODEL]
+    run_here(*command, code=1)
+    error, end = capsys.readouterr().err.splitlines()
+    assert error.endswith(advice)
+    assert "another model (-m) or --fit is another run" in end
+    assert "repaired" not in end
+
+
 def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
     scheduler: str,
     capsys: pytest.CaptureFixture[str],
@@ -146,10 +169,27 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
     assert run.returncode == 130
     wait_until(lambda: not alive(run.pid))
     assert not Path("out/manifest.json").exists()
-    with pytest.raises(FormatError, match=r"out: was interrupted .* --resume"):
+    with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* --resume"):
         cvae.open_pack("out")
     run_here(*command, "--scheduler", scheduler, "--resume")
     assert contents(Path("out")) == undisturbed
+
+
+def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(made: Path) -> None:
+    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW, "--workers", "2"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: any(Path().glob("out/.cvae-*.bin")))
+    with suppress(ProcessLookupError):
+        for _ in range(20):
+            os.killpg(run.pid, signal.SIGINT)
+            time.sleep(0.05)
+    _, stderr = run.communicate(timeout=60)
+    assert (run.returncode, stderr) == (130, b"cvae: interrupted\n")
+    wait_until(lambda: not alive(run.pid))
+    assert not list(Path().glob("out/.cvae-*"))
+    assert Path("out/unfinished.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +199,7 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
         (["--resume", "-o", "out"], "need --workers"),
         (["--workers", "1"], "name a folder with -o DIR"),
         (["--workers", "1", "-o", "out", "--threads", "2"], "one thread each"),
+        (["--workers", "1", "-o", "out.bin"], "put a / behind it"),
         (["--workers", "1", "-o", "out", "--resume", "--force"], "choose one"),
         (["--workers", "1", "-o", "out", "--max-bytes", "9"], "a pack has one for all"),
     ],
@@ -168,6 +209,31 @@ def test_options_that_contradict_each_other(
 ) -> None:
     run_here("encode", made / "x.npy", *arguments, code=2)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["banana", "127.0.0.1", "tcp://", "tcp://:8786", "http://127.0.0.1:8786", "x:99999", "", "inproc://1/2"],
+)  # fmt: skip
+def test_what_is_no_address_is_wrong_usage(
+    made: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
+    assert f"--scheduler {address}: expected tcp://HOST:PORT" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("address", ["tls://x:1", "ws://x:1", "ucx://x:1", "x:1", "tcp://[::1]:1"])
+def test_every_protocol_of_dask_is_an_address(address: str) -> None:
+    assert cluster.is_address(address)
+
+
+def test_a_protocol_without_its_keys_is_an_error() -> None:
+    with (
+        pytest.raises(ClusterError, match=r"tls://x:9: expected .* no keys"),
+        cluster.connect(scheduler="tls://x:9"),
+    ):
+        pass
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(
@@ -187,3 +253,37 @@ def test_without_the_extra_it_is_named(made: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match="fsspec is not installed"):
         storage.is_folder(storage.locate("s3://bucket/in"))
+
+
+def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
+    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    array = str(made / "x.npy")
+    resume = ["encode", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
+    commands = [
+        ["info", "out/"], ["decode", "out", "-o", "x"], ["eval", array, "--coded", "./out"], resume,
+    ]  # fmt: skip
+    manifest = out / "manifest.json"
+    for content, expected in (
+        (None, "out: holds packs but no manifest.json; its packs decode one by one"),
+        ("{", "out/manifest.json: damaged: expected a manifest"),
+    ):
+        manifest.unlink() if content is None else manifest.write_text(content)
+        for command in commands:
+            capsys.readouterr()
+            run_here(*command, code=1)
+            (line,) = errors(capsys)
+            absolute = f"{Path.cwd()}/" if command == resume else ""
+            assert line.startswith(f"cvae: error: {absolute}{expected}")
+    with pytest.raises(FormatError, match=r"out/manifest\.json: damaged"):
+        cvae.open_pack("out")
+
+
+def test_folders_of_packs_are_decoded_one_at_a_time(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(out, "more")
+    run_here("decode", "out", "more", "-o", "back/", code=1)
+    advice = "packs are decoded one at a time: cvae decode out"
+    assert errors(capsys) == [f"cvae: error: out: it is a folder of packs; {advice}"]
+    assert not Path("back").exists()

@@ -195,6 +195,11 @@ def _output(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
+def count(number: int, noun: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _name(target: Location | None) -> str:
     return "stdout" if target is None else str(target)
 
@@ -204,9 +209,8 @@ def summary(report: Report, shape: tuple[int, int, int]) -> str:
     height, width, channels = shape
     each = report.size / report.images
     psnr = "" if report.psnr is None else f", {report.psnr:.2f} dB on average"
-    images = "1 image" if report.images == 1 else f"{report.images:,} images"
     return (
-        f"{images} in {report.size:,} bytes, {each:.2f} an image, "
+        f"{count(report.images, 'image')} in {report.size:,} bytes, {each:.2f} an image, "
         f"{height * width * channels / each:.1f}:1{psnr}"
     )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cvae import ImageError, OutputError
-from cvae.cli import bulk
+from cvae import CvaeError, ImageError, ImageShapeError, OutputError
+from cvae.cli import bulk, common
 from cvae.cli.common import STDIO, Talk
 
 if TYPE_CHECKING:
@@ -82,9 +84,11 @@ def encode(
     talk: Talk,
 ) -> None:
     """Writes a folder of packs and their manifest."""
-    from cvae import cluster, shards, worklist
+    from cvae import cluster, packed, shards, worklist
 
     folder = _folder(inputs, output)
+    if machines.scheduler is not None and not cluster.is_address(machines.scheduler):
+        raise click.UsageError(f"--scheduler {machines.scheduler}: expected tcp://HOST:PORT")
     if machines.resume and settings.force:
         raise click.UsageError("--resume keeps what is there, --force does not: choose one")
     codec = bulk.open_model(settings.model)
@@ -92,9 +96,11 @@ def encode(
     worklist.shared(found, folder)
     size = machines.shard_images or worklist.SHARD_IMAGES
     job = _job(codec, settings, machines, found, folder, size)
+    if machines.resume:
+        packed.check_manifest(folder)
     before = shards.check(folder, job.request, resume=machines.resume, force=settings.force)
     known = {part.file: part for part in before.shards} if before else {}
-    with cluster.connect(machines.workers, machines.scheduler) as client:
+    with _client(machines, folder) as client:
         shards.begin(folder, job.request, force=settings.force)
         if not client.nthreads():
             talk.say(f"{machines.scheduler}: has no workers yet; waiting for them")
@@ -110,6 +116,46 @@ def encode(
         raise click.exceptions.Exit(1)
 
 
+@contextmanager
+def _client(machines: ClusterSettings, folder: Any) -> Iterator[Any]:
+    """A client of Dask; after an error, workers of this machine are gone, and what they had begun."""
+    from cvae import cluster
+
+    with _one_interrupt():
+        try:
+            with cluster.connect(machines.workers, machines.scheduler) as client:
+                yield client
+        except BaseException:
+            if machines.workers is not None:
+                with suppress(CvaeError):  # what went wrong first is what is told
+                    cluster.tidy(folder)
+            raise
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the command once: further ones would disturb what closes and deletes behind it."""
+    before = signal.getsignal(signal.SIGINT)
+    # Elsewhere than in the main thread none could be set; another one has been chosen on purpose.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or before is not signal.default_int_handler
+    ):
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
+
+
 def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
     from cvae import storage
 
@@ -120,6 +166,7 @@ def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
     folder = storage.absolute(storage.locate(output))
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
         raise OutputError(f"{output}: exists already and is no folder")
+    common.refuse_as_folder(output, "a folder, for the packs of several workers")
     return folder
 
 
@@ -160,7 +207,7 @@ def _job(
     )
     return cluster.Job(
         folder, path, cluster.file_digest(path), options, settings.fit,
-        settings.jobs or (_REMOTE_JOBS if far else 1), request, machines.resume,
+        settings.jobs or (_REMOTE_JOBS if far else 1), request, machines.resume, advice=common.FIT_ADVICE,
     )  # fmt: skip
 
 
@@ -175,9 +222,14 @@ def _manifest(
     for failure in failures:
         talk.error(bulk.advised(failure.error()))
     if failures:
+        advice = "when their sources are repaired, --resume does the rest"
+        if any(isinstance(failure.error(), ImageShapeError) for failure in failures):
+            advice = (
+                "another model (-m) or --fit is another run, which --force starts in this folder"
+            )
         talk.say(
-            f"{job.folder}: {len(failures)} of {len(results)} packs could not be written, so there is no "
-            "manifest; when their sources are repaired, --resume does the rest"
+            f"{job.folder}: {len(failures)} of {bulk.count(len(results), 'pack')} could not be written, "
+            f"so there is no manifest; {advice}"
         )
         raise click.exceptions.Exit(1)
     parts = shards.numbered([item for item in results if isinstance(item, shards.Part)])
@@ -203,7 +255,7 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
         if shown:
             click.echo("\r\x1b[K", nl=False, err=True)
         for message in part.messages:
-            talk.error(ImageError(message))
+            talk.error(bulk.advised(ImageError(message)))
         if part.left_out > len(part.messages):
             more = part.left_out - len(part.messages)
             talk.error(ImageError(f"{part.file}: {more:,} more images are left out"))

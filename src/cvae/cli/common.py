@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ _NAMED = 10  # files of a folder that are left out, by name
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 # Seconds after which a thread that waits for the interpreter's lock gets it: batches take less than 5 ms.
 SWITCH = 5e-4
+# Of files that commands and other programs write: such a name means no folder, and no model.
+FILE_ENDINGS = {
+    ".7z", ".bin", ".bz2", ".cvae", ".gz", ".h5", ".mat", ".npy", ".npz", ".parquet", ".pt", ".rar",
+    ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst",
+}  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -175,6 +181,28 @@ def like_a_file(output: str) -> bool:
     return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
 
 
+def refuse_device(output: str | None) -> None:
+    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
+    if output is None or output == STDIO:
+        return
+    path = Path(output)
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    if special or output.startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        raise OutputError(f"{output}: is a device or a pipe, expected a file; `-o -` is stdout")
+
+
+def refuse_as_folder(output: str, expected: str) -> None:
+    """Raises UsageError when `-o` is to become a folder and its ending says that a file is meant."""
+    from cvae import storage
+
+    if output.endswith("/") or Path(output).suffix.lower() not in FILE_ENDINGS:
+        return
+    if not storage.is_folder(storage.locate(output)):
+        raise click.UsageError(
+            f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
+        )
+
+
 def _sources(
     inputs: tuple[str, ...], find: Callable[[Path], Iterable[Path]], what: str
 ) -> list[tuple[Path | None, Path]]:
@@ -229,7 +257,8 @@ def naming(name: str) -> Iterator[None]:
     except (OutputError, MissingExtraError):
         raise
     except CvaeError as error:
-        if str(error).startswith(f"{name}:"):
+        path = Path(name)  # as messages write it
+        if str(error).startswith((f"{name}:", f"{path}:", f"{path}{os.sep}", f"{name}/")):
             raise
         raise type(error)(f"{name}: {error}") from error
 

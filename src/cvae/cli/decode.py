@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, ModelNotFoundError
+from cvae import CvaeError, FormatError, ModelNotFoundError
 from cvae.cli import common, packed
 from cvae.cli.common import Talk, Task
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     metavar="OUT",
     help="File, or folder for several inputs; `-` is stdout. Its ending chooses the image format. Of a "
     "pack: a folder, .npz, .npy or .tar; `-` is a tar archive.  "
-    "[default: NAME_reconstructed.png in the current folder; of a pack the folder NAME_reconstructed]",
+    "[default: NAME_reconstructed.png in the current folder; of a pack the folder NAME_reconstructed; "
+    "stdin goes to stdout, a pack as a tar archive unless that is a terminal]",
 )
 @click.option(
     "-m",
@@ -66,12 +67,16 @@ def command(
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.
     """
+    common.refuse_device(output)
     if packed.is_pack(inputs):
         decode = packed.DecodeSettings(model, only, keep_going, jobs, threads, force)
         packed.decode(inputs[0], output, decode, Talk(quiet, verbose))
         return
     if only or keep_going or jobs or threads:
         raise click.UsageError("--only, --keep-going, --jobs and --threads are for one pack")
+    for item in inputs:
+        if Path(item).is_dir() and packed.is_folder(item):
+            raise FormatError(f"{item}: {packed.by_itself(item, 'a folder of packs')}")
     tasks = common.plan(
         inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"
     )
@@ -119,7 +124,7 @@ class _Decoder:
 
 
 def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk) -> int:
-    from cvae import container, files
+    from cvae import container, files, pack
 
     read: dict[Codec, list[tuple[Task, Container, list[int]]]] = {}
     done = 0
@@ -129,7 +134,10 @@ def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk)
                 if task.source is not None and task.source.suffix == ".npy":
                     done += _write(task, decoder.from_npy(task.source), force, talk)
                     continue
-                item = container.unpack(task.read())
+                data = task.read()
+                if pack.is_pack(data):
+                    raise FormatError(packed.by_itself(str(task.source or common.STDIO)))
+                item = container.unpack(data)
                 if task.target is not None:
                     files.check_writable(task.target, force)
                 codec = decoder.codec(item.model_id)

@@ -109,6 +109,7 @@ def command(
     from cvae.images import SUFFIXES, find_images
     from cvae.targets import Target
 
+    common.refuse_device(output)
     npy = npy or (output is not None and output.endswith(".npy"))
     if npy and (fit or invert):
         raise click.UsageError(
@@ -147,8 +148,10 @@ def command(
             bulk.encode(images, output, packing, talk)
         return
     if split or no_names or no_verify or jobs or threads:
+        several = len(images) > 1 or Path(images[0]).is_dir()
+        why = "name a file with -o" if several else "one image makes no pack"
         raise click.UsageError(
-            "--split, --no-names, --no-verify, --jobs and --threads are for packs: name a file with -o"
+            f"--split, --no-names, --no-verify, --jobs and --threads are for packs: {why}"
         )
     suffix = ".npy" if npy else ".bin"
     tasks = common.plan(images, output, lambda path: path.stem + suffix, find_images, "images")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def command(file: str, as_json: bool) -> None:
         if packed.is_pack((file,)):
             facts = packed.describe(file)
         else:
+            _check_there(file)
             facts = _model(Path(file)) if _is_model(Path(file)) else _container(Path(file))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -36,6 +38,18 @@ def command(file: str, as_json: bool) -> None:
         line = f"{name.replace('_', ' '):{width}}  {_text(value)}"
         # A path stays in one piece.
         click.echo(line if len(line) <= _COLUMNS or name == "file" else _below(name, value))
+
+
+def _check_there(file: str) -> None:
+    """Raises CvaeError when there is no such file and the name is none of a model."""
+    path = Path(file)
+    if path.exists():
+        return
+    from cvae.images import SUFFIXES
+
+    endings = {*common.FILE_ENDINGS, *SUFFIXES, ".json"}
+    if "/" in file or os.sep in file or path.suffix.lower() in endings:
+        raise CvaeError("no such file, and no model of that name")
 
 
 def _is_model(file: Path) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cvae.unpack import Reader
 
 _SHOWN = 5  # names that `cvae info` lists
+_NO_NAMES = " (this pack has no names; use numbers, as 17)"
 _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
 
 
@@ -48,9 +49,7 @@ def is_pack(inputs: tuple[str, ...]) -> bool:
     if common.is_url(inputs[0]):
         return True  # nothing else is read from there
     if Path(inputs[0]).is_dir():
-        from cvae import sharded
-
-        return sharded.is_folder(inputs[0])
+        return is_folder(inputs[0])
     try:
         # Not of a pipe: what is read of it is gone.
         if not Path(inputs[0]).is_file():
@@ -61,6 +60,18 @@ def is_pack(inputs: tuple[str, ...]) -> bool:
         return False  # whoever reads it says what is wrong
 
 
+def by_itself(source: str, what: str = "a pack") -> str:
+    """What an error says of a pack among other inputs."""
+    return f"it is {what}; packs are decoded one at a time: cvae decode {source}"
+
+
+def is_folder(source: str) -> bool:
+    """Whether a path or URL is a folder of packs, finished or not."""
+    from cvae import packed
+
+    return packed.is_folder(source)
+
+
 def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk) -> None:
     """Writes the images of one pack to a folder, an archive or an array."""
     from cvae import pipeline, sinks
@@ -69,6 +80,8 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
         name = "stdin" if source == STDIO else source
         stack.enter_context(common.naming(name))
         packed = stack.enter_context(opened(source, settings.model))
+        if not packed.reader.images and not packed.reader.damage:
+            raise CvaeError("holds no images")
         ranges = _chosen(packed, settings.only)
         ranges = _sound(packed, ranges, settings, talk, name)
         total = sum(stop - start for start, stop in ranges)
@@ -95,13 +108,12 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
 
 def describe(source: str) -> dict[str, Any]:
     """What `cvae info` says of a pack, or of a folder of packs."""
-    from cvae import packed, sharded, storage, unpack
+    from cvae import packed, unpack
 
     with ExitStack() as stack:
         reader: Reader | ShardReader
-        place = storage.locate(source)
-        if sharded.is_folder(source):
-            reader = stack.enter_context(sharded.open_folder(place))
+        if packed.is_folder(source):
+            reader = stack.enter_context(packed.open_folder(source))
             facts = _folder_facts(reader)
         else:
             reader = unpack.open_pack(stack.enter_context(_seekable(source)))
@@ -166,8 +178,13 @@ def _seekable(source: str) -> Iterator[BinaryIO]:
     if source != STDIO:
         from cvae import storage
 
+        place = storage.locate(source)
+        if storage.is_folder(place):
+            raise FormatError(
+                f"{source}: expected a pack, or a folder of packs with its manifest.json, found another"
+            )
         try:
-            file = storage.locate(source).open("rb")
+            file = place.open("rb")
         except OSError as error:
             raise StorageError(f"{source}: cannot be read: {error.strerror or error}") from error
         with file:
@@ -184,16 +201,16 @@ def _seekable(source: str) -> Iterator[BinaryIO]:
 @contextmanager
 def opened(source: str, model: str | None) -> Iterator[Pack]:
     """A pack or a folder of such, from a path, a URL or stdin, with the codec that it needs."""
-    from cvae import sharded, storage, unpack
-    from cvae.packed import Pack, open_codec
+    from cvae import packed, unpack
+    from cvae.packed import Pack
 
     with ExitStack() as stack:
         reader: Reader | ShardReader
-        if source != STDIO and sharded.is_folder(source):
-            reader = stack.enter_context(sharded.open_folder(storage.locate(source)))
+        if source != STDIO and packed.is_folder(source):
+            reader = stack.enter_context(packed.open_folder(source))
         else:
             reader = unpack.open_pack(stack.enter_context(_seekable(source)))
-        yield Pack(reader, open_codec(reader, model))
+        yield Pack(reader, packed.open_codec(reader, model))
 
 
 def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
@@ -213,7 +230,8 @@ def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
         else:
             found = packed.find(text)
             if not found:
-                raise CvaeError(f"there is no image named {text!r}")
+                advice = "" if _has_names(packed.reader) else _NO_NAMES
+                raise CvaeError(f"there is no image named {text!r}{advice}")
             ranges += [(number, number + 1) for number in found]
     chosen = ranges_of(ranges)
     if chosen[-1][1] > len(packed):
@@ -237,15 +255,33 @@ def _sound(
 
 
 def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
+    """Where the images go: a path, or stdout for a tar archive, as other results of stdin do."""
+    from cvae import sinks
+
     if output == STDIO:
         common.refuse_terminal([Task(None, None)], force=False)
         return sys.stdout.buffer
     if output is not None:
         if common.is_url(output):
             raise click.UsageError(f"-o {output}: images are written to this machine only")
+        if not sinks.is_array(Path(output)) and Path(output).suffix.lower() != ".tar":
+            common.refuse_as_folder(output, "a folder, .npz, .npy or .tar")
         return Path(output)
+    if source == STDIO and sys.stdout is not None and not sys.stdout.isatty():
+        return sys.stdout.buffer
     stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
     return Path(f"{stem}_reconstructed")
+
+
+def _has_names(reader: Reader | ShardReader) -> bool:
+    """Whether a block has names: in a folder some may, and others not."""
+    for place in reader.places if reader.header.names else ():
+        try:
+            if reader.read(place).names is not None:
+                return True
+        except FormatError:
+            continue
+    return False
 
 
 def _first_names(reader: Reader | ShardReader) -> list[str]:
