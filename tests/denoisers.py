@@ -42,7 +42,7 @@ def coarse(channels: int = 3) -> bytes:
 def whole(channels: int = 3) -> bytes:
     """Subtracts the mean of all pixels: looks everywhere."""
     graph = Graph()
-    mean = graph.add("ReduceMean", "x", axes=[1, 2], keepdims=1)
+    mean = graph.add("ReduceMean", "x", np.array([1, 2], np.int64), keepdims=1)
     return _finish(graph, graph.add("Sub", "x", mean), channels)
 
 

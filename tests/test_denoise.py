@@ -116,8 +116,8 @@ def test_a_network_that_looks_everywhere_has_no_reach() -> None:
 
 def test_large_tiles_go_through_the_network_one_by_one() -> None:
     network = free(denoisers.identity())
-    assert network._batch([np.empty((9, 512, 512, 3), np.float32)]) == 1
-    assert network._batch([np.empty((500, 28, 28, 3), np.float32)]) > 30
+    assert network._batch([np.empty((9, 512, 512, 3), np.float32)], 1) == 1
+    assert network._batch([np.empty((500, 28, 28, 3), np.float32)], 1) > 30
 
 
 def test_a_codec_that_never_saw_noise_denoises_by_analysis_and_synthesis_without_quantization() -> (
