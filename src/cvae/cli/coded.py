@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cvae import CvaeError, FormatError
 from cvae.cli import common
 from cvae.cli.common import Talk
 from cvae.cli.packed import opened
@@ -28,10 +29,15 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
     from cvae import coded
 
     talk = Talk(quiet=False, verbose=False)
+
+    def refuse(error: CvaeError) -> None:
+        # Damage is of the pack; originals have their names already.
+        talk.error(FormatError(f"{source}: {error}") if isinstance(error, FormatError) else error)
+
     with common.naming(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
-        found = coded.evaluate(packed, data, split, bar.update, talk.error)
+        found = coded.evaluate(packed, data, split, bar.update, refuse)
     stem = Path(data.rstrip("/")).stem
-    result = {"dataset": stem, "split": split or "all", "coded": source, **found}
+    result = {"dataset": stem, "split": found.pop("split"), "coded": source, **found}
     if found["missing"]:
         talk.warning(f"{found['missing']:,} coded images have no original in {data}")
     if as_json:
