@@ -256,6 +256,31 @@ def test_poor_pictures_are_one_warning_with_a_hint(capsys: pytest.CaptureFixture
     assert "--invert" in warnings[0]
 
 
+def test_poor_pictures_are_named_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    images = [np.asarray(Image.open(SAMPLES / name)) for name in NAMES[:5]]
+    images[1], images[3] = 255 - images[1], 255 - images[3]
+    np.save("mixed.npy", np.stack(images))
+    Path("in").mkdir()
+    for name, pixels in zip(NAMES, images, strict=False):
+        Image.fromarray(pixels).save(f"in/{name}")
+    encoded = ["--effort", "0", "-v", "-o", "x.bin", "--force"]
+    psnr = {}
+    for source, labels in (("mixed.npy", ["image 1", "image 3"]), ("in", [NAMES[1], NAMES[3]])):
+        capsys.readouterr()
+        run_here("encode", source, *encoded)
+        *named, _, warning = capsys.readouterr().err.splitlines()
+        assert "2 of 5 images come back below" in warning
+        assert [line.split(": comes back at ")[0] for line in named] == labels
+        psnr[source] = [line.split(": comes back at ")[1] for line in named]
+    assert psnr["in"] == psnr["mixed.npy"]
+    with cvae.open_pack("x.bin") as pack:
+        back = pack.images([1])[0, ..., 0].astype(float)
+    found = 10 * np.log10(255**2 / np.mean((back - images[1]) ** 2))
+    assert psnr["in"][0] == f"{found:.2f} dB"
+    run_here("encode", "in", *encoded, "--no-verify")
+    assert "comes back" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -79,6 +79,7 @@ def encode(
     file: BinaryIO,
     options: Options,
     progress: Callable[[int], None] | None = None,
+    poor: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Writes a pack to an open binary file, which need not be seekable.
 
@@ -88,6 +89,8 @@ def encode(
         file: where the pack goes.
         options: how it is written.
         progress: called with the number of images of each block that was written.
+        poor: called in order, from another thread, with the name of every image that comes back below what
+            99 % of the model's validation images reach (its number in a pack without names), and its dB.
 
     Raises:
         CvaeError: a batch is of another shape, quality or effort is out of range, or what `batches` raises.
@@ -108,7 +111,7 @@ def encode(
     def blocks() -> Iterator[Block]:
         parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
         threads = options.threads or pipeline.processors()
-        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report)
+        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report, poor)
         for part in _regrouped(pipeline.ahead(coded), per_block):
             payload = rans.encode_block(part.symbols, tables)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
@@ -174,10 +177,17 @@ def _verify(codec: Codec, pixels: Pixels, symbols: Symbols, quality: int) -> _Ve
     return _Verified(psnr, len(poor), len(inverted), fine)
 
 
-def _noted(parts: Iterable[_Coded], report: Report) -> Iterator[_Coded]:
-    """The same, added to the report in order."""
+def _noted(
+    parts: Iterable[_Coded], report: Report, poor: Callable[[str, float], None] | None
+) -> Iterator[_Coded]:
+    """The same, added to the report in order; poor images are told of."""
     for part in parts:
         if part.verified is not None:
+            if poor is not None:
+                psnr = part.verified.psnr
+                for row in np.flatnonzero(psnr < report.expected_psnr):
+                    name = part.names[row] if part.names else f"image {report.verified + row}"
+                    poor(name, float(psnr[row]))
             report.psnr_sum += float(part.verified.psnr.sum())
             report.verified += len(part.verified.psnr)
             report.poor += part.verified.poor

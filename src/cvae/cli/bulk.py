@@ -84,7 +84,8 @@ def encode(
     )
     sys.setswitchinterval(common.SWITCH)
     with _output(target, settings.force) as file, talk.counting("images") as count:
-        report = bulk.encode(model, _batches(sources, reading), file, options, count)
+        poorly = (lambda name, psnr: _detail(name, psnr, talk)) if talk.verbose else None
+        report = bulk.encode(model, _batches(sources, reading), file, options, count, poorly)
         if not report.images:
             raise ImageError(f"{' '.join(inputs)}: expected images, found none that can be coded")
     talk.say(f"{_name(target)}: {summary(report, model.image_shape)}")
@@ -150,6 +151,13 @@ def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
 
 def _refuse(error: CvaeError, talk: Talk) -> None:
     talk.error(advised(error))
+
+
+def _detail(name: str, psnr: float, talk: Talk) -> None:
+    """One line of an image that comes back badly; a name may hold anything."""
+    from cvae.folders import printable
+
+    talk.detail(f"{printable(name)}: comes back at {psnr:.2f} dB")
 
 
 def advised(error: CvaeError) -> CvaeError:

@@ -49,12 +49,12 @@ effort_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
-def file_options(command: Command) -> Command:
+def file_options(command: Command, verbose: str = "A line for every file.") -> Command:
     """--force, --quiet and --verbose, for commands that write files."""
     options = (
         click.option("-f", "--force", is_flag=True, help="Overwrite files that exist."),
         click.option("--quiet", is_flag=True, help="Only errors on stderr."),
-        click.option("-v", "--verbose", is_flag=True, help="A line for every file."),
+        click.option("-v", "--verbose", is_flag=True, help=verbose),
     )
     for option in reversed(options):
         command = option(command)
@@ -293,7 +293,7 @@ class Talk:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int], None]]:
         """A count on a terminal, for work of which nobody knows how long it is."""
-        total, shown = 0, not self.quiet and sys.stderr.isatty()
+        total, shown = 0, not self.quiet and not self.verbose and sys.stderr.isatty()
 
         def count(more: int) -> None:
             nonlocal total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,11 @@ class Settings:
 )  # fmt: skip
 @common.worker_options
 @cluster.options
-@common.file_options
+@partial(
+    common.file_options,
+    verbose="A line for every file; of a pack, for every image that comes back worse than 99 % of the "
+    "model's own would.",
+)
 def command(
     images: tuple[str, ...],
     output: str | None,
