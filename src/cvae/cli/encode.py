@@ -64,10 +64,14 @@ class Settings:
     "--split", type=click.Choice(["test", "train"]),
     help="Which images of an .npz file.  [default: test, where it has splits]",
 )  # fmt: skip
-@click.option("--no-names", is_flag=True, help="Of a pack: leave the names of the images out.")
+@click.option(
+    "--no-names", is_flag=True,
+    help="Of a pack: leave the names of the images out; decode --only then takes numbers alone.",
+)  # fmt: skip
 @click.option(
     "--no-verify", is_flag=True,
-    help="Of a pack: do not decode what was coded, which is what tells the PSNR; much faster.",
+    help="Of a pack: do not decode what was coded, which is what tells the PSNR. Much faster at "
+    "--effort 0; at others the search takes the time.",
 )  # fmt: skip
 @common.worker_options
 @cluster.options
