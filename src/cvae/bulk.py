@@ -6,7 +6,9 @@ What is held at once is a few batches and blocks, however many images there are.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -242,17 +244,41 @@ def encode_pack(
         return encode(codec, _batches(codec, images, names), file, options)
 
 
+def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
+    """Images as one array. Raises ImageError; it names the first of single ones that is to blame."""
+    try:
+        return codec.as_batch(part)
+    except ImageError:
+        flat = codec.image_shape[:2] if codec.image_shape[2] == 1 else codec.image_shape
+        for number, image in enumerate(part, first):
+            with suppress(ValueError):  # nothing of one shape
+                found = np.asarray(image)
+                if found.dtype != np.uint8 or found.shape not in (flat, codec.image_shape):
+                    raise ImageError(
+                        f"image {number}: expected uint8 {flat}, found {found.dtype} {found.shape}"
+                    ) from None
+        raise
+
+
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
     named = None if names is None else iter(names)
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
     parts: Iterable[Any]
     if isinstance(images, np.ndarray):
+        images = codec.as_batch(images)
         parts = (images[start : start + batch] for start in range(0, len(images), batch))
+    elif isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        raise ImageError(
+            f"expected an array of images, or an iterable of single ones, found {images!r:.99}; "
+            "files are read by numpy, Pillow or `cvae encode`"
+        )
     else:
         items = iter(images)
         parts = iter(lambda: list(islice(items, batch)), [])
+    first = 0
     for part in parts:
-        pixels = codec.as_batch(part)
+        pixels = _as_batch(codec, part, first)
+        first += len(pixels)
         labels = None if named is None else list(islice(named, len(pixels)))
         if labels is not None and len(labels) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")
