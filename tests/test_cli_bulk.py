@@ -252,8 +252,11 @@ def test_poor_pictures_are_one_warning_with_a_hint(capsys: pytest.CaptureFixture
     run_here("encode", "dark.npy", "--effort", "0", "-o", "x.bin")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
-    assert "10 of 10 images" in warnings[0]
-    assert "--invert" in warnings[0]
+    assert "10 of 10 images come back" in warnings[0]
+    assert "they are of the other polarity: --invert" in warnings[0]
+    np.save("one.npy", np.stack([255 - images[0], 255 - images[1], images[2]]))
+    run_here("encode", "one.npy", "--effort", "0", "-o", "y.bin")
+    assert "1 of 3 images comes back" in capsys.readouterr().err
 
 
 def test_poor_pictures_are_named_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,6 +350,19 @@ def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -
     advice = "it is a pack; packs are decoded one at a time: cvae decode x.bin"
     assert line == f"cvae: error: x.bin: {advice}"
     assert listed("back") == ["y_reconstructed.png"]
+
+
+def test_large_counts_of_single_files_are_written_as_those_of_packs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("in").mkdir()
+    data = (SAMPLES / NAMES[0]).read_bytes()
+    for i in range(1000):
+        Path(f"in/{i}.png").write_bytes(data)
+    run_here("encode", "in", "-o", "out", "-m", "linear-mnist", "--effort", "0")
+    assert "1,000 of 1,000 images encoded in" in capsys.readouterr().err
+    run_here("decode", "out", "-o", "back")
+    assert "1,000 of 1,000 files decoded" in capsys.readouterr().err
 
 
 def test_why_a_pack_gives_no_image_is_said(

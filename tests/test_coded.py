@@ -75,7 +75,7 @@ def test_missing_originals_are_counted(capsys: pytest.CaptureFixture[str]) -> No
     output = capsys.readouterr()
     found = json.loads(output.out)
     assert (found["images"], found["missing"]) == (29, 1)
-    assert "1 coded images have no original" in output.err
+    assert "in: has no original of 1 coded image\n" in output.err
 
 
 def test_the_split_that_was_measured_is_named(capsys: pytest.CaptureFixture[str]) -> None:

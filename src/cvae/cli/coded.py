@@ -19,7 +19,7 @@ _ROWS = [
     ("PSNR", "{psnr_mean:.2f} dB"),
     ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
     ("SSIM", "{ssim}"),
-    ("below expected quality", "{warned} of {images} images"),
+    ("below expected quality", "{warned:,} of {images:,} images"),
     ("decode", "{decode_images_per_second:,.0f} images a second"),
 ]
 
@@ -39,13 +39,16 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
     stem = Path(data.rstrip("/")).stem
     result = {"dataset": stem, "split": found.pop("split"), "coded": source, **found}
     if found["missing"]:
-        talk.warning(f"{found['missing']:,} coded images have no original in {data}")
+        images = common.counted(found["missing"], "coded image")
+        talk.warning(f"{data}: has no original of {images}")
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         ssim = result["ssim_mean"]
         shown = {**result, "ssim": "- (needs the extra eval)" if ssim is None else f"{ssim:.4f}"}
-        click.echo("{coded} against {dataset}: {images} images, quality {quality}".format(**shown))
+        click.echo(
+            "{coded} against {dataset}: {images:,} images, quality {quality}".format(**shown)
+        )
         width = max(len(label) for label, _ in _ROWS)
         for label, text in _ROWS:
             click.echo(f"  {label:{width}}  {text.format(**shown)}")

@@ -169,6 +169,11 @@ def plan(
     return tasks
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def is_url(text: str) -> bool:
     """Whether an argument is a URL; a path never has this."""
     return "://" in text
@@ -320,12 +325,11 @@ class Talk:
 
         if not reasons:
             return
-        files = "1 file" if len(reasons) == 1 else f"{len(reasons)} files"
-        self.warning(f"{folder}: {files} left out")
+        self.warning(f"{folder}: {counted(len(reasons), 'file')} left out")
         for reason in reasons[:_NAMED]:
             self.say(f"  {printable(reason)}")
         if len(reasons) > _NAMED:
-            self.say(f"  and {len(reasons) - _NAMED} more{where}")
+            self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
 
 
 MODELS_ADVICE = "`cvae models` lists what other models (-m) code"

@@ -172,7 +172,7 @@ def command(
     for batch in common.batches(tasks, talk):
         coded += _encode_batch(codec, batch, settings, talk)
     if len(tasks) > 1:
-        talk.say(f"{len(coded)} of {len(tasks)} images encoded{_summary(codec, coded)}")
+        talk.say(f"{len(coded):,} of {len(tasks):,} images encoded{_summary(codec, coded)}")
     if talk.errors:
         raise click.exceptions.Exit(1)
 
