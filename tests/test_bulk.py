@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,58 @@ def test_python_users_write_arrays_and_iterables(tmp_path: Path) -> None:
     with pytest.raises(CvaeError, match="fewer"):
         cvae.encode_pack(pixels, tmp_path / "y.bin", "linear-mnist", names=["a"])
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("numbers", [3, slice(3), ["a"], [1.5], [10**25], "12", None, [[1, 2]]])
+def test_what_are_no_numbers_of_images_is_refused(tmp_path: Path, numbers: object) -> None:
+    cvae.encode_pack(digits(3), tmp_path / "x.bin", "linear-mnist", effort=0)
+    with cvae.open_pack(tmp_path / "x.bin") as found:
+        for good in ([2, 1], np.array([2, 1], np.uint8), (np.int64(2), True), {1, 2}):
+            assert len(found.images(good)) == 2  # type: ignore[arg-type]
+        with pytest.raises(CvaeError, match=r"x\.bin: expected numbers of images, such as"):
+            found.images(numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((3000, 28, 28)), r"found float64 \(3000, 28, 28\)"),
+        (np.zeros((3000, 28, 27), np.uint8), r"found uint8 \(3000, 28, 27\)"),
+        (
+            (np.zeros((28, 28 - i // 2000), np.uint8) for i in range(3000)),
+            r"image 2000: .* \(28, 27\)",
+        ),
+        ([np.zeros((28, 28))], r"image 0: expected uint8 \(28, 28\), found float64 \(28, 28\)"),
+        ([[1, 2], [3]], "image 0"),
+        (["x.npy"], "image 0"),
+        ("x.npy", "expected an array of images, .* found 'x.npy'"),
+        (Path("x.npy"), "expected an array of images"),
+        (3, "expected an array of images"),
+    ],
+)
+def test_what_are_no_images_is_refused_with_what_the_caller_gave(
+    tmp_path: Path, images: Any, message: str
+) -> None:
+    with pytest.raises(ImageError, match=message):
+        cvae.encode_pack(images, tmp_path / "x.bin", "linear-mnist", effort=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_an_opened_pack_begin_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    cvae.encode_pack(digits(3), path, "linear-mnist", effort=0)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    with cvae.open_pack(path) as found:
+        for kind, work in (
+            (CvaeError, lambda: found.images([5000])),
+            (FormatError, lambda: found.images([0])),
+            (FormatError, lambda: list(found)),
+        ):
+            with pytest.raises(kind) as error:
+                work()
+            assert str(error.value).startswith(f"{path}: ")
 
 
 def test_a_damaged_pack_is_not_opened(codec: Codec, tmp_path: Path) -> None:

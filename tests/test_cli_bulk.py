@@ -268,8 +268,36 @@ def test_poor_pictures_are_one_warning_with_a_hint(capsys: pytest.CaptureFixture
     run_here("encode", "dark.npy", "--effort", "0", "-o", "x.bin")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
-    assert "10 of 10 images" in warnings[0]
-    assert "--invert" in warnings[0]
+    assert "10 of 10 images come back" in warnings[0]
+    assert "they are of the other polarity: --invert" in warnings[0]
+    np.save("one.npy", np.stack([255 - images[0], 255 - images[1], images[2]]))
+    run_here("encode", "one.npy", "--effort", "0", "-o", "y.bin")
+    assert "1 of 3 images comes back" in capsys.readouterr().err
+
+
+def test_poor_pictures_are_named_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    images = [np.asarray(Image.open(SAMPLES / name)) for name in NAMES[:5]]
+    images[1], images[3] = 255 - images[1], 255 - images[3]
+    np.save("mixed.npy", np.stack(images))
+    Path("in").mkdir()
+    for name, pixels in zip(NAMES, images, strict=False):
+        Image.fromarray(pixels).save(f"in/{name}")
+    encoded = ["--effort", "0", "-v", "-o", "x.bin", "--force"]
+    psnr = {}
+    for source, labels in (("mixed.npy", ["image 1", "image 3"]), ("in", [NAMES[1], NAMES[3]])):
+        capsys.readouterr()
+        run_here("encode", source, *encoded)
+        *named, _, warning = capsys.readouterr().err.splitlines()
+        assert "2 of 5 images come back below" in warning
+        assert [line.split(": comes back at ")[0] for line in named] == labels
+        psnr[source] = [line.split(": comes back at ")[1] for line in named]
+    assert psnr["in"] == psnr["mixed.npy"]
+    with cvae.open_pack("x.bin") as pack:
+        back = pack.images([1])[0, ..., 0].astype(float)
+    found = 10 * np.log10(255**2 / np.mean((back - images[1]) ** 2))
+    assert psnr["in"][0] == f"{found:.2f} dB"
+    run_here("encode", "in", *encoded, "--no-verify")
+    assert "comes back" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -338,6 +366,19 @@ def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -
     advice = "it is a pack; packs are decoded one at a time: cvae decode x.bin"
     assert line == f"cvae: error: x.bin: {advice}"
     assert listed("back") == ["y_reconstructed.png"]
+
+
+def test_large_counts_of_single_files_are_written_as_those_of_packs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("in").mkdir()
+    data = (SAMPLES / NAMES[0]).read_bytes()
+    for i in range(1000):
+        Path(f"in/{i}.png").write_bytes(data)
+    run_here("encode", "in", "-o", "out", "-m", "linear-mnist", "--effort", "0")
+    assert "1,000 of 1,000 images encoded in" in capsys.readouterr().err
+    run_here("decode", "out", "-o", "back")
+    assert "1,000 of 1,000 files decoded" in capsys.readouterr().err
 
 
 def test_why_a_pack_gives_no_image_is_said(

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cvae
+from cvae import bulk, metrics
+
 from .conftest import blobs, run_here
 
 FAST = ["-m", "linear-mnist", "--effort", "0", "--quiet"]
@@ -72,7 +75,53 @@ def test_missing_originals_are_counted(capsys: pytest.CaptureFixture[str]) -> No
     output = capsys.readouterr()
     found = json.loads(output.out)
     assert (found["images"], found["missing"]) == (29, 1)
-    assert "1 coded images have no original" in output.err
+    assert "in: has no original of 1 coded image\n" in output.err
+
+
+def test_the_split_that_was_measured_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.load("x.npy")
+    np.savez("x.npz", x_test=pixels, x_train=pixels)
+    np.savez("plain.npz", images=pixels)
+    for arguments, split in (
+        (["x.npz"], "test"),
+        (["x.npz", "--split", "train"], "train"),
+        (["plain.npz"], "all"),
+        (["x.npy"], "all"),
+    ):
+        assert figures(capsys, *arguments, "--coded", "x.bin")["split"] == split
+    assert figures(capsys, "in", "--split", "test", "--coded", "in.bin")["split"] == "all"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_of_a_damaged_pack_what_is_whole_is_measured(
+    named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.load("x.npy")
+    data = "in" if named else "x.npy"
+    names = sorted(p.relative_to("in").as_posix() for p in Path("in").rglob("*.png"))
+    images = np.stack([pixels[int(name[-6:-4])] for name in names]) if named else pixels
+    options = bulk.Options(effort=0, block=8)
+    codec = cvae.open_model("linear-mnist")
+    bulk.encode_pack(images, "d.bin", codec, options, names if named else None)
+    with cvae.open_pack("d.bin") as pack:
+        places = pack.reader.places
+        decoded = pack.images(range(30))
+    damaged = bytearray(Path("d.bin").read_bytes())
+    for block in (0, 2):
+        damaged[places[block].offset + 50] ^= 1
+    Path("d.bin").write_bytes(damaged)
+    capsys.readouterr()
+    run_here("eval", data, "--coded", "d.bin", "--json", code=1)
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert (found["images"], found["lost"], found["missing"]) == (14, 16, 0)
+    kept = [*range(8, 16), *range(24, 30)]
+    expected = metrics.psnr(images[kept], decoded[kept]).mean()
+    assert found["psnr_mean"] == pytest.approx(expected)
+    lines = output.err.splitlines()
+    assert [line.split(": ")[:3] for line in lines] == 2 * [["cvae", "error", "d.bin"]]
+    assert "images 0 to 7" in lines[0]
+    assert "images 16 to 23" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ What is held at once is a few batches and blocks, however many images there are.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -79,6 +81,7 @@ def encode(
     file: BinaryIO,
     options: Options,
     progress: Callable[[int], None] | None = None,
+    poor: Callable[[str, float], None] | None = None,
 ) -> Report:
     """Writes a pack to an open binary file, which need not be seekable.
 
@@ -88,6 +91,8 @@ def encode(
         file: where the pack goes.
         options: how it is written.
         progress: called with the number of images of each block that was written.
+        poor: called in order, from another thread, with the name of every image that comes back below what
+            99 % of the model's validation images reach (its number in a pack without names), and its dB.
 
     Raises:
         CvaeError: a batch is of another shape, quality or effort is out of range, or what `batches` raises.
@@ -108,7 +113,7 @@ def encode(
     def blocks() -> Iterator[Block]:
         parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
         threads = options.threads or pipeline.processors()
-        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report)
+        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report, poor)
         for part in _regrouped(pipeline.ahead(coded), per_block):
             payload = rans.encode_block(part.symbols, tables)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
@@ -174,10 +179,17 @@ def _verify(codec: Codec, pixels: Pixels, symbols: Symbols, quality: int) -> _Ve
     return _Verified(psnr, len(poor), len(inverted), fine)
 
 
-def _noted(parts: Iterable[_Coded], report: Report) -> Iterator[_Coded]:
-    """The same, added to the report in order."""
+def _noted(
+    parts: Iterable[_Coded], report: Report, poor: Callable[[str, float], None] | None
+) -> Iterator[_Coded]:
+    """The same, added to the report in order; poor images are told of."""
     for part in parts:
         if part.verified is not None:
+            if poor is not None:
+                psnr = part.verified.psnr
+                for row in np.flatnonzero(psnr < report.expected_psnr):
+                    name = part.names[row] if part.names else f"image {report.verified + row}"
+                    poor(name, float(psnr[row]))
             report.psnr_sum += float(part.verified.psnr.sum())
             report.verified += len(part.verified.psnr)
             report.poor += part.verified.poor
@@ -232,17 +244,41 @@ def encode_pack(
         return encode(codec, _batches(codec, images, names), file, options)
 
 
+def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
+    """Images as one array. Raises ImageError; it names the first of single ones that is to blame."""
+    try:
+        return codec.as_batch(part)
+    except ImageError:
+        flat = codec.image_shape[:2] if codec.image_shape[2] == 1 else codec.image_shape
+        for number, image in enumerate(part, first):
+            with suppress(ValueError):  # nothing of one shape
+                found = np.asarray(image)
+                if found.dtype != np.uint8 or found.shape not in (flat, codec.image_shape):
+                    raise ImageError(
+                        f"image {number}: expected uint8 {flat}, found {found.dtype} {found.shape}"
+                    ) from None
+        raise
+
+
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
     named = None if names is None else iter(names)
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
     parts: Iterable[Any]
     if isinstance(images, np.ndarray):
+        images = codec.as_batch(images)
         parts = (images[start : start + batch] for start in range(0, len(images), batch))
+    elif isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        raise ImageError(
+            f"expected an array of images, or an iterable of single ones, found {images!r:.99}; "
+            "files are read by numpy, Pillow or `cvae encode`"
+        )
     else:
         items = iter(images)
         parts = iter(lambda: list(islice(items, batch)), [])
+    first = 0
     for part in parts:
-        pixels = codec.as_batch(part)
+        pixels = _as_batch(codec, part, first)
+        first += len(pixels)
         labels = None if named is None else list(islice(named, len(pixels)))
         if labels is not None and len(labels) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from cvae import metrics, sources, worklist
 from cvae.errors import CvaeError, DataError, FormatError, MissingExtraError
 from cvae.images import Pixels
-from cvae.packed import Pack
+from cvae.packed import Pack, Range, without
 from cvae.sinks import Decoded
 from cvae.sources import Batch, ListSource, Reading, Source
 from cvae.storage import Location
 from cvae.worklist import Input
+
+_SKIPPED = 1024  # images that are read at once to pass over them
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and what they came back as, (n, h, w, c) each
 
@@ -37,16 +39,14 @@ def evaluate(
         data: path, URL or pattern of the originals.
         split: of `.npz` files.
         progress: called with the number of images of each batch that was measured.
-        refuse: called with every original that cannot be read; it is left out.
+        refuse: called with every original that cannot be read, and with every damage of the pack; what is
+            concerned is left out. None raises at the first.
 
     Raises:
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    damage = packed.reader.damage_in([(0, len(packed))])
-    if damage:
-        raise FormatError(str(damage[0]))
-    pairs = _Pairs(packed, worklist.resolve([data])[0], split, refuse)
+    pairs = _Pairs(packed, worklist.resolve([data])[0], split, _whole(packed, refuse), refuse)
     errors: list[NDArray[np.float64]] = []
     similarity: list[NDArray[np.float64]] | None = []
     for originals, decoded in pairs.all():
@@ -59,22 +59,37 @@ def evaluate(
         if progress:
             progress(len(originals))
     if not sum(map(len, errors)):
-        raise DataError(f"{data}: has none of the images that were coded")
+        raise DataError(f"{data}: has none of the images that were coded, and are whole")
     mse = np.concatenate(errors)
     header, manifest = packed.reader.header, packed.codec.model.manifest
     # Where originals are missing, their share of the bytes is left out, too.
     size = round(packed.reader.size * len(mse) / len(packed))
+    whole = sum(stop - start for start, stop in pairs.ranges)
     ssim = None if similarity is None else float(np.concatenate(similarity).mean())
     floor = manifest.expected_psnr[header.quality - 1]
     return {
+        "split": pairs.split,
         "model": packed.codec.name,
         "quality": header.quality,
         **metrics.figures(packed.codec.image_shape, size, mse),
         "ssim_mean": None if ssim is None or np.isnan(ssim) else ssim,
         "warned": int((metrics.psnr_of_mse(mse) < floor).sum()),
         "decode_images_per_second": round(pairs.decoded / max(pairs.seconds, 1e-9), 1),
-        "missing": len(packed) - len(mse),  # coded images whose originals are not there
+        "missing": whole - len(mse),  # coded images whose originals are not there
+        "lost": len(packed) - whole,  # to damage
     }
+
+
+def _whole(packed: Pack, refuse: Callable[[CvaeError], None] | None) -> list[Range]:
+    """The images that are not damaged. Raises FormatError when there is damage and nobody takes it."""
+    damage = packed.reader.damage_in([(0, len(packed))])
+    for item in damage:
+        error = FormatError(str(item))
+        if refuse is None:
+            raise error
+        refuse(error)
+    everything = [(0, len(packed))] if len(packed) else []
+    return without(everything, [(d.first, d.first + d.images) for d in damage if d.images])
 
 
 class _Pairs:
@@ -85,8 +100,11 @@ class _Pairs:
         packed: Pack,
         originals: Input,
         split: str | None,
+        ranges: list[Range],
         refuse: Callable[[CvaeError], None] | None,
     ) -> None:
+        self.ranges = ranges  # of the images that are measured
+        self.split = "all"  # which images of an .npz file the originals are
         self.decoded = 0
         self.seconds = 0.0  # that decoding was waited for
         self._packed, self._input, self._split = packed, originals, split
@@ -96,11 +114,13 @@ class _Pairs:
     def all(self) -> Pairs:
         first = next(self._input.found())
         if sources.is_array(first.place):
+            member = sources.array_source(first.place, self._split).member or ""
+            self.split = member.removeprefix("x_") if member.startswith("x_") else "all"
             return self._by_number()
         return self._in_order() if sources.is_tar(first.place) else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
-        parts = self._packed.decode([(0, len(self._packed))] if len(self._packed) else [])
+        parts = self._packed.decode(self.ranges)
         while True:
             started = time.perf_counter()
             part = next(parts, None)
@@ -117,20 +137,20 @@ class _Pairs:
 
     def _by_number(self) -> Pairs:
         originals = _Stream(self._originals())
+        total, position = len(self._packed), 0
+        wrong = f"{self._input.text}: expected {total} images, as many as were coded, found"
         for part in self._decoded():
-            taken = originals.take(len(part.numbers))
-            if len(taken) == len(part.numbers):
-                yield taken, part.pixels
-                continue
-            raise DataError(
-                f"{self._input.text}: expected {len(self._packed)} images, as many as were coded, "
-                f"found {part.numbers[0] + len(taken)}"
-            )
-        if len(originals.take(1)):
-            raise DataError(
-                f"{self._input.text}: expected {len(self._packed)} images, as many as were coded, "
-                "found more"
-            )
+            start, stop = int(part.numbers[0]), int(part.numbers[-1]) + 1
+            position += originals.skip(start - position)  # what lies between is lost
+            taken = originals.take(stop - position)
+            if position + len(taken) < stop:
+                raise DataError(f"{wrong} {position + len(taken)}")
+            yield taken[part.numbers - start], part.pixels
+            position = stop
+        position += originals.skip(total + 1 - position)
+        # A pack without its index does not know how many images it had.
+        if position != total and not self._packed.reader.damage:
+            raise DataError(f"{wrong} {'more' if position > total else position}")
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
@@ -181,6 +201,13 @@ class _Stream:
         joined = np.concatenate(self._held)
         self._held = [joined[count:]] if len(joined) > count else []
         return joined[:count]
+
+    def skip(self, count: int) -> int:
+        """Passes over the next images, at most `count`; how many there were."""
+        left = count
+        while left and (taken := len(self.take(min(left, _SKIPPED)))):
+            left -= taken
+        return count - left
 
 
 def _names(part: Decoded) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,12 +41,14 @@ class Pack(files.Closing):
         reader: Reader | ShardReader,
         codec: Codec,
         file: BinaryIO | ShardReader | None = None,
+        name: str = "",
     ) -> None:
         """Raises ModelNotFoundError when the codec is not of the pack's model."""
         codec.check_id(reader.header.model_id)
         self.reader = reader
         self.codec = codec
         self._file = file
+        self._name = name  # that errors begin with
 
     def __len__(self) -> int:
         """How many images the pack holds."""
@@ -68,10 +71,15 @@ class Pack(files.Closing):
         fitted to it.
 
         Raises:
-            CvaeError: there is no image of such a number.
+            CvaeError: there is no image of such a number, or these are no integers.
             FormatError: a block that is needed is damaged.
         """
-        wanted = np.fromiter(numbers, np.int64)
+        try:
+            return self._images(_as_numbers(numbers))
+        except CvaeError as error:
+            raise type(error)(f"{self._name}: {error}" if self._name else str(error)) from error
+
+    def _images(self, wanted: NDArray[np.int64]) -> Pixels:
         order, where = np.unique(wanted, return_inverse=True)
         ranges = ranges_of((int(number), int(number) + 1) for number in order)
         parts = [part.pixels for part in self.decode(ranges)]
@@ -180,7 +188,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
     """
     if is_folder(str(path)):
         folder = open_folder(str(path))
-        return Pack(folder, open_codec(folder, model), folder)
+        return Pack(folder, open_codec(folder, model), folder, str(path))
     try:
         file = storage.locate(str(path)).open("rb")
     except OSError as error:
@@ -189,7 +197,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         reader = unpack.open_pack(file)
         if reader.damage:
             raise FormatError("; ".join(map(str, reader.damage)))
-        return Pack(reader, open_codec(reader, model), file)
+        return Pack(reader, open_codec(reader, model), file, str(path))
     except CvaeError as error:
         file.close()
         raise type(error)(f"{path}: {error}") from error
@@ -243,6 +251,14 @@ def open_codec(reader: Reader | ShardReader, model: str | Path | None = None) ->
     if model is not None:
         return codecs.open_model(model)
     return Codec(registry.find_by_id(reader.header.model_id))
+
+
+def _as_numbers(numbers: Iterable[int]) -> NDArray[np.int64]:
+    """Integers of any kind as an array. Raises CvaeError when they are none."""
+    try:
+        return np.fromiter((index(number) for number in numbers), np.int64)
+    except (TypeError, OverflowError) as error:
+        raise CvaeError(f"expected numbers of images, such as [17, 42]: {error}") from error
 
 
 def _rows(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -287,3 +288,19 @@ def test_folders_of_packs_are_decoded_one_at_a_time(
     advice = "packs are decoded one at a time: cvae decode out"
     assert errors(capsys) == [f"cvae: error: out: it is a folder of packs; {advice}"]
     assert not Path("back").exists()
+
+
+def test_what_is_left_of_a_folder_of_packs_is_measured(
+    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "part-00001.bin").unlink()
+    (out / "part-00003.bin").unlink()
+    run_here("eval", made / "x.npy", "--coded", "out", "--json", code=1)
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert (found["images"], found["lost"]) == (80, 70)
+    assert [line.split(": ")[2:4] for line in output.err.splitlines()] == [
+        ["out", "part-00001.bin"],
+        ["out", "part-00003.bin"],
+    ]
+    assert found["psnr_mean"] > 20

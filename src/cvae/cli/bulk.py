@@ -13,7 +13,7 @@ import click
 
 from cvae import CvaeError, ImageError, ImageShapeError, OutputError
 from cvae.cli import common
-from cvae.cli.common import STDIO, Talk, Task
+from cvae.cli.common import STDIO, Talk, Task, counted
 
 if TYPE_CHECKING:
     from cvae.bulk import Report
@@ -84,7 +84,8 @@ def encode(
     )
     sys.setswitchinterval(common.SWITCH)
     with _output(target, settings.force) as file, talk.counting("images") as count:
-        report = bulk.encode(model, _batches(sources, reading), file, options, count)
+        poorly = (lambda name, psnr: _detail(name, psnr, talk)) if talk.verbose else None
+        report = bulk.encode(model, _batches(sources, reading), file, options, count, poorly)
         if not report.images:
             raise ImageError(f"{' '.join(inputs)}: expected images, found none that can be coded")
     talk.say(f"{_name(target)}: {summary(report, model.image_shape)}")
@@ -145,6 +146,13 @@ def _refuse(error: CvaeError, talk: Talk) -> None:
     talk.error(advised(error))
 
 
+def _detail(name: str, psnr: float, talk: Talk) -> None:
+    """One line of an image that comes back badly; a name may hold anything."""
+    from cvae.folders import printable
+
+    talk.detail(f"{printable(name)}: comes back at {psnr:.2f} dB")
+
+
 def advised(error: CvaeError) -> CvaeError:
     """The error with advice, and without what an archive's names could do to a terminal."""
     from cvae.folders import printable
@@ -195,11 +203,6 @@ def _output(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
-def count(number: int, noun: str) -> str:
-    """`1 image`, `1,000 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _name(target: Location | None) -> str:
     return "stdout" if target is None else str(target)
 
@@ -210,18 +213,20 @@ def summary(report: Report, shape: tuple[int, int, int]) -> str:
     each = report.size / report.images
     psnr = "" if report.psnr is None else f", {report.psnr:.2f} dB on average"
     return (
-        f"{count(report.images, 'image')} in {report.size:,} bytes, {each:.2f} an image, "
+        f"{counted(report.images, 'image')} in {report.size:,} bytes, {each:.2f} an image, "
         f"{height * width * channels / each:.1f}:1{psnr}"
     )
 
 
 def poor(report: Report, model: str, inverted: bool) -> str:
     """What a warning says of images that come back badly, and what helps."""
+    one = report.poor == 1
+    comes, are = ("comes", "it is") if one else ("come", "they are")
     text = (
-        f"{report.poor:,} of {report.images:,} images come back below the "
+        f"{report.poor:,} of {counted(report.images, 'image')} {comes} back below the "
         f"{report.expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
     )
     if 2 * report.poor_inverted > report.poor_sampled:
         option = "leaving out --invert" if inverted else "--invert"
-        return f"{text}; they are of the other polarity: {option} helps"
+        return f"{text}; {are} of the other polarity: {option} helps"
     return text

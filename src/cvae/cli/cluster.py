@@ -16,7 +16,7 @@ import click
 
 from cvae import CvaeError, ImageError, ImageShapeError, OutputError
 from cvae.cli import bulk, common
-from cvae.cli.common import STDIO, Talk
+from cvae.cli.common import STDIO, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.cluster import Failure, Job
@@ -228,7 +228,7 @@ def _manifest(
                 "another model (-m) or --fit is another run, which --force starts in this folder"
             )
         talk.say(
-            f"{job.folder}: {len(failures)} of {bulk.count(len(results), 'pack')} could not be written, "
+            f"{job.folder}: {len(failures)} of {counted(len(results), 'pack')} could not be written, "
             f"so there is no manifest; {advice}"
         )
         raise click.exceptions.Exit(1)
@@ -258,10 +258,10 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
             talk.error(bulk.advised(ImageError(message)))
         if part.left_out > len(part.messages):
             more = part.left_out - len(part.messages)
-            talk.error(ImageError(f"{part.file}: {more:,} more images are left out"))
-        talk.detail(f"{part.file}: {part.images:,} images in {part.file_bytes:,} bytes")
+            talk.error(ImageError(f"{part.file}: {more:,} more left out"))
+        talk.detail(f"{part.file}: {counted(part.images, 'image')} in {part.file_bytes:,} bytes")
         if shown:
-            click.echo(f"{done:,} packs, {images:,} images ", nl=False, err=True)
+            click.echo(f"{counted(done, 'pack')}, {counted(images, 'image')} ", nl=False, err=True)
 
     try:
         yield report
@@ -286,7 +286,6 @@ def _say(
         poor_sampled=sum(part.poor_sampled for part in parts),
         poor_inverted=sum(part.poor_inverted for part in parts),
     )
-    packs = "1 pack" if len(parts) == 1 else f"{len(parts):,} packs"
-    talk.say(f"{folder}: {packs}: {bulk.summary(report, codec.image_shape)}")
+    talk.say(f"{folder}: {counted(len(parts), 'pack')}: {bulk.summary(report, codec.image_shape)}")
     if report.poor:
         talk.warning(bulk.poor(report, codec.name, settings.invert))

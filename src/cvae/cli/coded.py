@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from cvae import CvaeError, FormatError
 from cvae.cli import common
 from cvae.cli.common import Talk
 from cvae.cli.packed import opened
@@ -18,7 +19,7 @@ _ROWS = [
     ("PSNR", "{psnr_mean:.2f} dB"),
     ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
     ("SSIM", "{ssim}"),
-    ("below expected quality", "{warned} of {images} images"),
+    ("below expected quality", "{warned:,} of {images:,} images"),
     ("decode", "{decode_images_per_second:,.0f} images a second"),
 ]
 
@@ -28,18 +29,26 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
     from cvae import coded
 
     talk = Talk(quiet=False, verbose=False)
+
+    def refuse(error: CvaeError) -> None:
+        # Damage is of the pack; originals have their names already.
+        talk.error(FormatError(f"{source}: {error}") if isinstance(error, FormatError) else error)
+
     with common.naming(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
-        found = coded.evaluate(packed, data, split, bar.update, talk.error)
+        found = coded.evaluate(packed, data, split, bar.update, refuse)
     stem = Path(data.rstrip("/")).stem
-    result = {"dataset": stem, "split": split or "all", "coded": source, **found}
+    result = {"dataset": stem, "split": found.pop("split"), "coded": source, **found}
     if found["missing"]:
-        talk.warning(f"{found['missing']:,} coded images have no original in {data}")
+        images = common.counted(found["missing"], "coded image")
+        talk.warning(f"{data}: has no original of {images}")
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         ssim = result["ssim_mean"]
         shown = {**result, "ssim": "- (needs the extra eval)" if ssim is None else f"{ssim:.4f}"}
-        click.echo("{coded} against {dataset}: {images} images, quality {quality}".format(**shown))
+        click.echo(
+            "{coded} against {dataset}: {images:,} images, quality {quality}".format(**shown)
+        )
         width = max(len(label) for label, _ in _ROWS)
         for label, text in _ROWS:
             click.echo(f"  {label:{width}}  {text.format(**shown)}")

@@ -50,12 +50,12 @@ effort_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
-def file_options(command: Command) -> Command:
+def file_options(command: Command, verbose: str = "A line for every file.") -> Command:
     """--force, --quiet and --verbose, for commands that write files."""
     options = (
         click.option("-f", "--force", is_flag=True, help="Overwrite files that exist."),
         click.option("--quiet", is_flag=True, help="Only errors on stderr."),
-        click.option("-v", "--verbose", is_flag=True, help="A line for every file."),
+        click.option("-v", "--verbose", is_flag=True, help=verbose),
     )
     for option in reversed(options):
         command = option(command)
@@ -168,6 +168,11 @@ def plan(
         tasks.append(Task(source, target))
     _check_targets(tasks)
     return tasks
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def is_url(text: str) -> bool:
@@ -294,7 +299,7 @@ class Talk:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int], None]]:
         """A count on a terminal, for work of which nobody knows how long it is."""
-        total, shown = 0, not self.quiet and sys.stderr.isatty()
+        total, shown = 0, not self.quiet and not self.verbose and sys.stderr.isatty()
 
         def count(more: int) -> None:
             nonlocal total
@@ -321,12 +326,11 @@ class Talk:
 
         if not reasons:
             return
-        files = "1 file" if len(reasons) == 1 else f"{len(reasons)} files"
-        self.warning(f"{folder}: {files} left out")
+        self.warning(f"{folder}: {counted(len(reasons), 'file')} left out")
         for reason in reasons[:_NAMED]:
             self.say(f"  {printable(reason)}")
         if len(reasons) > _NAMED:
-            self.say(f"  and {len(reasons) - _NAMED} more{where}")
+            self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
 
 
 MODELS_ADVICE = "`cvae models` lists what other models (-m) code"

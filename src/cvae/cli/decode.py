@@ -85,7 +85,7 @@ def command(
     talk = Talk(quiet, verbose or len(tasks) == 1)
     done = sum(_decode_batch(decoder, batch, force, talk) for batch in common.batches(tasks, talk))
     if len(tasks) > 1:
-        talk.say(f"{done} of {len(tasks)} files decoded")
+        talk.say(f"{done:,} of {len(tasks):,} files decoded")
     if talk.errors:
         raise click.exceptions.Exit(1)
 

@@ -63,7 +63,7 @@ def command(
             done += _denoise(models, task, force, talk)
             bar.update(1)
     if len(tasks) > 1:
-        talk.say(f"{done} of {len(tasks)} images denoised")
+        talk.say(f"{done:,} of {len(tasks):,} images denoised")
     if talk.errors:
         raise click.exceptions.Exit(1)
 

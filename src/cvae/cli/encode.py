@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,14 +64,22 @@ class Settings:
     "--split", type=click.Choice(["test", "train"]),
     help="Which images of an .npz file.  [default: test, where it has splits]",
 )  # fmt: skip
-@click.option("--no-names", is_flag=True, help="Of a pack: leave the names of the images out.")
+@click.option(
+    "--no-names", is_flag=True,
+    help="Of a pack: leave the names of the images out; decode --only then takes numbers alone.",
+)  # fmt: skip
 @click.option(
     "--no-verify", is_flag=True,
-    help="Of a pack: do not decode what was coded, which is what tells the PSNR; much faster.",
+    help="Of a pack: do not decode what was coded, which is what tells the PSNR. Much faster at "
+    "--effort 0; at others the search takes the time.",
 )  # fmt: skip
 @common.worker_options
 @cluster.options
-@common.file_options
+@partial(
+    common.file_options,
+    verbose="A line for every file; of a pack, for every image that comes back worse than 99 % of the "
+    "model's own would.",
+)
 def command(
     images: tuple[str, ...],
     output: str | None,
@@ -163,7 +172,7 @@ def command(
     for batch in common.batches(tasks, talk):
         coded += _encode_batch(codec, batch, settings, talk)
     if len(tasks) > 1:
-        talk.say(f"{len(coded)} of {len(tasks)} images encoded{_summary(codec, coded)}")
+        talk.say(f"{len(coded):,} of {len(tasks):,} images encoded{_summary(codec, coded)}")
     if talk.errors:
         raise click.exceptions.Exit(1)
 

@@ -29,7 +29,7 @@ _ROWS = [
     ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
     ("SSIM", "{ssim}"),
-    ("below expected quality", "{warned} of {images} images"),
+    ("below expected quality", "{warned:,} of {images:,} images"),
     ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
     ("decode", "{decode_images_per_second:,.0f} images a second"),
 ]
@@ -296,7 +296,7 @@ def table(result: dict[str, Any]) -> str:
         **result,
         "ssim": "- (needs the extra eval, and 11x11 pixels)" if ssim is None else f"{ssim:.4f}",
     }
-    title = "{model} on {dataset} ({split}, {images} images), quality {quality}, effort {effort}".format(
+    title = "{model} on {dataset} ({split}, {images:,} images), quality {quality}, effort {effort}".format(
         **values
     )
     width = max(len(label) for label, _ in _ROWS)

@@ -62,7 +62,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    title = "{model} on {dataset} ({split}, {images} images)".format(**result)
+    title = "{model} on {dataset} ({split}, {images:,} images)".format(**result)
     click.echo(table(result) if is_codec else title)
     click.echo(_table(result))
 

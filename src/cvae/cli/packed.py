@@ -101,7 +101,7 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
                 sink.write(decoded)
                 bar.update(len(decoded.numbers))
     where = target if isinstance(target, Path) else "stdout"
-    talk.say(f"{name} -> {where}: {total:,} of {len(packed):,} images decoded")
+    talk.say(f"{name} -> {where}: {total:,} of {common.counted(len(packed), 'image')} decoded")
     if talk.errors:
         raise click.exceptions.Exit(1)
 
