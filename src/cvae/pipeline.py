@@ -70,7 +70,11 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
     thread.start()
     try:
         while True:
-            item = waiting.get()
+            try:
+                # In turns: a signal that another thread takes does not wake this one.
+                item = waiting.get(timeout=_POLL)
+            except queue.Empty:
+                continue
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error
