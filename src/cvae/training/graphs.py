@@ -12,7 +12,6 @@ arXiv:1609.05158), for which it has fast kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,9 +57,9 @@ class Graph:
         return graph
 
     def constant(self, value: NDArray) -> str:
-        """Weights, that is float32 of two axes and more, are stored in half precision."""
+        """Weights, that is float32 along two axes and more, are stored in half precision."""
         name = f"c{len(self._constants)}"
-        half = value.dtype == np.float32 and value.ndim > 1
+        half = value.dtype == np.float32 and sum(side > 1 for side in value.shape) > 1
         self._constants[name] = np.ascontiguousarray(value, np.float16 if half else None)
         return self.add("Cast", name, to=_FLOAT32) if half else name
 
@@ -260,14 +259,15 @@ def _from_phases(graph: Graph, parts: list[str], layer: Layer, shape: tuple[int,
     channel, and what falls on the same pixel is added up.
     """
     height, width, out = shape
-    products = []
+    spread = ""
     for (a, b), part in zip(_PHASES, parts, strict=True):
         weights = np.zeros((out, 4, 4, layer.kernel.shape[3]), np.float32)
         weights[:, a : a + 3, b : b + 3] = layer.kernel.transpose(2, 0, 1, 3)
-        products.append(graph.add("Conv", part, weights.reshape(16 * out, -1, 1, 1)))
-    # ONNX Runtime adds within a convolution; the phases side by side it would first copy.
-    spread = reduce(lambda x, y: graph.add("Add", x, y), products)
+        product = graph.add("Conv", part, weights.reshape(16 * out, -1, 1, 1))
+        # In this order ONNX Runtime adds within the convolution; phases side by side it would copy.
+        spread = graph.add("Add", spread, product) if spread else product
     cells = graph.shape(spread, 16 * out, height * width // 4)
     sides = np.array([height, width], np.int64), np.array([4, 4], np.int64)
     x = graph.add("Col2Im", cells, *sides, strides=[2, 2], pads=[1, 1, 1, 1])
-    return graph.add("Add", graph.add("Transpose", x, perm=[0, 2, 3, 1]), layer.bias)
+    x = graph.add("Add", x, layer.bias.reshape(-1, 1, 1))
+    return graph.add("Transpose", x, perm=[0, 2, 3, 1])
