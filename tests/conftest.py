@@ -145,3 +145,11 @@ def run_here(*arguments: str | Path, code: int = 0) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*map(str, arguments)])
     assert stop.value.code == code
+
+
+@pytest.fixture
+def digits(workdir: Path) -> np.ndarray:
+    """`digits.npz` in the current folder, 80 images in the layout of keras.datasets."""
+    pixels = blobs(80, side=28)[..., 0]
+    np.savez_compressed("digits.npz", x_train=pixels[:3], x_test=pixels, y_test=np.arange(80))
+    return pixels

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae import files, images, sources
+from cvae import files, images, sources, tars
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
 from cvae.sources import Batch, Reading, Source
 
@@ -183,7 +183,7 @@ def test_a_tar_is_read_from_a_pipe(mode: str) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
         add(archive, "c" * 150 + ".png", png(pixels[2]))
-    assert sources.begins_tar(buffer.getvalue()[:512])
+    assert tars.begins_tar(buffer.getvalue()[:512])
     read, write = os.pipe()
     os.write(write, buffer.getvalue()[:60000])
     os.close(write)

@@ -1,4 +1,4 @@
-"""Shards on many machines: what a worker does with one, and Dask, which hands them out.
+"""Shards on many machines: what a worker does with one, and how Dask hands them out.
 
 A shard is a function of what was asked for, so doing it twice writes the same bytes: a worker that dies
 costs the time it had spent, and nothing else.
@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import re
-import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__, bulk, errors, shards, storage
+from cvae import __version__, bulk, errors, scheduler, shards, storage
 from cvae.bulk import Options
 from cvae.codec import Codec
 from cvae.errors import (
@@ -32,6 +28,7 @@ from cvae.errors import (
     MissingExtraError,
     ModelError,
     StorageError,
+    first_line,
 )
 from cvae.model import Model
 from cvae.shards import Part
@@ -39,10 +36,7 @@ from cvae.sources import Reading
 from cvae.storage import Location
 from cvae.worklist import Shard
 
-ALLOWED_FAILURES = 10  # workers that may die of one shard: machines that are taken away, not memory
 _RETRIES = 2  # of errors that nobody expected
-_PATIENCE = "120s"  # busy machines answer late
-_ANSWER = "30s"  # a scheduler that is there does at once
 _AHEAD = 3  # shards that are handed out, a thread of a worker
 _STORAGE = {
     "aiobotocore",
@@ -51,8 +45,6 @@ _STORAGE = {
     "fsspec",
     "s3fs",
 }  # whose errors have no common base
-# What a worker that was killed had begun to write.
-_BEGUN = re.compile(r"(part-\d+\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
 _MESSAGES = 100  # of images that are left out, of each shard
 
 
@@ -193,112 +185,6 @@ def file_digest(path: Path) -> str:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def is_address(text: str) -> bool:
-    """Whether a text may be the address of a scheduler: HOST:PORT, or that with a protocol of Dask's.
-
-    A client of anything else would hang, and fail again when it is thrown away.
-
-    Raises:
-        MissingExtraError: Dask is not installed.
-    """
-    try:
-        from distributed.comm.addressing import parse_address, parse_host_port
-        from distributed.comm.registry import get_backend
-    except ImportError as error:
-        raise MissingExtraError("dask.distributed", "cluster") from error
-    try:
-        protocol, where = parse_address(text)
-        get_backend(protocol)
-        host, port = parse_host_port(where)
-    except ValueError:
-        return False
-    return protocol != "inproc" and bool(host.strip()) and 0 < port < 1 << 16
-
-
-@contextmanager
-def connect(workers: int | None = None, scheduler: str | None = None) -> Iterator[Any]:
-    """A client of Dask: of so many workers here, that end with the block, or of a scheduler elsewhere.
-
-    Raises:
-        ClusterError: the scheduler does not answer, or workers cannot be started.
-        MissingExtraError: Dask is not installed.
-    """
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise MissingExtraError("dask.distributed", "cluster") from error
-    settings = {
-        "distributed.comm.timeouts.connect": _PATIENCE,
-        "distributed.comm.timeouts.tcp": _PATIENCE,
-        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-    }
-    # Its log tells of every worker that comes and goes; what matters is raised.
-    # The second has a level of its own: it says so when a worker dies with a result, which is made again.
-    for name in ("distributed", "distributed.client"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        try:
-            if scheduler is None:
-                # Here, not in the folder that the command was started in.
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cvae-dask-"))
-                with _deaf_children():
-                    cluster = _local(distributed, workers or 1, folder)
-                stack.enter_context(cluster)
-                client = distributed.Client(cluster, set_as_default=False)
-            else:
-                _check_keys(distributed, scheduler)
-                client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
-            stack.enter_context(client)
-        # TypeError: of a protocol whose package is missing.
-        except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
-            where = scheduler or f"{workers} workers"
-            raise ClusterError(f"{where}: expected a Dask scheduler: {_line(error)}") from error
-        yield client
-
-
-def _check_keys(distributed: Any, scheduler: str) -> None:
-    """Raises ValueError when Dask's settings name no keys for TLS; a client would then not end well."""
-    keys = distributed.security.Security().get_connection_args("client")
-    if scheduler.startswith("tls://") and not keys.get("ssl_context"):
-        raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; those that are started in here leave it to this one."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Its start, with the first process of multiprocessing, would unblock the signal.
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()
-    # Threads and processes get the mask of the thread that starts them, also when it is a worker's
-    # successor that they start later.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _local(distributed: Any, workers: int, folder: str) -> Any:
-    return distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        # Without this it would take port 8787, or complain that another has it.
-        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-        local_directory=folder,
-        # What a shard takes does not grow with it; to be killed for a guess would be worse.
-        memory_limit=None,
-        silence_logs=logging.CRITICAL,
-    )
-
-
 def encode(
     client: Any,
     job: Job,
@@ -363,20 +249,15 @@ def encode(
     return [done[ordinal] for ordinal in sorted(done)]
 
 
-def tidy(folder: Location) -> None:
-    """Deletes what workers had begun, once they are gone. Raises StorageError."""
-    for name in storage.sizes(folder):
-        if _BEGUN.fullmatch(name):
-            storage.remove(folder / name)
-
-
 def _slots(client: Any) -> int:
     """How many shards are worked on at once; one where workers are still to come."""
     try:
         threads: dict[str, int] = client.nthreads()
         return max(1, sum(threads.values()))
     except (OSError, TimeoutError) as error:
-        raise ClusterError(f"the scheduler does not answer any more: {_line(error)}") from error
+        raise ClusterError(
+            f"the scheduler does not answer any more: {first_line(error)}"
+        ) from error
 
 
 def _result(future: Any) -> Part | Failure:
@@ -389,17 +270,15 @@ def _result(future: Any) -> Part | Failure:
     except KilledWorker as error:
         part = future.key.split("-", 2)[2]
         raise ClusterError(
-            f"{part}: {ALLOWED_FAILURES} workers died while they worked on it; was it memory?"
+            f"{part}: {scheduler.ALLOWED_FAILURES} workers died while they worked on it; was it memory?"
         ) from error
     except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(f"the scheduler does not answer any more: {_line(error)}") from error
+        raise ClusterError(
+            f"the scheduler does not answer any more: {first_line(error)}"
+        ) from error
     except ImportError as error:
-        raise ClusterError(f"a worker lacks a package: {_line(error)}") from error
+        raise ClusterError(f"a worker lacks a package: {first_line(error)}") from error
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _STORAGE:
             raise
-        raise StorageError(f"{future.key}: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+        raise StorageError(f"{future.key}: {first_line(error)}") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import metrics, sources, worklist
+from cvae import metrics, sources, tars, worklist
 from cvae.errors import CvaeError, DataError, FormatError, MissingExtraError
 from cvae.images import Pixels
 from cvae.packed import Pack, Range, without
@@ -117,7 +117,7 @@ class _Pairs:
             member = sources.array_source(first.place, self._split).member or ""
             self.split = member.removeprefix("x_") if member.startswith("x_") else "all"
             return self._by_number()
-        return self._in_order() if sources.is_tar(first.place) else self._by_name()
+        return self._in_order() if tars.is_tar(first.place) else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
         parts = self._packed.decode(self.ranges)

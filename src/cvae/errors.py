@@ -77,3 +77,8 @@ class MissingExtraError(CvaeError):
             f"{package} is not installed; pip install 'cvae[{extra}]' "
             f"(in a checkout: pip install '.[{extra}]') brings it"
         )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another package says, for a message of one line; its kind if it says nothing."""
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import pipeline
-from cvae.errors import ModelError
+from cvae.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +92,7 @@ class Network:
                 graph, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base class
-            raise ModelError(f"{name}: the network cannot be read: {_first_line(error)}") from error
+            raise ModelError(f"{name}: the network cannot be read: {first_line(error)}") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
@@ -126,7 +126,7 @@ class Network:
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(f"{self._name}: the network fails: {_first_line(error)}") from error
+            raise ModelError(f"{self._name}: the network fails: {first_line(error)}") from error
         return result
 
     def _batch(self, items: Sequence[NDArray[np.float32]], threads: int) -> int:
@@ -156,7 +156,3 @@ class Network:
         if not np.isfinite(output).all():
             raise ModelError(f"{self._name}: the network's result is not finite")
         return output
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]

@@ -23,6 +23,8 @@ _PART = re.compile(r"part-[0-9]{5,9}\.bin")
 _OURS = re.compile(
     r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
 )
+# What a worker that was killed had begun to write.
+_BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
 _MAX_COUNT = 1 << 48  # of a shard, and of images in all of them
 _LIMIT = 1 << 28  # bytes of a manifest: of a million shards
 _NOTE_LIMIT = 1 << 24
@@ -295,3 +297,10 @@ def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
         found.append(replace(part, first=first))
         first += part.images
     return tuple(found)
+
+
+def tidy(folder: Location) -> None:
+    """Deletes what workers had begun, once they are gone. Raises StorageError."""
+    for name in storage.sizes(folder):
+        if _BEGUN.fullmatch(name):
+            storage.remove(folder / name)

@@ -6,34 +6,23 @@ What is held at once does not grow with the number of images.
 from __future__ import annotations
 
 import math
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from cvae import arrays, files, images, pipeline
+from cvae import arrays, files, images, pipeline, tars
 from cvae.container import MAX_SIDE
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError, StorageError
 from cvae.images import MAX_FILE, MAX_PIXELS, Pixels, Shape
 from cvae.storage import Location, Remote
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-_MAX_HEADER = (
-    1 << 20
-)  # bytes of a tar's extended header, and of all those that are for every member
-_CHUNK = 1 << 16
-_MAX_HEADERS = 8  # extended headers in front of a member
 # An image that cannot be read for one of these reasons cannot be read tomorrow either.
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-# Which module reads what begins so; imported when it is needed, because a Python may be without it.
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
-_USTAR = 257  # where a tar says that it is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,25 +107,11 @@ class ListSource:
         return _decoded((_File(str(place), name, place) for place, name in self.files), reading)
 
 
-class Rejoined:
-    """A file of which the first bytes were read already."""
-
-    def __init__(self, start: bytes, file: Any) -> None:
-        self._start, self._file = start, file
-
-    def read(self, count: int) -> bytes:
-        """At most so many bytes; none at the end."""
-        if self._start:
-            data, self._start = self._start[:count], self._start[count:]
-            return data
-        return bytes(self._file.read(count) or b"")
-
-
 @dataclass(frozen=True)
 class TarSource:
     """The image files in a tar archive, compressed or not: a path, or an open file that need not seek."""
 
-    file: Location | BinaryIO | Rejoined
+    file: Location | BinaryIO | tars.Rejoined
     label: str
     named = True
 
@@ -144,41 +119,17 @@ class TarSource:
         return _decoded(self._files(), reading)
 
     def _files(self) -> Iterator[_File]:
-        members = 0
-        try:
-            with self._open() as file, _BoundedTar.open(fileobj=file, mode="r|") as archive:
-                while (member := archive.next()) is not None:
-                    members += 1
-                    archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-                    name = inner_name(member.name)
-                    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _wanted(name):
-                        continue
-                    yield _File(f"{self.label}: {name}", name, _member_bytes(archive, member))
-                archive.to_the_end()
-        except (tarfile.TarError, *arrays.DAMAGE) as error:
-            if members:
-                raise DataError(
-                    f"{self.label}: the archive is damaged behind {members:,} members: {error}"
-                ) from error
-            raise DataError(f"{self.label}: expected a tar archive: {error}") from error
+        with self._open() as file:
+            for name, data in tars.members(file, self.label, _wanted, MAX_FILE):
+                yield _File(f"{self.label}: {name}", name, data)
 
-    @contextmanager
-    def _open(self) -> Iterator[Any]:
-        """The archive's bytes, of which the checks of a compressed file hold."""
-        if isinstance(self.file, Path | Remote):
-            try:
-                opened: Any = self.file.open("rb")
-            except OSError as error:
-                raise DataError(
-                    f"{self.label}: cannot be read: {error.strerror or error}"
-                ) from error
-        else:
-            opened = nullcontext(self.file)
-        with opened as file:
-            start = file.read(max(map(len, _COMPRESSED)))
-            whole = Rejoined(start, file)
-            readers = [module for magic, module in _COMPRESSED.items() if start.startswith(magic)]
-            yield import_module(readers[0]).open(whole) if readers else whole
+    def _open(self) -> AbstractContextManager[Any]:
+        if not isinstance(self.file, Path | Remote):
+            return nullcontext(self.file)
+        try:
+            return self.file.open("rb")
+        except OSError as error:
+            raise DataError(f"{self.label}: cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -259,88 +210,10 @@ def is_array(path: Location) -> bool:
     return path.suffix.lower() in (".npz", ".npy")
 
 
-def is_tar(path: Location) -> bool:
-    """Whether a file's name says that it is a tar archive."""
-    return path.name.lower().endswith(_TAR_SUFFIXES)
-
-
-def begins_tar(data: bytes) -> bool:
-    """Whether these are the first bytes of a tar archive, which may be compressed."""
-    return data.startswith(tuple(_COMPRESSED)) or data[_USTAR : _USTAR + 5] == b"ustar"
-
-
-def inner_name(name: str) -> str:
-    """The path of an archive's member as one relative to the archive: no root, no `..`."""
-    return "/".join(
-        part for part in PurePosixPath(name).parts if part not in ("/", "//", ".", "..")
-    )
-
-
-class _BoundedInfo(tarfile.TarInfo):
-    """Refuses what would take as much memory as the archive likes, and an archive that breaks off."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(
-                str(error)
-            ) from error  # of the others it says that this is the end
-        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError("it has no end") from error
-
-    def _proc_member(self, archive: _BoundedTar) -> Any:
-        archive.count(self)
-        return super()._proc_member(archive)  # type: ignore[misc]
-
-    def _proc_gnusparse(self, *arguments: Any) -> None:
-        raise tarfile.ReadError("a sparse file")
-
-    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse
-
-
-class _BoundedTar(tarfile.TarFile):
-    """A tar archive that is read once, from front to end."""
-
-    tarinfo = _BoundedInfo
-    _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-                tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
-    _headers = 0  # in front of this member
-    _shared = 0  # bytes of headers for all members
-
-    def count(self, member: tarfile.TarInfo) -> None:
-        """Called with every header, before what belongs to it is read."""
-        if member.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError("a sparse file")
-        if member.type not in self._HEADERS:
-            self._headers = 0
-            return
-        self._headers += 1
-        self._shared += member.size if member.type == tarfile.XGLTYPE else 0
-        if self._headers > _MAX_HEADERS:
-            raise tarfile.ReadError(f"more than {_MAX_HEADERS} headers in front of a member")
-        if max(member.size, self._shared) > _MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {max(member.size, self._shared):,} bytes")
-
-    def to_the_end(self) -> None:
-        """Reads what is behind the last member: two blocks of zeros, of which one was read."""
-        if self.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError("a block of zeros in its middle")
-        while self.fileobj.read(_CHUNK):
-            pass  # a compressed file has its check at the end
-
-
 def _wanted(name: str) -> bool:
     """An image by its ending, and not hidden: what a folder's are."""
     path = PurePosixPath(name)
     return path.suffix.lower() in images.SUFFIXES and not any(p.startswith(".") for p in path.parts)
-
-
-def _member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """What a member holds; one byte too many where it is too large."""
-    file = archive.extractfile(member)
-    return file.read(min(member.size, MAX_FILE + 1)) if file is not None else b""
 
 
 def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:

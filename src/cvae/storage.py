@@ -17,7 +17,14 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cvae import files
-from cvae.errors import CvaeError, DataError, MissingExtraError, OutputError, StorageError
+from cvae.errors import (
+    CvaeError,
+    DataError,
+    MissingExtraError,
+    OutputError,
+    StorageError,
+    first_line,
+)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC = re.compile(r"[*?[]")
@@ -325,12 +332,12 @@ def reaching(place: object) -> Iterator[None]:
     except ImportError as error:
         if isinstance(place, Remote) and place.protocol in _S3:
             raise MissingExtraError("s3fs", "s3") from error
-        raise StorageError(f"{place}: {_line(error)}") from error
+        raise StorageError(f"{place}: {first_line(error)}") from error
     except OSError as error:
         why = "no access" if isinstance(error, PermissionError) else "cannot be reached"
-        raise StorageError(f"{place}: {why}: {error.strerror or _line(error)}") from error
+        raise StorageError(f"{place}: {why}: {error.strerror or first_line(error)}") from error
     except Exception as error:  # of any kind: every storage has its own
-        raise StorageError(f"{place}: cannot be reached: {_line(error)}") from error
+        raise StorageError(f"{place}: cannot be reached: {first_line(error)}") from error
 
 
 def _system(place: Remote) -> Any:
@@ -369,8 +376,3 @@ def _fixed_part(pattern: str) -> str:
 
 def _relative(path: str, base: str) -> str:
     return PurePosixPath(path.replace(os.sep, "/")).as_posix().removeprefix(base).lstrip("/")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().split("\n")[0][:300]
-    return text or type(error).__name__

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, groupby, islice
 
-from cvae import arrays, images, sources, storage
+from cvae import arrays, images, sources, storage, tars
 from cvae.errors import CvaeError, DataError
 from cvae.sources import ListSource, Source, TarSource
 from cvae.storage import Found, Location
@@ -109,7 +109,7 @@ def cut(
 
 
 def _holds_many(item: Found) -> bool:
-    return sources.is_array(item.place) or sources.is_tar(item.place)
+    return sources.is_array(item.place) or tars.is_tar(item.place)
 
 
 def _lists(items: Iterator[Found], size: int) -> Iterator[tuple[Source, str]]:
@@ -120,7 +120,7 @@ def _lists(items: Iterator[Found], size: int) -> Iterator[tuple[Source, str]]:
 
 def _parts(items: Iterator[Found], size: int, split: str | None) -> Iterator[tuple[Source, str]]:
     for item in items:
-        if sources.is_tar(item.place):
+        if tars.is_tar(item.place):
             yield TarSource(item.place, str(item.place)), _digest([item])
             continue
         with storage.reaching(item.place):

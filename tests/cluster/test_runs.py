@@ -18,6 +18,7 @@ from PIL import Image
 
 import cvae
 from cvae import cluster, sharded, storage, worklist
+from cvae import scheduler as schedulers
 from cvae.cluster import Failure
 from cvae.errors import ClusterError, FormatError, MissingExtraError
 
@@ -226,13 +227,13 @@ def test_what_is_no_address_is_wrong_usage(
 
 @pytest.mark.parametrize("address", ["tls://x:1", "ws://x:1", "ucx://x:1", "x:1", "tcp://[::1]:1"])
 def test_every_protocol_of_dask_is_an_address(address: str) -> None:
-    assert cluster.is_address(address)
+    assert schedulers.is_address(address)
 
 
 def test_a_protocol_without_its_keys_is_an_error() -> None:
     with (
         pytest.raises(ClusterError, match=r"tls://x:9: expected .* no keys"),
-        cluster.connect(scheduler="tls://x:9"),
+        schedulers.connect(scheduler="tls://x:9"),
     ):
         pass
 
@@ -240,7 +241,7 @@ def test_a_protocol_without_its_keys_is_an_error() -> None:
 def test_a_scheduler_that_is_not_there_is_an_error(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cluster, "_ANSWER", "1s")
+    monkeypatch.setattr(schedulers, "_ANSWER", "1s")
     run_here("encode", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
     assert "tcp://127.0.0.1:9: expected a Dask scheduler" in errors(capsys)[0]
     assert not Path("out").exists()
@@ -248,7 +249,7 @@ def test_a_scheduler_that_is_not_there_is_an_error(
 
 def test_without_the_extra_it_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"), cluster.connect(1):
+    with pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"), schedulers.connect(1):
         pass
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     monkeypatch.setitem(sys.modules, "fsspec", None)

@@ -43,15 +43,13 @@ class EncodeSettings:
 
 def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
     """Whether `cvae encode` is to write a pack: of an array, an archive, or several inputs in one file."""
-    from cvae import sources
+    from cvae import sources, tars
 
     for item in inputs:
         if item == STDIO:
-            if sources.begins_tar(common.peek(_HEAD)):
+            if tars.begins_tar(common.peek(_HEAD)):
                 return True
-        elif not Path(item).is_dir() and (
-            sources.is_array(Path(item)) or sources.is_tar(Path(item))
-        ):
+        elif not Path(item).is_dir() and (sources.is_array(Path(item)) or tars.is_tar(Path(item))):
             return True
     if any(common.is_url(item) for item in (*inputs, output or "")):
         return True
@@ -104,7 +102,8 @@ def open_model(name: str) -> Codec:
 
 def _stdin() -> TarSource:
     """The archive on stdin, for a thread: past the buffer, of which it would hold the lock at exit."""
-    from cvae.sources import Rejoined, TarSource
+    from cvae.sources import TarSource
+    from cvae.tars import Rejoined
 
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
@@ -120,18 +119,18 @@ def _sources(item: str, split: str | None) -> list[Source]:
 
 
 def _source(item: str, split: str | None) -> Source:
-    from cvae import sources
+    from cvae import sources, tars
 
     path = Path(item)
     if item == STDIO:
-        if not sources.begins_tar(common.peek(_HEAD)):
+        if not tars.begins_tar(common.peek(_HEAD)):
             raise ImageError("stdin: expected a tar archive, to be one of several inputs")
         return _stdin()
     if path.is_dir():
         return sources.FolderSource(path)
     if sources.is_array(path):
         return sources.array_source(path, split)
-    return sources.TarSource(path, item) if sources.is_tar(path) else sources.FileSource(path)
+    return sources.TarSource(path, item) if tars.is_tar(path) else sources.FileSource(path)
 
 
 def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
@@ -163,7 +162,7 @@ def advised(error: CvaeError) -> CvaeError:
 
 def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
     """Where the pack goes; None is stdout."""
-    from cvae import sources, storage
+    from cvae import sources, storage, tars
 
     if output is not None and storage.is_url(output):
         if output.endswith("/"):
@@ -182,7 +181,7 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
             return folder
         return folder / f"{name}.bin"
     target = Path(output)
-    if sources.is_array(target) or sources.is_tar(target):
+    if sources.is_array(target) or tars.is_tar(target):
         raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
     if output in inputs:
         raise OutputError(f"{output}: is input and output at once")

@@ -84,10 +84,10 @@ def encode(
     talk: Talk,
 ) -> None:
     """Writes a folder of packs and their manifest."""
-    from cvae import cluster, packed, shards, worklist
+    from cvae import cluster, packed, scheduler, shards, worklist
 
     folder = _folder(inputs, output)
-    if machines.scheduler is not None and not cluster.is_address(machines.scheduler):
+    if machines.scheduler is not None and not scheduler.is_address(machines.scheduler):
         raise click.UsageError(f"--scheduler {machines.scheduler}: expected tcp://HOST:PORT")
     if machines.resume and settings.force:
         raise click.UsageError("--resume keeps what is there, --force does not: choose one")
@@ -119,16 +119,16 @@ def encode(
 @contextmanager
 def _client(machines: ClusterSettings, folder: Any) -> Iterator[Any]:
     """A client of Dask; after an error, workers of this machine are gone, and what they had begun."""
-    from cvae import cluster
+    from cvae import scheduler, shards
 
     with _one_interrupt():
         try:
-            with cluster.connect(machines.workers, machines.scheduler) as client:
+            with scheduler.connect(machines.workers, machines.scheduler) as client:
                 yield client
         except BaseException:
             if machines.workers is not None:
                 with suppress(CvaeError):  # what went wrong first is what is told
-                    cluster.tidy(folder)
+                    shards.tidy(folder)
             raise
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from cvae import arrays, files, registry
-from cvae.errors import TrainingError
+from cvae.errors import TrainingError, first_line
 from cvae.training.losses import Perceptual
 from cvae.training.preset import Preset
 from cvae.training.stacks import chain
@@ -80,7 +80,7 @@ def _vgg16(source: str) -> keras.Model:
         whole = keras.applications.VGG16(include_top=False, weights=weights)
     except Exception as error:  # get_file raises a bare Exception without a network
         raise TrainingError(
-            f"--features {source}: the weights of VGG16 cannot be had ({_first_line(error)}); "
+            f"--features {source}: the weights of VGG16 cannot be had ({first_line(error)}); "
             "alternatives: --features cifar10, or a file of its weights without top, --features FILE.h5"
         ) from error
     outputs = [whole.get_layer(name).output for name in _VGG16_LAYERS]
@@ -115,7 +115,3 @@ def save(weights: list[Any], path: Path) -> None:
     named = dict(zip(names, weights, strict=True))
     with files.atomic_path(path, force=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **{name: value.astype(np.float16) for name, value in named.items()})
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
