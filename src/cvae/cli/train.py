@@ -203,6 +203,7 @@ def _train(
     run: Run, dataset: Dataset, talk: Talk, devices: str | None, xla: bool | None, tensorboard: bool
 ) -> None:
     from cvae.training import runs, trainer
+    from cvae.training.interrupts import Interrupts
     from cvae.training.progress import ProgressBar, tensorboard_log
 
     epochs = run.preset.epochs
@@ -211,8 +212,8 @@ def _train(
         "an interrupted run goes on with --resume"
     )
     try:
-        with ProgressBar(epochs, talk.quiet) as progress:
-            callbacks: list[Any] = [progress]
+        with ProgressBar(epochs, talk.quiet) as progress, Interrupts() as interrupts:
+            callbacks: list[Any] = [progress, interrupts]
             if tensorboard:
                 callbacks.append(tensorboard_log(run.folder / "tensorboard"))
             trainer.train(run, dataset, trainer.Machine(devices, xla, tuple(callbacks)))
