@@ -264,7 +264,7 @@ def _from_phases(graph: Graph, parts: list[str], layer: Layer, shape: tuple[int,
         weights = np.zeros((out, 4, 4, layer.kernel.shape[3]), np.float32)
         weights[:, a : a + 3, b : b + 3] = layer.kernel.transpose(2, 0, 1, 3)
         product = graph.add("Conv", part, weights.reshape(16 * out, -1, 1, 1))
-        # In this order ONNX Runtime adds within the convolution; phases side by side it would copy.
+        # Sums of 16 numbers a cell; to put the phases side by side first would copy all their channels.
         spread = graph.add("Add", spread, product) if spread else product
     cells = graph.shape(spread, 16 * out, height * width // 4)
     sides = np.array([height, width], np.int64), np.array([4, 4], np.int64)
