@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae import arrays, evaluation, files, images, metrics
 from cvae.codec import DEFAULT_EFFORT, Codec, open_model
-from cvae.images import Pixels
+from cvae.data import arrays, files, images, metrics
+from cvae.data.images import Pixels
+from cvae.evaluation import measure as evaluation
 from cvae.training import backend
 
 Labels = NDArray[np.int64]  # (n,), 0 to 9

@@ -10,8 +10,9 @@ import numpy as np
 import photos
 from numpy.typing import NDArray
 
-from cvae import images, noise
-from cvae.images import Pixels
+from cvae.data import images
+from cvae.data.images import Pixels
+from cvae.evaluation import noise
 
 Evaluate = Callable[..., dict[str, Any]]
 

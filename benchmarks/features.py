@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae import arrays, images
+from cvae.data import arrays, images
 from cvae.training import backend
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, SEED = 15, 128, 2e-3, 0
@@ -23,9 +23,9 @@ def main() -> None:
     import keras
     from keras import layers
 
-    from cvae.training import features
     from cvae.training.batches import augmented
-    from cvae.training.keras_graphs import fold_normalization
+    from cvae.training.export.layers import fold_normalization
+    from cvae.training.networks import features
 
     keras.utils.set_random_seed(SEED)
     pixels, test = (images.read_npz(arguments.data, split) for split in ("train", "test"))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from cvae.images import Pixels
+from cvae.data.images import Pixels
 
 COUNTS = (1, 1_000, 10_000, 1_000_000)
 FEW = 10_000  # up to so many images a command is run several times

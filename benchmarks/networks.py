@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from timing import seconds
 
 import cvae
-from cvae import search
 from cvae.codec import Codec
-from cvae.model import ANALYSIS, SYNTHESIS
+from cvae.kinds import search
+from cvae.models.file import ANALYSIS, SYNTHESIS
 
 Floats = NDArray[np.float32]
 
@@ -28,7 +28,8 @@ _SEARCHED = 512
 def keras_networks() -> tuple[Any, Any]:
     """Keras networks of the default model's architecture; for speed the weights do not matter."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from cvae.training import architectures, backend, presets
+    from cvae.training import backend, presets
+    from cvae.training.networks import architectures
 
     backend.load_keras()
     import keras
@@ -64,7 +65,8 @@ def untouched(network: Any) -> bytes:
 
 def layer_by_layer(network: Any, output: Any = None) -> bytes:
     """Our export for networks of any layers, which `mnist` has a form of its own instead of."""
-    from cvae.training import graphs, keras_graphs
+    from cvae.training.export import graph as graphs
+    from cvae.training.export import layers as keras_graphs
 
     graph = graphs.Graph()
     given = network.input.shape[1:]

@@ -18,12 +18,15 @@ from PIL import Image
 from timing import seconds
 
 import cvae
-from cvae import bulk, container, images, sinks, sources, tables, unpack
+from cvae.bitstream import container, tables
 from cvae.codec import Codec
-from cvae.images import Pixels
-from cvae.model import ANALYSIS, SYNTHESIS
-from cvae.packed import Pack
-from cvae.pipeline import processors
+from cvae.data import images, sinks, sources
+from cvae.data.images import Pixels
+from cvae.data.pipeline import processors
+from cvae.models.file import ANALYSIS, SYNTHESIS
+from cvae.packs import encode as bulk
+from cvae.packs import reader as unpack
+from cvae.packs.decode import Pack
 
 Work = Callable[[], object]
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from cvae import images, open_model
+from cvae import open_model
 from cvae.codec import Codec
-from cvae.evaluation import Measured, measure
-from cvae.images import Pixels
+from cvae.data import images
+from cvae.data.images import Pixels
+from cvae.evaluation.measure import Measured, measure
 from cvae.training import backend
 
 _SAMPLE = 1000  # images that qualities are compared on
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("without")
     arguments = parser.parse_args()
     backend.load_keras()
-    from cvae.training import features
+    from cvae.training.networks import features
     from cvae.training.preset import Preset
 
     pixels = images.read_npz(arguments.data, "test")

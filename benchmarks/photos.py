@@ -10,9 +10,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from cvae import CvaeError, files
+from cvae import CvaeError
+from cvae.data import files
+from cvae.data.images import find_images
 from cvae.errors import DataError
-from cvae.images import find_images
 
 PARTS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 

@@ -11,10 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvae import denoise, generate, images, noise, registry, report
+from cvae import denoising as denoise
+from cvae import sampling as generate
 from cvae.codec import Codec
-from cvae.images import Pixels
-from cvae.model import CODEC, Model
+from cvae.data import images
+from cvae.data.images import Pixels
+from cvae.evaluation import noise
+from cvae.evaluation import plots as report
+from cvae.models import registry
+from cvae.models.file import CODEC, Model
 
 ROOT = Path(__file__).parents[1]
 LANDSCAPE = ROOT / "docs" / "models" / "landscape.png"

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvae import folders, images, noise
-from cvae.images import Pixels
-from cvae.reading import Reading
+from cvae.data import folders, images
+from cvae.data.images import Pixels
+from cvae.data.reading import Reading
+from cvae.evaluation import noise
 from cvae.training import backend
 
 if TYPE_CHECKING:

@@ -19,10 +19,16 @@ import denoisers
 import numpy as np
 import tiles
 
-from cvae import comparison, files, images, open_model, rans, registry, report, search, tables
+from cvae import open_model
+from cvae.bitstream import rans, tables
 from cvae.codec import DEFAULT_EFFORT
-from cvae.images import Pixels
-from cvae.rivals import RIVALS
+from cvae.data import files, images
+from cvae.data.images import Pixels
+from cvae.evaluation import comparison
+from cvae.evaluation import plots as report
+from cvae.evaluation.rivals import RIVALS
+from cvae.kinds import search
+from cvae.models import registry
 
 # By tangents and by gradients; the latter take long.
 EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]

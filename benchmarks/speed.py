@@ -15,8 +15,12 @@ import numpy as np
 import packs
 import timing
 
-from cvae import entropy, generate, images, open_model, rans, tables
-from cvae.images import Pixels
+from cvae import open_model
+from cvae import sampling as generate
+from cvae.bitstream import exact as entropy
+from cvae.bitstream import rans, tables
+from cvae.data import images
+from cvae.data.images import Pixels
 
 COUNT = 10_000
 BARE = "import numpy, PIL.Image, click, onnxruntime"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.images import Pixels, find_images
+from cvae.data.images import Pixels, find_images
 
 SIDE = 32
 # The share of pixels below which two tiles are of one family.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvae import metrics
+from cvae.data import metrics
 
 SAMPLES = Path(__file__).parent
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvae.model import CODEC, read_manifest
+from cvae.models.file import CODEC, read_manifest
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cvae.model import DENOISER, Manifest, member_hashes, write_model
-from cvae.training.graphs import Graph
+from cvae.models.file import DENOISER, Manifest, member_hashes, write_model
+from cvae.training.export.graph import Graph
 
 
 def identity(channels: int = 3) -> bytes:

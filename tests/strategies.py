@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cvae.tables import MAX_SYMBOL, TOTAL, Symbols, Tables
+from cvae.bitstream.tables import MAX_SYMBOL, TOTAL, Symbols, Tables
 
 
 def make_tables(weights: NDArray[np.float64], index: list[int]) -> Tables:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cvae
-from cvae import container, entropy
+from cvae.bitstream import container
+from cvae.bitstream import exact as entropy
 from cvae.codec import Codec, QualityWarning
 
 from .conftest import CODECS, SAMPLES, blobs

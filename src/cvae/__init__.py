@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cvae.codec import Codec, QualityWarning
-    from cvae.packed import Pack
+    from cvae.packs.decode import Pack
 
 __version__ = "0.1.0"
 
@@ -116,7 +116,7 @@ def encode_pack(
         ImageError: an image is of another dtype or shape.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
-    from cvae import bulk
+    from cvae.packs import encode as bulk
 
     options = bulk.Options(quality, effort, verify=False)
     bulk.encode_pack(images, path, open_model(model), options, names, force)
@@ -129,7 +129,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
         FormatError: not a pack, or one whose header or index is damaged.
         ModelNotFoundError: its model, or the given one, is not here.
     """
-    from cvae import packed
+    from cvae.packs import decode as packed
 
     return packed.open_pack(path, model)
 
@@ -141,7 +141,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(codec, name)
     if name == "Pack":
-        from cvae import packed
+        from cvae.packs import decode as packed
 
         return packed.Pack
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,12 +11,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import container, entropy, images, metrics, registry, tables
-from cvae.container import Container
+from cvae.bitstream import container, tables
+from cvae.bitstream import exact as entropy
+from cvae.bitstream.container import Container
+from cvae.bitstream.tables import Symbols
+from cvae.data import images, metrics
+from cvae.data.images import Pixels
 from cvae.errors import CvaeError, FormatError, ImageError, ModelKindError, ModelNotFoundError
-from cvae.images import Pixels
-from cvae.model import CODEC, Model
-from cvae.tables import Symbols
+from cvae.models import registry
+from cvae.models.file import CODEC, Model
 
 MAX_EFFORT = 9
 DEFAULT_EFFORT = 5
@@ -141,7 +144,7 @@ class Codec:
         quantizer = bank.quantizer(quality)
         if effort == 0:
             return quantizer.quantize(latents)
-        from cvae import search
+        from cvae.kinds import search
 
         problem = search.Problem(
             quantizer,
@@ -164,7 +167,7 @@ class Codec:
     def _gradient(self) -> Any:
         """What a search of many latents follows; None for one by tangents."""
         if self.model.manifest.preset.get("architecture") == LINEAR:
-            from cvae import search
+            from cvae.kinds import search
 
             return search.orthonormal_gradient(self.model.analysis, self.model.synthesis)
         return self.model.gradient

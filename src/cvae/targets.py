@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
 from cvae.codec import DEFAULT_EFFORT, Codec, Encoded
-from cvae.container import MAX_QUALITY, MIN_QUALITY
+from cvae.data.images import Pixels
 from cvae.errors import TargetError
-from cvae.images import Pixels
 
 
 @dataclass(frozen=True)

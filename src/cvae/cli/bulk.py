@@ -16,10 +16,10 @@ from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task, counted
 
 if TYPE_CHECKING:
-    from cvae.bulk import Report
     from cvae.codec import Codec
-    from cvae.sources import Batch, Reading, Source, TarSource
-    from cvae.storage import Location
+    from cvae.data.places import Location
+    from cvae.data.sources import Batch, Reading, Source, TarSource
+    from cvae.packs.encode import Report
 
 _HEAD = 512  # bytes of stdin that tell a tar archive
 
@@ -43,7 +43,7 @@ class EncodeSettings:
 
 def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
     """Whether `cvae encode` is to write a pack: of an array, an archive, or several inputs in one file."""
-    from cvae import sources, tars
+    from cvae.data import sources, tars
 
     for item in inputs:
         if item == STDIO:
@@ -61,8 +61,9 @@ def encode(
     inputs: tuple[str, ...], output: str | None, settings: EncodeSettings, talk: Talk
 ) -> None:
     """Writes one pack of all images in the inputs."""
-    from cvae import bulk, pipeline
-    from cvae.sources import Reading
+    from cvae.data import pipeline
+    from cvae.data.sources import Reading
+    from cvae.packs import encode as bulk
 
     target = _target(inputs, output)
     if target is None:
@@ -102,8 +103,8 @@ def open_model(name: str) -> Codec:
 
 def _stdin() -> TarSource:
     """The archive on stdin, for a thread: past the buffer, of which it would hold the lock at exit."""
-    from cvae.sources import TarSource
-    from cvae.tars import Rejoined
+    from cvae.data.sources import TarSource
+    from cvae.data.tars import Rejoined
 
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
@@ -113,13 +114,13 @@ def _sources(item: str, split: str | None) -> list[Source]:
     """What one input stands for; a URL may be a pattern or a folder, too."""
     if not common.is_url(item):
         return [_source(item, split)]
-    from cvae import worklist
+    from cvae.packs import shards as worklist
 
     return [shard.source for shard in worklist.cut(worklist.resolve([item]), split=split)]
 
 
 def _source(item: str, split: str | None) -> Source:
-    from cvae import sources, tars
+    from cvae.data import sources, tars
 
     path = Path(item)
     if item == STDIO:
@@ -147,14 +148,14 @@ def _refuse(error: CvaeError, talk: Talk) -> None:
 
 def _detail(name: str, psnr: float, talk: Talk) -> None:
     """One line of an image that comes back badly; a name may hold anything."""
-    from cvae.folders import printable
+    from cvae.data.folders import printable
 
     talk.detail(f"{printable(name)}: comes back at {psnr:.2f} dB")
 
 
 def advised(error: CvaeError) -> CvaeError:
     """The error with advice, and without what an archive's names could do to a terminal."""
-    from cvae.folders import printable
+    from cvae.data.folders import printable
 
     advice = f"; {common.FIT_ADVICE}" if isinstance(error, ImageShapeError) else ""
     return type(error)(f"{printable(str(error))}{advice}")
@@ -162,7 +163,8 @@ def advised(error: CvaeError) -> CvaeError:
 
 def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
     """Where the pack goes; None is stdout."""
-    from cvae import sources, storage, tars
+    from cvae.data import places as storage
+    from cvae.data import sources, tars
 
     if output is not None and storage.is_url(output):
         if output.endswith("/"):
@@ -190,7 +192,7 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
 
 @contextmanager
 def _output(target: Location | None, force: bool) -> Iterator[BinaryIO]:
-    from cvae import storage
+    from cvae.data import places as storage
 
     if target is None:
         if sys.stdout is None:

@@ -19,10 +19,10 @@ from cvae.cli import bulk, common
 from cvae.cli.common import STDIO, Talk, counted
 
 if TYPE_CHECKING:
-    from cvae.cluster import Failure, Job
     from cvae.codec import Codec
-    from cvae.shards import Manifest, Part
-    from cvae.worklist import Input
+    from cvae.packs.manifest import Manifest, Part
+    from cvae.packs.run import Failure, Job
+    from cvae.packs.shards import Input
 
 _REMOTE_JOBS = 16  # threads that wait for files from far away
 
@@ -84,7 +84,11 @@ def encode(
     talk: Talk,
 ) -> None:
     """Writes a folder of packs and their manifest."""
-    from cvae import cluster, packed, scheduler, shards, worklist
+    from cvae.packs import decode as packed
+    from cvae.packs import executors as scheduler
+    from cvae.packs import manifest as shards
+    from cvae.packs import run as cluster
+    from cvae.packs import shards as worklist
 
     folder = _folder(inputs, output)
     if machines.scheduler is not None and not scheduler.is_address(machines.scheduler):
@@ -119,7 +123,8 @@ def encode(
 @contextmanager
 def _client(machines: ClusterSettings, folder: Any) -> Iterator[Any]:
     """A client of Dask; after an error, workers of this machine are gone, and what they had begun."""
-    from cvae import scheduler, shards
+    from cvae.packs import executors as scheduler
+    from cvae.packs import manifest as shards
 
     with _one_interrupt():
         try:
@@ -157,7 +162,7 @@ def _one_interrupt() -> Iterator[None]:
 
 
 def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
-    from cvae import storage
+    from cvae.data import places as storage
 
     if STDIO in inputs:
         raise click.UsageError("workers cannot read stdin; name files, folders or URLs")
@@ -178,8 +183,9 @@ def _job(
     folder: Any,
     size: int,
 ) -> Job:
-    from cvae import bulk as bulks
-    from cvae import cluster, storage
+    from cvae.data import places as storage
+    from cvae.packs import encode as bulks
+    from cvae.packs import run as cluster
 
     path = codec.model.path.absolute()
     quality = codec.quality(settings.quality)
@@ -215,8 +221,8 @@ def _manifest(
     codec: Codec, job: Job, results: list[Part | Failure], talk: Talk, inputs: tuple[str, ...]
 ) -> Manifest:
     """What was written, unless something was not: then every error, and no manifest."""
-    from cvae import shards
-    from cvae.cluster import Failure
+    from cvae.packs import manifest as shards
+    from cvae.packs.run import Failure
 
     failures = [item for item in results if isinstance(item, Failure)]
     for failure in failures:
@@ -273,7 +279,7 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
 def _say(
     manifest: Manifest, folder: Any, codec: Codec, settings: bulk.EncodeSettings, talk: Talk
 ) -> None:
-    from cvae.bulk import Report
+    from cvae.packs.encode import Report
 
     parts = manifest.shards
     report = Report(

@@ -26,7 +26,7 @@ _ROWS = [
 
 def evaluate(data: str, source: str, model: str | None, split: str | None, as_json: bool) -> None:
     """Measures a pack, or a folder of packs, against the images that it was made of."""
-    from cvae import coded
+    from cvae.evaluation import verify as coded
 
     talk = Talk(quiet=False, verbose=False)
 

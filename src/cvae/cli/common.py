@@ -111,7 +111,7 @@ class Task(NamedTuple):
 
     def write(self, data: bytes, force: bool) -> None:
         """Writes the result whole or not at all. Raises OutputError."""
-        from cvae import files
+        from cvae.data import files
 
         if self.target is None:
             if sys.stdout is None:
@@ -198,7 +198,7 @@ def refuse_device(output: str | None) -> None:
 
 def refuse_as_folder(output: str, expected: str) -> None:
     """Raises UsageError when `-o` is to become a folder and its ending says that a file is meant."""
-    from cvae import storage
+    from cvae.data import places as storage
 
     if output.endswith("/") or Path(output).suffix.lower() not in FILE_ENDINGS:
         return
@@ -322,7 +322,7 @@ class Talk:
 
     def skipped(self, folder: object, reasons: list[str], where: str = "") -> None:
         """Names the first files of a folder that were left out, each with the reason."""
-        from cvae.folders import printable
+        from cvae.data.folders import printable
 
         if not reasons:
             return

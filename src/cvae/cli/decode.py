@@ -13,9 +13,9 @@ from cvae.cli import common, packed
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
+    from cvae.bitstream.container import Container
     from cvae.codec import Codec
-    from cvae.container import Container
-    from cvae.images import Pixels
+    from cvae.data.images import Pixels
 
 
 @click.command("decode")
@@ -94,7 +94,8 @@ class _Decoder:
     """Finds the model of each file and opens it once."""
 
     def __init__(self, model: str | None, quality: int | None) -> None:
-        from cvae import codec, registry
+        from cvae import codec
+        from cvae.models import registry
 
         self._quality = quality
         self._by_id: dict[int, Codec] = {}
@@ -102,7 +103,8 @@ class _Decoder:
 
     def codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""
-        from cvae import codec, registry
+        from cvae import codec
+        from cvae.models import registry
 
         if self._given:
             try:
@@ -116,7 +118,7 @@ class _Decoder:
 
     def from_npy(self, path: Path) -> Pixels:
         """The picture of symbols in an `.npy` file."""
-        from cvae import arrays
+        from cvae.data import arrays
 
         if self._given is None or self._quality is None:
             raise CvaeError("symbols carry no header; decoding them takes --model and --quality")
@@ -124,7 +126,9 @@ class _Decoder:
 
 
 def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk) -> int:
-    from cvae import container, files, pack
+    from cvae.bitstream import container
+    from cvae.data import files
+    from cvae.packs import layout as pack
 
     read: dict[Codec, list[tuple[Task, Container, list[int]]]] = {}
     done = 0
@@ -153,7 +157,7 @@ def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk)
 
 
 def _write(task: Task, pixels: Pixels, force: bool, talk: Talk) -> bool:
-    from cvae import images
+    from cvae.data import images
 
     try:
         name = "" if task.target is None else task.target.name
@@ -167,6 +171,6 @@ def _write(task: Task, pixels: Pixels, force: bool, talk: Talk) -> bool:
 
 
 def _find(folder: Path) -> Iterable[Path]:
-    from cvae import files
+    from cvae.data import files
 
     return files.find(folder, {".bin", ".npy"})

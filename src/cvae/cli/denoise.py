@@ -11,8 +11,8 @@ from cvae.cli import common
 from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
-    from cvae.images import Pixels
-    from cvae.model import Model
+    from cvae.data.images import Pixels
+    from cvae.models.file import Model
 
 
 @click.command("denoise")
@@ -48,7 +48,7 @@ def command(
     codec that was trained on noisy images takes those of its own size. A bad file is named and
     skipped; the exit code is then 1.
     """
-    from cvae.images import find_images
+    from cvae.data.images import find_images
 
     tasks = common.plan(
         images, output, lambda path: f"{path.stem}_denoised.png", find_images, "images"
@@ -80,7 +80,8 @@ class _Models:
         """The model for an image file. Raises CvaeError when it is no image, or has no model."""
         if self._given:
             return self._given
-        from cvae import denoise, images
+        from cvae import denoising as denoise
+        from cvae.data import images
 
         image = images.open_image(data, name)
         default = denoise.default(image.size, image.mode)
@@ -92,7 +93,8 @@ class _Models:
             ) from error
 
     def _open(self, name: str) -> Model:
-        from cvae import denoise, registry
+        from cvae import denoising as denoise
+        from cvae.models import registry
 
         model = registry.open_model(name)
         denoise.check(model.manifest)
@@ -101,7 +103,8 @@ class _Models:
 
 
 def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
-    from cvae import denoise, files, images
+    from cvae import denoising as denoise
+    from cvae.data import files, images
 
     try:
         with common.naming(task.name):
@@ -125,8 +128,9 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
 
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
     """The image as the model takes it, and whether the file's was grey."""
-    from cvae import denoise, images
-    from cvae.model import CODEC
+    from cvae import denoising as denoise
+    from cvae.data import images
+    from cvae.models.file import CODEC
 
     shape = model.manifest.image_shape
     if model.manifest.kind == CODEC:

@@ -17,7 +17,7 @@ from cvae.cli.common import Talk, Task
 
 if TYPE_CHECKING:
     from cvae.codec import Codec, Encoded
-    from cvae.images import Pixels
+    from cvae.data.images import Pixels
     from cvae.targets import Target
 
 
@@ -114,8 +114,8 @@ def command(
     model's own kind of image would be. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
-    from cvae import registry
-    from cvae.images import SUFFIXES, find_images
+    from cvae.data.images import SUFFIXES, find_images
+    from cvae.models import registry
     from cvae.targets import Target
 
     common.refuse_device(output)
@@ -232,8 +232,8 @@ def _read(
     codec: Codec, tasks: list[Task], settings: Settings, talk: Talk
 ) -> Iterator[tuple[Task, Pixels, tuple[int, int] | None]]:
     """The images that can be read, each with its original size where `--fit` changed it."""
-    from cvae import files, images
-    from cvae.container import MAX_SIDE
+    from cvae.bitstream.container import MAX_SIDE
+    from cvae.data import files, images
     from cvae.errors import ImageError, ImageShapeError
 
     shape = codec.image_shape

@@ -16,9 +16,9 @@ from cvae.cli import common
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
-    from cvae.comparison import Comparison
-    from cvae.evaluation import Measured, Part
-    from cvae.model import Model
+    from cvae.evaluation.comparison import Comparison
+    from cvae.evaluation.measure import Measured, Part
+    from cvae.models.file import Model
 
 _FILE = click.Path(path_type=Path)
 
@@ -116,7 +116,8 @@ def command(
         packs.evaluate(dataset, coded, model, split, as_json)
         return
     from cvae import codec as codecs
-    from cvae import evaluation, registry
+    from cvae.evaluation import measure as evaluation
+    from cvae.models import registry
 
     data = Path(dataset)
     if noise is not None:
@@ -154,7 +155,7 @@ def command(
     }
     comparison = None
     if others is not None:
-        from cvae import comparison as comparisons
+        from cvae.evaluation import comparison as comparisons
 
         with progress() as say:
             comparison = comparisons.compare(codec, measured, others, say)
@@ -173,7 +174,7 @@ def command(
 
 def load_part(folder: Path, split: str, model: Model) -> Part:
     """A part of a folder, split as it was for training, and what may be wrong with it on stderr."""
-    from cvae import evaluation
+    from cvae.evaluation import measure as evaluation
 
     talk = common.Talk(quiet=False, verbose=False)
     part = evaluation.load_part(folder, split, model, talk.watch)
@@ -201,7 +202,7 @@ def _others(codec: Codec, against: str | None) -> list[str] | None:
     """The codecs to compare with, all of them here; None without --against."""
     if against is None:
         return None
-    from cvae import comparison
+    from cvae.evaluation import comparison
 
     names = comparison.parse(against)
     comparison.check(codec, names)
@@ -219,7 +220,8 @@ class _Outputs:
 
     def check(self, data: Path) -> None:
         """Raises OutputError before the long work rather than after it."""
-        from cvae import OutputError, files
+        from cvae import OutputError
+        from cvae.data import files
 
         paths = [path for path in (self.csv, self.plot, self.html) if path is not None]
         for path in paths:
@@ -236,18 +238,19 @@ class _Outputs:
         names: list[str],
         comparison: Comparison | None,
     ) -> None:
-        from cvae import evaluation, files
+        from cvae.data import files
+        from cvae.evaluation import measure as evaluation
 
         if self.csv is not None:
             table = evaluation.table(measured, names)
             files.write_bytes(self.csv, table.encode("utf-8", "surrogateescape"), self.force)
         if self.plot is not None and comparison is not None:
-            from cvae import report
+            from cvae.evaluation import plots as report
 
             plot = report.rate_distortion_plot(comparison.curve, comparison.rivals)
             files.write_bytes(self.plot, plot, self.force)
         if self.html is not None:
-            from cvae import page
+            from cvae.evaluation import page
 
             text = page.render(result, measured, names, comparison)
             files.write_bytes(self.html, text.encode("utf-8", "replace"), self.force)
@@ -270,7 +273,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def _against_table(result: dict[str, Any], comparison: Comparison) -> str:
     """One line a codec and layout, beside ours."""
-    from cvae.comparison import MARKS, lines
+    from cvae.evaluation.comparison import MARKS, lines
 
     found = lines(comparison.curve, comparison.rivals, result["quality"], result["psnr_mean"])
     width = max(len("codec"), *(len(line.codec) for line in found))

@@ -12,7 +12,7 @@ from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
 
 if TYPE_CHECKING:
-    from cvae.images import Pixels, Shape
+    from cvae.data.images import Pixels, Shape
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def place(output: str | None, default: str, stem: str, count: int, force: bool) 
     Raises:
         OutputError: a file exists already and `force` is off, or stdout is a terminal.
     """
-    from cvae import files
+    from cvae.data import files
 
     goal: Task | Path
     if output == STDIO:
@@ -76,7 +76,7 @@ def write(
     Raises:
         OutputError: all in one would be too large, or a file cannot be written.
     """
-    from cvae import images
+    from cvae.data import images
 
     if isinstance(place.goal, Path):
         paths = place.paths()
@@ -89,7 +89,7 @@ def write(
         return
     import numpy as np
 
-    from cvae import report
+    from cvae.evaluation import plots as report
 
     zoom = report.zoom_for(shape)
     _check_size(place, report.grid_shape(-(-place.count // columns), columns, shape, zoom))
@@ -104,7 +104,7 @@ def write(
 
 
 def _check_size(place: Place, grid: Shape) -> None:
-    from cvae.images import MAX_PIXELS
+    from cvae.data.images import MAX_PIXELS
 
     height, width, _ = grid
     if height * width > MAX_PIXELS:

@@ -45,7 +45,7 @@ def _check_there(file: str) -> None:
     path = Path(file)
     if path.exists():
         return
-    from cvae.images import SUFFIXES
+    from cvae.data.images import SUFFIXES
 
     endings = {*common.FILE_ENDINGS, *SUFFIXES, ".json"}
     if "/" in file or os.sep in file or path.suffix.lower() in endings:
@@ -63,8 +63,9 @@ def _is_model(file: Path) -> bool:
 
 
 def _container(file: Path) -> dict[str, Any]:
-    from cvae import container, registry
+    from cvae.bitstream import container
     from cvae.codec import Codec
+    from cvae.models import registry
 
     data = file.read_bytes()
     item = container.unpack(data)
@@ -88,8 +89,8 @@ def _container(file: Path) -> dict[str, Any]:
 
 
 def _model(file: Path) -> dict[str, Any]:
-    from cvae import registry
-    from cvae.model import CODEC
+    from cvae.models import registry
+    from cvae.models.file import CODEC
 
     model = registry.open_model(file if file.exists() else str(file))
     facts = asdict(model.manifest)
@@ -127,7 +128,7 @@ def _below(name: str, value: Any) -> str:
 
 def _text(value: Any) -> str:
     """A fact for people, in which nothing that a file says moves a terminal's cursor."""
-    from cvae.folders import printable
+    from cvae.data.folders import printable
 
     return printable(_plain(value))
 

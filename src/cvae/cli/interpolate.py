@@ -12,9 +12,9 @@ from cvae.cli import common, gallery
 from cvae.cli.common import STDIO, Talk, Task
 
 if TYPE_CHECKING:
+    from cvae.bitstream.container import Container
     from cvae.codec import Codec
-    from cvae.container import Container
-    from cvae.quantizer import Latents
+    from cvae.models.quantizer import Latents
 
 
 @click.command("interpolate")
@@ -57,7 +57,7 @@ def command(
     syntheses of latents that lie evenly on the straight line between those of A and B, in the model's
     size and polarity. Latents of images are not quantized here.
     """
-    from cvae import generate
+    from cvae import sampling as generate
 
     ends = [Task(None if name == STDIO else Path(name), None) for name in (first, last)]
     stems = [end.source.stem if end.source else end.name for end in ends]
@@ -86,7 +86,7 @@ def _check_ends(ends: list[Task], place: gallery.Place) -> None:
 
 def _read(end: Task) -> bytes | Container:
     """What A or B is by its first byte: a container, or else it should be an image."""
-    from cvae import container
+    from cvae.bitstream import container
 
     with common.naming(end.name):
         data = end.read()
@@ -96,7 +96,7 @@ def _read(end: Task) -> bytes | Container:
 def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -> Codec:
     """The given model, else that of the first container, else the default one."""
     from cvae import codec as codecs
-    from cvae import registry
+    from cvae.models import registry
 
     if model is None:
         for end, item in zip(ends, read, strict=True):
@@ -108,7 +108,8 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
     """The latents (elements,) of an image, or of what a container's symbols stand for."""
-    from cvae import ImageShapeError, images
+    from cvae import ImageShapeError
+    from cvae.data import images
 
     with common.naming(end.name):
         if not isinstance(item, bytes):

@@ -11,8 +11,8 @@ import click
 from cvae.cli import common
 
 if TYPE_CHECKING:
-    from cvae.model import Manifest
-    from cvae.registry import Entry
+    from cvae.models.file import Manifest
+    from cvae.models.registry import Entry
 
 _COLUMNS = 80
 
@@ -28,7 +28,7 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from cvae import registry
+    from cvae.models import registry
 
     entries, errors = registry.known_models()
     for error in errors:
@@ -51,7 +51,7 @@ def add(file: Path, force: bool) -> None:
     FILE is a .cvae file, or the folder of a training run. A model is refused when another one has its
     name or its id. The copy goes to a folder of your own (CVAE_HOME names another one).
     """
-    from cvae import registry
+    from cvae.models import registry
 
     path, manifest = registry.add(file, force)
     click.echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
@@ -64,7 +64,7 @@ def remove(name: str) -> None:
 
     Files coded with it can then not be decoded any more; other models are never deleted.
     """
-    from cvae import registry
+    from cvae.models import registry
 
     click.echo(f"removed {registry.remove(name)}", err=True)
 
@@ -86,7 +86,7 @@ def _facts(entry: Entry) -> dict[str, object]:
 
 def _lines(entry: Entry, width: int) -> str:
     """What the model codes and how well; its summary; where it is, unless it is shipped."""
-    from cvae import registry
+    from cvae.models import registry
 
     path, manifest = entry
     mark = "*" if manifest.name == registry.DEFAULT else " "
@@ -103,7 +103,7 @@ def _lines(entry: Entry, width: int) -> str:
 
 
 def _figures(manifest: Manifest) -> str:
-    from cvae.model import CODEC
+    from cvae.models.file import CODEC
 
     if manifest.kind == CODEC:
         size = manifest.figures.get("payload_bytes_mean", 0) + 6

@@ -11,7 +11,7 @@ import click
 from cvae.cli import common
 
 if TYPE_CHECKING:
-    from cvae.model import Model
+    from cvae.models.file import Model
 
 
 def evaluate(
@@ -26,9 +26,11 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Prints the figures: those of noise, behind those of coding where the model is a codec."""
-    from cvae import evaluation, noise, registry
     from cvae.cli.eval import advising, load_part, progress, table
-    from cvae.model import CODEC
+    from cvae.evaluation import measure as evaluation
+    from cvae.evaluation import noise
+    from cvae.models import registry
+    from cvae.models.file import CODEC
 
     rivals = _rivals(against)
     model = registry.open_model(name or registry.DEFAULT)
@@ -68,7 +70,7 @@ def evaluate(
 
 
 def _rivals(against: str | None) -> list[str]:
-    from cvae import noise
+    from cvae.evaluation import noise
 
     names = [] if against is None else [text.strip().lower() for text in against.split(",")]
     if set(names) - {noise.TV}:
@@ -89,8 +91,8 @@ def _refuse_coding_options(name: str) -> None:
 def _coding(
     model: Model, pixels: Any, limit: int | None, quality: int | None, effort: int
 ) -> dict[str, Any]:
-    from cvae import evaluation
     from cvae.codec import Codec
+    from cvae.evaluation import measure as evaluation
 
     return evaluation.evaluate(Codec(model), pixels[:limit], quality, effort)
 

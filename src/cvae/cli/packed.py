@@ -17,9 +17,9 @@ from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
 
 if TYPE_CHECKING:
-    from cvae.packed import Pack, Range
-    from cvae.sharded import ShardReader
-    from cvae.unpack import Reader
+    from cvae.packs.decode import Pack, Range
+    from cvae.packs.folder import ShardReader
+    from cvae.packs.reader import Reader
 
 _SHOWN = 5  # names that `cvae info` lists
 _NO_NAMES = " (this pack has no names; use numbers, as 17)"
@@ -40,7 +40,7 @@ class DecodeSettings:
 
 def is_pack(inputs: tuple[str, ...]) -> bool:
     """Whether the one input of `cvae decode` is a pack, or a folder of them with a manifest."""
-    from cvae import pack
+    from cvae.packs import layout as pack
 
     if len(inputs) != 1:
         return False
@@ -67,14 +67,14 @@ def by_itself(source: str, what: str = "a pack") -> str:
 
 def is_folder(source: str) -> bool:
     """Whether a path or URL is a folder of packs, finished or not."""
-    from cvae import packed
+    from cvae.packs import decode as packed
 
     return packed.is_folder(source)
 
 
 def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk) -> None:
     """Writes the images of one pack to a folder, an archive or an array."""
-    from cvae import pipeline, sinks
+    from cvae.data import pipeline, sinks
 
     with ExitStack() as stack:
         name = "stdin" if source == STDIO else source
@@ -108,7 +108,8 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
 
 def describe(source: str) -> dict[str, Any]:
     """What `cvae info` says of a pack, or of a folder of packs."""
-    from cvae import packed, unpack
+    from cvae.packs import decode as packed
+    from cvae.packs import reader as unpack
 
     with ExitStack() as stack:
         reader: Reader | ShardReader
@@ -125,7 +126,7 @@ def describe(source: str) -> dict[str, Any]:
 
 
 def _pack_facts(reader: Reader) -> dict[str, Any]:
-    from cvae import container
+    from cvae.bitstream import container
 
     header = reader.header
     damage = reader.damage_in([(0, reader.images)])
@@ -146,7 +147,7 @@ def _pack_facts(reader: Reader) -> dict[str, Any]:
 
 
 def _folder_facts(reader: ShardReader) -> dict[str, Any]:
-    from cvae import shards
+    from cvae.packs import manifest as shards
 
     manifest = reader.manifest
     damage = reader.damage_in([(0, reader.images)])
@@ -176,7 +177,7 @@ def _each(reader: Reader | ShardReader) -> float | None:
 def _seekable(source: str) -> Iterator[BinaryIO]:
     """A pack's file; what comes from stdin is put on disk first, because the index is at its end."""
     if source != STDIO:
-        from cvae import storage
+        from cvae.data import places as storage
 
         place = storage.locate(source)
         if storage.is_folder(place):
@@ -201,8 +202,9 @@ def _seekable(source: str) -> Iterator[BinaryIO]:
 @contextmanager
 def opened(source: str, model: str | None) -> Iterator[Pack]:
     """A pack or a folder of such, from a path, a URL or stdin, with the codec that it needs."""
-    from cvae import packed, unpack
-    from cvae.packed import Pack
+    from cvae.packs import decode as packed
+    from cvae.packs import reader as unpack
+    from cvae.packs.decode import Pack
 
     with ExitStack() as stack:
         reader: Reader | ShardReader
@@ -215,7 +217,7 @@ def opened(source: str, model: str | None) -> Iterator[Pack]:
 
 def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
     """The images that are asked for, by number or by name; all of them when none are."""
-    from cvae.packed import ranges_of
+    from cvae.packs.decode import ranges_of
 
     if not only:
         return [(0, len(packed))]
@@ -243,7 +245,7 @@ def _sound(
     packed: Pack, ranges: list[Range], settings: DecodeSettings, talk: Talk, name: str
 ) -> list[Range]:
     """The images that are not damaged; before anything is written. Damage is an error, or a message each."""
-    from cvae.packed import without
+    from cvae.packs.decode import without
 
     damage = packed.reader.damage_in(ranges)
     for item in damage:
@@ -256,7 +258,7 @@ def _sound(
 
 def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
     """Where the images go: a path, or stdout for a tar archive, as other results of stdin do."""
-    from cvae import sinks
+    from cvae.data import sinks
 
     if output == STDIO:
         common.refuse_terminal([Task(None, None)], force=False)
@@ -285,7 +287,7 @@ def _has_names(reader: Reader | ShardReader) -> bool:
 
 
 def _first_names(reader: Reader | ShardReader) -> list[str]:
-    from cvae.folders import printable
+    from cvae.data.folders import printable
 
     for place in reader.places:
         try:

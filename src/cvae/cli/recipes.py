@@ -14,7 +14,7 @@ from cvae.cli.common import Talk
 from cvae.training import presets
 
 if TYPE_CHECKING:
-    from cvae.reading import Reading
+    from cvae.data.reading import Reading
     from cvae.training.preset import Preset
 
 AUTO = "auto"
@@ -106,7 +106,7 @@ def read_as(
     Raises:
         click.UsageError: the options are for a folder, and there is none.
     """
-    from cvae.reading import Reading
+    from cvae.data.reading import Reading
     from cvae.training import datasets
 
     if (

@@ -52,7 +52,8 @@ def command(
     import secrets
 
     from cvae import codec as codecs
-    from cvae import generate, registry
+    from cvae import sampling as generate
+    from cvae.models import registry
 
     codec = codecs.open_model(model or registry.DEFAULT)
     place = gallery.place(output, f"{codec.name}_samples.png", "sample", count, force)

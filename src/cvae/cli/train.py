@@ -141,7 +141,8 @@ def command(
     tenth is kept for `cvae eval FOLDER --split test`; if there are folders train/, val/ and test/,
     these are the parts.
     """
-    from cvae.training import backend, datasets, naming, runs
+    from cvae.training import backend, datasets, runs
+    from cvae.training.export import naming
 
     talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
@@ -171,7 +172,7 @@ def command(
     recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
     if linear:
-        from cvae.training import linear as linear_codec
+        from cvae.training.export import linear as linear_codec
 
         linear_codec.fit(run, dataset.train)
     else:
@@ -184,7 +185,7 @@ def _check_networks(recipe: Preset, devices: str | None) -> None:
     from cvae.training import backend
 
     backend.load_keras()
-    from cvae.training import architectures, features
+    from cvae.training.networks import architectures, features
 
     backend.check_devices(devices)
     architectures.check(recipe)
@@ -240,7 +241,8 @@ def finish(
     force: bool = False,
 ) -> None:
     """Exports, draws reconstructions of validation images, and says what came of it."""
-    from cvae.training import export, pictures
+    from cvae.training import pictures
+    from cvae.training.export import model as export
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:

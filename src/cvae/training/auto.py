@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvae import folders, images
+from cvae.data import folders, images
 from cvae.errors import DataError
 from cvae.training.preset import Preset
 from cvae.training.presets import OWN, OWN_GREY

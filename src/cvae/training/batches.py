@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import images
-from cvae.images import Images
+from cvae.data import images
+from cvae.data.images import Images
 
 Floats = NDArray[np.float32]
 

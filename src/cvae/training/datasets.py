@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cvae import folders, images
+from cvae.data import folders, images
+from cvae.data.folders import Folder, Watch
+from cvae.data.images import Images, Pixels, Shape
+from cvae.data.reading import Reading
 from cvae.errors import DataError
-from cvae.folders import Folder, Watch
-from cvae.images import Images, Pixels, Shape
-from cvae.reading import Reading
 
 LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae import denoise, generate, noise, report
+from cvae import denoising as denoise
+from cvae import sampling as generate
 from cvae.codec import Codec
-from cvae.images import Pixels, as_floats
-from cvae.model import CODEC, Model
+from cvae.data.images import Pixels, as_floats
+from cvae.evaluation import noise
+from cvae.evaluation import plots as report
+from cvae.models.file import CODEC, Model
 from cvae.training import runs
 from cvae.training.datasets import Dataset
 from cvae.training.runs import Run

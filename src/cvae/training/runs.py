@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import cvae
-from cvae import files
+from cvae.data import files
+from cvae.data.folders import RUN as RUN
+from cvae.data.folders import printable
+from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError
-from cvae.folders import RUN as RUN
-from cvae.folders import printable
-from cvae.reading import Reading
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 

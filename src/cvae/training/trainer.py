@@ -12,12 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from cvae import files, images
+from cvae.data import files, images
+from cvae.data.images import Images
 from cvae.errors import TrainingError
-from cvae.images import Images
-from cvae.training import architectures, backend, datasets, features, linear, losses, runs
+from cvae.training import backend, datasets, runs
 from cvae.training.batches import Batches, shared
 from cvae.training.datasets import Dataset
+from cvae.training.export import linear
+from cvae.training.networks import architectures, features, losses
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
 

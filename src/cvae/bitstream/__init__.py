@@ -1,0 +1,1 @@
+"""Integers <-> bytes: numpy and the standard library alone."""

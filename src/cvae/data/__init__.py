@@ -1,0 +1,1 @@
+"""Pictures in and out, and the places they lie in."""

@@ -1,0 +1,279 @@
+"""A folder of anybody's images: which files are images, which part each is in, and their pixels.
+
+The parts are a function of the files' bytes alone, so that evaluation finds what training held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.data import families
+from cvae.data.images import Images, Pixels, read_file
+from cvae.data.reading import Reading
+from cvae.errors import DataError, ImageError
+
+TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
+
+# What a folder with a split of its own calls the parts, in letters of either case.
+_FOLDERS = {
+    "train": TRAIN, "training": TRAIN,
+    "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
+    "test": TEST, "testing": TEST,
+}  # fmt: skip
+# The shares of a folder without one, as stretches of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
+_TEST_END, _VALIDATION_END = 0.1, 0.2
+_ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
+
+# Images that take no more bytes than this are decoded once and kept; others whenever they are used.
+IN_MEMORY = 1 << 30
+MIN_IMAGES = 10
+_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
+_LOT = 256  # files between two moves of a progress bar
+
+# A folder with this file is a training run's, whose pictures are not the user's.
+RUN = "run.json"
+
+# Sees the lots of files on their way, to show progress.
+Watch = Callable[[list[list[str]]], Iterable[list[str]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """A folder's images, split; within a part in an order that is fixed and as good as random."""
+
+    root: Path
+    reading: Reading
+    names: dict[str, list[str]]  # of each part: paths below the folder
+    images: dict[str, Images]  # of each part: (n, h, w, c)
+    skipped: list[str]  # `NAME: why` of each file that was left out
+    sha256: str  # of the images to train and to validate, and how they are read
+
+
+class FileImages:
+    """Images that are decoded when they are asked for; see `cvae.images.Images`."""
+
+    def __init__(self, root: Path, names: list[str], reading: Reading) -> None:
+        self._root, self._names, self._reading = root, np.array(names, object), reading
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self._names), *self._reading.shape)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: slice | NDArray[np.intp], /) -> Pixels:
+        """Those images, uint8 (k, h, w, c). Raises ImageError when a file is not what it was."""
+        names = self._names[index]
+        pixels = np.empty((len(names), *self._reading.shape), np.uint8)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for place, item in enumerate(pool.map(self._read, names)):
+                pixels[place] = item
+        return pixels
+
+    def _read(self, name: str) -> Pixels:
+        path = self._root / name
+        return self._reading.pixels(self._reading.picture(read_file(path), str(path)))
+
+
+class _Item(NamedTuple):
+    name: str
+    digest: str  # sha256 of the file
+    thumbnail: families.Thumbnails
+    pixels: Pixels | None  # where they are kept
+
+
+def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
+    """Tries every file below a folder and splits those that are images.
+
+    With a subfolder `train/` the parts are what it, `val/` and `test/` hold, or folders of names that
+    mean the same (`Training/`, `valid/`); without images in `val/`, a tenth of `train/` validates.
+    Else about a tenth of all images is for validation and a tenth for testing: near-identical ones
+    are in one part, which a hash of their bytes chooses.
+
+    Args:
+        root: the folder; its hidden files and folders are passed over.
+        reading: what images are brought to.
+        watch: sees lots of files before they are read.
+
+    Raises:
+        DataError: there are fewer than 10 images, or they are all alike.
+    """
+    found = find(root)
+    if not found:
+        raise DataError(f"{root}: expected images, found none in this folder")
+    own = any(_own_part(name) == TRAIN for name in found)
+    tried = [name for name in found if not own or _own_part(name)]
+    items, skipped = _scan(root, tried, reading, watch)
+    if len(items) < MIN_IMAGES:
+        first = f" and {len(skipped)} files that cannot be used: {skipped[0]}" if skipped else ""
+        raise DataError(
+            f"{root}: expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
+        )
+    outside = (
+        [
+            f"{name}: expected in one of train/, val/ and test/"
+            for name in found
+            if not _own_part(name)
+        ]
+        if own
+        else []
+    )
+    # Near-random, and the same wherever the folder lies and whatever the files are called.
+    items.sort(key=lambda item: (item.digest, item.name))
+    parts = _own_split(items) if own else _split(items)
+    by_part = {
+        part: [item for item, where in zip(items, parts, strict=True) if where == part]
+        for part in PARTS
+    }
+    for part in (TRAIN, VALIDATION):
+        if not by_part[part]:
+            raise DataError(
+                f"{root}: expected pictures that differ, so that some can validate what is learned "
+                f"from others; found {len(items)} of one kind"
+            )
+    return Folder(
+        root=root,
+        reading=reading,
+        names={part: [item.name for item in by_part[part]] for part in PARTS},
+        images={part: _images(root, by_part[part], reading) for part in PARTS},
+        skipped=sorted(skipped + outside),
+        sha256=_digest(reading, by_part),
+    )
+
+
+def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
+    """The part that each image is in.
+
+    A family goes where the least of its digests says. Families of more than a quarter of all images
+    are for training, and in small folders a part that would be empty gets the family nearest to it.
+
+    Args:
+        digests: sha256 of each file, in hexadecimal.
+        labels: (n,), equal within a family.
+    """
+    members: dict[int, list[str]] = defaultdict(list)
+    for digest, label in zip(digests, labels.tolist(), strict=True):
+        members[label].append(digest)
+    places = {label: int(min(group)[:12], 16) / 16**12 for label, group in members.items()}
+    large = {label for label, group in members.items() if len(group) > len(digests) / 4}
+    parts = {label: TRAIN if label in large else _part(place) for label, place in places.items()}
+    for number, part in enumerate(PARTS):
+        if part in parts.values():
+            continue
+        counts = Counter(parts.values())
+        # From a part that has several, or one that can rather be empty.
+        free = [
+            label
+            for label, where in parts.items()
+            if counts[where] > 1 or PARTS.index(where) > number
+        ]
+        if free:
+            nearest = min(
+                free, key=lambda label: (label in large, abs(places[label] - _ENDS[part]))
+            )
+            parts[nearest] = part
+    return [parts[label] for label in labels.tolist()]
+
+
+def _part(place: float) -> str:
+    if place < _TEST_END:
+        return TEST
+    return VALIDATION if place < _VALIDATION_END else TRAIN
+
+
+def _split(items: list[_Item]) -> list[str]:
+    labels = families.families(np.stack([item.thumbnail for item in items]))
+    return split([item.digest for item in items], labels)
+
+
+def _own_split(items: list[_Item]) -> list[str]:
+    """As the subfolders say."""
+    parts = [_own_part(item.name) for item in items]
+    if VALIDATION not in parts and TRAIN in parts:
+        train = [place for place, part in enumerate(parts) if part == TRAIN]
+        for place, part in zip(train, _split([items[place] for place in train]), strict=True):
+            parts[place] = VALIDATION if part == VALIDATION else TRAIN
+    return parts
+
+
+def _own_part(name: str) -> str:
+    """The part that a file's subfolder stands for, or nothing."""
+    folder, below, _ = name.partition("/")
+    return _FOLDERS.get(folder.lower(), "") if below else ""
+
+
+def find(root: Path) -> list[str]:
+    """All regular files below a folder as paths below it, sorted; no hidden ones, no training runs."""
+    try:
+        paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    # Below the root: the folder that was asked for is read, whatever lies in it.
+    runs = {path.parent for path in paths if path.name == RUN} - {Path()}
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if runs.isdisjoint(path.parents) and not any(part.startswith(".") for part in path.parts)
+    )
+
+
+def _scan(
+    root: Path, names: list[str], reading: Reading, watch: Watch
+) -> tuple[list[_Item], list[str]]:
+    """Decodes every file once: those that are images, and why each of the others is not."""
+    keep = _fits(len(names), reading)
+
+    def scan(name: str) -> _Item | str:
+        try:
+            data = read_file(root / name, name)
+            picture = reading.picture(data, name)
+        except ImageError as error:
+            return str(error)
+        digest = hashlib.sha256(data).hexdigest()
+        pixels = reading.pixels(picture) if keep else None
+        return _Item(name, digest, families.thumbnail(picture), pixels)
+
+    found: list[_Item | str] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for lot in watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)]):
+            found.extend(pool.map(scan, lot))
+    items = [item for item in found if isinstance(item, _Item)]
+    return items, [reason for reason in found if isinstance(reason, str)]
+
+
+def _fits(count: int, reading: Reading) -> bool:
+    """Whether so many images are kept in memory."""
+    return count * math.prod(reading.shape) <= IN_MEMORY
+
+
+def _images(root: Path, items: list[_Item], reading: Reading) -> Images:
+    kept = [item.pixels for item in items if item.pixels is not None]
+    if kept and len(kept) == len(items):
+        return np.stack(kept)
+    return FileImages(root, [item.name for item in items], reading)
+
+
+def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:
+    lines = [json.dumps(reading.to_json(), sort_keys=True)]
+    lines += [f"{part} {item.digest}" for part in (TRAIN, VALIDATION) for item in by_part[part]]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def printable(text: str) -> str:
+    """A text with names of files in it, in which nothing moves a terminal's cursor or ends a line."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -1,0 +1,99 @@
+"""Distortion and rate of coded images. All of uint8 pixels, one value an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.data.images import Pixels
+from cvae.errors import MissingExtraError
+
+PSNR_CAP = 99.0  # dB, of images that come back exactly
+
+
+def mse(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Mean squared error of 8-bit pixels: (n, h, w, c) twice -> (n,)."""
+    error = x.astype(np.int32) - x_hat
+    return np.asarray(np.mean(error * error, axis=(1, 2, 3), dtype=np.float64))
+
+
+def psnr_of_mse(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """10 log10(255^2 / mse) in dB, at most 99."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.minimum(10 * np.log10(255.0**2 / values), PSNR_CAP))
+
+
+def psnr(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Peak signal-to-noise ratio in dB: (n, h, w, c) twice -> (n,)."""
+    return psnr_of_mse(mse(x, x_hat))
+
+
+_SSIM_SIDE = 11  # pixels that the Gaussian window spans
+
+
+def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
+    """Structural similarity with Gaussian weights (Wang et al. 2004): (n, h, w, c) twice -> (n,).
+
+    NaN for images smaller than the window of 11 pixels.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError as error:
+        raise MissingExtraError("scikit-image", "eval") from error
+    if min(x.shape[1:3]) < _SSIM_SIDE:
+        return np.full(len(x), np.nan)
+    return np.array(
+        [
+            structural_similarity(
+                a,
+                b,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                data_range=255,
+                channel_axis=2,
+            )
+            for a, b in zip(x, x_hat, strict=True)
+        ]
+    )
+
+
+def bits_per_pixel(file_bytes: float, shape: tuple[int, int, int]) -> float:
+    """Bits of a file for each pixel of its (h, w, c) image; channels are not counted apart."""
+    return 8 * file_bytes / (shape[0] * shape[1])
+
+
+def figures(
+    shape: tuple[int, int, int], total_bytes: int, values: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What every codec is measured by.
+
+    Args:
+        shape: (h, w, c) of the images.
+        total_bytes: what all images take together.
+        values: (n,) mean squared error of each image's 8-bit pixels.
+    """
+    count, mean = len(values), total_bytes / len(values)
+    return {
+        "images": count,
+        "file_bytes_mean": float(mean),
+        "compression_ratio": float(shape[0] * shape[1] * shape[2] / mean),
+        "bpp": bits_per_pixel(mean, shape),
+        "psnr_mean": float(psnr_of_mse(values).mean()),
+        "psnr_of_mean_mse": float(psnr_of_mse(values.mean(keepdims=True))[0]),
+        "mse_mean": float(values.mean()),
+    }
+
+
+def ssim_mean(x: Pixels, x_hat: Pixels) -> float | None:
+    """The mean of `ssim`; None without scikit-image, or where the images are too small."""
+    try:
+        mean = float(ssim(x, x_hat).mean())
+    except MissingExtraError:
+        return None
+    return None if np.isnan(mean) else mean

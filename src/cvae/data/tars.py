@@ -1,0 +1,160 @@
+"""Tar archives as hostile input, compressed or not, read once from front to end.
+
+tarfile reads as much into memory as an archive likes, and takes a damaged header for the end.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import PurePosixPath
+from typing import Any, Protocol, Self
+
+from cvae.data import arrays
+from cvae.errors import DataError
+
+_CHUNK = 1 << 16
+_MAX_HEADER = (
+    1 << 20
+)  # bytes of a tar's extended header, and of all those that are for every member
+_MAX_HEADERS = 8  # extended headers in front of a member
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+# Which module reads what begins so; imported when it is needed, because a Python may be without it.
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+_USTAR = 257  # where a tar says that it is one
+
+
+class Named(Protocol):
+    """A `Path`, or what has a name as one has."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+
+
+def members(
+    file: Any, label: str, wanted: Callable[[str], bool], limit: int
+) -> Iterator[tuple[str, bytes]]:
+    """Names, relative to the archive, and bytes of the regular files in it.
+
+    Args:
+        file: has `read`, and need not seek.
+        label: what messages call it.
+        wanted: whether a member of that name is asked for; others are passed over.
+        limit: of a larger member come one byte more than this.
+
+    Raises:
+        DataError: not a tar archive, one that breaks off or is damaged, or a check of its compression
+            does not hold.
+    """
+    count = 0
+    try:
+        with _BoundedTar.open(fileobj=_decompressed(file), mode="r|") as archive:
+            while (member := archive.next()) is not None:
+                count += 1
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+                name = inner_name(member.name)
+                if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and wanted(name):
+                    data = archive.extractfile(member)
+                    yield name, data.read(min(member.size, limit + 1)) if data else b""
+            archive.to_the_end()
+    except (tarfile.TarError, *arrays.DAMAGE) as error:
+        if count:
+            raise DataError(
+                f"{label}: the archive is damaged behind {count:,} members: {error}"
+            ) from error
+        raise DataError(f"{label}: expected a tar archive: {error}") from error
+
+
+def is_tar(path: Named) -> bool:
+    """Whether a file's name says that it is a tar archive."""
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+def begins_tar(data: bytes) -> bool:
+    """Whether these are the first bytes of a tar archive, which may be compressed."""
+    return data.startswith(tuple(_COMPRESSED)) or data[_USTAR : _USTAR + 5] == b"ustar"
+
+
+def inner_name(name: str) -> str:
+    """The path of an archive's member as one relative to the archive: no root, no `..`."""
+    return "/".join(
+        part for part in PurePosixPath(name).parts if part not in ("/", "//", ".", "..")
+    )
+
+
+class Rejoined:
+    """A file of which the first bytes were read already."""
+
+    def __init__(self, start: bytes, file: Any) -> None:
+        self._start, self._file = start, file
+
+    def read(self, count: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        if self._start:
+            data, self._start = self._start[:count], self._start[count:]
+            return data
+        return bytes(self._file.read(count) or b"")
+
+
+def _decompressed(file: Any) -> Any:
+    start = file.read(max(map(len, _COMPRESSED)))
+    whole = Rejoined(start, file)
+    modules = [module for magic, module in _COMPRESSED.items() if start.startswith(magic)]
+    return import_module(modules[0]).open(whole) if modules else whole
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """Refuses what would take as much memory as the archive likes, and an archive that breaks off."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(
+                str(error)
+            ) from error  # of the others it says that this is the end
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it has no end") from error
+
+    def _proc_member(self, archive: _BoundedTar) -> Any:
+        archive.count(self)
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse(self, *arguments: Any) -> None:
+        raise tarfile.ReadError("a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse
+
+
+class _BoundedTar(tarfile.TarFile):
+    """A tar archive that is read once, from front to end."""
+
+    tarinfo = _BoundedInfo
+    _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+                tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+    _headers = 0  # in front of this member
+    _shared = 0  # bytes of headers for all members
+
+    def count(self, member: tarfile.TarInfo) -> None:
+        """Called with every header, before what belongs to it is read."""
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
+        if member.type not in self._HEADERS:
+            self._headers = 0
+            return
+        self._headers += 1
+        self._shared += member.size if member.type == tarfile.XGLTYPE else 0
+        if self._headers > _MAX_HEADERS:
+            raise tarfile.ReadError(f"more than {_MAX_HEADERS} headers in front of a member")
+        if max(member.size, self._shared) > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {max(member.size, self._shared):,} bytes")
+
+    def to_the_end(self) -> None:
+        """Reads what is behind the last member: two blocks of zeros, of which one was read."""
+        if self.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError("a block of zeros in its middle")
+        while self.fileobj.read(_CHUNK):
+            pass  # a compressed file has its check at the end

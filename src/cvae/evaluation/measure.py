@@ -1,0 +1,255 @@
+"""A data set through a codec: rate and distortion of every image, one summary, speed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream import container
+from cvae.bitstream.tables import Symbols
+from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae.data import folders, images, metrics
+from cvae.data.images import Images, Pixels, Shape
+from cvae.data.reading import Reading
+from cvae.errors import DataError, ImageShapeError, MissingExtraError, ModelError
+from cvae.models.file import Model
+
+
+def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
+    """The images to evaluate on: a split of an `.npz` file, a folder, or one image file.
+
+    Returns:
+        uint8 (n, h, w, c), and what each is called: its path in a folder, its index in an `.npz`.
+
+    Raises:
+        DataError: the source cannot be read, or has no images.
+        ImageError: one of its images cannot be read.
+        ImageShapeError: they are not of the model's shape.
+    """
+    if source.is_dir():
+        paths = images.find_images(source)
+        if not paths:
+            raise DataError(f"{source}: expected images, found none in this folder")
+        return images.read_images(paths, shape), [str(path.relative_to(source)) for path in paths]
+    if not source.exists():
+        raise DataError(f"{source}: there is no such file or folder")
+    if not is_npz(source):
+        return images.read_images([source], shape), [source.name]
+    pixels = images.read_npz(source, split)
+    if pixels.shape[1:] != shape:
+        height, width, channels = pixels.shape[1:]
+        raise ImageShapeError(
+            f"{source}: the model codes {images.describe(shape)}, "
+            f"found {width}x{height} with {channels} channels"
+        )
+    if not len(pixels):
+        raise DataError(f"{source}: the {split} split has no images")
+    return pixels, [str(index) for index in range(len(pixels))]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of a folder, split as it was for training."""
+
+    names: list[str]  # paths below the folder
+    images: Images  # (n, h, w, c), as training reads them
+    skipped: list[str]  # `NAME: why` of each file of the folder that was left out
+    warning: str  # that the model was trained on something else, or nothing
+
+
+def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = iter) -> Part:
+    """The images that training set aside as `split` of a folder.
+
+    Args:
+        folder: where they are.
+        split: test, validation or train.
+        model: whose images they are.
+        watch: sees lots of files before they are read.
+
+    Raises:
+        DataError: the folder cannot be split, or that part of it is empty.
+        ModelError: the manifest's account of how images are read is damaged.
+    """
+    found = folders.read(folder, reading_of(model), watch)
+    if not found.names[split]:
+        raise DataError(f"{folder}: the {split} split has no images")
+    warning = ""
+    if model.manifest.data.get("sha256") != found.sha256:
+        warning = (
+            f"{folder}: not the images that {model.manifest.name} was trained on, or some were added "
+            "or removed"
+        )
+    return Part(found.names[split], found.images[split], found.skipped, warning)
+
+
+def reading_of(model: Model) -> Reading:
+    """How a folder's images are brought to the model's shape: as for training, where it was a folder.
+
+    Raises:
+        ModelError: the manifest's account of it is damaged.
+    """
+    manifest = model.manifest
+    if "reading" not in manifest.data:
+        return Reading(manifest.image_shape)
+    try:
+        reading = Reading.from_json(manifest.data["reading"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{model.path}: the manifest is damaged: reading: {error}") from error
+    if reading.shape != manifest.image_shape:
+        raise ModelError(
+            f"{model.path}: expected a reading of {images.describe(manifest.image_shape)}, "
+            f"found {images.describe(reading.shape)}"
+        )
+    return reading
+
+
+def split_name(source: Path, split: str | None) -> str:
+    """What a result says of the split: that of an `.npz` file or a folder, or that there is none."""
+    if is_npz(source):
+        return split or "test"
+    return split if split is not None and source.is_dir() else "all"
+
+
+def is_npz(source: Path) -> bool:
+    """Whether a source is taken for an `.npz` file, which alone has splits."""
+    return source.suffix.lower() == ".npz" and not source.is_dir()
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Every image encoded to a file of its own and decoded again; one value an image."""
+
+    quality: int
+    effort: int
+    pixels: Pixels  # (n, h, w, c)
+    decoded: Pixels  # (n, h, w, c)
+    symbols: Symbols  # (n, elements)
+    file_bytes: NDArray[np.int64]  # (n,)
+    payload_bytes: NDArray[np.int64]  # (n,)
+    information_bits: NDArray[np.float64]  # (n,)
+    mse: NDArray[np.float64]  # (n,), of 8-bit pixels
+    warned: int  # images below the quality that the model is expected to reach
+    encode_seconds: float
+    decode_seconds: float
+
+    @property
+    def psnr(self) -> NDArray[np.float64]:
+        """(n,) in dB."""
+        return metrics.psnr_of_mse(self.mse)
+
+    @cached_property
+    def ssim(self) -> NDArray[np.float64] | None:
+        """(n,), or None without scikit-image or where the images are too small."""
+        try:
+            values = metrics.ssim(self.pixels, self.decoded)
+        except MissingExtraError:
+            return None
+        return None if np.isnan(values).any() else values
+
+
+def measure(
+    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
+) -> Measured:
+    """Encodes every image to a file of its own and decodes it again.
+
+    Args:
+        codec: the model's codec.
+        pixels: uint8 (n, h, w, c) of its shape.
+        quality: 1 to 100, or None for the model's default.
+        effort: 0 (plain rounding) to 9.
+    """
+    quality = codec.quality(quality)
+    # Loads the networks, so that the rates are of work alone.
+    codec.encode_batch(pixels[:1], quality, effort=effort)
+    started = time.perf_counter()
+    coded = codec.encode_batch(pixels, quality, effort=effort)
+    encode_seconds = time.perf_counter() - started
+
+    started = time.perf_counter()
+    decoded = np.stack(codec.decode_containers([container.unpack(c.data) for c in coded]))
+    decode_seconds = time.perf_counter() - started
+    return Measured(
+        quality=quality,
+        effort=effort,
+        pixels=pixels,
+        decoded=decoded,
+        symbols=np.stack([c.symbols for c in coded]),
+        file_bytes=np.array([len(c.data) for c in coded]),
+        payload_bytes=np.array([c.payload_bytes for c in coded]),
+        information_bits=np.array([c.information_bits for c in coded]),
+        mse=metrics.mse(pixels, decoded),
+        warned=sum(c.poor for c in coded),
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+    )
+
+
+def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
+    """The figures that `cvae eval --json` prints.
+
+    Sizes are in bytes, PSNR in dB of 8-bit pixels, as a mean over the images of per-image PSNR (at
+    most 99) unless the key says otherwise.
+    """
+    pixels = measured.pixels
+    latents = codec.model.analysis(images.as_floats(pixels))
+    of_means = codec.to_pixels(latents)
+    figures = metrics.figures(codec.image_shape, int(measured.file_bytes.sum()), measured.mse)
+    return {
+        "images": figures["images"],
+        "quality": measured.quality,
+        "effort": measured.effort,
+        "file_bytes_mean": figures["file_bytes_mean"],
+        "payload_bytes_mean": float(measured.payload_bytes.mean()),
+        "information_bits_mean": float(measured.information_bits.mean()),
+        "compression_ratio": figures["compression_ratio"],
+        "bpp": figures["bpp"],
+        "psnr_mean": figures["psnr_mean"],
+        "psnr_of_mean_mse": figures["psnr_of_mean_mse"],
+        "psnr_of_means": float(metrics.psnr(pixels, of_means).mean()),
+        "mse_mean": figures["mse_mean"],
+        "ssim_mean": None if measured.ssim is None else float(measured.ssim.mean()),
+        "warned": measured.warned,
+        "encode_images_per_second": round(len(pixels) / measured.encode_seconds, 1),
+        "decode_images_per_second": round(len(pixels) / measured.decode_seconds, 1),
+    }
+
+
+def evaluate(
+    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
+) -> dict[str, Any]:
+    """`measure` and `summarize` in one: the figures of a data set."""
+    return summarize(codec, measure(codec, pixels, quality, effort))
+
+
+def table(measured: Measured, labels: list[str]) -> str:
+    """One CSV row an image: its name, bytes, bits, PSNR in dB and SSIM (empty where there is none)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "file_bytes", "payload_bytes", "information_bits", "psnr", "ssim"])
+    ssim = [""] * len(labels) if measured.ssim is None else [f"{v:.6f}" for v in measured.ssim]
+    writer.writerows(
+        [_harmless(label), size, payload, f"{bits:.4f}", f"{psnr:.4f}", similarity]
+        for label, size, payload, bits, psnr, similarity in zip(
+            labels,
+            measured.file_bytes,
+            measured.payload_bytes,
+            measured.information_bits,
+            measured.psnr,
+            ssim,
+            strict=True,
+        )
+    )
+    return buffer.getvalue()
+
+
+def _harmless(name: str) -> str:
+    """A name that a spreadsheet does not take for a formula."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

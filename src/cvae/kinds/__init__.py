@@ -1,0 +1,1 @@
+"""How each kind of model turns pixels into symbols, and back."""

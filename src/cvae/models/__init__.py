@@ -1,0 +1,1 @@
+"""What a model file holds, and how one is found."""

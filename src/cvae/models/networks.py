@@ -1,0 +1,158 @@
+"""Analysis, synthesis and denoisers through ONNX Runtime: float32 in, float32 out, in batches.
+
+Batches run side by side, each on one thread. That beats several threads a batch by far: half of
+the operators of such networks use one thread only, and small batches stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.data import pipeline
+from cvae.errors import ModelError, first_line
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+# Images a batch: as many as still fit into the cache with all that a network keeps of them.
+_ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
+# And as many as are worth a thread.
+_LEAST = 8
+# Above this much of memory for one batch of images, batches get smaller.
+_BATCH_BYTES = 1 << 24
+# What a network of free sides keeps of an image, in times of its size: it has no narrow latents.
+_FREE_CHANNELS = 32
+
+Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
+
+
+# Whether networks that this thread calls stay on it.
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def on_this_thread() -> Iterator[None]:
+    """Networks that are called within use the calling thread only: for callers that have many threads."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept: threads cost more than a small batch. Imported late: for one image the import costs a lot."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(threads, "cvae-network")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads
+
+
+class Network:
+    """One exported network of one output; all inputs and the output have a free batch axis."""
+
+    def __init__(
+        self, graph: bytes, name: str, input_shapes: Sequence[Shape], output_shape: Shape
+    ) -> None:
+        """Opens an ONNX graph.
+
+        Args:
+            graph: the bytes of the `.onnx` file.
+            name: what messages call it.
+            input_shapes: of one item of each input, without the batch axis.
+            output_shape: likewise; checked of every result. Its free sides are the first input's.
+
+        Raises:
+            ModelError: the graph cannot be read, or takes another shape.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
+        # A graph must not read its weights from other files: there are none in this "folder".
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", os.devnull
+        )
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base class
+            raise ModelError(f"{name}: the network cannot be read: {first_line(error)}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
+        if len(outputs) != 1 or found != list(input_shapes):
+            raise ModelError(f"{name}: expected inputs of shape {input_shapes}, found {found}")
+        self._name = name
+        self._inputs = [i.name for i in inputs]
+        self._output_shape = output_shape
+
+    def __call__(self, *items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An array (n, *shape) for each input -> (n, *output_shape).
+
+        Raises:
+            ModelError: the graph fails on it.
+        """
+        count = len(items[0])
+        threads = 1 if _ALONE.get() else pipeline.processors()
+        batch = self._batch(items, threads)
+        try:
+            if 0 < count <= batch:
+                return self._run(items)
+            result = np.empty(self._result_shape(items[0]), np.float32)
+
+            def run(start: int) -> None:
+                part = slice(start, start + batch)
+                result[part] = self._run([item[part] for item in items])
+
+            starts = range(0, count, batch)
+            # The first error is raised; parts that run already end by themselves.
+            for _ in map(run, starts) if threads == 1 else _pool(threads).map(run, starts):
+                pass
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{self._name}: the network fails: {first_line(error)}") from error
+        return result
+
+    def _batch(self, items: Sequence[NDArray[np.float32]], threads: int) -> int:
+        """How many items go through the network together: all threads get equal shares."""
+        sizes = [math.prod(item.shape[1:]) for item in items]
+        sizes.append(math.prod(self._result_shape(items[0])[1:]))
+        item_bytes = 4 * max(1, *sizes) * (_FREE_CHANNELS if None in self._output_shape else 1)
+        preferred = _SYNTHESIS_BATCH if max(sizes) > sizes[0] else _ANALYSIS_BATCH
+        most = max(1, min(preferred, _BATCH_BYTES // item_bytes))
+        rounds = math.ceil(len(items[0]) / (most * threads))
+        share = math.ceil(len(items[0]) / max(1, rounds * threads))
+        return min(most, max(share, _LEAST))
+
+    def _result_shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
+        own = batch.shape[1:]
+        sides = enumerate(self._output_shape)
+        return (len(batch), *(own[i] if side is None else side for i, side in sides))
+
+    def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        feed = dict(zip(self._inputs, batch, strict=True))
+        output: NDArray[np.float32] = self._session.run(None, feed)[0]
+        expected = self._result_shape(batch[0])
+        if output.shape != expected or output.dtype != np.float32:
+            raise ModelError(
+                f"{self._name}: expected float32 {expected}, found {output.dtype} {output.shape}"
+            )
+        if not np.isfinite(output).all():
+            raise ModelError(f"{self._name}: the network's result is not finite")
+        return output

@@ -1,0 +1,230 @@
+"""Which models there are: shipped ones, those in `CVAE_MODELS` and added ones, by name or by id."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from cvae.data import files
+from cvae.errors import ModelError, ModelNotFoundError, OutputError
+from cvae.models.file import CODEC, SUFFIX, Manifest, Model, is_name, read_manifest
+
+DEFAULT = "mnist"
+SEARCH_PATH = "CVAE_MODELS"
+HOME = "CVAE_HOME"
+
+
+class Entry(NamedTuple):
+    """A model file on the search path."""
+
+    path: Path
+    manifest: Manifest
+
+
+def shipped_folder() -> Path:
+    """`weights/` inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "weights"
+    return inside if inside.is_dir() else package.parents[1] / "weights"
+
+
+def added_folder() -> Path:
+    """`models/` in this user's folder for data, or in `CVAE_HOME`; it need not be there.
+
+    The places of platformdirs, whose import alone takes 10 ms.
+    """
+    if home := os.environ.get(HOME):
+        return Path(home) / "models"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Application Support"
+    else:
+        base = os.environ.get("XDG_DATA_HOME", "")
+        base = base if base.startswith("/") else "~/.local/share"  # as its specification has it
+    # Where there is no home, this stays a relative path; Path.expanduser raises.
+    return Path(os.path.expanduser(base)) / "cvae" / "models"  # noqa: PTH111
+
+
+def search_path() -> list[Path]:
+    """What is searched: the shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
+    extra = os.environ.get(SEARCH_PATH, "")
+    named = [Path(part) for part in extra.split(os.pathsep) if part]
+    return [shipped_folder(), *named, *_models_below(added_folder())]
+
+
+def known_models() -> tuple[list[Entry], list[ModelError]]:
+    """Every model on the search path once, and what is wrong with the files that cannot be read."""
+    return models_in(*search_path())
+
+
+def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
+    """The same for other files and folders."""
+    entries: list[Entry] = []
+    errors: list[ModelError] = []
+    for place in places:
+        try:
+            found = _files_in(place)
+        except ModelError as error:
+            errors.append(error)
+            continue
+        for path in found:
+            try:
+                entry = Entry(path, read_manifest(path))
+            except ModelError as error:
+                errors.append(error)
+                continue
+            # A copy of a known model is that model.
+            if all(not _same(entry.manifest, other.manifest) for other in entries):
+                entries.append(entry)
+    return entries, errors
+
+
+def _same(a: Manifest, b: Manifest) -> bool:
+    return a.name == b.name and a.identity == b.identity
+
+
+def _files_in(place: Path) -> list[Path]:
+    """The model files that a folder or file of the search path stands for."""
+    if not os.access(place, os.R_OK):
+        raise ModelError(f"{place}: expected a readable {SUFFIX} file or a folder of such")
+    if not place.is_dir():
+        return [place]
+    found = _models_below(place)
+    if not found:
+        raise ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
+    return found
+
+
+def _models_below(folder: Path) -> list[Path]:
+    """The model files in a folder; none where there is no such folder. Hidden ones are half written."""
+    return sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
+
+
+def open_model(name_or_path: str | Path) -> Model:
+    """A model by the name it is known by, or by the path of its file.
+
+    Raises:
+        ModelNotFoundError: no model has that name, or several have.
+        ModelError: the file cannot be read.
+    """
+    text = str(name_or_path)
+    if Path(text).is_dir():
+        return Model(_only_in(Path(text)))
+    if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
+        return Model(Path(text))
+    entries, errors = known_models()
+    found = [entry for entry in entries if entry.manifest.name == text]
+    names = ", ".join(sorted(entry.manifest.name for entry in entries)) or "none"
+    return Model(_only(found, f"named {text!r}", errors, f"; known are: {names}").path)
+
+
+def _only_in(folder: Path) -> Path:
+    """The model file of a training run's folder."""
+    from cvae.data.folders import RUN
+
+    is_run = (folder / RUN).exists()
+    if is_run and not _models_below(folder):
+        raise ModelNotFoundError(
+            f"{folder}: expected a {SUFFIX} file, found a training run without one; "
+            f"`cvae export {folder}` makes it of the epochs that have finished"
+        )
+    found = _files_in(folder)
+    if is_run:
+        # A run that was started anew keeps the model of the one before, which files may name.
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelNotFoundError(f"{folder}: expected one {SUFFIX} file in it, found {names}")
+    return found[0]
+
+
+def find_by_id(model_id: int) -> Model:
+    """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
+    entries, errors = known_models()
+    codecs = [entry for entry in entries if entry.manifest.kind == CODEC]  # only they write files
+    found = [entry for entry in codecs if entry.manifest.id == model_id]
+    if len({entry.manifest.identity for entry in found}) == 1:
+        found = found[:1]  # one model under several names
+    advice = (
+        f"; `cvae models add` its {SUFFIX} file, put it on {SEARCH_PATH}, or name it with --model"
+    )
+    return Model(_only(found, f"of id {model_id:#06x}", errors, advice).path)
+
+
+def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) -> Entry:
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = " and ".join(str(entry.path) for entry in found)
+        raise ModelNotFoundError(
+            f"ambiguous: more than one model {what}: {paths}; name one by its path with --model"
+        )
+    unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
+    raise ModelNotFoundError(f"there is no model {what}{advice}{unread}")
+
+
+def add(source: Path, force: bool = False) -> Entry:
+    """Checks a model file whole and copies it to where every command finds it.
+
+    Args:
+        source: a `.cvae` file, or the folder of a training run.
+        force: replace an added model of the same name.
+
+    Raises:
+        ModelError: the file is damaged, or a known model has its id or its name and is another one.
+        OutputError: a model of that name was added before and `force` is off, or it cannot be written.
+    """
+    import shutil
+
+    model = open_model(source)
+    target = added_folder() / f"{model.manifest.name}{SUFFIX}"
+    files.check_writable(target, force)
+    model.check()
+    for entry in known_models()[0]:
+        if entry.path != target:
+            _check_apart(model, entry)
+    with files.atomic_path(target, force) as temporary:
+        shutil.copyfile(model.path, temporary)
+    return Entry(target, model.manifest)
+
+
+def _check_apart(model: Model, known: Entry) -> None:
+    """Raises ModelError when a model could not be told from a known one, or is a shipped one."""
+    new, old = model.manifest, known.manifest
+    if _same(new, old):
+        if known.path.parent == shipped_folder():
+            raise ModelError(
+                f"{model.path}: is the shipped model {old.name}, which is found anyway"
+            )
+    elif new.id == old.id and new.identity != old.identity:
+        raise ModelError(
+            f"{model.path}: its id {new.id:#06x} is that of another model, {old.name} ({known.path}), "
+            "so that files of the two could not be told apart"
+        )
+    elif new.name == old.name:
+        raise ModelError(
+            f"{model.path}: another model is named {old.name} already, {known.path}; "
+            "`cvae export --name` gives another name"
+        )
+
+
+def remove(name: str) -> Path:
+    """Deletes an added model; the path it had. One that cannot be read goes by its file's name.
+
+    Raises:
+        ModelNotFoundError: no added model has that name.
+        OutputError: it cannot be deleted.
+    """
+    path = added_folder() / f"{name}{SUFFIX}"
+    if not is_name(name) or not os.path.lexists(path):
+        places = [str(entry.path) for entry in known_models()[0] if entry.manifest.name == name]
+        found = f"; {' and '.join(places)} was not added by it" if places else ""
+        raise ModelNotFoundError(f"`cvae models add` has added no model named {name!r}{found}")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be deleted: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,1 @@
+"""Many images in one file, or in a folder of files."""

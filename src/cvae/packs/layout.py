@@ -1,0 +1,207 @@
+"""Packs as bytes: many coded images in blocks, then an index. No images, no symbols; docs/format.md.
+
+A writer appends to a file that need not be seekable; `unpack` reads what it wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from cvae.bitstream.container import KIND_PACK, MAGIC, MAX_QUALITY, MAX_SIDE, MIN_QUALITY, VERSION
+from cvae.errors import FormatError
+
+MAX_BLOCK_IMAGES = 1 << 16
+MAX_BLOCK_SYMBOLS = 1 << 22  # bounds what decoding a block takes, whatever its header claims
+MAX_NAME = 4095  # bytes
+_MAX_NAMES = 1 << 24  # bytes of a block's names: 4,096 of the longest
+
+_SIZES, _INVERTED, _NAMES = 0x01, 0x02, 0x04
+BLOCK_MARKER, INDEX_MARKER, END_MARKER = b"\xc1BLK", b"\xc1IDX", b"\xc1END"
+
+_HEADER = struct.Struct(">BBHB")
+CHECK = struct.Struct(">I")
+BLOCK_HEADER = struct.Struct(">4sIQIIII")
+INDEX = struct.Struct(">4sIQ")
+ENTRY = struct.Struct(">QI")
+TRAILER = struct.Struct(">QI4s")
+
+HEADER_SIZE = _HEADER.size + CHECK.size
+BLOCK_HEADER_SIZE = BLOCK_HEADER.size + CHECK.size
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for all images of a pack."""
+
+    model_id: int  # 0 .. 65535
+    quality: int  # 1 .. 100
+    inverted: bool = False
+    names: bool = False  # blocks have a column of names
+    sizes: bool = False  # blocks have a column of original sizes
+
+    def to_bytes(self) -> bytes:
+        """Raises ValueError when the quality is out of range."""
+        if not MIN_QUALITY <= self.quality <= MAX_QUALITY:
+            raise ValueError(f"expected a quality of 1 to 100, found {self.quality}")
+        flags = self.sizes * _SIZES | self.inverted * _INVERTED | self.names * _NAMES
+        first = MAGIC | VERSION << 2 | KIND_PACK
+        body = _HEADER.pack(first, self.quality, self.model_id, flags)
+        return body + CHECK.pack(zlib.crc32(body))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Header:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            FormatError: not the header of a pack, one of a later version, or a damaged one.
+        """
+        if len(data) < HEADER_SIZE:
+            raise FormatError(f"damaged: expected at least {HEADER_SIZE} bytes, found {len(data)}")
+        first, quality, model_id, flags = _HEADER.unpack_from(data)
+        if not is_pack(data):
+            raise FormatError("not a pack (the first byte differs)")
+        if first >> 2 & 7 != VERSION:
+            raise FormatError(
+                f"expected a pack of version {VERSION}, found version {first >> 2 & 7}: damaged, or "
+                "written by a later cvae"
+            )
+        if CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
+            raise FormatError("damaged: the check over its header does not hold")
+        if flags & ~(_SIZES | _INVERTED | _NAMES):
+            raise FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+        if not MIN_QUALITY <= quality <= MAX_QUALITY:
+            raise FormatError(f"damaged: quality {quality}")
+        return cls(
+            model_id, quality, bool(flags & _INVERTED), bool(flags & _NAMES), bool(flags & _SIZES)
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one block holds."""
+
+    images: int
+    payload: bytes  # of `rans.encode_block`
+    names: list[str] | None = None
+    sizes: list[tuple[int, int]] | None = None  # width, height in pixels
+
+
+def is_pack(data: bytes) -> bool:
+    """Whether bytes are meant as a pack of any version, by the first one."""
+    return data[:1] != b"" and data[0] & 0xE3 == MAGIC | KIND_PACK
+
+
+def is_pack_file(file: BinaryIO) -> bool:
+    """Whether a seekable file is meant as a pack, by its first byte or else by its last ones."""
+    if is_pack(file.read(1)):
+        return True
+    if file.seek(0, os.SEEK_END) < HEADER_SIZE + TRAILER.size:
+        return False
+    file.seek(-len(END_MARKER), os.SEEK_END)
+    return file.read() == END_MARKER
+
+
+class Writer:
+    """Appends blocks to an open binary file, then the index. The file need not be seekable."""
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        self.images = 0
+        self.blocks = 0
+        self.size = 0  # bytes written so far
+        self._file = file
+        self._header = header
+        self._head = header.to_bytes()
+        self._entries = bytearray()
+        self._write(self._head)
+
+    def write(self, block: Block) -> None:
+        """Raises ValueError when the block is out of the format's range, or lacks a column."""
+        if not 1 <= block.images <= MAX_BLOCK_IMAGES:
+            raise ValueError(f"expected 1 to {MAX_BLOCK_IMAGES} images, found {block.images}")
+        names = _pack_names(block) if self._header.names else b""
+        sizes = _pack_sizes(block) if self._header.sizes else b""
+        head = BLOCK_HEADER.pack(
+            BLOCK_MARKER, self.blocks, self.images, block.images,
+            len(block.payload), len(names), len(sizes),
+        )  # fmt: skip
+        head += CHECK.pack(zlib.crc32(self._head + head))
+        body = head + block.payload + names + sizes
+        self._entries += ENTRY.pack(self.size, block.images)
+        self._write(body + CHECK.pack(zlib.crc32(self._head + body)))
+        self.images += block.images
+        self.blocks += 1
+
+    def close(self) -> None:
+        """Writes the index; the file stays open."""
+        offset = self.size
+        index = INDEX.pack(INDEX_MARKER, self.blocks, self.images) + self._head + self._entries
+        check = zlib.crc32(index + struct.pack(">Q", offset))
+        self._write(index + TRAILER.pack(offset, check, END_MARKER))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+
+
+def encode_name(name: str) -> bytes:
+    """A name as a pack holds it: UTF-8 without zero bytes, of a long one the end."""
+    data = name.replace("\0", "_").encode("utf-8", "replace")
+    return data[-MAX_NAME:].decode("utf-8", "ignore").encode() if len(data) > MAX_NAME else data
+
+
+def _pack_names(block: Block) -> bytes:
+    if block.names is None or len(block.names) != block.images:
+        raise ValueError(f"expected {block.images} names")
+    names = b"".join(encode_name(name) + b"\0" for name in block.names)
+    if len(names) > _MAX_NAMES:
+        raise ValueError(f"expected at most {_MAX_NAMES:,} bytes of names, found {len(names):,}")
+    return zlib.compress(names, 9)
+
+
+def unpack_names(data: bytes, images: int) -> list[str]:
+    """The column of names, one for each image. Raises FormatError when it is damaged."""
+    names = _inflate(data, _MAX_NAMES)
+    if names.count(b"\0") != images or not names.endswith(b"\0"):
+        raise FormatError(f"expected {images} names, found {names.count(bytes(1))}")
+    try:
+        return names.decode().split("\0")[:-1]
+    except UnicodeDecodeError as error:
+        raise FormatError("its names are not UTF-8") from error
+
+
+def _pack_sizes(block: Block) -> bytes:
+    if block.sizes is None or len(block.sizes) != block.images:
+        raise ValueError(f"expected {block.images} sizes")
+    sides = [side for size in block.sizes for side in size]
+    if min(sides) < 1 or max(sides) > MAX_SIDE:
+        raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels")
+    return zlib.compress(struct.pack(f">{len(sides)}H", *sides), 9)
+
+
+def unpack_sizes(data: bytes, images: int) -> list[tuple[int, int]]:
+    """The column of sizes: width and height of each image. Raises FormatError when it is damaged."""
+    values = _inflate(data, 4 * images)
+    if len(values) != 4 * images:
+        raise FormatError(f"expected sizes of {images} images, found {len(values)} bytes")
+    sides = struct.unpack(f">{2 * images}H", values)
+    if 0 in sides:
+        raise FormatError("an original size of zero")
+    return list(zip(sides[::2], sides[1::2], strict=True))
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    """Unpacks at most `limit` bytes; a small column can unpack to a large one."""
+    unpacker = zlib.decompressobj()
+    try:
+        result = unpacker.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise FormatError(f"a column cannot be unpacked: {error}") from error
+    if len(result) > limit:
+        raise FormatError(f"expected at most {limit:,} bytes in a column, found more")
+    if not unpacker.eof or unpacker.unused_data:
+        raise FormatError("a column is cut off, or bytes follow it")
+    return result

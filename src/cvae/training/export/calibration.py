@@ -1,0 +1,193 @@
+"""From the training set's latents to the bank: steps and integer frequency tables for all qualities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream.tables import TOTAL, Symbols, Tables
+from cvae.models.qualities import QUALITIES, Bank
+from cvae.models.quantizer import Latents, Quantizer
+
+# The symbols that the encoder's search chooses for the first so many training images.
+Search = Callable[[int, Quantizer, Tables], Symbols]
+
+DEFAULT_QUALITY = 50
+MIN_RADIUS, MAX_RADIUS = 4, 127
+
+# So many quality points halve the step: 1 to 100 spans a factor of 73.
+_HALVING = 16
+# An element shares another's table when that costs it at most so many bits a symbol.
+_TOLERANCE = 0.005
+# Weight of a smoothed copy of the counts: symbols next to seen ones are likelier than far ones.
+_SMOOTHING = 0.02
+
+# Qualities at which the search is run; its symbols' shares are interpolated between them.
+_SEARCHED = range(2, 101, 6)
+# Training images that are searched there, and at the default quality: so many of up to `_VALUES`
+# values, fewer of larger ones, for which a search takes longer.
+_SEARCHED_IMAGES, _DEFAULT_IMAGES, _FEWEST_IMAGES = 2500, 10_000, 64
+_VALUES = 3072
+# What is searched depends on the tables, and these on what was searched.
+_PASSES = 2
+# Plain rounding of all training images counts as much as so many searched images: it knows the
+# symbols that are too rare for a sample.
+_PRIOR_IMAGES = 50
+_CURVATURE_IMAGES = 128
+
+
+def scales() -> NDArray[np.float32]:
+    """Step sizes of the qualities 1 to 100 over those of the default quality, float32 (100,)."""
+    quality = np.array(QUALITIES)
+    return np.exp2((DEFAULT_QUALITY - quality) / _HALVING).astype(np.float32)
+
+
+def calibrate(
+    latents: Latents,
+    step: NDArray[np.float32],
+    curvature: NDArray[np.float32],
+    search: Search,
+    values: int,
+) -> Bank:
+    """Counts what the search chooses for the training set at every quality and merges alike tables.
+
+    Args:
+        latents: (images, elements) of the training set.
+        step: (elements,) quantization steps at the default quality.
+        curvature: (elements,), see `Bank`.
+        search: chooses symbols at the default effort.
+        values: pixels times channels of an image.
+    """
+    scale, offset = scales(), latents.mean(axis=0)
+    quantizers = {quality: Quantizer(step * scale[quality - 1], offset) for quality in QUALITIES}
+    radius = _radius(latents, quantizers[QUALITIES[-1]])
+    plain = {
+        quality: _shares(quantizers[quality].quantize(latents), radius) for quality in QUALITIES
+    }
+    searched = {
+        quality: _searched_shares(
+            plain[quality], quantizers[quality], radius, search, _images(quality, values)
+        )
+        for quality in _SEARCHED
+    }
+    # The default quality comes first and so gets tables of its own.
+    order = sorted(QUALITIES, key=lambda quality: abs(quality - DEFAULT_QUALITY))
+    merger = _Merger(2 * radius + 2)
+    index = np.empty((len(QUALITIES), latents.shape[1]), np.uint16)
+    for quality in order:
+        tolerance = 0.0 if quality == DEFAULT_QUALITY else _TOLERANCE
+        for element, shares in enumerate(_mix(plain[quality], _between(searched, quality))):
+            index[quality - 1, element] = merger.add(to_frequencies(shares), tolerance)
+    return Bank(
+        merger.bank(), index, scale, step.astype(np.float32), offset.astype(np.float32), curvature
+    )
+
+
+def curvature(
+    latents: Latents,
+    step: NDArray[np.float32],
+    synthesis: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """What a change of each element by one of its steps does to the pixels, over the step squared.
+
+    The mean over some images, of the squared difference summed over pixels: (elements,) float32.
+    """
+    sample = latents[:_CURVATURE_IMAGES]
+    changes = []
+    x_hat = synthesis(sample)
+    for element in range(latents.shape[1]):
+        moved = sample.copy()
+        moved[:, element] += step[element]
+        changes.append(np.square(synthesis(moved) - x_hat).sum() / len(sample))
+    return (np.array(changes) / np.square(step)).astype(np.float32)
+
+
+Shares = NDArray[np.float64]  # (elements, alphabet), each row of the sum 1
+
+
+def _shares(symbols: Symbols, radius: int) -> Shares:
+    return count(symbols, radius) / len(symbols)
+
+
+def _images(quality: int, values: int) -> int:
+    """How many training images are searched at a quality."""
+    most = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
+    return max(_FEWEST_IMAGES, round(most * min(1, _VALUES / values)))
+
+
+def _searched_shares(
+    plain: Shares, quantizer: Quantizer, radius: int, search: Search, images: int
+) -> Shares:
+    shares = plain
+    for _ in range(_PASSES):
+        bank = np.stack([to_frequencies(row) for row in _mix(plain, shares)])
+        tables = Tables(bank, np.arange(len(bank), dtype=np.uint16))
+        shares = _shares(search(images, quantizer, tables), radius)
+    return shares
+
+
+def _mix(plain: Shares, searched: Shares) -> Shares:
+    weight = _PRIOR_IMAGES / (_PRIOR_IMAGES + _SEARCHED_IMAGES)
+    return weight * plain + (1 - weight) * searched
+
+
+def _between(searched: dict[int, Shares], quality: int) -> Shares:
+    """The shares at a quality, interpolated linearly between those that were searched."""
+    low = max((q for q in searched if q <= quality), default=min(searched))
+    high = min((q for q in searched if q >= quality), default=max(searched))
+    weight = (quality - low) / (high - low) if high > low else 0.0
+    return (1 - weight) * searched[low] + weight * searched[high]
+
+
+def count(symbols: Symbols, radius: int) -> NDArray[np.int64]:
+    """How often each entry of the alphabet occurs: (images, elements) -> (elements, 2 radius + 2)."""
+    alphabet, elements = 2 * radius + 2, symbols.shape[1]
+    entries = np.where(np.abs(symbols) > radius, alphabet - 1, symbols + radius)
+    places = entries + alphabet * np.arange(elements)
+    return np.bincount(places.ravel(), minlength=alphabet * elements).reshape(elements, alphabet)
+
+
+def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
+    """Counts or shares (alphabet,) -> frequencies of at least 1 that sum to 2^16."""
+    spread = np.convolve(counts[:-1], [0.05, 0.2, 0.5, 0.2, 0.05], mode="same")
+    weights = np.append((1 - _SMOOTHING) * counts[:-1] + _SMOOTHING * spread, counts[-1])
+    frequencies = 1 + np.floor(weights / weights.sum() * (TOTAL - len(counts))).astype(np.int64)
+    frequencies[np.argmax(frequencies)] += TOTAL - frequencies.sum()
+    return np.asarray(frequencies, np.uint16)
+
+
+def _radius(latents: Latents, finest: Quantizer) -> int:
+    """The smallest radius that leaves one symbol in a thousand of the finest quality to the escape."""
+    return int(
+        np.clip(np.quantile(np.abs(finest.quantize(latents)), 0.999), MIN_RADIUS, MAX_RADIUS)
+    )
+
+
+class _Merger:
+    """Collects tables, reusing an earlier one where that is nearly as good."""
+
+    def __init__(self, alphabet: int) -> None:
+        self._rows: list[NDArray[np.uint16]] = []
+        self._bits = np.empty((0, alphabet))
+
+    def add(self, frequencies: NDArray[np.uint16], tolerance: float) -> int:
+        """The number of a table that costs at most `tolerance` bits a symbol more than this one."""
+        p = frequencies / TOTAL
+        bits = -np.log2(p)
+        if self._rows:
+            excess = self._bits[: len(self._rows)] @ p - p @ bits
+            best = int(np.argmin(excess))
+            if excess[best] <= tolerance:
+                return best
+        if len(self._rows) == len(self._bits):
+            grown = np.empty((max(64, 2 * len(self._bits)), len(p)))
+            grown[: len(self._bits)] = self._bits
+            self._bits = grown
+        self._bits[len(self._rows)] = bits
+        self._rows.append(frequencies)
+        return len(self._rows) - 1
+
+    def bank(self) -> NDArray[np.uint16]:
+        return np.stack(self._rows)

@@ -1,0 +1,85 @@
+"""A finished run -> `NAME.cvae`: made, checked against the trained networks, measured, written."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvae.data import files
+from cvae.errors import TrainingError
+from cvae.models import registry
+from cvae.models.file import SUFFIX, Manifest, Model, member_hashes, write_model
+from cvae.training.datasets import Dataset
+from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, versions
+from cvae.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export found out; all figures are of validation images."""
+
+    model: Path
+    manifest: Manifest
+    kept_id: bool
+
+
+def export(
+    run: Run,
+    dataset: Dataset,
+    name: str | None = None,
+    output: Path | None = None,
+    force: bool = False,
+) -> Report:
+    """Makes the model file of a run and checks it before it is written.
+
+    Args:
+        run: a finished training run.
+        dataset: the data that it was trained on; the tables are counted on it.
+        name: the model's name; None for the preset's, or the next free `NAME-2`.
+        output: the file to write; None for `NAME.cvae` in the run's folder.
+        force: overwrite a file that exists, if it is not an earlier export of the same weights.
+
+    Raises:
+        OutputError: the file exists and `force` is off, or cannot be written.
+        TrainingError: no epoch of the run has finished, the data is not what it was trained on, or
+            the graphs differ from the trained networks.
+    """
+    if dataset.describe()["sha256"] != run.data["sha256"]:
+        raise TrainingError(
+            f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
+            f"{run.data['train']} images), found other images"
+        )
+    check_name(name, run.folder)
+    if run.preset.architecture == "denoiser":
+        from cvae.training.export import denoiser as denoiser_export
+
+        made = denoiser_export.make(run, dataset)
+    else:
+        from cvae.training.export import codec as codec_export
+
+        made = codec_export.make(run, dataset)
+    previous = made.previous
+    if name is None:
+        taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
+        name = previous.manifest.name if previous else free_name(run.preset.name, taken)
+    output = output or run.folder / f"{name}{SUFFIX}"
+    again = previous is not None and output.resolve() == previous.path.resolve()
+    files.check_writable(output, force or again)
+    manifest = Manifest(
+        id=previous.manifest.id if previous else new_id(made.weights_hash, made.bank),
+        name=name,
+        image_shape=run.preset.image_shape,
+        hashes={**member_hashes(made.graphs, made.bank), WEIGHTS: made.weights_hash},
+        summary=run.preset.summary,
+        preset=run.preset.to_json(),
+        data=run.data,
+        versions=versions(),
+        **made.fields,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / f"draft{SUFFIX}"
+        write_model(draft, manifest, made.graphs, made.bank, True)
+        manifest = made.measure(Model(draft))
+    write_model(output, manifest, made.graphs, made.bank, force or again)
+    return Report(output, manifest, previous is not None)

@@ -1,0 +1,1 @@
+"""Architectures, layers as words, losses and features, in Keras."""

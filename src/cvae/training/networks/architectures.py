@@ -1,0 +1,242 @@
+"""From a preset to Keras networks: analysis and synthesis.
+
+Layers that export has to find have names; `graphs` writes the same networks for inference.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from cvae.errors import TrainingError
+from cvae.training.networks.chains import chain
+from cvae.training.preset import Preset
+
+
+class Networks(NamedTuple):
+    """Both halves of an autoencoder; images are float32 in [0, 1], shape (batch, h, w, c)."""
+
+    # (batch, h, w, c) -> latents (batch, d) or a grid; with heads for a posterior: mean, log-variance
+    analysis: keras.Model
+    synthesis: keras.Model  # latents -> (batch, h, w, c)
+
+
+def build(preset: Preset) -> Networks:
+    """The networks of the preset's architecture. Raises ValueError when its sides do not fit."""
+    return _BUILDERS[preset.architecture](preset)
+
+
+def check(preset: Preset) -> None:
+    """Raises TrainingError when the networks do not take the preset's sides, or have fewer latents."""
+    if preset.architecture == "linear":
+        return
+    try:
+        if preset.architecture == "denoiser":
+            _check_free_sides(preset)
+            return
+        networks = build(preset)
+    except ValueError as error:
+        raise TrainingError(f"{preset.name}: {error}; --size changes it") from error
+    if preset.architecture == "autoencoder":
+        most = math.prod(networks.analysis.output.shape[1:])
+        if preset.latent_dim > most:
+            raise TrainingError(
+                f"{preset.name}: expected at most {most} as --latents, found {preset.latent_dim}"
+            )
+
+
+def _check_sides(preset: Preset) -> None:
+    reduction = 2 ** max(len(preset.filters), len(preset.refine))
+    height, width, _ = preset.image_shape
+    if height % reduction or width % reduction:
+        raise ValueError(
+            f"expected images whose sides are multiples of {reduction}, found {width}x{height}"
+        )
+
+
+def _check_free_sides(preset: Preset) -> None:
+    """Training sees squares cut out of the images, validation whole ones."""
+    multiple = 2 ** (len(preset.filters) - 1)
+    height, width, _ = preset.image_shape
+    if height % multiple or width % multiple or min(height, width) < preset.crop:
+        raise ValueError(
+            f"expected images whose sides are multiples of {multiple} and at least "
+            f"{max(multiple, preset.crop)}, found {width}x{height}"
+        )
+
+
+def build_cvae(preset: Preset) -> Networks:
+    """Stride-2 convolutions, a dense layer and two heads; mirrored with transposed convolutions."""
+    _check_sides(preset)
+    image = keras.Input(preset.image_shape, name="image")
+    x = layers.Flatten()(_downward(preset, image))
+    x = layers.Dense(preset.dense, activation="relu", name="dense")(x)
+    mean = layers.Dense(preset.latent_dim, name="mean")(x)
+    log_var = layers.Dense(preset.latent_dim, name="log_var")(x)
+    analysis = keras.Model(image, [mean, log_var], name="analysis")
+
+    height, width, channels = preset.image_shape
+    reduction = 2 ** len(preset.filters)
+    grid = (height // reduction, width // reduction, preset.filters[-1])
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    x = layers.Dense(math.prod(grid), activation="relu", name="dense")(latents)
+    x = layers.Reshape(grid)(x)
+    for number, filters in enumerate(reversed(preset.filters)):
+        x = layers.Conv2DTranspose(
+            filters, 3, strides=2, padding="same", activation="relu", name=f"up{number}"
+        )(x)
+    x = layers.Conv2DTranspose(channels, 3, padding="same", activation="sigmoid", name="last")(x)
+    return Networks(analysis, keras.Model(latents, x, name="synthesis"))
+
+
+def build_residual(preset: Preset) -> Networks:
+    """A linear codec and networks that learn what it misses, added up on both sides.
+
+    Synthesis mends the linear codec's picture, as a small U-Net (Ronneberger, Fischer, Brox 2015,
+    arXiv:1505.04597) with residual blocks (He et al. 2016, arXiv:1512.03385); its result is not
+    confined to [0, 1]. The networks' last layers begin at zero, so that with
+    `start_from_components` the whole begins as the linear codec, from where training can only gain.
+    """
+    _check_sides(preset)
+    image = keras.Input(preset.image_shape, name="image")
+    x = layers.Flatten()(_downward(preset, image))
+    x = layers.Dense(preset.latent_dim, kernel_initializer="zeros", name="mean")(x)
+    linear = layers.Dense(preset.latent_dim, name="linear")(layers.Flatten()(image))
+    analysis = keras.Model(image, layers.Add()([x, linear]), name="analysis")
+
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    linear = layers.Dense(math.prod(preset.image_shape), name="linear")(latents)
+    linear = layers.Reshape(preset.image_shape)(linear)
+    x = _level(linear, preset.refine, 0)
+    x = layers.Conv2D(
+        4 * preset.image_shape[2], 3, padding="same", kernel_initializer="zeros", name="last"
+    )(layers.ReLU()(x))
+    x = layers.Add()([linear, DepthToSpace()(x)])
+    return Networks(analysis, keras.Model(latents, x, name="synthesis"))
+
+
+def build_autoencoder(preset: Preset) -> Networks:
+    """The preset's chains of layers; latents are whatever the first one ends in."""
+    image = keras.Input(preset.image_shape, name="image")
+    analysis = keras.Model(
+        image, chain(preset.analysis, image, preset.image_shape), name="analysis"
+    )
+    latents = keras.Input(analysis.output.shape[1:], name="latents")
+    x = chain(preset.synthesis, latents, preset.image_shape)
+    return _checked(Networks(analysis, keras.Model(latents, x, name="synthesis")), preset)
+
+
+def build_vae(preset: Preset) -> Networks:
+    """The preset's chains of layers, with two heads behind the first one."""
+    image = keras.Input(preset.image_shape, name="image")
+    x = layers.Flatten()(chain(preset.analysis, image, preset.image_shape))
+    mean = layers.Dense(preset.latent_dim, name="mean")(x)
+    log_var = layers.Dense(preset.latent_dim, name="log_var", kernel_initializer="zeros")(x)
+    analysis = keras.Model(image, [mean, log_var], name="analysis")
+    latents = keras.Input((preset.latent_dim,), name="latents")
+    x = chain(preset.synthesis, latents, preset.image_shape)
+    return _checked(Networks(analysis, keras.Model(latents, x, name="synthesis")), preset)
+
+
+def _checked(networks: Networks, preset: Preset) -> Networks:
+    made = networks.synthesis.output.shape[1:]
+    if made != preset.image_shape:
+        raise ValueError(f"expected synthesis to give {preset.image_shape}, found {made}")
+    return networks
+
+
+def build_denoiser(preset: Preset) -> keras.Model:
+    """A U-Net of any size (Ronneberger et al. 2015, arXiv:1505.04597): noisy images -> clean ones.
+
+    Each of `filters` is a level of two convolutions with batch normalization; pooling leads to
+    the next. Sides must be multiples of 2 to the power of the levels below the first.
+    """
+    image = keras.Input((None, None, preset.image_shape[2]), name="image")
+    x, skips = image, []
+    for filters in preset.filters[:-1]:
+        x = chain((f"conv {filters} norm",) * 2, x, preset.image_shape)
+        skips.append(x)
+        x = chain(("pool",), x, preset.image_shape)
+    x = chain((f"conv {preset.filters[-1]} norm",) * 2, x, preset.image_shape)
+    for skip in reversed(skips):
+        x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
+        x = chain((f"conv {skip.shape[-1]} norm",) * 2, x, preset.image_shape)
+    x = layers.Conv2D(preset.image_shape[2], 3, padding="same")(x)
+    return keras.Model(image, x, name="denoiser")
+
+
+_BUILDERS = {
+    "cvae": build_cvae,
+    "residual": build_residual,
+    "autoencoder": build_autoencoder,
+    "vae": build_vae,
+}
+
+
+def _level(x: Any, filters: tuple[int, ...], number: int) -> Any:
+    """A level of the U-Net: half the resolution of `x`, with the coarser levels inside."""
+    size = 3 if number == 0 else 1
+    x = SpaceToDepth()(x)
+    x = layers.Conv2D(filters[0], size, padding="same", activation="relu", name=f"enter{number}")(x)
+    x = _block(x, f"before{number}")
+    if len(filters) == 1:
+        return x
+    coarse = _level(x, filters[1:], number + 1)
+    coarse = layers.Conv2D(4 * filters[0], 1, name=f"leave{number + 1}")(coarse)
+    return _block(layers.Add()([x, DepthToSpace()(coarse)]), f"after{number}")
+
+
+def _block(x: Any, name: str) -> Any:
+    """A residual block without normalization."""
+    filters = x.shape[-1]
+    y = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}a")(x)
+    return layers.Add()([x, layers.Conv2D(filters, 3, padding="same", name=f"{name}b")(y)])
+
+
+class SpaceToDepth(keras.layers.Layer):
+    """Cells of 2x2 pixels as channels, (row, column, channel): (h, w, c) -> (h / 2, w / 2, 4 c)."""
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        x = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height // 2, width // 2, 4 * channels))
+
+
+class DepthToSpace(keras.layers.Layer):
+    """The inverse of `SpaceToDepth`: (h, w, 4 c) -> (2 h, 2 w, c)."""
+
+    def call(self, x: Any) -> Any:
+        height, width, channels = x.shape[1:]
+        x = ops.reshape(x, (-1, height, width, 2, 2, channels // 4))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, 2 * height, 2 * width, channels // 4))
+
+
+def start_from_components(
+    networks: Networks, mean: NDArray[np.float32], basis: NDArray[np.float32], step: float
+) -> None:
+    """Makes the linear path of `build_residual` a linear codec whose quantization step is one.
+
+    Args:
+        networks: as `build_residual` made them.
+        mean: (n,) of the flattened images.
+        basis: (n, d) orthonormal columns.
+        step: the linear codec's own step, in pixel values.
+    """
+    networks.analysis.get_layer("linear").set_weights([basis / step, -mean @ basis / step])
+    networks.synthesis.get_layer("linear").set_weights([basis.T * step, mean])
+
+
+def _downward(preset: Preset, x: Any) -> Any:
+    """Images -> the smallest grid."""
+    for number, filters in enumerate(preset.filters):
+        x = layers.Conv2D(
+            filters, 3, strides=2, padding="same", activation="relu", name=f"down{number}"
+        )(x)
+    return x

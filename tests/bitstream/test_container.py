@@ -1,0 +1,119 @@
+"""The container of one image."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvae.bitstream import container
+from cvae.bitstream.container import Container
+from cvae.errors import FormatError
+
+sizes = st.none() | st.tuples(st.integers(1, 65535), st.integers(1, 65535))
+containers = st.builds(
+    Container,
+    model_id=st.integers(0, 65535),
+    quality=st.integers(1, 100),
+    payload=st.binary(max_size=300),
+    original_size=sizes,
+    inverted=st.booleans(),
+)
+# Both sides of the length at which the check grows.
+edge_lengths = [0, 1, 11, 254, 255, 256, 257, 258, 1000]
+
+
+@given(containers)
+def test_a_container_survives_packing_and_unpacking(item: Container) -> None:
+    assert container.unpack(container.pack(item)) == item
+
+
+@pytest.mark.parametrize("length", edge_lengths)
+def test_one_image_costs_six_bytes_and_eight_from_256_on(length: int) -> None:
+    data = container.pack(Container(1, 50, bytes(length)))
+    assert len(data) == length + (6 if length < 256 else 8)
+
+
+def test_fit_and_invert_cost_at_most_five_more() -> None:
+    plain = len(container.pack(Container(1, 50, b"abc")))
+    assert len(container.pack(Container(1, 50, b"abc", inverted=True))) == plain + 1
+    assert len(container.pack(Container(1, 50, b"abc", (640, 480), True))) == plain + 5
+
+
+@pytest.mark.parametrize("length", [0, 11, 255, 256, 300])
+@pytest.mark.parametrize("size", [None, (640, 480)])
+def test_every_flipped_bit_is_refused(length: int, size: tuple[int, int] | None) -> None:
+    data = container.pack(Container(0xBEEF, 50, bytes(range(7, 107)) * 3, size))[:-2]
+    data = container.pack(Container(0xBEEF, 50, data[:length], size))
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FormatError):
+            container.unpack(bytes(damaged))
+
+
+@given(containers, st.data())
+def test_truncations_and_appended_zeros_are_refused(item: Container, data: st.DataObject) -> None:
+    packed = container.pack(item)
+    cut = data.draw(st.integers(0, len(packed) - 1))
+    zeros = data.draw(st.integers(1, 8))
+    for damaged in (packed[:cut], packed + bytes(zeros)):
+        # A check of 16 bits lets one damage in 65,536 through; it must then at least differ.
+        with contextlib.suppress(FormatError):
+            assert container.unpack(damaged) != item
+
+
+def test_every_truncation_of_a_fixed_container_is_refused() -> None:
+    packed = container.pack(Container(0x1234, 50, b"hello world", (28, 30), True))
+    for cut in range(len(packed)):
+        with pytest.raises(FormatError):
+            container.unpack(packed[:cut])
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_container_or_refused(data: bytes) -> None:
+    try:
+        item = container.unpack(data)
+    except FormatError:
+        return
+    assert container.pack(item) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"hello", "not a cvae container"),
+        (b"\x89PNG\r\n\x1a\n", "not a cvae container"),
+        (b"\xc4\x32\x00\x01\x00\x00", "version 1"),
+        (b"\xc1\x32\x00\x01\x00\x00", "kind 1"),
+        (b"\xc0\x32\x00", "at least 6 bytes"),
+        (b"\xc0\x32\x00\x01\x00\x00", "check"),
+    ],
+)
+def test_messages_say_what_is_wrong(data: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        container.unpack(data)
+
+
+def test_the_short_check_is_crc_16_genibus() -> None:
+    # The check value of the CRC catalogue, over the digits 1 to 9.
+    assert container._check(b"123456789", 0) == bytes.fromhex("d64e")
+
+
+def test_golden_containers() -> None:
+    golden = {
+        "c032beef6869a735": Container(0xBEEF, 50, b"hi"),
+        "c0e4000103001c001e6869d3d7": Container(1, 100, b"hi", (28, 30), True),
+    }
+    for text, item in golden.items():
+        assert container.pack(item).hex() == text
+        assert container.unpack(bytes.fromhex(text)) == item
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_out_of_range_is_not_packed(quality: int) -> None:
+    with pytest.raises(ValueError, match="1 to 100"):
+        container.pack(Container(1, quality, b""))

@@ -1,0 +1,184 @@
+"""Image files in and out."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae.data import images
+from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
+
+GREY = (6, 5, 1)
+COLOUR = (6, 5, 3)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5), dtype=np.uint8)
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", **options)
+    return buffer.getvalue()
+
+
+def read(image: Image.Image, shape: images.Shape = GREY, fit: bool = False) -> images.Pixels:
+    return images.read_image(png(image), "x.png", shape, fit)[0]
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    rgba.putalpha(255)
+    return rgba
+
+
+grey = Image.fromarray(PIXELS)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [grey, grey.convert("RGB"), opaque(grey), grey.convert("LA"), grey.quantize(256)],
+    ids=["L", "RGB", "RGBA", "LA", "P"],
+)
+def test_changes_of_mode_that_lose_nothing_pass(image: Image.Image) -> None:
+    expected = np.asarray(image.convert("RGB"))[..., :1]
+    assert np.array_equal(read(image), expected)
+    assert np.array_equal(read(image, COLOUR), expected.repeat(3, axis=2))
+
+
+def test_black_and_white_passes() -> None:
+    assert set(np.unique(read(grey.convert("1")))) <= {0, 255}
+
+
+def coloured() -> Image.Image:
+    return Image.fromarray(np.stack([PIXELS, 255 - PIXELS, PIXELS], axis=2))
+
+
+def transparent() -> Image.Image:
+    image = grey.convert("RGBA")
+    image.putalpha(128)
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [coloured(), transparent(), Image.fromarray(PIXELS.astype(np.uint16) * 257)],
+    ids=["colour", "transparent", "16-bit"],
+)
+def test_changes_of_mode_that_lose_something_take_fit(image: Image.Image) -> None:
+    with pytest.raises(ImageShapeError, match=r"x\.png: expected 5x6 grey, found 5x6 "):
+        read(image)
+    assert read(image, fit=True).shape == GREY
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    assert np.array_equal(
+        read(Image.fromarray(PIXELS.astype(np.uint16) * 257), fit=True)[..., 0], PIXELS
+    )
+
+
+def test_another_size_takes_fit_and_the_original_size_is_told() -> None:
+    data = png(grey.resize((50, 60)))
+    with pytest.raises(ImageError, match="found 50x60"):
+        images.read_image(data, "x.png", GREY)
+    pixels, original = images.read_image(data, "x.png", GREY, fit=True)
+    assert pixels.shape == GREY
+    assert original == (60, 50, 1)
+
+
+def test_exif_rotation_is_applied_before_the_size_is_judged() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    data = png(grey.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    assert np.array_equal(images.read_image(data, "x.png", GREY)[0][..., 0], PIXELS)
+
+
+def header_only(width: int, height: int) -> bytes:
+    """A PNG that has nothing but a header."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize("side", [9_000, 12_000, 100_000])
+def test_a_header_that_claims_a_giant_is_refused_unread(side: int, fit: bool) -> None:
+    with pytest.raises(ImageError, match=r"x\.png"):
+        images.read_image(header_only(side, side), "x.png", GREY, fit)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", header_only(5, 6), png(grey)[:-30]])
+def test_damaged_images_are_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"x\.png"):
+        images.read_image(data, "x.png", GREY, fit=True)
+
+
+def cut(image: Image.Image, file_format: str) -> bytes:
+    """The first half of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=file_format)
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        cut(noise.convert("CMYK"), "JPEG"),
+        cut(Image.fromarray(np.asarray(noise).astype(np.uint16) * 257), "TIFF"),
+        cut(noise.convert("F"), "TIFF"),
+    ],
+    ids=["CMYK", "16-bit", "float"],
+)
+def test_truncated_images_of_modes_that_take_conversion_are_refused(data: bytes) -> None:
+    for fit in (False, True):
+        with pytest.raises(ImageError, match=r"x\.png"):
+            images.read_image(data, "x.png", (60, 50, 1), fit)
+    with pytest.raises(ImageError, match=r"x\.png"):
+        images.read_photo(data, "x.png", 3)
+
+
+def test_folders_are_read_in_a_fixed_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.PNG", ".hidden.png", ".git/x.png", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(grey))
+    found = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
+    assert found == ["a/c.PNG", "b.png"]
+
+
+def test_of_a_huge_file_no_more_is_read_than_an_image_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "movie.mp4").write_bytes(bytes(1001))
+    monkeypatch.setattr(images, "MAX_FILE", 1000)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("read whole"))
+    with pytest.raises(ImageError, match=r"movie\.mp4: expected an image, found more than 1,000"):
+        images.read_file(tmp_path / "movie.mp4")
+    with pytest.raises(ImageError, match=r"^movie: "):
+        images.read_file(tmp_path / "movie.mp4", "movie")
+    (tmp_path / "movie.mp4").write_bytes(bytes(1000))
+    assert images.read_file(tmp_path / "movie.mp4") == bytes(1000)
+
+
+def test_npz_splits_are_read_as_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((3, 4, 5), np.uint8), x_test=np.zeros((2, 4)))
+    assert images.read_npz(tmp_path / "a.npz", "train").shape == (3, 4, 5, 1)
+    with pytest.raises(DataError, match="float64"):
+        images.read_npz(tmp_path / "a.npz", "test")
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 3)])
+def test_pixels_survive_png(shape: tuple[int, ...]) -> None:
+    pixels = np.resize(PIXELS, shape)
+    data = images.encode_image(pixels, "x.png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels.squeeze())
+
+
+def test_an_unknown_format_names_the_ending() -> None:
+    with pytest.raises(OutputError, match=r"\.xyz"):
+        images.encode_image(PIXELS, "x.xyz")

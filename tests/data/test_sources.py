@@ -1,0 +1,193 @@
+"""Images from folders, arrays and archives, as a stream."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae.data import files, images, sources, tars
+from cvae.data.sources import Batch, Reading, Source
+from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
+
+from ..conftest import blobs
+from ..data.test_arrays import npy_claiming
+
+SHAPE = (8, 8, 1)
+READING = Reading(SHAPE, jobs=2)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.reshape(pixels.shape[:2])).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def all_of(source: Source, reading: Reading = READING) -> Batch:
+    parts = list(source.batches(reading))
+    names = [name for part in parts for name in part.names or []]
+    sizes = [size for part in parts for size in part.sizes or []]
+    return Batch(np.concatenate([part.pixels for part in parts]), names, sizes)
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def test_a_folder_keeps_relative_names_and_their_order(tmp_path: Path) -> None:
+    pixels = blobs(4)
+    names = ["b.png", "deep/a.png", "deep/er/c.png", "z.png"]
+    for name, image in zip(names, pixels, strict=True):
+        files.write_bytes(tmp_path / name, png(image))
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no image")
+    found = all_of(sources.FolderSource(tmp_path))
+    assert found.names == names
+    assert np.array_equal(found.pixels, pixels)
+    walked = list(files.walk(tmp_path, images.SUFFIXES))
+    assert walked == files.find(tmp_path, images.SUFFIXES)
+
+
+def test_a_folder_that_holds_itself_by_a_link_ends(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "x.png").write_bytes(png(blobs(1)[0]))
+    assert all_of(sources.FolderSource(tmp_path)).names == ["x.png"]
+
+
+def test_bad_images_are_handed_to_whoever_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("text")
+    (tmp_path / "b.png").write_bytes(png(blobs(1)[0]))
+    (tmp_path / "c.png").write_bytes(png(blobs(1, side=9)[0]))
+    refused: list[CvaeError] = []
+    found = all_of(sources.FolderSource(tmp_path), Reading(SHAPE, refuse=refused.append))
+    assert found.names == ["b.png"]
+    assert [Path(str(error).split(":")[0]).name for error in refused] == ["a.png", "c.png"]
+    with pytest.raises(ImageError, match=r"a\.png"):
+        all_of(sources.FolderSource(tmp_path))
+
+
+def test_fitted_images_keep_their_sizes(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png(np.zeros((20, 30), np.uint8)))
+    found = all_of(sources.FileSource(tmp_path / "x.png"), Reading(SHAPE, fit=True))
+    assert found.sizes == [(30, 20)]
+    assert found.pixels.shape == (1, *SHAPE)
+
+
+@pytest.mark.parametrize("member", ["x_test", "images", "anything"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_images_of_an_npz_are_found(tmp_path: Path, member: str, save: object) -> None:
+    path, pixels = tmp_path / "x.npz", blobs(3000)
+    others = {} if member == "anything" else {"y_test": np.arange(3)}
+    save(path, **{member: pixels[..., 0]}, **others)  # type: ignore[operator]
+    source = sources.array_source(path)
+    assert [len(part.pixels) for part in source.batches(READING)] == [1024, 1024, 952]
+    assert np.array_equal(all_of(source).pixels, pixels)
+
+
+def test_a_split_is_chosen_and_missing_ones_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x_train=blobs(3), y_train=np.arange(3))
+    assert len(all_of(sources.array_source(path, "train")).pixels) == 3
+    with pytest.raises(DataError, match=r"x_test.*x_train, y_train"):
+        sources.array_source(path)
+
+
+def test_npy_files_are_streamed(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", blobs(5))
+    assert np.array_equal(all_of(sources.array_source(tmp_path / "x.npy")).pixels, blobs(5))
+
+
+def test_arrays_of_another_shape_are_refused_or_fitted(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 20, 30, 3), np.uint8))
+    source = sources.array_source(tmp_path / "x.npy")
+    with pytest.raises(ImageShapeError, match="30x20 with 3 channels"):
+        all_of(source)
+    found = all_of(source, Reading(SHAPE, fit=True))
+    assert found.pixels.shape == (3, *SHAPE)
+    assert found.sizes == [(30, 20)] * 3
+
+
+@pytest.mark.parametrize("shape", [(2, 70_000, 1), (2, 0, 5), (2, 8, 8, 2), (1, 60_000, 1100)])
+def test_arrays_that_cannot_be_fitted_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(ImageShapeError):
+        all_of(sources.array_source(tmp_path / "x.npy"), Reading(SHAPE, fit=True))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"text",
+        npy_claiming((10**9, 8, 8)),
+        npy_claiming((2, 8, 8)),
+        npy_claiming((-1, 8, 8)),
+        npy_claiming((1, 2), "<f8"),
+        npy_claiming((16,)),
+    ],
+)
+def test_hostile_arrays_are_a_data_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", data)
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(DataError, match=name):
+            all_of(sources.array_source(tmp_path / name))
+
+
+def test_an_array_in_fortran_order_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.asfortranarray(np.zeros((3, 8, 8), np.uint8)))
+    with pytest.raises(DataError, match="Fortran"):
+        all_of(sources.array_source(tmp_path / "x.npy"))
+
+
+def test_damage_in_an_npz_is_noticed_by_its_check(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, images=blobs(3))
+    data = bytearray(path.read_bytes())
+    data[data.index(blobs(3).tobytes()) + 50] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="CRC"):
+        all_of(sources.array_source(path))
+
+
+def test_memory_does_not_grow_with_an_array(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, images=np.zeros((1 << 19, 8, 8), np.uint8))  # 32 MB
+    tracemalloc.start()
+    count = sum(len(part.pixels) for part in sources.array_source(path).batches(READING))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 1 << 19
+    assert peak < 1 << 21
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_tar_is_read_from_a_pipe(mode: str) -> None:
+    buffer, pixels = io.BytesIO(), blobs(3)
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        add(archive, "./deep/a.png", png(pixels[0]))
+        add(archive, "notes.txt", b"no image")
+        add(archive, "/../../etc/b.png", png(pixels[1]))
+        add(archive, ".hidden/x.png", b"")
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        add(archive, "c" * 150 + ".png", png(pixels[2]))
+    assert tars.begins_tar(buffer.getvalue()[:512])
+    read, write = os.pipe()
+    os.write(write, buffer.getvalue()[:60000])
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        found = all_of(sources.TarSource(pipe, "stdin"))
+    assert found.names == ["deep/a.png", "etc/b.png", "c" * 150 + ".png"]
+    assert np.array_equal(found.pixels, pixels)

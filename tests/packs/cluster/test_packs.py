@@ -1,0 +1,169 @@
+"""A folder of packs that many workers wrote, read as one."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cvae
+from cvae.errors import CvaeError, FormatError, OutputError
+from cvae.packs import folder as sharded
+from cvae.packs import manifest as shards
+
+from ...conftest import run_here
+from ...packs.test_layout import Interrupted
+from .conftest import MODEL, contents, errors
+
+pytest.importorskip("distributed")
+
+
+def test_a_folder_of_packs_is_named_by_its_manifest(made: Path) -> None:
+    found = contents(made / "out")
+    parts = [f"part-0000{i}.bin" for i in range(4)]
+    assert list(found) == ["manifest.json", *parts]
+    manifest = json.loads(found["manifest.json"])
+    assert (manifest["images"], manifest["model"], manifest["quality"]) == (150, "linear-mnist", 50)
+    assert [part["first"] for part in manifest["shards"]] == [0, 40, 80, 120]
+    assert [part["file_bytes"] for part in manifest["shards"]] == [len(found[p]) for p in parts]
+    assert manifest["psnr_mean"] > 20
+
+
+def test_it_decodes_to_what_one_pack_does(made: Path) -> None:
+    run_here("encode", made / "x.npy", "-o", "x.bin", *MODEL, "--effort", "0", "--quiet")
+    for source in ("x.bin", made / "out"):
+        run_here("decode", source, "-o", f"{Path(source).stem}.npy", "--quiet")
+    assert np.array_equal(np.load("x.npy"), np.load("out.npy"))
+    run_here("decode", made / "out", "-o", "some.npz", "--only", "38-41,149", "--quiet")
+    some = np.load("some.npz")
+    assert np.array_equal(some["images"], np.load("x.npy")[some["numbers"]])
+    assert some["numbers"].tolist() == [38, 39, 40, 41, 149]
+
+
+def test_python_opens_a_folder_of_packs_as_one(made: Path) -> None:
+    with cvae.open_pack(made / "out") as found:
+        assert len(found) == 150
+        everything = np.concatenate(list(found))
+        assert np.array_equal(found.images([149, 40, 39, 0]), everything[[149, 40, 39, 0]])
+        with pytest.raises(CvaeError, match="no image 150"):
+            found.images([150])
+
+
+def test_lost_and_damaged_packs_are_named_and_the_rest_decodes(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("decode", out, "-o", "all.npy", "--quiet")
+    (out / "part-00001.bin").unlink()
+    data = bytearray((out / "part-00002.bin").read_bytes())
+    data[60] ^= 1
+    (out / "part-00002.bin").write_bytes(data)
+    run_here("info", out, "--json")
+    damage = json.loads(capsys.readouterr().out)["damage"]
+    assert damage == [
+        "part-00001.bin: is missing: images 40 to 79 are lost",
+        "damaged: part-00002.bin, images 80 to 119",
+    ]
+    run_here("decode", out, "-o", "x.npz", code=1)
+    assert not Path("x.npz").exists()
+    assert "part-00001.bin: is missing" in errors(capsys)[0]
+    run_here("decode", out, "-o", "x.npz", "--keep-going", "--quiet", code=1)
+    left = np.load("x.npz")
+    assert left["numbers"].tolist() == [*range(40), *range(120, 150)]
+    assert np.array_equal(left["images"], np.load("all.npy")[left["numbers"]])
+    run_here("decode", out, "-o", "y.npy", "--only", "0-39,149", "--quiet")  # needs neither
+
+
+def test_packs_that_changed_places_are_noticed(out: Path) -> None:
+    (out / "part-00000.bin").rename("x")
+    (out / "part-00001.bin").rename(out / "part-00000.bin")
+    Path("x").rename(out / "part-00001.bin")
+    damage = sharded.open_folder(out).damage_in([(0, 150)])
+    assert [(item.first, item.images) for item in damage] == [(0, 40), (40, 40)]
+
+
+def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
+    data = (out / "part-00003.bin").read_bytes()
+    for cut in (0, 5, 30, 60, len(data) - 20, len(data) - 1):
+        (out / "part-00003.bin").write_bytes(data[:cut])
+        damage = sharded.open_folder(out).damage_in([(0, 150)])
+        assert damage
+        lost = [n for d in damage for n in range(d.first, d.first + d.images)]
+        assert lost == ([] if cut > len(data) - 30 else [*range(120, 150)]), cut
+
+
+def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+
+    def opened(path: Path, mode: str = "r") -> Interrupted:
+        files.append(Interrupted(io.FileIO(path)))
+        return files[-1]
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(sharded, "_OPEN", 1)  # so that the one closes what the other reads
+    with sharded.open_folder(out) as reader:
+        last, first = reader.places[-1], reader.places[0]
+        expected = [reader.read(last), reader.read(first)]
+        found = []
+        other = threading.Thread(target=lambda: found.append(reader.read(last)))
+        files[-1].meanwhile = other
+        assert reader.read(first) == expected[1]
+        other.join()
+    assert found == [expected[0]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 1}, {"shards": None}, {"quality": "x"}, {"inverted": 1}, {"request": 3},
+        {"file": "../part-00000.bin"}, {"file": "/etc/passwd"}, {"first": 1}, {"images": -1},
+        {"images": 2.5}, {"sha256": "x"}, {"messages": 3}, {"messages": "text"}, {"psnr_sum": "x"},
+        {"psnr_sum": 10**400}, {"psnr_sum": math.nan}, {"psnr_sum": math.inf}, {"psnr_sum": -1},
+        {"psnr_sum": True}, {"poor": True}, {"verified": 2**48},
+        {"file": "part-\u0661\u0661\u0661\u0661\u0661.bin"},
+        {"quality": 0}, {"quality": 10**400}, {"model_id": -1}, {"model_id": 65536},
+    ],
+)  # fmt: skip
+def test_a_made_up_manifest_is_refused(
+    out: Path, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = json.loads((out / "manifest.json").read_text())
+    target = values if changes.keys() <= values.keys() - {"images"} else values["shards"][0]
+    target.update(changes)
+    (out / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(FormatError, match=r"manifest\.json"):
+        sharded.open_folder(out)
+    run_here("info", out, "--json", code=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 500
+
+
+def test_a_manifest_of_more_images_than_can_be_is_refused(out: Path) -> None:
+    values = json.loads((out / "manifest.json").read_text())
+    most = 2**48 - 1  # that one shard may claim
+    values["shards"] = [
+        {**values["shards"][0], "first": i * most, "images": most} for i in range(2)
+    ]
+    (out / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(FormatError, match=r"manifest\.json.*images"):
+        sharded.open_folder(out)
+
+
+def test_packs_that_the_client_does_not_see_give_no_manifest(out: Path) -> None:
+    manifest = shards.read_manifest(out)
+    (out / "part-00001.bin").unlink()
+    with pytest.raises(CvaeError, match=r"part-00001\.bin: expected .* found no such file"):
+        shards.finish(out, manifest)
+
+
+def test_no_other_run_is_resumed(out: Path) -> None:
+    manifest = shards.read_manifest(out)
+    assert shards.check(out, manifest.request, resume=True, force=False) == manifest
+    Path("other").mkdir()
+    Path("other/x").write_text("")
+    with pytest.raises(OutputError, match="found other files"):
+        shards.check(Path("other"), manifest.request, resume=True, force=False)

@@ -1,0 +1,291 @@
+"""Training runs of the tiny preset: resumed, exported, calibrated."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae.bitstream.tables import Symbols, Tables, information_bits
+from cvae.codec import open_model
+from cvae.errors import DataError, TrainingError
+from cvae.models import registry
+from cvae.models.file import Model
+from cvae.models.quantizer import Quantizer
+from cvae.training import datasets, presets, runs
+from cvae.training.export import calibration, naming
+from cvae.training.export import codec as codec_export
+from cvae.training.export import model as export
+
+from ..conftest import ROOT, blobs, run_cvae
+
+
+def weights(run: Path) -> list[np.ndarray]:
+    from cvae.training import trainer
+
+    return trainer.load(runs.Run.open(run)).get_weights()
+
+
+def command(out: Path, data: Path, *more: str, preset: str = "tiny") -> list[str]:
+    return ["train", preset, "--data", str(data), "--out", str(out), "--epochs", "6", *more]
+
+
+def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
+    assert {path.name for path in tiny_run.iterdir()} == {
+        "run.json",
+        "history.csv",
+        "checkpoint.weights.h5",
+        "curves.png",
+        "reconstructions.png",
+        "samples.png",
+        "latents.png",
+        "tiny.cvae",
+    }
+    rows = list(csv.DictReader((tiny_run / "history.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 31))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 2
+    for path in tiny_run.glob("*.png"):
+        Image.open(path).verify()
+
+
+@pytest.mark.parametrize("preset", ["tiny-ae", "tiny-hq"])
+def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    preset: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_cvae(*command(whole, tiny_data, "--quiet", preset=preset))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command(killed, tiny_data, "--quiet", preset=preset)],
+        cwd=ROOT,
+    )
+    wait_for(killed / "checkpoint.weights.h5")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rows = len(runs.read_history(runs.Run.open(killed)))
+    assert 1 <= rows < 6, "the run was not killed in time to show anything"
+    run_cvae(*command(killed, tiny_data, "--quiet", "--resume", preset=preset))
+    pairs = zip(weights(whole), weights(killed), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert len(runs.read_history(runs.Run.open(killed))) == 6
+
+
+def test_an_epoch_whose_checkpoint_was_not_written_is_done_again(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run_cvae(*command(run, tiny_data, "--quiet"))
+    rows = (run / "history.csv").read_text()
+    # As if a run had been killed between the history and the checkpoint of a seventh epoch.
+    (run / "history.csv").write_text(rows + rows.splitlines()[-1].replace("6,", "7,", 1) + "\n")
+    run_cvae(*command(run, tiny_data, "--quiet", "--resume"))
+    assert len(runs.read_history(runs.Run.open(run))) == 6
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command(out, tiny_data, "--epochs", "500")],
+        stderr=subprocess.PIPE,
+    )
+    wait_for(out / "checkpoint.weights.h5")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+    assert b"--resume" in stderr
+
+
+def test_another_seed_gives_other_weights_and_the_same_the_same(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    for out, seed in (("a", "0"), ("b", "1"), ("c", "0")):
+        arguments = ["--epochs", "1", "--seed", seed, "--quiet"]
+        run_cvae("train", "tiny", "--data", tiny_data, "--out", tmp_path / out, *arguments)
+    a, b, c = (weights(tmp_path / out)[0] for out in "abc")
+    assert not np.array_equal(a, b)
+    assert np.array_equal(a, c)
+
+
+def test_a_finished_run_is_not_overwritten_and_not_resumed_otherwise(
+    tiny_run: Path, tiny_data: Path
+) -> None:
+    base = ["train", "tiny", "--data", str(tiny_data), "--out", str(tiny_run)]
+    before = (tiny_run / "checkpoint.weights.h5").read_bytes()
+    assert b"--resume" in run_cvae(*base, code=1).stderr
+    other = run_cvae(*base, "--resume", "--learning-rate", "0.5", code=1).stderr
+    assert b"learning_rate was 0.01 and is now 0.5" in other
+    assert (tiny_run / "checkpoint.weights.h5").read_bytes() == before
+
+
+def test_exporting_again_keeps_id_tables_and_name(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(tiny_run, run)
+    # Counted again the tables would be others: the step is. The first export's are kept.
+    settings = json.loads((run / "run.json").read_text())
+    settings["preset"]["step_width"] *= 2
+    (run / "run.json").write_text(json.dumps(settings))
+    run_cvae("export", run, "--data", tiny_data, "--quiet")
+    first, second = Model(tiny_run / "tiny.cvae"), Model(run / "tiny.cvae")
+    assert second.manifest.id == first.manifest.id
+    assert second.manifest.name == first.manifest.name
+    assert second.bank.hashes() == first.bank.hashes()
+
+
+def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", x_train=blobs(400, seed=9)[..., 0])
+    result = run_cvae("export", tiny_run, "--data", tmp_path / "other.npz", code=1)
+    assert b"expected the data it was trained on" in result.stderr
+
+
+def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run: Path) -> None:
+    from cvae.training.export import networks as keras_export
+
+    run = runs.Run.open(tiny_run)
+    bank = Model(tiny_run / "tiny.cvae").bank
+    x = blobs(100)
+    networks = keras_export.load(run, x.astype(np.float32) / 255)
+    codec_export.check(networks, bank, x)
+    brighter = replace(networks, synthesis=lambda y: networks.synthesis(y) + 0.01)
+    with pytest.raises(TrainingError, match="levels"):
+        codec_export.check(brighter, bank, x)
+    shifted = replace(networks, analysis=lambda x: networks.analysis(x) + 0.1)
+    with pytest.raises(TrainingError, match="symbols"):
+        codec_export.check(shifted, bank, x)
+
+
+def test_names_that_are_taken_get_a_number() -> None:
+    known = registry.known_models()[0]
+    assert naming.free_name("mnist", known) == "mnist-2"
+    assert naming.free_name("unheard-of", known) == "unheard-of"
+
+
+def test_training_anew_keeps_the_old_model_beside_the_new(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(tiny_run, run)
+    run_cvae(*command(run, tiny_data, "--quiet", "--force"))
+    assert (run / "tiny.cvae").read_bytes() == (tiny_run / "tiny.cvae").read_bytes()
+    assert Model(run / "tiny-2.cvae").manifest.name == "tiny-2"
+    assert Model(run / "tiny-2.cvae").manifest.id != Model(run / "tiny.cvae").manifest.id
+    other = ["export", run, "--data", tiny_data, "--quiet", "-o", run / "tiny.cvae"]
+    assert b"--force" in run_cvae(*other, code=1).stderr
+    run_cvae(*other, "--force")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_data: Path, tmp_path: Path) -> None:
+    result = run_cvae(*command(tmp_path / "run", tiny_data, "--learning-rate", "1e30"), code=1)
+    assert b"no longer finite" in result.stderr
+
+
+def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
+    pixels = blobs(400)
+    dataset = datasets.Dataset("x", "x", pixels[:360], pixels[360:])
+    preset = replace(presets.LINEAR_MNIST, image_shape=(8, 8, 1), latent_dim=64, step_width=0.01)
+    run = runs.start(tmp_path / "run", preset, dataset, seed=0, resume=False, force=False)
+    from cvae.training.export import linear
+
+    linear.fit(run, dataset.train)
+    codec = open_model(export.export(run, dataset, name="pca").model)
+    coded = codec.encode_batch(dataset.validation)
+    # All 64 components and a fine step: what is lost is rounding alone.
+    assert min(item.psnr for item in coded) > 45
+    few = replace(preset, latent_dim=500)
+    with pytest.raises(TrainingError, match="at most 64 latents"):
+        linear.fit(replace(run, preset=few), dataset.train)
+
+
+def test_validation_is_a_fixed_tenth_of_the_training_split(tiny_data: Path) -> None:
+    a, b = (datasets.load(str(tiny_data), "mnist", (8, 8, 1)) for _ in range(2))
+    assert len(a.train) == 360
+    assert len(a.validation) == 40
+    assert np.array_equal(a.validation, b.validation)
+    with np.load(tiny_data) as arrays:
+        test = {image.tobytes() for image in arrays["x_test"]}
+    assert not test & {image.tobytes() for image in np.concatenate([a.train, a.validation])}
+
+
+def test_folders_of_images_are_data(tmp_path: Path) -> None:
+    for number, pixels in enumerate(blobs(20)):
+        Image.fromarray(pixels[..., 0]).save(tmp_path / f"{number}.png")
+    dataset = datasets.load(str(tmp_path), "mnist", (8, 8, 1))
+    described = dataset.describe()
+    assert sum(described[part] for part in ("train", "validation", "test")) == 20
+    with pytest.raises(DataError, match="none in this folder"):
+        (tmp_path / "empty").mkdir()
+        datasets.load(str(tmp_path / "empty"), "mnist", (8, 8, 1))
+
+
+def test_without_a_network_the_message_says_to_pass_data(tmp_path: Path) -> None:
+    # A proxy that nobody listens at stands for a machine without a network.
+    env = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    result = run_cvae(
+        "train",
+        "mnist",
+        "--out",
+        tmp_path / "run",
+        code=1,
+        env={**env, "KERAS_HOME": str(tmp_path)},
+    )
+    assert len(result.stderr.splitlines()) == 1
+    assert b"--data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "counts", [[0, 0, 0, 0, 5, 0, 0, 0, 0, 0], list(range(10)), [10**6] * 9 + [10**7]]
+)
+def test_frequencies_are_valid_and_follow_the_counts(counts: list[int]) -> None:
+    frequencies = calibration.to_frequencies(np.array(counts)).astype(int)
+    assert frequencies.sum() == 1 << 16
+    assert frequencies.min() >= 1
+    assert np.argmax(frequencies) == np.argmax(counts)
+
+
+def test_calibrated_tables_cost_little_more_than_the_entropy() -> None:
+    latents = np.random.default_rng(0).normal(0, [1, 3, 0.01], (20_000, 3)).astype(np.float32)
+    step = np.full(3, 0.5, np.float32)
+
+    def round_plainly(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
+        return quantizer.quantize(latents[:images])
+
+    bank = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
+    for quality in (20, 50, 80):
+        symbols = bank.quantizer(quality).quantize(latents)
+        entropy = 0.0
+        for column in symbols.T:
+            _, counts = np.unique(column, return_counts=True)
+            shares = counts / counts.sum()
+            entropy -= (shares * np.log2(shares)).sum()
+        cost = information_bits(symbols, bank.tables(quality)).mean()
+        assert entropy <= cost <= entropy + 0.1
+
+
+def test_presets_survive_json() -> None:
+    for preset in presets.PRESETS.values():
+        assert presets.Preset.from_json(json.loads(json.dumps(preset.to_json()))) == preset
+
+
+def test_the_tiny_preset_trains_on_jax_as_well(tiny_data: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "KERAS_BACKEND": "jax"}
+    run_cvae(*command(tmp_path / "run", tiny_data, "--quiet", "--epochs", "2"), env=env)
+    assert Model(tmp_path / "run" / "tiny.cvae").manifest.versions["backend"] == "jax"
