@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream import container, tables
+from cvae.bitstream import container, rans, tables
 from cvae.bitstream import exact as entropy
 from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
@@ -29,6 +29,49 @@ _BYTES = (bytes, bytearray, memoryview)
 
 class QualityWarning(UserWarning):
     """An image came back worse than nearly all validation images: not the kind that the model codes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """How images are coded: all that is asked for besides the images and the model.
+
+    `asdict` of it is what a folder of packs records as its request.
+    """
+
+    quality: int | None = None  # 1 to 100; None for the model's default
+    effort: int = DEFAULT_EFFORT  # 0 (plain rounding) to 9 (longest search)
+    max_bytes: int | None = None  # single files: the best picture in so many bytes
+    min_psnr: float | None = None  # single files: the smallest file of so many dB
+    fit: bool = False  # convert and resize images that the model does not code
+    invert: bool = False  # invert before coding; decode inverts back
+    split: str | None = None  # which images of an .npz file: test or train
+    names: bool = True  # packs: keep the names of the images
+    verify: bool = True  # packs: decode everything again, to know the PSNR
+    block_images: int = 4096  # packs: images a block, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What is known of images that were coded; tallies add up."""
+
+    images: int = 0
+    file_bytes: int = 0
+    left_out: int = 0  # images that could not be coded
+    verified: int = 0  # images that were decoded again
+    psnr_sum: float = 0.0  # dB, of those
+    poor: int = 0  # of those, images below what 99 % of the model's validation images reach
+    poor_sampled: int = 0  # of the poor ones, how many were tried inverted
+    poor_inverted: int = 0  # of these, how many are fine then
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    @property
+    def psnr_mean(self) -> float | None:
+        """In dB; None where nothing was decoded again."""
+        return self.psnr_sum / self.verified if self.verified else None
 
 
 @dataclass(frozen=True)
@@ -134,6 +177,14 @@ class Codec:
         if not isinstance(quality, int | np.integer) or not low <= quality <= high:
             raise CvaeError(f"expected a quality of {low} to {high}, found {quality!r}")
         return int(quality)
+
+    def encode_block(self, symbols: Symbols, quality: int) -> bytes:
+        """Symbols (n, elements) of many images as the payload of one block."""
+        return rans.encode_block(symbols, self.model.bank.tables(quality))
+
+    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
+        """The inverse of `encode_block`. Raises FormatError when the payload is damaged."""
+        return rans.decode_block(payload, images, self.model.bank.tables(quality))
 
     def quantize(self, batch: Pixels, quality: int, effort: int = DEFAULT_EFFORT) -> Symbols:
         """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on."""

@@ -1,4 +1,4 @@
-"""The errors a caller can meet. Every message names the file, what was expected and what was found.
+"""The errors a caller can meet. Each has a text, the place where it happened, and advice.
 
 CvaeError
 ├── ImageError        an image cannot be read
@@ -16,9 +16,29 @@ CvaeError
 └── MissingExtraError an optional package is not installed
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CvaeError(Exception):
-    """Base class of every error this package raises on purpose."""
+    """Base class of every error this package raises on purpose; all of them can be pickled.
+
+    Attributes:
+        text: what was expected and what was found.
+        where: the file, folder or URL; empty where only a caller knows it, see `at`.
+        advice: what helps, or nothing.
+    """
+
+    def __init__(self, text: str, *, where: object = "", advice: str = "") -> None:
+        super().__init__(text)
+        self.text, self.where, self.advice = text, str(where), advice
+
+    def __str__(self) -> str:
+        """`where: text; advice`, in one line."""
+        where = f"{self.where}: " if self.where else ""
+        return f"{where}{self.text}{f'; {self.advice}' if self.advice else ''}"
 
 
 class ImageError(CvaeError):
@@ -77,6 +97,35 @@ class MissingExtraError(CvaeError):
             f"{package} is not installed; pip install 'cvae[{extra}]' "
             f"(in a checkout: pip install '.[{extra}]') brings it"
         )
+        self.args = (package, extra)  # what pickle calls it with
+
+
+@contextmanager
+def at(place: object, advice: str = "") -> Iterator[None]:
+    """Says of a CvaeError in the block where it happened, unless it knows.
+
+    A missing package happened nowhere.
+
+    Args:
+        place: the file, folder or URL.
+        advice: what helps against an error that has none.
+    """
+    try:
+        yield
+    except CvaeError as error:
+        if not isinstance(error, MissingExtraError):
+            error.where = error.where or str(place)
+            error.advice = error.advice or advice
+        raise
+
+
+@contextmanager
+def translated(kind: type[CvaeError], text: str, place: object) -> Iterator[None]:
+    """Raises an OSError in the block as `kind`: `PLACE: TEXT: No such file or directory`."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{text}: {error.strerror or error}", where=place) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -86,7 +86,9 @@ def encode(
         poorly = (lambda name, psnr: _detail(name, psnr, talk)) if talk.verbose else None
         report = bulk.encode(model, _batches(sources, reading), file, options, count, poorly)
         if not report.images:
-            raise ImageError(f"{' '.join(inputs)}: expected images, found none that can be coded")
+            raise ImageError(
+                "expected images, found none that can be coded", where=" ".join(inputs)
+            )
     talk.say(f"{_name(target)}: {summary(report, model.image_shape)}")
     if report.poor:
         talk.warning(poor(report, model.name, settings.invert))
@@ -139,7 +141,8 @@ def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
         try:
             yield from source.batches(reading)
         except ImageShapeError as error:  # of a whole array
-            raise advised(error) from error
+            advised(error)
+            raise
 
 
 def _refuse(error: CvaeError, talk: Talk) -> None:
@@ -155,10 +158,9 @@ def _detail(name: str, psnr: float, talk: Talk) -> None:
 
 def advised(error: CvaeError) -> CvaeError:
     """The error with advice, and without what an archive's names could do to a terminal."""
-    from cvae.data.folders import printable
-
-    advice = f"; {common.FIT_ADVICE}" if isinstance(error, ImageShapeError) else ""
-    return type(error)(f"{printable(str(error))}{advice}")
+    if isinstance(error, ImageShapeError):
+        error.advice = error.advice or common.FIT_ADVICE
+    return error
 
 
 def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
@@ -186,7 +188,7 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
     if sources.is_array(target) or tars.is_tar(target):
         raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
     if output in inputs:
-        raise OutputError(f"{output}: is input and output at once")
+        raise OutputError("is input and output at once", where=output)
     return target
 
 

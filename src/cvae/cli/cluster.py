@@ -170,7 +170,7 @@ def _folder(inputs: tuple[str, ...], output: str | None) -> Any:
         raise click.UsageError("several workers write several packs: name a folder with -o DIR")
     folder = storage.absolute(storage.locate(output))
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise OutputError(f"{output}: exists already and is no folder")
+        raise OutputError("exists already and is no folder", where=output)
     common.refuse_as_folder(output, "a folder, for the packs of several workers")
     return folder
 
@@ -240,7 +240,7 @@ def _manifest(
         raise click.exceptions.Exit(1)
     parts = shards.numbered([item for item in results if isinstance(item, shards.Part)])
     if not sum(part.images for part in parts):
-        raise ImageError(f"{' '.join(inputs)}: expected images, found none that can be coded")
+        raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
     assert job.options.quality is not None
     manifest = codec.model.manifest
     return shards.Manifest(
@@ -264,7 +264,7 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
             talk.error(bulk.advised(ImageError(message)))
         if part.left_out > len(part.messages):
             more = part.left_out - len(part.messages)
-            talk.error(ImageError(f"{part.file}: {more:,} more left out"))
+            talk.error(ImageError(f"{more:,} more left out", where=part.file))
         talk.detail(f"{part.file}: {counted(part.images, 'image')} in {part.file_bytes:,} bytes")
         if shown:
             click.echo(f"{counted(done, 'pack')}, {counted(images, 'image')} ", nl=False, err=True)

@@ -12,6 +12,7 @@ from cvae import CvaeError, FormatError
 from cvae.cli import common
 from cvae.cli.common import Talk
 from cvae.cli.packed import opened
+from cvae.errors import at
 
 _ROWS = [
     ("file", "{file_bytes_mean:.2f} bytes an image"),
@@ -32,9 +33,11 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
 
     def refuse(error: CvaeError) -> None:
         # Damage is of the pack; originals have their names already.
-        talk.error(FormatError(f"{source}: {error}") if isinstance(error, FormatError) else error)
+        talk.error(
+            FormatError(f"{error}", where=source) if isinstance(error, FormatError) else error
+        )
 
-    with common.naming(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
+    with at(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
         found = coded.evaluate(packed, data, split, bar.update, refuse)
     stem = Path(data.rstrip("/")).stem
     result = {"dataset": stem, "split": found.pop("split"), "coded": source, **found}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from cvae import CvaeError, ImageError, OutputError
-from cvae.errors import MissingExtraError
 
 STDIO = "-"
 _NAMED = 10  # files of a folder that are left out, by name
@@ -152,8 +150,9 @@ def plan(
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
     if several and output is not None and like_a_file(output):
         raise OutputError(
-            f"{output}: several inputs need a folder, found the name of a file; "
-            "put a / behind it if a folder is meant"
+            "several inputs need a folder, found the name of a file; "
+            "put a / behind it if a folder is meant",
+            where=output,
         )
     folder = Path(output or ".") if into_folder or output is None else Path()
     tasks = []
@@ -193,7 +192,7 @@ def refuse_device(output: str | None) -> None:
     path = Path(output)
     special = path.exists() and not path.is_file() and not path.is_dir()
     if special or output.startswith(("/dev/std", "/dev/fd/", "/proc/")):
-        raise OutputError(f"{output}: is a device or a pipe, expected a file; `-o -` is stdout")
+        raise OutputError("is a device or a pipe, expected a file; `-o -` is stdout", where=output)
 
 
 def refuse_as_folder(output: str, expected: str) -> None:
@@ -219,7 +218,7 @@ def _sources(
         elif Path(item).is_dir():
             found = list(find(Path(item)))
             if not found:
-                raise ImageError(f"{item}: expected {what}, found none in this folder")
+                raise ImageError(f"expected {what}, found none in this folder", where=item)
             sources.extend((path, path.relative_to(item).parent) for path in found)
         else:
             sources.append((Path(item), Path()))
@@ -236,7 +235,7 @@ def _check_targets(tasks: list[Task]) -> None:
             )
         seen[task.target] = task
         if task.source is not None and task.target == task.source:
-            raise OutputError(f"{task.target}: is input and output at once")
+            raise OutputError("is input and output at once", where=task.target)
 
 
 def peek(count: int) -> bytes:
@@ -252,20 +251,6 @@ def refuse_terminal(tasks: list[Task], force: bool) -> None:
     to_stdout = sys.stdout is not None and any(task.target is None for task in tasks)
     if to_stdout and sys.stdout.isatty() and not force:
         raise OutputError("stdout is a terminal; name a file with -o, or use --force")
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Puts the name of the input in front of errors that do not know it."""
-    try:
-        yield
-    except (OutputError, MissingExtraError):
-        raise
-    except CvaeError as error:
-        path = Path(name)  # as messages write it
-        if str(error).startswith((f"{name}:", f"{path}:", f"{path}{os.sep}", f"{name}/")):
-            raise
-        raise type(error)(f"{name}: {error}") from error
 
 
 class Talk:

@@ -11,6 +11,7 @@ import click
 from cvae import CvaeError, FormatError, ModelNotFoundError
 from cvae.cli import common, packed
 from cvae.cli.common import Talk, Task
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
@@ -76,7 +77,7 @@ def command(
         raise click.UsageError("--only, --keep-going, --jobs and --threads are for one pack")
     for item in inputs:
         if Path(item).is_dir() and packed.is_folder(item):
-            raise FormatError(f"{item}: {packed.by_itself(item, 'a folder of packs')}")
+            raise FormatError(f"{packed.by_itself(item, 'a folder of packs')}", where=item)
     tasks = common.plan(
         inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"
     )
@@ -110,7 +111,8 @@ class _Decoder:
             try:
                 self._given.check_id(model_id)
             except ModelNotFoundError as error:
-                raise ModelNotFoundError(f"{error}; leave out --model to find it") from error
+                error.advice = "leave out --model to find it"
+                raise
             return self._given
         if model_id not in self._by_id:
             self._by_id[model_id] = codec.Codec(registry.find_by_id(model_id))
@@ -134,7 +136,7 @@ def _decode_batch(decoder: _Decoder, tasks: list[Task], force: bool, talk: Talk)
     done = 0
     for task in tasks:
         try:
-            with common.naming(task.name):
+            with at(task.name):
                 if task.source is not None and task.source.suffix == ".npy":
                     done += _write(task, decoder.from_npy(task.source), force, talk)
                     continue

@@ -9,6 +9,7 @@ import click
 from cvae import CvaeError, ImageShapeError, ModelNotFoundError
 from cvae.cli import common
 from cvae.cli.common import Talk, Task
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.data.images import Pixels
@@ -107,7 +108,7 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
     from cvae.data import files, images
 
     try:
-        with common.naming(task.name):
+        with at(task.name):
             data = task.read()
             if task.target is not None:
                 files.check_writable(task.target, force)
@@ -137,7 +138,8 @@ def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, boo
         try:
             return images.read_image(data, name, shape)[0], False
         except ImageShapeError as error:
-            raise ImageShapeError(f"{error}; {denoise.denoisers()}") from error
+            error.advice = denoise.denoisers()
+            raise
     photo = images.read_photo(data, name, shape[2])
     if photo.changed:
         mode = "grey" if shape[2] == 1 else "RGB"

@@ -14,6 +14,7 @@ import click
 from cvae import CvaeError
 from cvae.cli import bulk, cluster, common
 from cvae.cli.common import Talk, Task
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.codec import Codec, Encoded
@@ -194,7 +195,8 @@ def _encode_batch(
     written = []
     for (task, _, _), pixels, item in zip(read, batch, coded, strict=True):
         if isinstance(item, CvaeError):
-            talk.error(type(item)(f"{task.name}: {item}"))
+            item.where = task.name
+            talk.error(item)
             continue
         data = _npy(codec, item) if settings.npy else item.data
         try:
@@ -239,7 +241,7 @@ def _read(
     shape = codec.image_shape
     for task in tasks:
         try:
-            with common.naming(task.name):
+            with at(task.name):
                 data = task.read()
                 if task.target is not None:
                     files.check_writable(task.target, settings.force)
@@ -250,7 +252,8 @@ def _read(
                         f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
                     )
         except ImageShapeError as error:
-            talk.error(ImageShapeError(f"{error}; {common.FIT_ADVICE}"))
+            error.advice = common.FIT_ADVICE
+            talk.error(error)
             continue
         except CvaeError as error:
             talk.error(error)

@@ -195,7 +195,8 @@ def advising(data: Path, split: str | None) -> Iterator[None]:
         advice = [common.MODELS_ADVICE] if isinstance(error, ImageShapeError) else []
         if split is None and data.is_dir():
             advice.append(_SPLIT_ADVICE)
-        raise type(error)("; ".join([str(error), *advice])) from error
+        error.advice = "; ".join(advice)
+        raise
 
 
 def _others(codec: Codec, against: str | None) -> list[str] | None:
@@ -227,7 +228,7 @@ class _Outputs:
         for path in paths:
             files.check_writable(path, self.force)
             if path.exists() and data.exists() and path.samefile(data):
-                raise OutputError(f"{path}: is input and output at once")
+                raise OutputError("is input and output at once", where=path)
         if len({path.resolve() for path in paths}) < len(paths):
             raise click.UsageError("--csv, --plot and --html need a file each")
 

@@ -109,6 +109,7 @@ def _check_size(place: Place, grid: Shape) -> None:
     height, width, _ = grid
     if height * width > MAX_PIXELS:
         raise OutputError(
-            f"{place.name}: expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
-            f"for {place.count:,} images; name a folder (-o NAME/) for a file each"
+            f"expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
+            f"for {place.count:,} images; name a folder (-o NAME/) for a file each",
+            where=place.name,
         )

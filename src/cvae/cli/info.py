@@ -12,6 +12,7 @@ import click
 
 from cvae import CvaeError, ModelError
 from cvae.cli import common, packed
+from cvae.errors import at
 
 _COLUMNS = 80
 
@@ -24,7 +25,7 @@ def command(file: str, as_json: bool) -> None:
 
     A model is a .cvae file, the folder of a training run, or the name of a known one.
     """
-    with common.naming(file):
+    with at(file):
         if packed.is_pack((file,)):
             facts = packed.describe(file)
         else:
@@ -59,7 +60,7 @@ def _is_model(file: Path) -> bool:
         with file.open("rb") as stream:
             return stream.read(4) == b"PK\x03\x04"
     except OSError as error:
-        raise CvaeError(f"{file}: cannot be read: {error.strerror}") from error
+        raise CvaeError(f"cannot be read: {error.strerror}", where=file) from error
 
 
 def _container(file: Path) -> dict[str, Any]:

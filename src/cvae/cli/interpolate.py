@@ -10,6 +10,7 @@ import click
 from cvae import CvaeError, OutputError
 from cvae.cli import common, gallery
 from cvae.cli.common import STDIO, Talk, Task
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
@@ -81,14 +82,14 @@ def _check_ends(ends: list[Task], place: gallery.Place) -> None:
         raise CvaeError("stdin: expected one image from there, found A and B")
     for path in place.paths():
         if path in sources:
-            raise OutputError(f"{path}: is input and output at once")
+            raise OutputError("is input and output at once", where=path)
 
 
 def _read(end: Task) -> bytes | Container:
     """What A or B is by its first byte: a container, or else it should be an image."""
     from cvae.bitstream import container
 
-    with common.naming(end.name):
+    with at(end.name):
         data = end.read()
         return container.unpack(data) if container.is_container(data) else data
 
@@ -101,7 +102,7 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
     if model is None:
         for end, item in zip(ends, read, strict=True):
             if not isinstance(item, bytes):
-                with common.naming(end.name):
+                with at(end.name):
                     return codecs.Codec(registry.find_by_id(item.model_id))
     return codecs.open_model(model or registry.DEFAULT)
 
@@ -111,12 +112,13 @@ def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Lat
     from cvae import ImageShapeError
     from cvae.data import images
 
-    with common.naming(end.name):
+    with at(end.name):
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
         try:
             pixels, _ = images.read_image(item, end.name, codec.image_shape, fit)
         except ImageShapeError as error:
-            raise ImageShapeError(f"{error}; {common.FIT_ADVICE}") from error
+            error.advice = common.FIT_ADVICE
+            raise
         latents: Latents = codec.latents(pixels[None])[0]
         return latents

@@ -15,6 +15,7 @@ import click
 from cvae import CvaeError, FormatError, ModelError, StorageError
 from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.packs.decode import Pack, Range
@@ -78,7 +79,7 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
 
     with ExitStack() as stack:
         name = "stdin" if source == STDIO else source
-        stack.enter_context(common.naming(name))
+        stack.enter_context(at(name))
         packed = stack.enter_context(opened(source, settings.model))
         if not packed.reader.images and not packed.reader.damage:
             raise CvaeError("holds no images")
@@ -182,12 +183,16 @@ def _seekable(source: str) -> Iterator[BinaryIO]:
         place = storage.locate(source)
         if storage.is_folder(place):
             raise FormatError(
-                f"{source}: expected a pack, or a folder of packs with its manifest.json, found another"
+                "expected a pack, or a folder of packs with its manifest.json, found another",
+                where=source,
             )
         try:
             file = place.open("rb")
         except OSError as error:
-            raise StorageError(f"{source}: cannot be read: {error.strerror or error}") from error
+            raise StorageError(
+                f"cannot be read: {error.strerror or error}",
+                where=source,
+            ) from error
         with file:
             yield file
         return
@@ -249,7 +254,7 @@ def _sound(
 
     damage = packed.reader.damage_in(ranges)
     for item in damage:
-        error = FormatError(f"{name}: {item}")
+        error = FormatError(f"{item}", where=name)
         if not settings.keep_going:
             raise FormatError(f"{error}; --keep-going decodes what is whole")
         talk.error(error)

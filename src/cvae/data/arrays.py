@@ -78,7 +78,7 @@ def read_npz(
             for name in names:
                 if f"{name}.npy" not in members:
                     found = ", ".join(sorted(m.removesuffix(".npy") for m in members))
-                    raise error(f"{label}: expected an array {name!r}, found {found or 'none'}")
+                    raise error(f"expected an array {name!r}, found {found or 'none'}", where=label)
             arrays = []
             for name in names:
                 with archive.open(f"{name}.npy") as member:
@@ -86,7 +86,7 @@ def read_npz(
                     arrays.append(_read(member, min(size, limit)))
             return arrays
     except DAMAGE as damage:
-        raise error(f"{label}: expected an .npz file of arrays: {_why(damage)}") from damage
+        raise error(f"expected an .npz file of arrays: {_why(damage)}", where=label) from damage
 
 
 def read_npy(path: Path) -> NDArray:
@@ -95,7 +95,7 @@ def read_npy(path: Path) -> NDArray:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
     except DAMAGE as damage:
-        raise FormatError(f"{path}: expected an .npy file: {_why(damage)}") from damage
+        raise FormatError(f"expected an .npy file: {_why(damage)}", where=path) from damage
 
 
 class Rows:
@@ -178,7 +178,7 @@ def names_in(path: Openable) -> list[str]:
 
 
 def _no_array(label: str, damage: BaseException) -> DataError:
-    return DataError(f"{label}: expected an array: {_why(damage)}")
+    return DataError(f"expected an array: {_why(damage)}", where=label)
 
 
 def _read(file: IO[bytes], size: int) -> NDArray:

@@ -31,15 +31,18 @@ def check_writable(path: Path, force: bool) -> None:
     """Raises OutputError when `path` exists and `force` is off, or is no regular file."""
     try:
         if path.is_dir():
-            raise OutputError(f"{path}: is a folder, expected the name of a file")
+            raise OutputError("is a folder, expected the name of a file", where=path)
         if not os.path.lexists(path):
             return
         if not force:
-            raise OutputError(f"{path}: exists already; use --force to overwrite it")
+            raise OutputError("exists already; use --force to overwrite it", where=path)
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: is a device or a pipe, expected a file; `-o -` is stdout")
+            raise OutputError(
+                "is a device or a pipe, expected a file; `-o -` is stdout",
+                where=path,
+            )
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
         yield temporary
         _rename(temporary, path, force)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -76,12 +79,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".cvae-{os.urandom(8).hex()}")
     try:
         if os.path.lexists(path):
-            raise OutputError(f"{path}: exists already")
+            raise OutputError("exists already", where=path)
         temporary.mkdir(parents=True)
         yield temporary
         temporary.rename(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -115,7 +118,7 @@ def _names_in(folder: Path) -> list[tuple[str, bool]]:
         with os.scandir(folder) as entries:
             found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"cannot be read: {error.strerror or error}", where=folder) from error
     return sorted(pair for pair in found if not pair[0].startswith("."))
 
 
@@ -137,7 +140,7 @@ def _rename(temporary: Path, path: Path, force: bool) -> None:
             os.link(temporary, path)
             return
         except FileExistsError as error:
-            raise OutputError(f"{path}: exists already; use --force to overwrite it") from error
+            raise OutputError("exists already; use --force to overwrite it", where=path) from error
         except OSError:
             check_writable(path, force)  # a file system without links
     temporary.replace(path)

@@ -113,14 +113,15 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     """
     found = find(root)
     if not found:
-        raise DataError(f"{root}: expected images, found none in this folder")
+        raise DataError("expected images, found none in this folder", where=root)
     own = any(_own_part(name) == TRAIN for name in found)
     tried = [name for name in found if not own or _own_part(name)]
     items, skipped = _scan(root, tried, reading, watch)
     if len(items) < MIN_IMAGES:
         first = f" and {len(skipped)} files that cannot be used: {skipped[0]}" if skipped else ""
         raise DataError(
-            f"{root}: expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
+            f"expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}",
+            where=root,
         )
     outside = (
         [
@@ -141,8 +142,9 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     for part in (TRAIN, VALIDATION):
         if not by_part[part]:
             raise DataError(
-                f"{root}: expected pictures that differ, so that some can validate what is learned "
-                f"from others; found {len(items)} of one kind"
+                f"expected pictures that differ, so that some can validate what is learned "
+                f"from others; found {len(items)} of one kind",
+                where=root,
             )
     return Folder(
         root=root,
@@ -220,7 +222,7 @@ def find(root: Path) -> list[str]:
     try:
         paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        raise DataError(f"cannot be read: {error.strerror}", where=error.filename) from error
     # Below the root: the folder that was asked for is read, whatever lies in it.
     runs = {path.parent for path in paths if path.name == RUN} - {Path()}
     return sorted(

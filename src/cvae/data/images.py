@@ -69,16 +69,17 @@ def as_pixels(x: NDArray[np.float32]) -> Pixels:
 def open_image(data: bytes, name: str) -> Image.Image:
     """Opens an encoded image without decoding its pixels. Raises ImageError, which names `name`."""
     if not data:
-        raise ImageError(f"{name}: expected an image, found an empty file")
+        raise ImageError("expected an image, found an empty file", where=name)
     try:
         image = _open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: the image is too large: {error}") from error
+        raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"{name}: expected an image, found something else") from error
+        raise ImageError("expected an image, found something else", where=name) from error
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"{name}: expected at most {MAX_PIXELS:,} pixels, found {image.width}x{image.height}"
+            f"expected at most {MAX_PIXELS:,} pixels, found {image.width}x{image.height}",
+            where=name,
         )
     return image
 
@@ -162,13 +163,14 @@ def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Im
         image = upright(image)
         return image, _convert(image, wanted)
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"{name}: the image is damaged: {error}") from error
+        raise ImageError(f"the image is damaged: {error}", where=name) from error
 
 
 def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
     mode = _MODES.get(image.mode, image.mode)
     raise ImageShapeError(
-        f"{name}: expected {describe(shape)}, found {image.width}x{image.height} {mode}"
+        f"expected {describe(shape)}, found {image.width}x{image.height} {mode}",
+        where=name,
     )
 
 
@@ -229,7 +231,8 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
         Image.fromarray(pixels).save(buffer)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(
-            f"{name}: expected the ending of an image format, such as .png: {error}"
+            f"expected the ending of an image format, such as .png: {error}",
+            where=name,
         ) from error
     return buffer.getvalue()
 
@@ -263,9 +266,9 @@ def read_file(path: Path, name: str = "") -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}", where=name) from error
     if len(data) > MAX_FILE:
-        raise ImageError(f"{name}: expected an image, found more than {MAX_FILE:,} bytes")
+        raise ImageError(f"expected an image, found more than {MAX_FILE:,} bytes", where=name)
     return data
 
 
@@ -282,7 +285,7 @@ def read_npz(path: Path, split: str) -> Pixels:
     (array,) = arrays.read_npz(path, [key], str(path))
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise DataError(
-            f"{path}: expected {key} as uint8 (n, h, w) or (n, h, w, c), "
-            f"found {array.dtype} {array.shape}"
+            f"expected {key} as uint8 (n, h, w) or (n, h, w, c), found {array.dtype} {array.shape}",
+            where=path,
         )
     return array if array.ndim == 4 else array[..., np.newaxis]

@@ -196,7 +196,7 @@ def read(place: Location, limit: int) -> bytes:
     with place.open("rb") as file:
         data: bytes = file.read(limit + 1)
     if len(data) > limit:
-        raise StorageError(f"{place}: expected at most {limit:,} bytes, found more")
+        raise StorageError(f"expected at most {limit:,} bytes, found more", where=place)
     return data
 
 
@@ -234,7 +234,7 @@ def writing(place: Location, force: bool = False) -> Iterator[Path]:
             yield temporary
         return
     if not force and exists(place):
-        raise OutputError(f"{place}: exists already; use --force to overwrite it")
+        raise OutputError("exists already; use --force to overwrite it", where=place)
     import tempfile  # here because the import loads a lot
 
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
@@ -300,7 +300,7 @@ def matching(pattern: str) -> list[Found]:
             for path, info in sorted(infos.items())
         ]
     if not found:
-        raise DataError(f"{pattern}: matches no files")
+        raise DataError("matches no files", where=pattern)
     return found
 
 
@@ -313,7 +313,7 @@ def one(place: Location) -> Found:
             return Found(place, place.name, _stamp(_system(place).info(_path(place))))
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise DataError(f"{place}: there is no such file or folder") from error
+            raise DataError("there is no such file or folder", where=place) from error
         raise
 
 
@@ -332,12 +332,12 @@ def reaching(place: object) -> Iterator[None]:
     except ImportError as error:
         if isinstance(place, Remote) and place.protocol in _S3:
             raise MissingExtraError("s3fs", "s3") from error
-        raise StorageError(f"{place}: {first_line(error)}") from error
+        raise StorageError(f"{first_line(error)}", where=place) from error
     except OSError as error:
         why = "no access" if isinstance(error, PermissionError) else "cannot be reached"
-        raise StorageError(f"{place}: {why}: {error.strerror or first_line(error)}") from error
+        raise StorageError(f"{why}: {error.strerror or first_line(error)}", where=place) from error
     except Exception as error:  # of any kind: every storage has its own
-        raise StorageError(f"{place}: cannot be reached: {first_line(error)}") from error
+        raise StorageError(f"cannot be reached: {first_line(error)}", where=place) from error
 
 
 def _system(place: Remote) -> Any:

@@ -66,11 +66,12 @@ class Reading:
                 raise ImageError("samples are floats, of which black and white are unknown")
             image = images.flatten(image, self._background).convert("RGB")
         except Exception as error:  # of any kind: Pillow's readers have no common base class
-            raise ImageError(f"{name}: the image is damaged: {error}") from error
+            raise ImageError(f"the image is damaged: {error}", where=name) from error
         if image.width * MAX_ENLARGEMENT < width or image.height * MAX_ENLARGEMENT < height:
             raise ImageError(
-                f"{name}: expected at least a quarter of {width}x{height} pixels a side, "
-                f"found {image.width}x{image.height}"
+                f"expected at least a quarter of {width}x{height} pixels a side, "
+                f"found {image.width}x{image.height}",
+                where=name,
             )
         return image
 

@@ -88,11 +88,11 @@ def open_sink(
             yield from _array_sink(temporary, output.suffix.lower(), shape, ranges)
     elif output.suffix.lower() in images.SUFFIXES:
         if sum(stop - start for start, stop in ranges) != 1:
-            raise OutputError(f"{output}: several images need a folder, .npz, .npy or .tar")
+            raise OutputError("several images need a folder, .npz, .npy or .tar", where=output)
         yield _FileSink(output, force)
     elif os.path.lexists(output):
         if not output.is_dir():
-            raise OutputError(f"{output}: exists already and is no folder")
+            raise OutputError("exists already and is no folder", where=output)
         yield _FolderSink(output, force, jobs)
     else:
         with files.atomic_folder(output) as folder:

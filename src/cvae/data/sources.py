@@ -129,7 +129,10 @@ class TarSource:
         try:
             return self.file.open("rb")
         except OSError as error:
-            raise DataError(f"{self.label}: cannot be read: {error.strerror or error}") from error
+            raise DataError(
+                f"cannot be read: {error.strerror or error}",
+                where=self.label,
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,15 @@ class ArraySource:
             shape = rows.shape[1:]
             if rows.dtype != np.uint8 or len(shape) not in (2, 3):
                 raise DataError(
-                    f"{label}: expected uint8 (n, h, w) or (n, h, w, c), "
-                    f"found {rows.dtype} {rows.shape}"
+                    f"expected uint8 (n, h, w) or (n, h, w, c), found {rows.dtype} {rows.shape}",
+                    where=label,
                 )
             found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
             if found != reading.shape and not (reading.fit and _can_be_fitted(found)):
                 raise ImageShapeError(
-                    f"{label}: expected {images.describe(reading.shape)}, "
-                    f"found {found[1]}x{found[0]} with {found[2]} channels"
+                    f"expected {images.describe(reading.shape)}, "
+                    f"found {found[1]}x{found[0]} with {found[2]} channels",
+                    where=label,
                 )
             batch = max(1, min(reading.batch, _BATCH_BYTES // math.prod(found)))
             rows.only(self.start, self.stop)
@@ -200,8 +204,9 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
         if name in names:
             return ArraySource(path, name)
     raise DataError(
-        f"{path}: expected an array {' or '.join(map(repr, wanted[:2]))}, "
-        f"found {', '.join(sorted(names)) or 'none'}"
+        f"expected an array {' or '.join(map(repr, wanted[:2]))}, "
+        f"found {', '.join(sorted(names)) or 'none'}",
+        where=path,
     )
 
 
@@ -255,12 +260,13 @@ def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -
 def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
     data = item.data if isinstance(item.data, bytes) else _read(item.data, item.label)
     if len(data) > MAX_FILE:
-        raise ImageError(f"{item.label}: expected at most {MAX_FILE:,} bytes, found more")
+        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more", where=item.label)
     pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
     height, width, _ = original
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            f"{item.label}: expected sides of at most {MAX_SIDE}, found {width}x{height}"
+            f"expected sides of at most {MAX_SIDE}, found {width}x{height}",
+            where=item.label,
         )
     return pixels, original
 
@@ -276,6 +282,6 @@ def _read(place: Location, label: str) -> bytes:
         with place.open("rb") as file:
             return file.read(MAX_FILE + 1)
     except _LOST as error:
-        raise ImageError(f"{label}: cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}", where=label) from error
     except OSError as error:
-        raise StorageError(f"{label}: cannot be reached: {error.strerror or error}") from error
+        raise StorageError(f"cannot be reached: {error.strerror or error}", where=label) from error

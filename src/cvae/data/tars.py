@@ -62,9 +62,10 @@ def members(
     except (tarfile.TarError, *arrays.DAMAGE) as error:
         if count:
             raise DataError(
-                f"{label}: the archive is damaged behind {count:,} members: {error}"
+                f"the archive is damaged behind {count:,} members: {error}",
+                where=label,
             ) from error
-        raise DataError(f"{label}: expected a tar archive: {error}") from error
+        raise DataError(f"expected a tar archive: {error}", where=label) from error
 
 
 def is_tar(path: Named) -> bool:

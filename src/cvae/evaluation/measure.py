@@ -37,21 +37,22 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
     if source.is_dir():
         paths = images.find_images(source)
         if not paths:
-            raise DataError(f"{source}: expected images, found none in this folder")
+            raise DataError("expected images, found none in this folder", where=source)
         return images.read_images(paths, shape), [str(path.relative_to(source)) for path in paths]
     if not source.exists():
-        raise DataError(f"{source}: there is no such file or folder")
+        raise DataError("there is no such file or folder", where=source)
     if not is_npz(source):
         return images.read_images([source], shape), [source.name]
     pixels = images.read_npz(source, split)
     if pixels.shape[1:] != shape:
         height, width, channels = pixels.shape[1:]
         raise ImageShapeError(
-            f"{source}: the model codes {images.describe(shape)}, "
-            f"found {width}x{height} with {channels} channels"
+            f"the model codes {images.describe(shape)}, "
+            f"found {width}x{height} with {channels} channels",
+            where=source,
         )
     if not len(pixels):
-        raise DataError(f"{source}: the {split} split has no images")
+        raise DataError(f"the {split} split has no images", where=source)
     return pixels, [str(index) for index in range(len(pixels))]
 
 
@@ -80,7 +81,7 @@ def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = ite
     """
     found = folders.read(folder, reading_of(model), watch)
     if not found.names[split]:
-        raise DataError(f"{folder}: the {split} split has no images")
+        raise DataError(f"the {split} split has no images", where=folder)
     warning = ""
     if model.manifest.data.get("sha256") != found.sha256:
         warning = (
@@ -102,11 +103,12 @@ def reading_of(model: Model) -> Reading:
     try:
         reading = Reading.from_json(manifest.data["reading"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{model.path}: the manifest is damaged: reading: {error}") from error
+        raise ModelError(f"the manifest is damaged: reading: {error}", where=model.path) from error
     if reading.shape != manifest.image_shape:
         raise ModelError(
-            f"{model.path}: expected a reading of {images.describe(manifest.image_shape)}, "
-            f"found {images.describe(reading.shape)}"
+            f"expected a reading of {images.describe(manifest.image_shape)}, "
+            f"found {images.describe(reading.shape)}",
+            where=model.path,
         )
     return reading
 

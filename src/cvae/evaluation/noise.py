@@ -76,15 +76,16 @@ def load(source: Path, split: str | None, model: Model) -> Images:
         pixels = images.read_npz(source, split)
         if pixels.shape[3] != shape[2] or not pixels.size:
             raise ImageError(
-                f"{source}: expected images of {shape[2]} channels in the {split} split, "
-                f"found an array {pixels.shape}"
+                f"expected images of {shape[2]} channels in the {split} split, "
+                f"found an array {pixels.shape}",
+                where=source,
             )
         return pixels
     if not source.exists():
-        raise DataError(f"{source}: there is no such file or folder")
+        raise DataError("there is no such file or folder", where=source)
     paths = images.find_images(source) if source.is_dir() else [source]
     if not paths:
-        raise DataError(f"{source}: expected images, found none in this folder")
+        raise DataError("expected images, found none in this folder", where=source)
     return Photos(paths, shape[2])
 
 

@@ -191,8 +191,9 @@ def check(rival: Rival) -> None:
         found = features.check(rival.feature)
     if not found:
         raise CvaeError(
-            f"{rival.name}: expected a Pillow with {rival.format}, found Pillow {pillow_version} "
-            "without; pip install --upgrade pillow brings one"
+            f"expected a Pillow with {rival.format}, found Pillow {pillow_version} "
+            "without; pip install --upgrade pillow brings one",
+            where=rival.name,
         )
 
 
@@ -206,7 +207,8 @@ def encode(rival: Rival, image: Pixels, options: Options) -> bytes:
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         height, width, _ = image.shape
         raise CvaeError(
-            f"{rival.name}: cannot code {width}x{height} with {rival.describe(options)}: {error}"
+            f"cannot code {width}x{height} with {rival.describe(options)}: {error}",
+            where=rival.name,
         ) from error
     return buffer.getvalue()
 

@@ -60,7 +60,7 @@ def evaluate(
         if progress:
             progress(len(originals))
     if not sum(map(len, errors)):
-        raise DataError(f"{data}: has none of the images that were coded, and are whole")
+        raise DataError("has none of the images that were coded, and are whole", where=data)
     mse = np.concatenate(errors)
     header, manifest = packed.reader.header, packed.codec.model.manifest
     # Where originals are missing, their share of the bytes is left out, too.
@@ -178,7 +178,10 @@ class _Pairs:
             for name in _names(part):
                 original = next((image for other, image in found if other == name), None)
                 if original is None:
-                    raise DataError(f"{self._input.text}: expected an image {name!r} in its place")
+                    raise DataError(
+                        f"expected an image {name!r} in its place",
+                        where=self._input.text,
+                    )
                 pixels.append(original)
             yield np.stack(pixels), part.pixels
 

@@ -202,7 +202,8 @@ class Model:
             self._check_hash(f"{TABLES}/{name}", digest)
         if bank.elements != self.manifest.elements:
             raise ModelError(
-                f"{self.path}: expected tables of {self.manifest.elements} elements, found {bank.elements}"
+                f"expected tables of {self.manifest.elements} elements, found {bank.elements}",
+                where=self.path,
             )
         return bank
 
@@ -271,7 +272,8 @@ class Model:
         expected = self.manifest.hashes.get(member)
         if expected != found:
             raise ModelError(
-                f"{self.path}: {member} is damaged: expected sha256 {expected}, found {found}"
+                f"{member} is damaged: expected sha256 {expected}, found {found}",
+                where=self.path,
             )
 
 
@@ -281,7 +283,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.from_json(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: expected a manifest of format {FORMAT}: {error}") from error
+        raise ModelError(f"expected a manifest of format {FORMAT}: {error}", where=path) from error
 
 
 def write_model(
@@ -325,17 +327,24 @@ def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
             # Stored means that the file itself is as large as the member says it is.
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
                 raise ModelError(
-                    f"{path}: expected {member} stored in at most {limit:,} bytes, "
-                    f"found {info.file_size:,} bytes of compression type {info.compress_type}"
+                    f"expected {member} stored in at most {limit:,} bytes, "
+                    f"found {info.file_size:,} bytes of compression type {info.compress_type}",
+                    where=path,
                 )
             return archive.read(info)
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: there is no such model file") from error
+        raise ModelError("there is no such model file", where=path) from error
     except KeyError as error:
-        raise ModelError(f"{path}: expected a cvae model, found a ZIP without {member}") from error
+        raise ModelError(
+            f"expected a cvae model, found a ZIP without {member}",
+            where=path,
+        ) from error
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: expected a cvae model: damaged, or not one ({error})") from error
+        raise ModelError(
+            f"expected a cvae model: damaged, or not one ({error})",
+            where=path,
+        ) from error
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"cannot be read: {error.strerror or error}", where=path) from error
     except (NotImplementedError, RuntimeError, EOFError, ValueError, struct.error) as error:
-        raise ModelError(f"{path}: {member} is damaged: {error}") from error
+        raise ModelError(f"{member} is damaged: {error}", where=path) from error

@@ -92,11 +92,14 @@ class Network:
                 graph, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base class
-            raise ModelError(f"{name}: the network cannot be read: {first_line(error)}") from error
+            raise ModelError(
+                f"the network cannot be read: {first_line(error)}",
+                where=name,
+            ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
-            raise ModelError(f"{name}: expected inputs of shape {input_shapes}, found {found}")
+            raise ModelError(f"expected inputs of shape {input_shapes}, found {found}", where=name)
         self._name = name
         self._inputs = [i.name for i in inputs]
         self._output_shape = output_shape
@@ -126,7 +129,7 @@ class Network:
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(f"{self._name}: the network fails: {first_line(error)}") from error
+            raise ModelError(f"the network fails: {first_line(error)}", where=self._name) from error
         return result
 
     def _batch(self, items: Sequence[NDArray[np.float32]], threads: int) -> int:
@@ -151,8 +154,9 @@ class Network:
         expected = self._result_shape(batch[0])
         if output.shape != expected or output.dtype != np.float32:
             raise ModelError(
-                f"{self._name}: expected float32 {expected}, found {output.dtype} {output.shape}"
+                f"expected float32 {expected}, found {output.dtype} {output.shape}",
+                where=self._name,
             )
         if not np.isfinite(output).all():
-            raise ModelError(f"{self._name}: the network's result is not finite")
+            raise ModelError("the network's result is not finite", where=self._name)
         return output

@@ -100,4 +100,4 @@ class Bank:
         try:
             return cls(*values)
         except (ValueError, TypeError) as error:
-            raise ModelError(f"{label}: {error}") from error
+            raise ModelError(f"{error}", where=label) from error

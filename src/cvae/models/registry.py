@@ -89,12 +89,12 @@ def _same(a: Manifest, b: Manifest) -> bool:
 def _files_in(place: Path) -> list[Path]:
     """The model files that a folder or file of the search path stands for."""
     if not os.access(place, os.R_OK):
-        raise ModelError(f"{place}: expected a readable {SUFFIX} file or a folder of such")
+        raise ModelError(f"expected a readable {SUFFIX} file or a folder of such", where=place)
     if not place.is_dir():
         return [place]
     found = _models_below(place)
     if not found:
-        raise ModelError(f"{place}: expected {SUFFIX} files, found none in this folder")
+        raise ModelError(f"expected {SUFFIX} files, found none in this folder", where=place)
     return found
 
 
@@ -128,8 +128,9 @@ def _only_in(folder: Path) -> Path:
     is_run = (folder / RUN).exists()
     if is_run and not _models_below(folder):
         raise ModelNotFoundError(
-            f"{folder}: expected a {SUFFIX} file, found a training run without one; "
-            f"`cvae export {folder}` makes it of the epochs that have finished"
+            f"expected a {SUFFIX} file, found a training run without one; "
+            f"`cvae export {folder}` makes it of the epochs that have finished",
+            where=folder,
         )
     found = _files_in(folder)
     if is_run:
@@ -137,7 +138,7 @@ def _only_in(folder: Path) -> Path:
         return max(found, key=lambda path: path.stat().st_mtime_ns)
     if len(found) != 1:
         names = ", ".join(path.name for path in found)
-        raise ModelNotFoundError(f"{folder}: expected one {SUFFIX} file in it, found {names}")
+        raise ModelNotFoundError(f"expected one {SUFFIX} file in it, found {names}", where=folder)
     return found[0]
 
 
@@ -197,17 +198,20 @@ def _check_apart(model: Model, known: Entry) -> None:
     if _same(new, old):
         if known.path.parent == shipped_folder():
             raise ModelError(
-                f"{model.path}: is the shipped model {old.name}, which is found anyway"
+                f"is the shipped model {old.name}, which is found anyway",
+                where=model.path,
             )
     elif new.id == old.id and new.identity != old.identity:
         raise ModelError(
-            f"{model.path}: its id {new.id:#06x} is that of another model, {old.name} ({known.path}), "
-            "so that files of the two could not be told apart"
+            f"its id {new.id:#06x} is that of another model, {old.name} ({known.path}), "
+            "so that files of the two could not be told apart",
+            where=model.path,
         )
     elif new.name == old.name:
         raise ModelError(
-            f"{model.path}: another model is named {old.name} already, {known.path}; "
-            "`cvae export --name` gives another name"
+            f"another model is named {old.name} already, {known.path}; "
+            "`cvae export --name` gives another name",
+            where=model.path,
         )
 
 
@@ -226,5 +230,5 @@ def remove(name: str) -> Path:
     try:
         path.unlink()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be deleted: {error.strerror or error}") from error
+        raise OutputError(f"cannot be deleted: {error.strerror or error}", where=path) from error
     return path

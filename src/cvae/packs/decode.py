@@ -23,7 +23,7 @@ from cvae.data import places as storage
 from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.places import Location
 from cvae.data.sinks import Decoded
-from cvae.errors import CvaeError, FormatError
+from cvae.errors import CvaeError, FormatError, at
 from cvae.models import networks, registry
 from cvae.packs import folder as sharded
 from cvae.packs import layout as pack
@@ -81,10 +81,8 @@ class Pack(files.Closing):
             CvaeError: there is no image of such a number, or these are no integers.
             FormatError: a block that is needed is damaged.
         """
-        try:
+        with at(self._name):
             return self._images(_as_numbers(numbers))
-        except CvaeError as error:
-            raise type(error)(f"{self._name}: {error}" if self._name else str(error)) from error
 
     def _images(self, wanted: NDArray[np.int64]) -> Pixels:
         order, where = np.unique(wanted, return_inverse=True)
@@ -199,15 +197,16 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
     try:
         file = storage.locate(str(path)).open("rb")
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise FormatError(f"cannot be read: {error.strerror or error}", where=path) from error
     try:
-        reader = unpack.open_pack(file)
-        if reader.damage:
-            raise FormatError("; ".join(map(str, reader.damage)))
-        return Pack(reader, open_codec(reader, model), file, str(path))
-    except CvaeError as error:
+        with at(path):
+            reader = unpack.open_pack(file)
+            if reader.damage:
+                raise FormatError("; ".join(map(str, reader.damage)))
+            return Pack(reader, open_codec(reader, model), file, str(path))
+    except CvaeError:
         file.close()
-        raise type(error)(f"{path}: {error}") from error
+        raise
 
 
 def is_folder(text: str) -> bool:
@@ -229,8 +228,9 @@ def open_folder(text: str) -> ShardReader:
     folder = storage.locate(text)
     if not storage.exists(folder / shards.MANIFEST) and storage.exists(folder / shards.UNFINISHED):
         raise FormatError(
-            f"{folder}: is not finished: it is still being written, or was interrupted; the command "
-            "that wrote it goes on with --resume"
+            "is not finished: it is still being written, or was interrupted; the command "
+            "that wrote it goes on with --resume",
+            where=folder,
         )
     check_manifest(folder)
     return sharded.open_folder(folder)
@@ -241,7 +241,8 @@ def check_manifest(folder: Location) -> None:
     known = (shards.MANIFEST, shards.UNFINISHED)
     if not any(storage.exists(folder / name) for name in known) and _holds_packs(folder):
         raise FormatError(
-            f"{folder}: holds packs but no {shards.MANIFEST}; its packs decode one by one"
+            f"holds packs but no {shards.MANIFEST}; its packs decode one by one",
+            where=folder,
         )
 
 

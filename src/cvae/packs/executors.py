@@ -78,7 +78,8 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
             where = scheduler or f"{workers} workers"
             raise ClusterError(
-                f"{where}: expected a Dask scheduler: {first_line(error)}"
+                f"expected a Dask scheduler: {first_line(error)}",
+                where=where,
             ) from error
         yield client
 

@@ -162,15 +162,15 @@ class ShardReader(files.Closing):
         try:
             file = place.open("rb")
         except FileNotFoundError as error:
-            raise FormatError(f"{part.file}: is missing") from error
+            raise FormatError("is missing", where=part.file) from error
         except OSError as error:
-            raise StorageError(f"{place}: cannot be read: {error.strerror or error}") from error
+            raise StorageError(f"cannot be read: {error.strerror or error}", where=place) from error
         try:
             reader = unpack.open_pack(file)
             self._check(part, reader)
         except FormatError as error:
             file.close()
-            raise FormatError(f"{part.file}: {error}") from error
+            raise FormatError(f"{error}", where=part.file) from error
         return file, reader
 
     def _check(self, part: Part, reader: Reader) -> None:

@@ -176,7 +176,7 @@ def digest_of(folder: Location, part: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{folder / part}: cannot be read: {error}") from error
+        raise StorageError(f"cannot be read: {error}", where=folder / part) from error
 
 
 def are_in(folder: Location) -> bool:
@@ -202,12 +202,13 @@ def read_manifest(folder: Location) -> Manifest:
     except OSError as error:
         if storage.exists(folder / UNFINISHED):
             raise FormatError(
-                f"{folder}: was interrupted before all of it was written; the command that wrote it goes "
-                "on with --resume"
+                "was interrupted before all of it was written; the command that wrote it goes "
+                "on with --resume",
+                where=folder,
             ) from error
-        raise FormatError(f"{place}: cannot be read: {error.strerror or error}") from error
+        raise FormatError(f"cannot be read: {error.strerror or error}", where=place) from error
     except FormatError as error:
-        raise FormatError(f"{place}: {error}") from error
+        raise FormatError(f"{error}", where=place) from error
 
 
 def check(
@@ -230,14 +231,16 @@ def check(
         return None
     if not resume:
         raise OutputError(
-            f"{folder}: is not empty; --resume goes on with a run that was interrupted, "
-            "--force overwrites its shards"
+            "is not empty; --resume goes on with a run that was interrupted, "
+            "--force overwrites its shards",
+            where=folder,
         )
     found, manifest = _request_of(folder, names)
     if found != json.loads(json.dumps(request)):
         raise OutputError(
-            f"{folder}: expected an interrupted run of the same command, found "
-            f"{'other files' if found is None else 'one of another'}; --force overwrites its shards"
+            f"expected an interrupted run of the same command, found "
+            f"{'other files' if found is None else 'one of another'}; --force overwrites its shards",
+            where=folder,
         )
     return manifest
 
@@ -279,8 +282,9 @@ def finish(folder: Location, manifest: Manifest) -> None:
     for part in manifest.shards:
         if sizes.get(part.file) != part.file_bytes:
             raise StorageError(
-                f"{folder / part.file}: expected {part.file_bytes:,} bytes, found "
-                f"{sizes.get(part.file, 'no such file')}; do all workers see this folder?"
+                f"expected {part.file_bytes:,} bytes, found "
+                f"{sizes.get(part.file, 'no such file')}; do all workers see this folder?",
+                where=folder / part.file,
             )
     storage.write(folder / MANIFEST, manifest.to_json(), force=True)
     known = {part.file for part in manifest.shards}

@@ -156,7 +156,7 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
 def _opened(path: Path, sha256: str) -> Codec:
     """The codec of a model's file, opened once a process."""
     if file_digest(path) != sha256:
-        raise ModelError(f"{path}: is another model on this worker")
+        raise ModelError("is another model on this worker", where=path)
     return _loaded(Codec(Model(path)))
 
 
@@ -186,7 +186,7 @@ def file_digest(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"cannot be read: {error.strerror or error}", where=path) from error
 
 
 def encode(
@@ -274,7 +274,8 @@ def _result(future: Any) -> Part | Failure:
     except KilledWorker as error:
         part = future.key.split("-", 2)[2]
         raise ClusterError(
-            f"{part}: {scheduler.ALLOWED_FAILURES} workers died while they worked on it; was it memory?"
+            f"{scheduler.ALLOWED_FAILURES} workers died while they worked on it; was it memory?",
+            where=part,
         ) from error
     except (CancelledError, OSError, TimeoutError) as error:
         raise ClusterError(
@@ -285,4 +286,4 @@ def _result(future: Any) -> Part | Failure:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _STORAGE:
             raise
-        raise StorageError(f"{future.key}: {first_line(error)}") from error
+        raise StorageError(f"{first_line(error)}", where=future.key) from error

@@ -51,8 +51,9 @@ class Input:
         first = next(found, None)
         if first is None:
             raise DataError(
-                f"{self.text}: expected images, found none in this folder; "
-                f"a pattern in quotes finds arrays and archives: '{self.text.rstrip('/')}/*.npz'"
+                f"expected images, found none in this folder; "
+                f"a pattern in quotes finds arrays and archives: '{self.text.rstrip('/')}/*.npz'",
+                where=self.text,
             )
         yield from chain([first], found)
 
@@ -72,7 +73,7 @@ def _resolve(text: str) -> Input:
         found = storage.matching(text)
         files = tuple(item for item in found if not storage.is_folder(item.place))
         if not files:
-            raise DataError(f"{text}: matches folders only")
+            raise DataError("matches folders only", where=text)
         return Input(text, files=tuple(_absolute(item) for item in files))
     place = storage.absolute(storage.locate(text))
     if storage.is_folder(place):
@@ -149,4 +150,7 @@ def shared(inputs: Iterable[Input], output: Location) -> None:
     places = [output, *(i.folder for i in inputs), *(f.place for i in inputs for f in i.files[:1])]
     for place in places:
         if isinstance(place, storage.Remote) and place.protocol == "memory":
-            raise CvaeError(f"{place}: is in the memory of one process, which workers cannot see")
+            raise CvaeError(
+                "is in the memory of one process, which workers cannot see",
+                where=place,
+            )

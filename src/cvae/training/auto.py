@@ -53,7 +53,7 @@ def survey(folder: Path) -> Survey:
             continue  # reading the folder names it
         sides[min(image.size)] += 1
     if not sides:
-        raise DataError(f"{folder}: expected images, found none in this folder")
+        raise DataError("expected images, found none in this folder", where=folder)
     common, times = sides.most_common(1)[0]
     if times < sides.total() / 2:
         common = int(np.median(list(sides.elements())))

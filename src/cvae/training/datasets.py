@@ -118,11 +118,14 @@ def load(
         pixels = _read(path)
     if pixels.shape[1:] != shape:
         raise DataError(
-            f"{source}: the preset takes {images.describe(shape)}, "
-            f"found arrays of shape {pixels.shape[1:]}"
+            f"the preset takes {images.describe(shape)}, found arrays of shape {pixels.shape[1:]}",
+            where=source,
         )
     if len(pixels) < 10:
-        raise DataError(f"{source}: expected at least 10 images to train on, found {len(pixels)}")
+        raise DataError(
+            f"expected at least 10 images to train on, found {len(pixels)}",
+            where=source,
+        )
     # One fixed order, so that every run and every later export sets the same images aside.
     pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     held_out = len(pixels) // 10
@@ -134,8 +137,9 @@ def _read(path: Path) -> Pixels:
         return images.read_npz(path, "train")
     found = "no such file or folder" if not path.exists() else "another kind of file"
     raise DataError(
-        f"{path}: expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data, "
-        f"found {found}"
+        f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data, "
+        f"found {found}",
+        where=path,
     )
 
 
@@ -149,8 +153,9 @@ def _download(name: str) -> Pixels:
         (pixels, _), _ = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise DataError(
-            f"{name}: the download failed ({error}); "
-            "pass a file in the layout of keras.datasets with --data FILE.npz"
+            f"the download failed ({error}); "
+            "pass a file in the layout of keras.datasets with --data FILE.npz",
+            where=name,
         ) from error
     pixels = np.asarray(pixels, np.uint8)
     return pixels if pixels.ndim == 4 else pixels[..., np.newaxis]

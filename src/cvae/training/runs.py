@@ -55,7 +55,8 @@ class Run:
             return cls(folder, preset, int(values["seed"]), str(values["source"]), data, begin)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
-                f"{folder}: expected the folder of a training run, with a {RUN} in it"
+                f"expected the folder of a training run, with a {RUN} in it",
+                where=folder,
             ) from error
 
     @property
@@ -116,15 +117,15 @@ def start(
         differing = _differences(found.settings(), run.settings())
         if differing:
             raise TrainingError(
-                f"{folder}: cannot resume with other settings: {differing}; "
-                "--force starts the run anew"
+                f"cannot resume with other settings: {differing}; --force starts the run anew",
+                where=folder,
             )
         return run
     check_start(folder, resume, force, begin)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise OutputError(f"cannot be made: {error.strerror}", where=folder) from error
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     run.save()
@@ -138,7 +139,8 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> 
     """What `start` raises for, as far as it can be known before the data is read."""
     if _has_begun(folder) and not resume and not force:
         raise TrainingError(
-            f"{folder}: holds a training run already; --resume carries it on, --force starts it anew"
+            "holds a training run already; --resume carries it on, --force starts it anew",
+            where=folder,
         )
     if begin:
         _check_begin(begin, folder)
@@ -178,7 +180,7 @@ def read_history(run: Run) -> list[Row]:
                 for row in csv.DictReader(file)
             ]
     except (ValueError, TypeError, AttributeError) as error:
-        raise TrainingError(f"{path}: expected a table of numbers: {error}") from error
+        raise TrainingError(f"expected a table of numbers: {error}", where=path) from error
 
 
 def write_history(run: Run, rows: list[Row]) -> None:

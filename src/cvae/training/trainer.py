@@ -69,7 +69,7 @@ def _build(
     try:
         model = _model(preset, run.seed, perceptual)
     except ValueError as error:
-        raise TrainingError(f"{preset.name}: {error}") from error
+        raise TrainingError(f"{error}", where=preset.name) from error
     sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
     model.build((None, *sides, preset.image_shape[2]))
     rate: Any = preset.learning_rate
@@ -145,11 +145,11 @@ def load(run: Run, machine: Machine | None = None) -> losses.Trainable:
     if machine is None and run.preset.patience and best.exists():
         path = best
     if not path.exists():
-        raise TrainingError(f"{path}: no checkpoint; no epoch of this run has finished")
+        raise TrainingError("no checkpoint; no epoch of this run has finished", where=path)
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{path}: the checkpoint cannot be read: {error}") from error
+        raise TrainingError(f"the checkpoint cannot be read: {error}", where=path) from error
     return model
 
 
@@ -172,8 +172,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
     history = runs.read_history(run)[:done]
     if len(history) < done:
         raise TrainingError(
-            f"{run.folder}: expected {done} epochs in {runs.HISTORY}, found {len(history)}; "
-            "--force starts the run anew"
+            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}; "
+            "--force starts the run anew",
+            where=run.folder,
         )
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
@@ -207,8 +208,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
         row = {name: values[0] for name, values in record.history.items()}
         if not all(np.isfinite(value) for value in row.values()):
             raise TrainingError(
-                f"{run.folder}: the loss is no longer finite in epoch {epoch + 1}: {row}; "
-                "earlier epochs are kept; try a smaller --learning-rate"
+                f"the loss is no longer finite in epoch {epoch + 1}: {row}; "
+                "earlier epochs are kept; try a smaller --learning-rate",
+                where=run.folder,
             )
         row["seconds"] = round(time.monotonic() - started, 2)
         history.append({"epoch": epoch + 1, **row})

@@ -28,8 +28,9 @@ def components(
     x = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
     if dim > min(x.shape):
         raise TrainingError(
-            f"{label}: expected at most {min(x.shape)} latents for {len(x)} images of "
-            f"{x.shape[1]} values, found {dim}"
+            f"expected at most {min(x.shape)} latents for {len(x)} images of "
+            f"{x.shape[1]} values, found {dim}",
+            where=label,
         )
     mean = x.mean(axis=0, dtype=np.float64)
     x -= mean.astype(np.float32)

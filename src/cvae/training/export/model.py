@@ -47,8 +47,9 @@ def export(
     """
     if dataset.describe()["sha256"] != run.data["sha256"]:
         raise TrainingError(
-            f"{run.folder}: expected the data it was trained on ({run.data['name']}, "
-            f"{run.data['train']} images), found other images"
+            f"expected the data it was trained on ({run.data['name']}, "
+            f"{run.data['train']} images), found other images",
+            where=run.folder,
         )
     check_name(name, run.folder)
     if run.preset.architecture == "denoiser":

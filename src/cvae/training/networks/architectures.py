@@ -41,12 +41,13 @@ def check(preset: Preset) -> None:
             return
         networks = build(preset)
     except ValueError as error:
-        raise TrainingError(f"{preset.name}: {error}; --size changes it") from error
+        raise TrainingError(f"{error}; --size changes it", where=preset.name) from error
     if preset.architecture == "autoencoder":
         most = math.prod(networks.analysis.output.shape[1:])
         if preset.latent_dim > most:
             raise TrainingError(
-                f"{preset.name}: expected at most {most} as --latents, found {preset.latent_dim}"
+                f"expected at most {most} as --latents, found {preset.latent_dim}",
+                where=preset.name,
             )
 
 
