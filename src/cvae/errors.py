@@ -94,8 +94,8 @@ class MissingExtraError(CvaeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed; pip install 'cvae[{extra}]' "
-            f"(in a checkout: pip install '.[{extra}]') brings it"
+            f"{package} is not installed",
+            advice=f"pip install 'cvae[{extra}]' (in a checkout: pip install '.[{extra}]') brings it",
         )
         self.args = (package, extra)  # what pickle calls it with
 

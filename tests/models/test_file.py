@@ -213,7 +213,7 @@ def test_a_broken_model_on_the_search_path_does_not_hide_the_others(
 
 def test_a_place_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVAE_MODELS", "/nowhere")
-    assert "/nowhere" in str(registry.known_models()[1])
+    assert "/nowhere" in str(registry.known_models()[1][0])
     assert registry.open_model("mnist")
 
 
