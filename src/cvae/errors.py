@@ -120,12 +120,18 @@ def at(place: object, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def translated(kind: type[CvaeError], text: str, place: object) -> Iterator[None]:
-    """Raises an OSError in the block as `kind`: `PLACE: TEXT: No such file or directory`."""
+def translated(
+    kind: type[CvaeError],
+    text: str,
+    place: object,
+    caught: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+    """Raises what is `caught` in the block as `kind`: `PLACE: TEXT: No such file or directory`."""
     try:
         yield
-    except OSError as error:
-        raise kind(f"{text}: {error.strerror or error}", where=place) from error
+    except caught as error:
+        reason = getattr(error, "strerror", None) or error
+        raise kind(f"{text}: {reason}", where=place) from error
 
 
 def first_line(error: BaseException) -> str:

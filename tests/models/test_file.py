@@ -169,7 +169,7 @@ def test_flipped_bytes_are_refused_or_harmless(tiny_model: Path, tmp_path: Path)
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ModelError, match=r"nowhere\.cvae: there is no such model"):
+    with pytest.raises(ModelError, match=r"nowhere\.cvae: cannot be read: No such file"):
         registry.open_model("nowhere.cvae")
 
 
