@@ -332,8 +332,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
         digest = manifest.digest_of(temporary.parent, temporary.name) or ""
-    counts = asdict(replace(tally, left_out=skipped))
-    return Part(shard.name, request, sha256=digest, messages=tuple(messages), **counts)
+    tally = replace(tally, left_out=skipped)
+    return Part(shard.name, request, digest, tally, tuple(messages))
 
 
 @lru_cache(maxsize=2)
