@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.data import families
+from cvae.data.contents import RUN as RUN
 from cvae.data.images import Images, Pixels, read_file
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError
@@ -41,9 +42,6 @@ IN_MEMORY = 1 << 30
 MIN_IMAGES = 10
 _THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
 _LOT = 256  # files between two moves of a progress bar
-
-# A folder with this file is a training run's, whose pictures are not the user's.
-RUN = "run.json"
 
 # Sees the lots of files on their way, to show progress.
 Watch = Callable[[list[list[str]]], Iterable[list[str]]]

@@ -11,13 +11,13 @@ from typing import Any
 
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
 from cvae.data import places as storage
+from cvae.data.contents import MANIFEST as MANIFEST
+from cvae.data.contents import PACKS_KIND
+from cvae.data.contents import UNFINISHED as UNFINISHED
 from cvae.data.places import Location
 from cvae.errors import FormatError, OutputError, StorageError
 
 FORMAT = 0
-MANIFEST = "manifest.json"
-UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
-_KIND = "cvae shards"
 _PART = re.compile(r"part-[0-9]{5,9}\.bin")
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
@@ -107,7 +107,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         values = {
-            "kind": _KIND, "format": FORMAT, **asdict(self), "images": self.images,
+            "kind": PACKS_KIND, "format": FORMAT, **asdict(self), "images": self.images,
             "file_bytes": self.file_bytes, "left_out": self.left_out, "psnr_mean": self.psnr_mean,
         }  # fmt: skip
         values["shards"] = values.pop("shards")  # last: it is long
@@ -186,7 +186,7 @@ def are_in(folder: Location) -> bool:
     except OSError:
         return storage.exists(folder / UNFINISHED)
     # A damaged one is one of ours, too, as far as this can be seen.
-    return _KIND.encode() in data[:200]
+    return PACKS_KIND.encode() in data[:200]
 
 
 def read_manifest(folder: Location) -> Manifest:
