@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cvae.targets import Target
 
 from cvae import targets
-from cvae.codec import Codec, Encoded, open_model
+from cvae.codec import Codec, open_model
 from cvae.errors import TargetError
-from cvae.targets import Target
+from cvae.options import Encoded
 
 from .conftest import SAMPLES, blobs, run_cvae
 

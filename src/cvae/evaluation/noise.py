@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising as denoise
+from cvae import kinds
 from cvae.data import images, metrics
 from cvae.data.images import Pixels
 from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError
 from cvae.evaluation import measure as evaluation
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
 
 SEED = 0
 MAX_FACTOR = 10.0
@@ -70,7 +71,7 @@ def load(source: Path, split: str | None, model: Model) -> Images:
     """
     split = split or "test"
     shape = model.manifest.image_shape
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return evaluation.load(source, split, shape)[0]
     if evaluation.is_npz(source):
         pixels = images.read_npz(source, split)
@@ -91,7 +92,7 @@ def load(source: Path, split: str | None, model: Model) -> Images:
 
 def of_part(folder: Path, part: evaluation.Part, model: Model) -> Images:
     """The images of a part of a folder, those of a denoiser at their own sizes."""
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return part.images[:]
     return Photos([folder / name for name in sorted(part.names)], model.manifest.image_shape[2])
 

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import rans
 from cvae.bitstream.tables import Symbols
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
 from cvae.data.images import Pixels
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError
 from cvae.models import networks
+from cvae.options import DEFAULT_EFFORT
 from cvae.packs import layout as pack
 from cvae.packs.layout import Block, Header
 
