@@ -228,9 +228,9 @@ def open_folder(text: str) -> ShardReader:
     folder = storage.locate(text)
     if not storage.exists(folder / shards.MANIFEST) and storage.exists(folder / shards.UNFINISHED):
         raise FormatError(
-            "is not finished: it is still being written, or was interrupted; the command "
-            "that wrote it goes on with --resume",
+            "is not finished: it is still being written, or was interrupted",
             where=folder,
+            advice="the command that wrote it goes on with --resume",
         )
     check_manifest(folder)
     return sharded.open_folder(folder)
@@ -241,8 +241,9 @@ def check_manifest(folder: Location) -> None:
     known = (shards.MANIFEST, shards.UNFINISHED)
     if not any(storage.exists(folder / name) for name in known) and _holds_packs(folder):
         raise FormatError(
-            f"holds packs but no {shards.MANIFEST}; its packs decode one by one",
+            f"holds packs but no {shards.MANIFEST}",
             where=folder,
+            advice="its packs decode one by one",
         )
 
 

@@ -87,7 +87,7 @@ class ShardReader(files.Closing):
             with self._lock:
                 return self._reader(place.shard).read(place.local)
         except FormatError as error:
-            raise FormatError(f"damaged: {place}: {error.__cause__ or error}") from error
+            raise FormatError(f"damaged: {place}: {error.__cause__ or error.text}") from error
 
     def damage_in(self, ranges: Sequence[tuple[int, int]]) -> list[Damage]:
         """What is wrong with the shards that hold these images; each of them is read whole.
@@ -108,7 +108,7 @@ class ShardReader(files.Closing):
         try:
             reader = self._reader(shard)
         except FormatError as error:
-            yield Damage(f"{error}: {lost}", part.first, part.images)
+            yield Damage(f"{part.file}: {error.text}: {lost}", part.first, part.images)
             return
         if shards.digest_of(self.folder, part.file) == part.sha256:
             return
@@ -162,7 +162,7 @@ class ShardReader(files.Closing):
         try:
             file = place.open("rb")
         except FileNotFoundError as error:
-            raise FormatError("is missing", where=part.file) from error
+            raise FormatError("is missing", where=place) from error
         except OSError as error:
             raise StorageError(f"cannot be read: {error.strerror or error}", where=place) from error
         try:
@@ -170,7 +170,7 @@ class ShardReader(files.Closing):
             self._check(part, reader)
         except FormatError as error:
             file.close()
-            raise FormatError(f"{error}", where=part.file) from error
+            raise FormatError(error.text, where=place) from error
         return file, reader
 
     def _check(self, part: Part, reader: Reader) -> None:

@@ -202,9 +202,9 @@ def read_manifest(folder: Location) -> Manifest:
     except OSError as error:
         if storage.exists(folder / UNFINISHED):
             raise FormatError(
-                "was interrupted before all of it was written; the command that wrote it goes "
-                "on with --resume",
+                "was interrupted before all of it was written",
                 where=folder,
+                advice="the command that wrote it goes on with --resume",
             ) from error
         raise FormatError(f"cannot be read: {error.strerror or error}", where=place) from error
     except FormatError as error:
@@ -231,16 +231,17 @@ def check(
         return None
     if not resume:
         raise OutputError(
-            "is not empty; --resume goes on with a run that was interrupted, "
-            "--force overwrites its shards",
+            "is not empty",
             where=folder,
+            advice="--resume goes on with a run that was interrupted, --force overwrites its shards",
         )
     found, manifest = _request_of(folder, names)
     if found != json.loads(json.dumps(request)):
         raise OutputError(
-            f"expected an interrupted run of the same command, found "
-            f"{'other files' if found is None else 'one of another'}; --force overwrites its shards",
+            "expected an interrupted run of the same command, found "
+            f"{'other files' if found is None else 'one of another'}",
             where=folder,
+            advice="--force overwrites its shards",
         )
     return manifest
 
@@ -282,9 +283,9 @@ def finish(folder: Location, manifest: Manifest) -> None:
     for part in manifest.shards:
         if sizes.get(part.file) != part.file_bytes:
             raise StorageError(
-                f"expected {part.file_bytes:,} bytes, found "
-                f"{sizes.get(part.file, 'no such file')}; do all workers see this folder?",
+                f"expected {part.file_bytes:,} bytes, found {sizes.get(part.file, 'no such file')}",
                 where=folder / part.file,
+                advice="do all workers see this folder?",
             )
     storage.write(folder / MANIFEST, manifest.to_json(), force=True)
     known = {part.file for part in manifest.shards}

@@ -286,4 +286,4 @@ def _result(future: Any) -> Part | Failure:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _STORAGE:
             raise
-        raise StorageError(f"{first_line(error)}", where=future.key) from error
+        raise StorageError(first_line(error), where=future.key) from error
