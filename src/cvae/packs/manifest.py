@@ -12,14 +12,13 @@ from cvae import records
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
 from cvae.codec import Tally
 from cvae.data import places
+from cvae.data.contents import FIRST_PACK, PACKS_KIND
+from cvae.data.contents import MANIFEST as MANIFEST
+from cvae.data.contents import UNFINISHED as UNFINISHED
 from cvae.data.places import Location
 from cvae.errors import FormatError, OutputError, StorageError, translated
 
 FORMAT = 0
-MANIFEST = "manifest.json"
-UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
-_KIND = "cvae shards"
-_FIRST = "part-00000.bin"
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
     r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
@@ -91,7 +90,7 @@ class Manifest:
     def to_json(self) -> bytes:
         tally = self.tally
         values = {
-            "kind": _KIND, "format": FORMAT, **vars(self), "images": tally.images,
+            "kind": PACKS_KIND, "format": FORMAT, **vars(self), "images": tally.images,
             "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
         del values["shards"]  # it is long, so it comes last
@@ -157,7 +156,7 @@ def _missing(folder: Location) -> FormatError:
     if places.exists(folder / UNFINISHED):
         text = "is not finished: it is still being written, or was interrupted"
         advice = "the command that wrote it goes on with --resume"
-    elif places.exists(folder / _FIRST):
+    elif places.exists(folder / FIRST_PACK):
         text, advice = f"holds packs but no {MANIFEST}", "its packs decode one by one"
     else:
         text = f"expected a pack, or a folder of packs with its {MANIFEST}, found another folder"
@@ -189,7 +188,7 @@ def check(
             where=folder,
             advice="--resume goes on with a run that was interrupted, --force overwrites its shards",
         )
-    if _FIRST in names and not {MANIFEST, UNFINISHED} & names.keys():
+    if FIRST_PACK in names and not {MANIFEST, UNFINISHED} & names.keys():
         raise _missing(folder)
     found, manifest = _request_of(folder, names)
     if found != records.parse(records.dump(request)):

@@ -240,6 +240,7 @@ def encode_all(
             if progress:
                 progress(part)
         except (DataError, ImageError) as error:
+            error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
             key = (shard.name, type(error))
