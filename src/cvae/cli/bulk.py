@@ -18,7 +18,7 @@ from cvae.cli.common import STDIO, Talk, Task, counted
 if TYPE_CHECKING:
     from cvae.codec import Codec, EncodeOptions, Tally
     from cvae.data.places import Location
-    from cvae.data.sources import Batch, Reading, Source, TarSource
+    from cvae.data.sources import Batch, TarSource
 
 _HEAD = 512  # bytes of stdin that tell a tar archive
 
@@ -50,13 +50,11 @@ class EncodeSettings:
 
 def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
     """Whether `cvae encode` is to write a pack: of an array, an archive, or several inputs in one file."""
-    from cvae.data import sources, tars
+    from cvae.data.contents import What, what_is, what_lies_at
 
     for item in inputs:
-        if item == STDIO:
-            if tars.begins_tar(common.peek(_HEAD)):
-                return True
-        elif not Path(item).is_dir() and (sources.is_array(Path(item)) or tars.is_tar(Path(item))):
+        what = what_is("", common.peek(_HEAD)) if item == STDIO else what_lies_at(item)
+        if what in (What.ARRAY, What.TAR):
             return True
     if any(common.is_url(item) for item in (*inputs, output or "")):
         return True
@@ -69,23 +67,27 @@ def encode(
 ) -> None:
     """Writes one pack of all images in the inputs."""
     from cvae.data import pipeline
-    from cvae.data.sources import Reading
+    from cvae.data.reading import Reading
+    from cvae.data.sources import open_images
     from cvae.packs import encode as bulk
 
     target = _target(inputs, output)
     if target is None:
         common.refuse_terminal([Task(None, None)], settings.force)
     model = open_model(settings.model)
-    sources = [source for item in inputs for source in _sources(item, settings.split)]
-    jobs = settings.jobs or pipeline.processors()
-    reading = Reading(model.image_shape, settings.fit, jobs, lambda error: _refuse(error, talk))
-    named = settings.names and any(source.named for source in sources)
-    options = replace(settings.options(), names=named)
+    images = open_images(
+        [_stdin() if item == STDIO else item for item in inputs],
+        Reading(model.image_shape, "stretch" if settings.fit else "exact"),
+        split=settings.split,
+        threads=settings.jobs or pipeline.processors(),
+        refuse=lambda error: _refuse(error, talk),
+    )
+    options = replace(settings.options(), names=settings.names and images.named)
     sys.setswitchinterval(common.SWITCH)
     with _output(target, settings.force) as file, talk.counting("images") as count:
         poorly = (lambda name, psnr: _detail(name, psnr, talk)) if talk.verbose else None
         report = bulk.encode(
-            model, _batches(sources, reading), file, options,
+            model, _advised(images.batches()), file, options,
             threads=settings.threads, progress=count, poor=poorly,
         )  # fmt: skip
         if not report.images:
@@ -108,44 +110,22 @@ def open_model(name: str) -> Codec:
 
 def _stdin() -> TarSource:
     """The archive on stdin, for a thread: past the buffer, of which it would hold the lock at exit."""
+    from cvae.data.contents import begins_tar
     from cvae.data.sources import TarSource
     from cvae.data.tars import Rejoined
 
+    if not begins_tar(common.peek(_HEAD)):
+        raise ImageError("stdin: expected a tar archive, to be one of several inputs")
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
 
 
-def _sources(item: str, split: str | None) -> list[Source]:
-    """What one input stands for; a URL may be a pattern or a folder, too."""
-    if not common.is_url(item):
-        return [_source(item, split)]
-    from cvae.packs import shards as worklist
-
-    return [shard.source for shard in worklist.cut(worklist.resolve([item]), split=split)]
-
-
-def _source(item: str, split: str | None) -> Source:
-    from cvae.data import sources, tars
-
-    path = Path(item)
-    if item == STDIO:
-        if not tars.begins_tar(common.peek(_HEAD)):
-            raise ImageError("stdin: expected a tar archive, to be one of several inputs")
-        return _stdin()
-    if path.is_dir():
-        return sources.FolderSource(path)
-    if sources.is_array(path):
-        return sources.array_source(path, split)
-    return sources.TarSource(path, item) if tars.is_tar(path) else sources.FileSource(path)
-
-
-def _batches(sources: list[Source], reading: Reading) -> Iterator[Batch]:
-    for source in sources:
-        try:
-            yield from source.batches(reading)
-        except ImageShapeError as error:  # of a whole array
-            advised(error)
-            raise
+def _advised(batches: Iterator[Batch]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except ImageShapeError as error:  # of a whole array
+        advised(error)
+        raise
 
 
 def _refuse(error: CvaeError, talk: Talk) -> None:
@@ -169,7 +149,7 @@ def advised(error: CvaeError) -> CvaeError:
 def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
     """Where the pack goes; None is stdout."""
     from cvae.data import places as storage
-    from cvae.data import sources, tars
+    from cvae.data.contents import What, what_is
 
     if output is not None and storage.is_url(output):
         if output.endswith("/"):
@@ -188,7 +168,7 @@ def _target(inputs: tuple[str, ...], output: str | None) -> Location | None:
             return folder
         return folder / f"{name}.bin"
     target = Path(output)
-    if sources.is_array(target) or tars.is_tar(target):
+    if what_is(target.name) in (What.ARRAY, What.TAR):
         raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
     if output in inputs:
         raise OutputError("is input and output at once", where=output)

@@ -175,4 +175,4 @@ def _write(task: Task, pixels: Pixels, force: bool, talk: Talk) -> bool:
 def _find(folder: Path) -> Iterable[Path]:
     from cvae.data import files
 
-    return files.find(folder, {".bin", ".npy"})
+    return [folder / found.name for found in files.Local(folder).below({".bin", ".npy"})]

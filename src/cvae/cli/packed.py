@@ -66,12 +66,9 @@ def by_itself(source: str, what: str = "a pack") -> str:
 
 def is_folder(source: str) -> bool:
     """Whether a path or URL is a folder of packs, finished or not."""
-    from cvae.data import places
-    from cvae.packs import manifest
+    from cvae.data.contents import What, what_lies_at
 
-    place = places.locate(source)
-    names = (manifest.MANIFEST, manifest.UNFINISHED, "part-00000.bin")
-    return places.is_folder(place) and any(places.exists(place / name) for name in names)
+    return what_lies_at(source) is What.PACKS
 
 
 def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk) -> None:

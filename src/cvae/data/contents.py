@@ -7,11 +7,10 @@ cannot be read; a file without a known kind is a FILE, such as an image.
 from __future__ import annotations
 
 from enum import Enum, auto
-from pathlib import Path
 
 from cvae.bitstream import container
 from cvae.data import places
-from cvae.data.places import Place
+from cvae.data.places import Location, Place
 
 # A folder of packs has a manifest with this kind, or notes of an unfinished run, or at least a first pack.
 MANIFEST, UNFINISHED, FIRST_PACK = "manifest.json", "unfinished.json", "part-00000.bin"
@@ -44,7 +43,7 @@ class What(Enum):
     FILE = auto()  # anything else: an image, a pipe, a file that cannot be read
 
 
-def what_lies_at(place: str | Path | Place) -> What:
+def what_lies_at(place: str | Location) -> What:
     """What lies at a path or URL. Nothing is read from pipes and devices.
 
     Raises:

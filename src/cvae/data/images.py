@@ -12,7 +12,7 @@ from PIL import Image
 
 from cvae.data.files import Local
 from cvae.data.names import SUFFIXES as SUFFIXES
-from cvae.data.place import Place
+from cvae.data.places import Location
 from cvae.errors import ImageError, OutputError, StorageError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
@@ -168,7 +168,7 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 
-def read_file(place: Place | Path, name: str = "") -> bytes:
+def read_file(place: Location, name: str = "") -> bytes:
     """The bytes of an image file, which errors call `name` where that is not its path.
 
     Raises:

@@ -15,6 +15,8 @@ from cvae.data.place import Place as Place
 from cvae.data.place import reaching as reaching
 from cvae.errors import DataError, StorageError
 
+Location = Path | Place  # a path is a place on this machine
+
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _MAGIC = re.compile(r"[*?[]")
 _LOCAL = ("file", "local")
@@ -30,7 +32,7 @@ def is_pattern(text: str) -> bool:
     return _MAGIC.search(text) is not None and (is_url(text) or not os.path.lexists(text))
 
 
-def locate(place: str | Path | Place) -> Place:
+def locate(place: str | Location) -> Place:
     """The place of a path or a URL; `file://` is a path."""
     if not isinstance(place, str | Path):
         return place
@@ -45,7 +47,7 @@ def locate(place: str | Path | Place) -> Place:
     return Remote(text)
 
 
-def find(text: str | Path | Place, suffixes: Collection[str]) -> Iterator[Found]:
+def find(text: str | Location, suffixes: Collection[str]) -> Iterator[Found]:
     """The files that a path, a URL or a glob pattern of either stands for, in order.
 
     Args:
@@ -82,7 +84,7 @@ def _matching(pattern: str, place: Place) -> list[Found]:
     return files
 
 
-def read(place: Path | Place, limit: int) -> bytes:
+def read(place: Location, limit: int) -> bytes:
     """A file's bytes.
 
     Raises:
@@ -96,38 +98,19 @@ def read(place: Path | Place, limit: int) -> bytes:
     return data
 
 
-def write(place: Path | Place, data: bytes, force: bool = False) -> None:
+def write(place: Location, data: bytes, force: bool = False) -> None:
     """Writes a file atomically; raises as `Place.writing` does."""
     with locate(place).writing(force) as temporary:
         temporary.write_bytes(data)
 
 
 # Until callers use the methods.
-Location = Path | Place
-
-
 def absolute(place: Location) -> Place:
     return locate(place).absolute()
 
 
 def is_folder(place: Location) -> bool:
     return locate(place).is_folder()
-
-
-def exists(place: Location) -> bool:
-    return locate(place).exists()
-
-
-def sizes(place: Location) -> dict[str, int]:
-    return locate(place).sizes()
-
-
-def remove(place: Location) -> None:
-    locate(place).remove()
-
-
-def make_folder(place: Location) -> None:
-    locate(place).make_folder()
 
 
 def writing(place: Location, force: bool = False) -> AbstractContextManager[Path]:

@@ -19,7 +19,7 @@ from cvae.data import arrays, images, pipeline, places, tars
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import MAX_FILE, Pixels, Shape
 from cvae.data.names import SUFFIXES
-from cvae.data.places import Found, Place
+from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, translated
 
@@ -44,7 +44,13 @@ Batches = Iterator[Batch]
 class Source(Protocol):
     """Where images come from. Those of files can be pickled, to be read by another process."""
 
-    named: bool  # images have names
+    @property
+    def named(self) -> bool:
+        """Whether images have names."""
+
+    @property
+    def rows(self) -> tuple[object, ...]:
+        """Which part of an array it is, as its name and two numbers; empty for others."""
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
         """All images in order.
@@ -172,15 +178,16 @@ class _File(NamedTuple):
 
     label: str  # what messages call it
     name: str
-    data: bytes | Place | Path
+    data: bytes | Location
 
 
 @dataclass(frozen=True)
 class FolderSource:
     """All image files below a folder."""
 
-    path: Place | Path
-    named = True
+    path: Location
+
+    named, rows = True, ()
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
         found = places.locate(self.path).below(SUFFIXES)
@@ -192,8 +199,9 @@ class FolderSource:
 class ListSource:
     """Image files, each with the name it has in a pack."""
 
-    files: tuple[tuple[Place | Path, str], ...]
-    named = True
+    files: tuple[tuple[Location, str], ...]
+
+    named, rows = True, ()
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
         items = (_File(str(place), name, place) for place, name in self.files)
@@ -206,7 +214,8 @@ class TarSource:
 
     file: Any  # a place, or an open file that need not seek
     label: str
-    named = True
+
+    named, rows = True, ()
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
         return _decoded(self._files(), reading, threads, refuse)
@@ -229,11 +238,16 @@ class TarSource:
 class ArraySource:
     """An array of images: an `.npy` file, or one array of an `.npz` file."""
 
-    path: Place | Path
+    path: Location
     member: str | None = None  # of an .npz file
     start: int = 0  # the first of its rows
     stop: int | None = None  # behind the last of them; None for all
+
     named = False
+
+    @property
+    def rows(self) -> tuple[object, ...]:
+        return self.member, self.start, self.stop
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
         with arrays.open_rows(self.path, self.member) as rows:
@@ -264,7 +278,7 @@ def _batch(shape: Shape) -> int:
     return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
 
 
-def array_source(path: Place | Path, split: str | None = None) -> ArraySource:
+def array_source(path: Location, split: str | None = None) -> ArraySource:
     """The images of an `.npy` or `.npz` file.
 
     In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
@@ -287,7 +301,7 @@ def array_source(path: Place | Path, split: str | None = None) -> ArraySource:
     )
 
 
-def is_array(path: Place | Path) -> bool:
+def is_array(path: Location) -> bool:
     """Whether a file's name says that it holds an array of images."""
     return what_is(path.name) is What.ARRAY
 

@@ -26,8 +26,8 @@ from typing import Any
 from cvae import __version__
 from cvae.codec import Codec, EncodeOptions
 from cvae.data import places
-from cvae.data.places import Location
-from cvae.data.sources import Reading
+from cvae.data.places import Place
+from cvae.data.reading import Reading
 from cvae.errors import (
     ClusterError,
     CvaeError,
@@ -71,7 +71,7 @@ class Plan:
 class Job:
     """What a worker does with every shard."""
 
-    folder: Location  # where shards go
+    folder: Place  # where shards go
     model: Path  # its file
     model_sha256: str
     options: EncodeOptions
@@ -84,7 +84,7 @@ class Job:
 def run(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     *,
@@ -143,15 +143,14 @@ def run(
 
 
 def _job(
-    codec: Codec, found: list[shards.Input], folder: Location, options: EncodeOptions, plan: Plan
+    codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    first = [item.folder or item.files[0].place for item in found]
-    far = any(isinstance(place, places.Remote) for place in first)
+    far = any((item.folder or item.files[0].place).far for item in found)
     request = {
         **asdict(options),
-        "sources": [str(places.absolute(places.locate(item.text))) for item in found],
+        "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
@@ -168,7 +167,7 @@ def _advice(errors: list[CvaeError]) -> str:
 
 
 @contextmanager
-def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
+def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
     """After an error, deletes what workers of this machine had begun; by then they are gone."""
     try:
         yield
@@ -325,13 +324,13 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = Reading(codec.image_shape, job.options.fit, job.readers, refuse)
+    reading = Reading(codec.image_shape, "stretch" if job.options.fit else "exact")
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading)
-    with places.writing(job.folder / shard.name, force=True) as temporary:
+    batches = shard.source.batches(reading, job.readers, refuse)
+    with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
-        digest = manifest.digest_of(temporary.parent, temporary.name) or ""
+        digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     tally = replace(tally, left_out=skipped)
     return Part(shard.name, request, digest, tally, tuple(messages))
 
