@@ -17,8 +17,9 @@ from cvae.cli.common import Talk, Task
 from cvae.errors import at
 
 if TYPE_CHECKING:
-    from cvae.codec import Codec, Encoded
+    from cvae.codec import Codec
     from cvae.data.images import Pixels
+    from cvae.options import Encoded
     from cvae.targets import Target
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from cvae import denoising as denoise
+from cvae import kinds
 from cvae import sampling as generate
 from cvae.codec import Codec
-from cvae.data.images import Pixels, as_floats
+from cvae.data.images import Pixels
 from cvae.evaluation import noise
 from cvae.evaluation import plots as report
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
 from cvae.training import runs
 from cvae.training.datasets import Dataset
 from cvae.training.runs import Run
@@ -47,7 +48,7 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
         )
         rows = [shown, noisy, denoise.denoise(model, noisy)]
         report.image_grid(rows, run.folder / "denoised.png", zoom)
-    if model.manifest.kind != CODEC:
+    if not kinds.codes(model.manifest):
         return
     codec = Codec(model)
     quality = codec.quality(None)
@@ -57,12 +58,12 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
     report.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
                       run.folder / "samples.png", zoom)  # fmt: skip
     mapped = np.asarray(dataset.validation[:_MAPPED])
-    report.latent_map(_flattened(model, mapped), mapped, run.folder / "latents.png")
+    report.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")
 
 
-def _flattened(model: Model, pixels: Pixels) -> report.Points:
+def _flattened(codec: Codec, pixels: Pixels) -> report.Points:
     """The two principal components of the latents of images: (n, 2)."""
-    latents = model.analysis(as_floats(pixels)).reshape(len(pixels), -1)
+    latents = codec.latents(pixels)
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cvae.bitstream.tables import Symbols, Tables
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae import kinds
+from cvae.bitstream.tables import Bank, Symbols
+from cvae.codec import Codec
 from cvae.data import metrics
 from cvae.data.images import Pixels, as_floats
 from cvae.errors import ModelError, TrainingError
@@ -17,8 +18,8 @@ from cvae.evaluation import noise
 from cvae.kinds import search
 from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SUFFIX, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
-from cvae.models.qualities import QUALITIES, Bank
-from cvae.models.quantizer import Quantizer
+from cvae.models.qualities import QUALITIES, Qualities, Quantizer
+from cvae.options import DEFAULT_EFFORT
 from cvae.training import datasets
 from cvae.training.datasets import Dataset
 from cvae.training.export import calibration
@@ -43,7 +44,7 @@ def make(run: Run, dataset: Dataset) -> Made:
     train, validation = datasets.sample(dataset.train), datasets.sample(dataset.validation)
     networks = _load(run, as_floats(train))
     previous = _previous(run, networks, validation)
-    bank = previous.bank if previous else _calibrate(run, networks, train)
+    bank = previous.qualities if previous else _calibrate(run, networks, train)
     check(networks, bank, validation)
     graphs = {ANALYSIS: networks.analysis_graph, SYNTHESIS: networks.synthesis_graph}
     if networks.gradient_graph is not None:
@@ -64,7 +65,7 @@ def make(run: Run, dataset: Dataset) -> Made:
     )
 
 
-def check(networks: Exported, bank: Bank, pixels: Pixels) -> None:
+def check(networks: Exported, bank: Qualities, pixels: Pixels) -> None:
     """The graphs must give the trained networks' symbols, and their pixels within one level.
 
     Raises:
@@ -124,15 +125,15 @@ def _previous(run: Run, networks: Exported, pixels: Pixels) -> Model | None:
             codec = Codec(model)
             quality = codec.quality(None)
             symbols = codec.quantize(pixels, quality, effort=0)
-            y = model.bank.quantizer(quality).dequantize(symbols)
-            if _levels_apart(synthesis(y), model.synthesis(y)) <= 1:
+            y = model.qualities.quantizer(quality).dequantize(symbols)
+            if _levels_apart(synthesis(y), codec.coding.synthesize(y)) <= 1:
                 return model
         except ModelError:
             continue  # damaged: it is made anew
     return None
 
 
-def _calibrate(run: Run, networks: Exported, train: Pixels) -> Bank:
+def _calibrate(run: Run, networks: Exported, train: Pixels) -> Qualities:
     shape = run.preset.image_shape
     x = as_floats(train)
     latents = _analysis(networks, shape)(x)
@@ -140,10 +141,9 @@ def _calibrate(run: Run, networks: Exported, train: Pixels) -> Bank:
     step = (networks.widths * run.preset.step_width).astype(np.float32)
     curvature = calibration.curvature(latents, step, synthesis)
 
-    def choose(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
-        problem = search.Problem(
-            quantizer, tables, curvature, networks.widths.shape, synthesis, gradient
-        )
+    def choose(images: int, quantizer: Quantizer, bank: Bank) -> Symbols:
+        rows, elements = np.arange(len(bank)), networks.widths.shape
+        problem = search.Problem(quantizer, bank, rows, curvature, elements, synthesis, gradient)
         return search.search(x[:images], latents[:images], problem, DEFAULT_EFFORT)
 
     return calibration.calibrate(latents, step, curvature, choose, math.prod(shape))
@@ -172,7 +172,7 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
         "payload_bytes_mean": round(float(np.mean([c.payload_bytes for c in coded])), 4),
         "psnr_mean": round(float(np.mean([c.psnr for c in coded])), 4),
     }
-    if manifest.denoises:
+    if kinds.of(manifest).denoises(manifest):
         figures |= noise.measure(codec.model, pixels, manifest.preset["noise"])
     return replace(manifest, expected_psnr=tuple(expected.tolist()), figures=figures)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.models.file import Manifest, Model
-from cvae.models.qualities import Bank
+from cvae.models.qualities import Qualities
 from cvae.training.export import gradient as adjoint
 
 Floats = NDArray[np.float32]
@@ -52,7 +52,7 @@ class Made:
     """All that a model file is written from, besides what its run says."""
 
     graphs: dict[str, bytes]  # by member
-    bank: Bank | None
+    bank: Qualities | None
     weights_hash: str
     previous: Model | None  # an earlier export, whose id and name stay
     fields: dict[str, Any]  # of the manifest
