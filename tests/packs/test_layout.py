@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae.bitstream import rans
+from cvae.bitstream import container, rans
 from cvae.errors import FormatError
 from cvae.packs import layout as pack
 from cvae.packs import reader as readers
@@ -121,7 +121,7 @@ def test_a_flipped_byte_is_noticed_and_costs_one_block_at_most(flip: int) -> Non
     for at in range(len(SMALL)):
         damaged = bytearray(SMALL)
         damaged[at] ^= flip
-        assert pack.is_pack_file(io.BytesIO(bytes(damaged)))
+        assert container.is_pack_file(io.BytesIO(bytes(damaged)))
         reader = opened(bytes(damaged))
         assert reader.damage or reader.check(reader.places), at
         found = whole(reader)
