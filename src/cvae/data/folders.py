@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cvae.data import families
 from cvae.data.contents import RUN as RUN
 from cvae.data.images import Images, Pixels, read_file
+from cvae.data.names import printable as printable
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError
 
@@ -270,10 +271,3 @@ def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:
     lines = [json.dumps(reading.to_json(), sort_keys=True)]
     lines += [f"{part} {item.digest}" for part in (TRAIN, VALIDATION) for item in by_part[part]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def printable(text: str) -> str:
-    """A text with names of files in it, in which nothing moves a terminal's cursor or ends a line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )

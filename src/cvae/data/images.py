@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.data import arrays, files
+from cvae.data.names import SUFFIXES as SUFFIXES
 from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
@@ -29,8 +30,6 @@ class Images(Protocol):
     def __getitem__(self, index: slice | NDArray[np.intp], /) -> Pixels:
         """Those images as an array (k, h, w, c)."""
 
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 
 # What messages call Pillow's modes.
 _MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
