@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
-from cvae.data import places as storage
-from cvae.data.contents import MANIFEST as MANIFEST
-from cvae.data.contents import PACKS_KIND
-from cvae.data.contents import UNFINISHED as UNFINISHED
+from cvae.data import places
 from cvae.data.places import Location
-from cvae.errors import FormatError, OutputError, StorageError
+from cvae.errors import FormatError, OutputError, StorageError, at, translated
 
 FORMAT = 0
+MANIFEST = "manifest.json"
+UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
+_KIND = "cvae shards"
+_FIRST = "part-00000.bin"
 _PART = re.compile(r"part-[0-9]{5,9}\.bin")
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
@@ -28,7 +29,6 @@ _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|j
 _MAX_COUNT = 1 << 48  # of a shard, and of images in all of them
 _LIMIT = 1 << 28  # bytes of a manifest: of a million shards
 _NOTE_LIMIT = 1 << 24
-_CHUNK = 1 << 22
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -107,7 +107,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         values = {
-            "kind": PACKS_KIND, "format": FORMAT, **asdict(self), "images": self.images,
+            "kind": _KIND, "format": FORMAT, **asdict(self), "images": self.images,
             "file_bytes": self.file_bytes, "left_out": self.left_out, "psnr_mean": self.psnr_mean,
         }  # fmt: skip
         values["shards"] = values.pop("shards")  # last: it is long
@@ -160,7 +160,7 @@ def note_name(part: str) -> str:
 def read_note(folder: Location, part: str) -> Part | None:
     """The note beside a shard; None where there is none, or a damaged one. Raises StorageError."""
     try:
-        return Part.from_values(json.loads(storage.read(folder / note_name(part), _NOTE_LIMIT)))
+        return Part.from_values(json.loads(places.read(folder / note_name(part), _NOTE_LIMIT)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -168,47 +168,37 @@ def read_note(folder: Location, part: str) -> Part | None:
 def digest_of(folder: Location, part: str) -> str | None:
     """The sha256 of a shard's file; None where there is none. Raises StorageError."""
     try:
-        with (folder / part).open("rb") as file, storage.reaching(folder / part):
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-            return digest.hexdigest()
+        with (folder / part).open("rb") as file, places.reaching(folder / part):
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(f"cannot be read: {error}", where=folder / part) from error
 
 
-def are_in(folder: Location) -> bool:
-    """Whether a folder is one of shards, finished or not. Raises StorageError when nobody can know."""
-    try:
-        data = storage.read(folder / MANIFEST, _LIMIT)
-    except OSError:
-        return storage.exists(folder / UNFINISHED)
-    # A damaged one is one of ours, too, as far as this can be seen.
-    return PACKS_KIND.encode() in data[:200]
-
-
 def read_manifest(folder: Location) -> Manifest:
-    """The manifest of a folder of shards.
+    """The manifest of a folder of packs.
 
     Raises:
-        FormatError: it is missing, damaged or of a later version.
+        FormatError: the folder is not finished, or the manifest is missing, damaged or of a later version.
         StorageError: the folder cannot be reached.
     """
     place = folder / MANIFEST
-    try:
-        return Manifest.from_json(storage.read(place, _LIMIT))
-    except OSError as error:
-        if storage.exists(folder / UNFINISHED):
-            raise FormatError(
-                "was interrupted before all of it was written; the command that wrote it goes "
-                "on with --resume",
-                where=folder,
-            ) from error
-        raise FormatError(f"cannot be read: {error.strerror or error}", where=place) from error
-    except FormatError as error:
-        raise FormatError(f"{error}", where=place) from error
+    if not places.exists(place):
+        raise FormatError(_why_missing(folder), where=folder)
+    with at(place), translated(FormatError, "cannot be read", place):
+        return Manifest.from_json(places.read(place, _LIMIT))
+
+
+def _why_missing(folder: Location) -> str:
+    if places.exists(folder / UNFINISHED):
+        return (
+            "is not finished: it is still being written, or was interrupted; the command that wrote it "
+            "goes on with --resume"
+        )
+    if places.exists(folder / _FIRST):
+        return f"holds packs but no {MANIFEST}; its packs decode one by one"
+    return f"expected a pack, or a folder of packs with its {MANIFEST}, found another folder"
 
 
 def check(
@@ -224,9 +214,10 @@ def check(
 
     Raises:
         OutputError: the folder is not empty, and neither is asked for; or the run was of another request.
+        FormatError: the folder holds packs and has lost its manifest.
         StorageError: the folder cannot be reached.
     """
-    names = storage.sizes(folder)
+    names = places.sizes(folder)
     if force or not names:
         return None
     if not resume:
@@ -235,6 +226,8 @@ def check(
             "--force overwrites its shards",
             where=folder,
         )
+    if _FIRST in names and not {MANIFEST, UNFINISHED} & names.keys():
+        raise FormatError(_why_missing(folder), where=folder)
     found, manifest = _request_of(folder, names)
     if found != json.loads(json.dumps(request)):
         raise OutputError(
@@ -253,12 +246,12 @@ def begin(folder: Location, request: dict[str, Any], *, force: bool) -> None:
         request: what is asked for.
         force: delete the shards of another run. Other files stay.
     """
-    storage.make_folder(folder)
-    storage.write(folder / UNFINISHED, json.dumps(request, indent=1).encode(), force=True)
+    places.make_folder(folder)
+    places.write(folder / UNFINISHED, json.dumps(request, indent=1).encode(), force=True)
     if force:
         # The manifest first: from now on the folder is not whole.
-        for name in [MANIFEST, *filter(_OURS.fullmatch, storage.sizes(folder))]:
-            storage.remove(folder / name)
+        for name in [MANIFEST, *filter(_OURS.fullmatch, places.sizes(folder))]:
+            places.remove(folder / name)
 
 
 def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest | None]:
@@ -266,7 +259,7 @@ def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest 
     manifest = read_manifest(folder) if MANIFEST in names else None
     if UNFINISHED in names:
         try:
-            return json.loads(storage.read(folder / UNFINISHED, _LIMIT)), manifest
+            return json.loads(places.read(folder / UNFINISHED, _LIMIT)), manifest
         except (OSError, ValueError):
             return None, None
     return (manifest.request, manifest) if manifest else (None, None)
@@ -278,7 +271,7 @@ def finish(folder: Location, manifest: Manifest) -> None:
     Raises:
         StorageError: a shard is not where it was written to, or the folder cannot be reached.
     """
-    sizes = storage.sizes(folder)
+    sizes = places.sizes(folder)
     for part in manifest.shards:
         if sizes.get(part.file) != part.file_bytes:
             raise StorageError(
@@ -286,12 +279,12 @@ def finish(folder: Location, manifest: Manifest) -> None:
                 f"{sizes.get(part.file, 'no such file')}; do all workers see this folder?",
                 where=folder / part.file,
             )
-    storage.write(folder / MANIFEST, manifest.to_json(), force=True)
+    places.write(folder / MANIFEST, manifest.to_json(), force=True)
     known = {part.file for part in manifest.shards}
     # Also what a killed worker had begun, and shards of an earlier attempt that had more images.
     for name in sizes:
         if name == UNFINISHED or (_OURS.fullmatch(name) and name not in known):
-            storage.remove(folder / name)
+            places.remove(folder / name)
 
 
 def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -305,6 +298,6 @@ def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def tidy(folder: Location) -> None:
     """Deletes what workers had begun, once they are gone. Raises StorageError."""
-    for name in storage.sizes(folder):
+    for name in places.sizes(folder):
         if _BEGUN.fullmatch(name):
-            storage.remove(folder / name)
+            places.remove(folder / name)
