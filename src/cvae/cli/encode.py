@@ -169,9 +169,7 @@ class _Encoder:
                 with at(task.name):
                     data = task.read()
                     task.check(self._force)
-                    pixels, original = images.read_image(
-                        data, task.name, shape, self._options.fit
-                    )
+                    pixels, original = images.read_image(data, task.name, shape, self._options.fit)
                     height, width, _ = original
                     if max(height, width) > MAX_SIDE:
                         raise ImageError(

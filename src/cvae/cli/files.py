@@ -151,6 +151,11 @@ def what(item: str) -> What:
     return contents.what_lies_at(item)
 
 
+def place(item: str) -> Any:
+    """What `packs.open` takes for an argument: its text, or stdin as a file."""
+    return sys.stdin.buffer if item == STDIO and sys.stdin is not None else item
+
+
 def pack_found(name: str, where: str) -> FormatError:
     """The error of a command for single files, given a pack or a folder of packs."""
     return FormatError("holds many images", where=where, advice=typed("unpack", [name]))
@@ -315,16 +320,16 @@ class Gallery:
             return
         import numpy as np
 
-        from cvae.evaluation import plots
+        from cvae.data import grids
 
-        zoom = plots.zoom_for(shape)
-        self._check_size(plots.grid_shape(-(-self.count // columns), columns, shape, zoom))
+        zoom = grids.zoom_for(shape)
+        self._check_size(grids.grid_shape(-(-self.count // columns), columns, shape, zoom))
         pixels = np.concatenate(list(pictures))
         if animated and self.name.lower().endswith(".gif"):
-            self.goal.write(plots.animation(pixels, zoom), self.force)
+            self.goal.write(grids.animation(pixels, zoom), self.force)
             return
         rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-        self.goal.write_image(plots.grid(rows, zoom), self.force)
+        self.goal.write_image(grids.grid(rows, zoom), self.force)
 
     def _check_size(self, grid: Shape) -> None:
         from cvae.data.images import MAX_PIXELS

@@ -106,20 +106,22 @@ def talk(advice: str = "", verbose: str = "Print a line for every file.") -> Dec
     """--quiet and --verbose as one `talk`; `advice` is that of `Talk`."""
     return collect(
         "talk",
-        partial(_talk, advice),
+        partial(make_talk, advice),
         click.option("--quiet", is_flag=True, help="Print only errors."),
         click.option("-v", "--verbose", is_flag=True, help=verbose),
     )
 
 
-def _talk(advice: str, quiet: bool, verbose: bool) -> Talk:
+def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> Talk:
+    """What a command says things with; its group says with it what ends the command, too."""
     found = Talk(quiet, verbose, advice)
-    # The group says with it what ends the command.
     click.get_current_context().find_root().obj = found
     return found
 
 
-def _encode_options(no_names: bool = False, no_verify: bool = False, **values: Any) -> EncodeOptions:
+def _encode_options(
+    no_names: bool = False, no_verify: bool = False, **values: Any
+) -> EncodeOptions:
     from cvae.codec import EncodeOptions
 
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)

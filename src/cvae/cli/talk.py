@@ -22,7 +22,7 @@ _CLEAR = "\r\x1b[K"
 def echo(text: str, *, err: bool = False) -> None:
     """One line, in which no name or message moves a terminal's cursor or ends the line."""
     if not text.isprintable():
-        from cvae.data.folders import printable
+        from cvae.data.names import printable
 
         text = printable(text)
     click.echo(text, err=err)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.packs import encode as bulk
+from cvae.codec import EncodeOptions
+from cvae.packs.encode import encode_pack
 from cvae.packs import layout as pack
 
 from ..cli.test_bulk import FAST, NAMES, errors, listed, tar_of
