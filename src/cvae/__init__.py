@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cvae.codec import Codec, EncodeOptions, QualityWarning, Tally
+    from cvae.codec import Codec, EncodeOptions, QualityWarning
     from cvae.packs.decode import Pack
 
 __version__ = "0.1.0"
@@ -58,7 +58,6 @@ __all__ = [
     "Pack",
     "QualityWarning",
     "StorageError",
-    "Tally",
     "TargetError",
     "TrainingError",
     "__version__",
@@ -104,7 +103,7 @@ def encode_pack(
     effort: int = 5,
     names: Iterable[str] | None = None,
     force: bool = False,
-) -> Tally:
+) -> None:
     """Writes any number of uint8 images of the model's shape to one pack.
 
     Args:
@@ -124,7 +123,7 @@ def encode_pack(
     from cvae.packs import encode as packing
 
     options = EncodeOptions(quality=quality, effort=effort, verify=False)
-    return packing.encode_pack(images, path, open_model(model), options, names, force)
+    packing.encode_pack(images, path, open_model(model), options, names, force)
 
 
 def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
@@ -148,7 +147,7 @@ def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
 
 def __getattr__(name: str) -> Any:
     # Types of the public API, without loading numpy for those who only ask for the version.
-    if name in ("Codec", "EncodeOptions", "QualityWarning", "Tally"):
+    if name in ("Codec", "EncodeOptions", "QualityWarning"):
         from cvae import codec
 
         return getattr(codec, name)

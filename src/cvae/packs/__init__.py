@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Place = str | Location | BinaryIO  # a path, a URL, or an open file that need not seek
 
 
-def open(place: Place, model: str | Path | None = None, *, damaged: bool = False) -> Pack:  # noqa: A001
+def open(place: Place, model: str | Path | None = None, *, damaged: bool = False) -> Pack:
     """Opens a pack for decoding; close it, or use it in a `with` statement.
 
     Args:
@@ -77,9 +77,9 @@ def _spooled(file: BinaryIO) -> BinaryIO:
     import shutil
     import tempfile
 
-    spool = tempfile.TemporaryFile()
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
     shutil.copyfileobj(file, spool)
-    return spool  # type: ignore[return-value]
+    return spool
 
 
 def _name(place: Place) -> str:

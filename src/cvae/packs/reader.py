@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 from cvae.bitstream.container import VERSION
 from cvae.data.files import Closing
@@ -113,7 +113,11 @@ class Reader(Protocol):
         """What `cvae info` prints, as JSON types; reads everything."""
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files; so does the end of a `with` statement."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 @dataclass
