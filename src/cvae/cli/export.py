@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cvae.cli.common import Talk
+from cvae.cli.talk import Talk
 from cvae.cli.train import finish
 
 

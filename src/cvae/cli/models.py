@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cvae.cli import common
+from cvae.cli import options, tables
+from cvae.cli.talk import Talk, echo
 
 if TYPE_CHECKING:
     from cvae.models.file import Manifest
     from cvae.models.registry import Entry
 
-_COLUMNS = 80
-
 
 @click.group("models", invoke_without_command=True)
-@common.json_option
+@options.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """List the models that every command finds.
@@ -31,15 +31,16 @@ def command(context: click.Context, as_json: bool) -> None:
     from cvae.models import registry
 
     entries, errors = registry.known_models()
+    talk = Talk()
     for error in errors:
-        click.echo(f"cvae: warning: {error}", err=True)
+        talk.warning(str(error))
     if as_json:
         click.echo(json.dumps([_facts(entry) for entry in entries], indent=2))
         return
     width = max((len(entry.manifest.name) for entry in entries), default=0)
     for entry in entries:
-        click.echo(_lines(entry, width))
-    click.echo("* default; bytes a file and PSNR are of validation images", err=True)
+        tables.show(_lines(entry, width))
+    talk.say("* default; bytes a file and PSNR are of validation images")
 
 
 @command.command("add")
@@ -54,7 +55,7 @@ def add(file: Path, force: bool) -> None:
     from cvae.models import registry
 
     path, manifest = registry.add(file, force)
-    click.echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
+    echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
 
 
 @command.command("remove")
@@ -66,7 +67,7 @@ def remove(name: str) -> None:
     """
     from cvae.models import registry
 
-    click.echo(f"removed {registry.remove(name)}", err=True)
+    echo(f"removed {registry.remove(name)}", err=True)
 
 
 def _facts(entry: Entry) -> dict[str, object]:
@@ -84,22 +85,21 @@ def _facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def _lines(entry: Entry, width: int) -> str:
+def _lines(entry: Entry, width: int) -> Iterator[str]:
     """What the model codes and how well; its summary; where it is, unless it is shipped."""
     from cvae.models import registry
 
     path, manifest = entry
     mark = "*" if manifest.name == registry.DEFAULT else " "
-    lines = [
+    yield (
         f"{mark} {manifest.name:{width}}  {manifest.describe_images():12} "
         f"{_figures(manifest)}  id {manifest.id:#06x}"
-    ]
+    )
     if manifest.summary:
-        lines.append(click.wrap_text(manifest.summary, _COLUMNS, "    ", "    "))
+        yield from click.wrap_text(manifest.summary, tables.COLUMNS, "    ", "    ").splitlines()
     if path.parent != registry.shipped_folder():
         added = path.parent == registry.added_folder()
-        lines.append(f"    {'added' if added else registry.SEARCH_PATH}: {path}")
-    return "\n".join(lines)
+        yield f"    {'added' if added else registry.SEARCH_PATH}: {path}"
 
 
 def _figures(manifest: Manifest) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cvae import TrainingError
-from cvae.cli.common import Talk
+from cvae.cli.talk import Talk
 from cvae.training import presets
 
 if TYPE_CHECKING:

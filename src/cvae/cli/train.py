@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae.cli import recipes
-from cvae.cli.common import Talk
-from cvae.cli.groups import GroupedCommand, GroupedOption
+from cvae.cli.options import GroupedCommand, GroupedOption
+from cvae.cli.talk import Talk
 from cvae.training import presets
 
 if TYPE_CHECKING:
