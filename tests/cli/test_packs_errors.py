@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.codec import EncodeOptions
+from cvae.options import EncodeOptions
 from cvae.packs import layout as pack
 from cvae.packs.encode import encode_pack
 
@@ -133,7 +133,10 @@ def test_unpack_answers_a_container_with_the_command_that_fits(
     one = "coded/digit_0.bin"
     for source, found in (
         (one, "holds one image and is no pack"),
-        ("coded", "expected a pack, or a folder of packs with its manifest.json, found another folder"),
+        (
+            "coded",
+            "expected a pack, or a folder of packs with its manifest.json, found another folder",
+        ),
     ):
         run_here("unpack", source, code=1)
         (line,) = errors(capsys)

@@ -30,7 +30,6 @@ def open(place: Place, model: str | Path | None = None, *, damaged: bool = False
     """
     from cvae import codec as codecs
     from cvae.errors import FormatError, at
-    from cvae.models import registry
     from cvae.packs.decode import Pack
 
     name = _name(place)
@@ -39,9 +38,9 @@ def open(place: Place, model: str | Path | None = None, *, damaged: bool = False
         with at(name):
             if reader.damage and not damaged:
                 raise FormatError("; ".join(map(str, reader.damage)))
-            model_id = reader.header.model_id
-            opened = registry.find_by_id(model_id) if model is None else registry.open_model(model)
-            return Pack(reader, codecs.Codec(opened), name)
+            if model is None:
+                return Pack(reader, codecs.find_codec(reader.header.model_id), name)
+            return Pack(reader, codecs.open_model(model), name)
     except BaseException:
         reader.close()
         raise

@@ -23,8 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__
-from cvae.codec import Codec, EncodeOptions
+from cvae import __version__, kinds
+from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Place
 from cvae.data.reading import Reading
@@ -41,6 +41,7 @@ from cvae.errors import (
     translated,
 )
 from cvae.models.file import Model
+from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
@@ -340,7 +341,7 @@ def _opened(path: Path, sha256: str) -> Codec:
     """The codec of a model's file, opened once a process."""
     if file_digest(path) != sha256:
         raise ModelError("is another model on this worker", where=path)
-    return _loaded(Codec(Model(path)))
+    return _loaded(Model(path))
 
 
 @lru_cache(maxsize=2)
@@ -350,14 +351,13 @@ def _received(data: bytes) -> Codec:
         path = Path(folder) / "model.cvae"
         path.write_bytes(data)
         # The file does not stay.
-        return _loaded(Codec(Model(path)))
+        return _loaded(Model(path))
 
 
-def _loaded(codec: Codec) -> Codec:
-    """Reads every member that coding needs."""
-    model = codec.model
-    _ = (model.bank, model.analysis, model.synthesis, model.gradient)
-    return codec
+def _loaded(model: Model) -> Codec:
+    """The codec of a model, every member read."""
+    kinds.verify(model)
+    return Codec(model)
 
 
 def _codec(job: Job, model: bytes | None) -> Codec:
