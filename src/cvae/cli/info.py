@@ -58,6 +58,7 @@ def _named(name: str) -> dict[str, Any]:
 
 def _container(file: str) -> dict[str, Any]:
     from cvae.bitstream import container
+    from cvae.codec import find_codec
 
     name = None if file == files.STDIO else Path(file)
     data = files.Task(name, None).read()
