@@ -17,7 +17,7 @@ from cvae.errors import ModelError, ModelNotFoundError
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.networks import Network
-from cvae.training.export import graph as graphs
+from cvae.training.export import linear
 
 from ..conftest import SHIPPED
 
@@ -248,7 +248,7 @@ def test_a_graph_with_weights_in_another_file_is_refused(
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_results_that_are_no_numbers_are_refused(number: float) -> None:
-    graph = graphs.linear_analysis(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), (2, 2, 1))
+    graph = linear.analysis_graph(np.zeros(4, np.float32), np.eye(4, dtype=np.float32), (2, 2, 1))
     network = Network(graph, "g", [(2, 2, 1)], (4,))
     assert network(np.ones((3, 2, 2, 1), np.float32)).shape == (3, 4)
     with pytest.raises(ModelError, match="not finite"):

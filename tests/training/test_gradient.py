@@ -12,14 +12,14 @@ from cvae.data import images
 from cvae.models.file import Model
 from cvae.models.networks import Network
 from cvae.training.export import gradient as adjoint
-from cvae.training.export import graph as graphs
+from cvae.training.export import linear
 
 from ..conftest import blobs
 
 
 def linear_synthesis(rng: np.random.Generator) -> tuple[bytes, np.ndarray]:
     basis = (rng.normal(size=(64, 5)) / 64).astype(np.float16).astype(np.float32)
-    return graphs.linear_synthesis(np.full(64, 0.5, np.float32), basis, (8, 8, 1)), basis
+    return linear.synthesis_graph(np.full(64, 0.5, np.float32), basis, (8, 8, 1)), basis
 
 
 def test_of_a_linear_synthesis_it_is_the_projected_residual() -> None:

@@ -20,7 +20,7 @@ from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
-from cvae.errors import DataError, MissingExtraError, ModelError
+from cvae.errors import DataError, MissingExtraError, ModelError, translated
 from cvae.models.file import Model
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
@@ -87,10 +87,8 @@ def reading_of(model: Model) -> Reading:
     manifest = model.manifest
     if "reading" not in manifest.data:
         return Reading(manifest.image_shape, "crop")
-    try:
+    with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the manifest is damaged: reading: {error}", where=model.path) from error
     if reading.shape != manifest.image_shape:
         raise ModelError(
             f"expected a reading of {images.describe(manifest.image_shape)}, "

@@ -53,7 +53,8 @@ class Part:
 
     @property
     def images(self) -> int:
-        return self.tally.images
+        tally: Tally = self.tally
+        return tally.images
 
     @property
     def file_bytes(self) -> int:

@@ -350,7 +350,7 @@ def _opened(path: Path, sha256: str, sent: bytes | None) -> Codec:
         elif file_digest(path) != sha256:
             raise ModelError("is another model on this worker", where=path)
         model = Model(path)
-        kinds.of(model.manifest, path).run_once(model)  # reads all of the file, which may not stay
+        kinds.verify(model)  # reads all of the file, which may not stay
         return Codec(model)
 
 
