@@ -19,7 +19,7 @@ from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
-    from cvae.data.places import Location
+    from cvae.data.places import Location, Place
     from cvae.data.sources import Batch, Source
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
@@ -154,12 +154,12 @@ def _batches(
     sources: list[Source], codec: Codec, options: EncodeOptions, threads: int | None, talk: Talk
 ) -> Iterator[Batch]:
     from cvae.data import pipeline
-    from cvae.data.sources import Reading
+    from cvae.data.reading import Reading
 
     jobs = threads or pipeline.processors()
-    reading = Reading(codec.image_shape, options.fit, jobs, talk.error)
+    reading = Reading(codec.image_shape, "stretch" if options.fit else "exact")
     for source in sources:
-        yield from source.batches(reading)
+        yield from source.batches(reading, jobs, talk.error)
 
 
 def _sources(item: str, split: str | None) -> list[Source]:
@@ -181,7 +181,11 @@ def _sources(item: str, split: str | None) -> list[Source]:
         return [sources.FolderSource(path)]
     if what is What.ARRAY:
         return [sources.array_source(path, split)]
-    return [sources.TarSource(path, item) if what is What.TAR else sources.FileSource(path)]
+    return [
+        sources.TarSource(path, item)
+        if what is What.TAR
+        else sources.ListSource(((path, path.name),))
+    ]
 
 
 def _stdin() -> Source:
@@ -206,7 +210,7 @@ def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
-def _folder(inputs: Sequence[str], output: str | None) -> Location:
+def _folder(inputs: Sequence[str], output: str | None) -> Place:
     """Where a folder of packs goes. Raises UsageError when several processes cannot write it."""
     from cvae.data import places
 
@@ -246,7 +250,7 @@ def _plan(machines: Machines, threads: int | None, force: bool) -> Plan:
 def _pack_folder(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     talk: Talk,
@@ -261,8 +265,8 @@ def _pack_folder(
             nonlocal done, images
             for message in part.messages:
                 talk.error(ImageError(message))
-            if part.left_out > len(part.messages):
-                more = part.left_out - len(part.messages)
+            if part.tally.left_out > len(part.messages):
+                more = part.tally.left_out - len(part.messages)
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
@@ -272,7 +276,7 @@ def _pack_folder(
         manifest = run(
             codec, inputs, folder, options, plan, progress=report, failed=talk.error
         )  # fmt: skip
-    return len(manifest.shards), sum((part.tally for part in manifest.shards), Tally())
+    return len(manifest.shards), manifest.tally
 
 
 def _summary(tally: Tally, codec: Codec) -> str:

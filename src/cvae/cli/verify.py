@@ -101,8 +101,8 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
 
 def _describe(name: str, what: What) -> tuple[str, list[str]]:
     """What messages call an argument, and the files that it stands for. Raises CvaeError."""
+    from cvae.data import places
     from cvae.data.contents import What
-    from cvae.data.files import find
 
     kinds = {
         What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
@@ -111,7 +111,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
         return kinds.get(what, "container"), [name]
-    found = [str(path) for path in find(Path(name), _ENDINGS)]
+    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")
     return counted(len(found), "file"), found
