@@ -169,7 +169,7 @@ def _sources(item: str, split: str | None) -> list[Source]:
     from cvae.packs import shards
 
     if files.is_url(item):
-        return [shard.source for shard in shards.cut(shards.resolve([item]), split=split)]
+        return [shard.source for shard in shards.cut([shards.resolve(item)], split=split)]
     path, what = Path(item), files.what(item)
     if item == STDIO:
         if what is not What.TAR:

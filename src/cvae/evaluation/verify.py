@@ -114,7 +114,7 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve([data])[0], split, _whole(pack, refuse), refuse)
+    pairs = _Pairs(pack, shards.resolve(data), split, _whole(pack, refuse), refuse)
     found, quality = _Figures(pack.codec), pack.reader.header.quality
     for originals, decoded in pairs.all():
         found.add(originals, decoded, [quality] * len(originals))
