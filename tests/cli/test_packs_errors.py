@@ -118,7 +118,6 @@ def test_decode_answers_a_pack_with_the_command_that_fits(
         assert line == (
             f"cvae: error: {source}: holds many images; `cvae unpack {typed}` decodes it"
         )
-    line = run_cvae("decode", "-", "-o", "x.png", stdin=bytes(data), code=1).stderr.decode()
     line = run_cvae(
         "decode", "-", "-o", "x.png", stdin=Path("a b.bin").read_bytes(), code=1
     ).stderr.decode()
@@ -133,7 +132,10 @@ def test_unpack_answers_a_container_with_the_command_that_fits(
     one = "coded/digit_0.bin"
     for source, found in (
         (one, "holds one image and is no pack"),
-        ("coded", "expected a pack, or a folder of packs with its manifest.json, found another folder"),
+        (
+            "coded",
+            "expected a pack, or a folder of packs with its manifest.json, found another folder",
+        ),
     ):
         run_here("unpack", source, code=1)
         (line,) = errors(capsys)

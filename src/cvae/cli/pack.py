@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import DataError, ImageError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import Machines
@@ -176,7 +176,9 @@ def _sources(item: str, split: str | None) -> list[Source]:
                 "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
             )
         return [_stdin()]
-    if what in (What.FOLDER, What.RUN):
+    if what is What.NOTHING:
+        raise DataError("there is no such file or folder", where=item)
+    if path.is_dir():
         return [sources.FolderSource(path)]
     if what is What.ARRAY:
         return [sources.array_source(path, split)]
