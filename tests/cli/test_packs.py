@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import cvae
-from cvae.codec import EncodeOptions
+from cvae.options import EncodeOptions
 from cvae.packs.encode import encode_pack
 
 from ..conftest import SAMPLES, run_cvae, run_here

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.codec import EncodeOptions
+from cvae.options import EncodeOptions
 from cvae.packs import layout as pack
 from cvae.packs.encode import encode_pack
 

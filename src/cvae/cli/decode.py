@@ -16,6 +16,7 @@ from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
+    from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
 
@@ -83,15 +84,14 @@ class _Decoder:
     def __init__(self, model: str | None, quality: int | None, force: bool, talk: Talk) -> None:
         """Raises ModelError when the given model is not there, or is no codec."""
         from cvae import codec
-        from cvae.models import registry
 
         self._quality, self._force, self._talk = quality, force, talk
         self._by_id: dict[int, Codec] = {}
-        self._given = codec.Codec(registry.open_model(model)) if model else None
+        self._given = codec.open_model(model) if model else None
 
     def decode(self, tasks: list[Task]) -> int:
         """Decodes what can be read; how many images were written."""
-        read: dict[Codec, list[tuple[Task, Container, list[int]]]] = {}
+        read: dict[Codec, list[tuple[Task, Container, Symbols]]] = {}
         done = 0
         for task in tasks:
             try:
@@ -115,7 +115,6 @@ class _Decoder:
     def _codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""
         from cvae import codec
-        from cvae.models import registry
 
         if self._given:
             try:
@@ -125,7 +124,7 @@ class _Decoder:
                 raise
             return self._given
         if model_id not in self._by_id:
-            self._by_id[model_id] = codec.Codec(registry.find_by_id(model_id))
+            self._by_id[model_id] = codec.find_codec(model_id)
         return self._by_id[model_id]
 
     def _from_npy(self, path: Path) -> Pixels:
@@ -161,4 +160,4 @@ def _read(task: Task) -> Container:
 def _find(folder: Path) -> Iterable[Path]:
     from cvae.data import files
 
-    return files.find(folder, {".bin", ".npy"})
+    return [folder / found.name for found in files.Local(folder).below({".bin", ".npy"})]

@@ -118,11 +118,11 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
 
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
     """The image as the model takes it, and whether the file's was grey."""
+    from cvae import kinds
     from cvae.data import images
-    from cvae.models.file import CODEC
 
     shape = model.manifest.image_shape
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return images.read_image(data, name, shape)[0], False
     photo = images.read_photo(data, name, shape[2])
     if photo.changed:

@@ -16,8 +16,9 @@ from cvae.cli.talk import FIT_ADVICE, Talk
 from cvae.errors import OutputError, at
 
 if TYPE_CHECKING:
-    from cvae.codec import Codec, Encoded, EncodeOptions
+    from cvae.codec import Codec
     from cvae.data.images import Pixels
+    from cvae.options import Encoded, EncodeOptions
 
 
 @click.command("encode")
@@ -210,8 +211,8 @@ class _Encoder:
             f"the images of model {self.codec.name} reach"
         )
         options = replace(self._options, quality=item.quality, max_bytes=None, min_psnr=None)
-        (inverted,) = _encode_batch(self.codec, 255 - pixels[None], options, [None])
-        if isinstance(inverted, CvaeError) or inverted.psnr <= item.psnr or inverted.poor:
+        (inverted,) = self.codec.encode_batch(255 - pixels[None], options)
+        if inverted.psnr <= item.psnr or inverted.poor:
             return text
         option = "leaving out --invert" if self._options.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
@@ -221,11 +222,8 @@ def _encode_batch(
     codec: Codec, batch: Pixels, options: EncodeOptions, sizes: list[tuple[int, int] | None]
 ) -> Sequence[Encoded | CvaeError]:
     if options.max_bytes is None and options.min_psnr is None:
-        return codec.encode_batch(batch, options.quality, sizes, options.invert, options.effort)
-    from cvae import targets
-
-    target = targets.Target(options.max_bytes, options.min_psnr)
-    return targets.encode_batch(codec, batch, target, sizes, options.invert, options.effort)
+        return codec.encode_batch(batch, options, sizes)
+    return codec.encode_to_target(batch, options, sizes)
 
 
 def _summary(codec: Codec, written: list[tuple[int, float]]) -> str:

@@ -143,11 +143,11 @@ def command(
     denoise` does. MSE is then of pixels in [0, 1]. A denoiser, which is no codec, gives these
     figures only, of each image at its own size. `tv` has its best weight on these images.
     """
+    from cvae import kinds
     from cvae.codec import Codec
     from cvae.evaluation import measure
     from cvae.evaluation import noise as noises
     from cvae.models import registry
-    from cvae.models.file import CODEC
 
     data, talk = Path(dataset), options.make_talk(MODELS_ADVICE)
     rivals = [name for name in against.lower().replace(" ", "").split(",") if name]
@@ -167,7 +167,7 @@ def command(
     }
     coding = None
     with _advising(data, split):
-        if noise is not None and opened.manifest.kind != CODEC:
+        if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
             images = _photos(data, split, opened, talk)
             result["images"] = noises.count(images, limit)
@@ -285,13 +285,14 @@ def _denoise(
     model: Model, images: noise.Images, factor: float, limit: int | None, tv: bool, talk: Talk
 ) -> dict[str, Any]:
     """The figures of noise that is put on images and taken off again."""
+    from cvae import kinds
     from cvae.evaluation import noise
 
     with talk.status() as show:
         show("denoising")
         figures = noise.measure(model, images, factor, limit)
         rivals = [noise.total_variation(images, factor, limit, show)] if tv else []
-    if not model.manifest.denoises:
+    if not kinds.of(model.manifest).denoises(model.manifest):
         talk.warning(
             f"{model.manifest.name} was not trained on noisy images; denoised is what its synthesis "
             "makes of its analysis"

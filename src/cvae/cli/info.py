@@ -16,6 +16,9 @@ from cvae import CvaeError, ModelError
 from cvae.cli import files, options, tables
 from cvae.errors import at
 
+# Facts that only some kinds of model have; `kinds` says which.
+_OF_KINDS = ("latent_shape", "default_quality", "expected_psnr", "multiple", "reach")
+
 
 @click.command("info")
 @click.argument("file")
@@ -55,8 +58,7 @@ def _named(name: str) -> dict[str, Any]:
 
 def _container(file: str) -> dict[str, Any]:
     from cvae.bitstream import container
-    from cvae.codec import Codec
-    from cvae.models import registry
+    from cvae.codec import find_codec
 
     name = None if file == files.STDIO else Path(file)
     data = files.Task(name, None).read()
@@ -72,48 +74,44 @@ def _container(file: str) -> dict[str, Any]:
         "inverted": item.inverted,
     }
     try:
-        codec = Codec(registry.find_by_id(item.model_id))
+        codec = find_codec(item.model_id)
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
     symbols = codec.decode_payload(item)
-    bits = codec.information_bits(symbols, item.quality)
-    return {**facts, "model": codec.name, "information_bits": round(bits, 2), "symbols": symbols}
+    bits = float(codec.coding.information_bits(symbols, item.quality)[0])
+    known = {"information_bits": round(bits, 2), "symbols": symbols[0].tolist()}
+    return {**facts, "model": codec.name, **known}
 
 
 def _pack(source: str) -> dict[str, Any]:
-    from cvae import packs
+    from cvae import kinds, packs
     from cvae.models import registry
 
     with closing(packs.open_reader(files.place(source))) as reader:
         facts = reader.facts()
         try:
-            model = registry.find_by_id(reader.header.model_id)
+            model = registry.find_by_id(reader.header.model_id, kinds.codes)
         except ModelError as error:
             return {**facts, "model": f"not here: {error}"}
         return {**facts, "model": model.manifest.name}
 
 
 def _model(name: str) -> dict[str, Any]:
+    from cvae import kinds
     from cvae.models import registry
-    from cvae.models.file import CODEC
 
     path = Path(name)
     model = registry.open_model(path if path.exists() else name)
-    facts = asdict(model.manifest)
-    floors = facts.pop("expected_psnr")
+    manifest = model.manifest
+    facts, kind = asdict(manifest), kinds.of(manifest, model.path)
     hashes = facts.pop("hashes")
-    if facts.pop("kind") == CODEC:
-        quality = facts["default_quality"]
-        facts[f"expected_psnr_at_quality_{quality}"] = floors[quality - 1]
-        unused = ["multiple", "reach"]
-        kind = "model"
-    else:
-        unused = ["latent_shape", "default_quality"]
-        kind = "model, a denoiser"
+    for key in (*_OF_KINDS, "kind"):
+        del facts[key]
     return {
-        "kind": kind,
-        **{name: value for name, value in facts.items() if name not in unused},
-        "id": f"{facts['id']:#06x}",
+        "kind": f"model ({manifest.kind})",
+        **facts,
+        **kind.facts(manifest),
+        "id": f"{manifest.id:#06x}",
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,
         "hashes": {name: digest[:12] for name, digest in hashes.items()},

@@ -94,7 +94,7 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
         for end, item in zip(ends, read, strict=True):
             if not isinstance(item, bytes):
                 with at(end.name):
-                    return codecs.Codec(registry.find_by_id(item.model_id))
+                    return codecs.find_codec(item.model_id)
     return codecs.open_model(model or registry.DEFAULT)
 
 

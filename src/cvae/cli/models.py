@@ -13,7 +13,6 @@ from cvae.cli import options, tables
 from cvae.cli.talk import Talk, echo
 
 if TYPE_CHECKING:
-    from cvae.models.file import Manifest
     from cvae.models.registry import Entry
 
 
@@ -28,9 +27,9 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from cvae.models import registry
+    from cvae import kinds
 
-    entries, errors = registry.known_models()
+    entries, errors = kinds.known_models()
     talk = Talk()
     for error in errors:
         talk.warning(str(error))
@@ -52,9 +51,10 @@ def add(file: Path, force: bool) -> None:
     FILE is a .cvae file, or the folder of a training run. A model is refused when another one has its
     name or its id. The copy goes to a folder of your own (CVAE_HOME names another one).
     """
+    from cvae import kinds
     from cvae.models import registry
 
-    path, manifest = registry.add(file, force)
+    path, manifest = registry.add(file, kinds.verify, force)
     echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
 
 
@@ -71,12 +71,14 @@ def remove(name: str) -> None:
 
 
 def _facts(entry: Entry) -> dict[str, object]:
+    from cvae import kinds
+
     path, manifest = entry
     return {
         "name": manifest.name,
         "id": f"{manifest.id:#06x}",
         "kind": manifest.kind,
-        "denoises": manifest.denoises,
+        "denoises": kinds.of(manifest).denoises(manifest),
         "image_shape": manifest.image_shape,
         "latent_shape": manifest.latent_shape,
         "summary": manifest.summary,
@@ -87,25 +89,18 @@ def _facts(entry: Entry) -> dict[str, object]:
 
 def _lines(entry: Entry, width: int) -> Iterator[str]:
     """What the model codes and how well; its summary; where it is, unless it is shipped."""
+    from cvae import kinds
     from cvae.models import registry
 
     path, manifest = entry
+    kind = kinds.of(manifest)
     mark = "*" if manifest.name == registry.DEFAULT else " "
     yield (
-        f"{mark} {manifest.name:{width}}  {manifest.describe_images():12} "
-        f"{_figures(manifest)}  id {manifest.id:#06x}"
+        f"{mark} {manifest.name:{width}}  {kind.describe(manifest):12} "
+        f"{kind.figures(manifest)}  id {manifest.id:#06x}"
     )
     if manifest.summary:
         yield from click.wrap_text(manifest.summary, tables.COLUMNS, "    ", "    ").splitlines()
     if path.parent != registry.shipped_folder():
         added = path.parent == registry.added_folder()
         yield f"    {'added' if added else registry.SEARCH_PATH}: {path}"
-
-
-def _figures(manifest: Manifest) -> str:
-    from cvae.models.file import CODEC
-
-    if manifest.kind == CODEC:
-        size = manifest.figures.get("payload_bytes_mean", 0) + 6
-        return f"{size:6.1f} B {manifest.figures.get('psnr_mean', 0):6.2f} dB"
-    return f"denoiser {manifest.figures.get('denoised_psnr', 0):6.2f} dB"

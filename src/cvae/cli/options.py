@@ -12,7 +12,7 @@ import click
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from cvae.codec import EncodeOptions
+    from cvae.options import EncodeOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -122,7 +122,7 @@ def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> T
 def _encode_options(
     no_names: bool = False, no_verify: bool = False, **values: Any
 ) -> EncodeOptions:
-    from cvae.codec import EncodeOptions
+    from cvae.options import EncodeOptions
 
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
 

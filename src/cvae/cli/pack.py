@@ -18,9 +18,10 @@ from cvae.cli.options import Machines
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
 if TYPE_CHECKING:
-    from cvae.codec import Codec, EncodeOptions, Tally
+    from cvae.codec import Codec
     from cvae.data.places import Location
     from cvae.data.sources import Batch, Source
+    from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
     from cvae.packs.run import Plan
 

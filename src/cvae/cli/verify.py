@@ -74,6 +74,7 @@ def command(
 
 def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
     """What is damaged in a file, or in the files of a folder; every damage is an error, too."""
+    from cvae import kinds
     from cvae.data.contents import What
     from cvae.evaluation import verify
     from cvae.models import registry
@@ -84,7 +85,7 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
         found: Sequence[object] = []
         try:
             if files.what(path) in (What.MODEL, What.RUN):
-                registry.open_model(Path(path)).check()
+                kinds.verify(registry.open_model(Path(path)))
             else:
                 found = verify.check(path, model)
         except ModelNotFoundError as error:

@@ -7,11 +7,10 @@ cannot be read; a file without a known kind is a FILE, such as an image.
 from __future__ import annotations
 
 from enum import Enum, auto
-from pathlib import Path
 
 from cvae.bitstream import container
 from cvae.data import places
-from cvae.data.places import Location
+from cvae.data.places import Location, Place
 
 # A folder of packs has a manifest with this kind, or notes of an unfinished run, or at least a first pack.
 MANIFEST, UNFINISHED, FIRST_PACK = "manifest.json", "unfinished.json", "part-00000.bin"
@@ -50,18 +49,18 @@ def what_lies_at(place: str | Location) -> What:
     Raises:
         StorageError: a URL cannot be reached.
     """
-    place = places.locate(place) if isinstance(place, str) else place
-    if places.is_folder(place):
+    place = places.locate(place)
+    if place.is_folder():
         return _folder(place)
-    if isinstance(place, Path) and not place.is_file():
-        return What.FILE if place.exists() else What.NOTHING
+    if place.is_special():
+        return What.FILE
     try:
         with place.open("rb") as file:
             what = what_is(place.name, file.read(HEAD))
             if what in (What.CONTAINER, What.FILE):
                 file.seek(0)
                 what = What.PACK if container.is_pack_file(file) else what
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return What.NOTHING
     except OSError:
         return what_is(place.name)  # whoever reads it says what is wrong
@@ -95,19 +94,19 @@ def begins_tar(head: bytes) -> bool:
     return head.startswith(tuple(COMPRESSED)) or head.startswith(b"ustar", _USTAR)
 
 
-def _folder(folder: Location) -> What:
+def _folder(folder: Place) -> What:
     try:
         with (folder / MANIFEST).open("rb") as file:
             # A damaged manifest counts, too, as far as this can be seen.
             ours = PACKS_KIND.encode() in file.read(200)
     except OSError:
-        ours = places.exists(folder / UNFINISHED)
+        ours = (folder / UNFINISHED).exists()
     if ours or _is_pack(folder / FIRST_PACK):
         return What.PACKS
-    return What.RUN if places.exists(folder / RUN) else What.FOLDER
+    return What.RUN if (folder / RUN).exists() else What.FOLDER
 
 
-def _is_pack(place: Location) -> bool:
+def _is_pack(place: Place) -> bool:
     try:
         with place.open("rb") as file:
             return container.is_pack_file(file)

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from cvae.data import families
 from cvae.data.contents import RUN as RUN
+from cvae.data.files import Local
 from cvae.data.images import Images, Pixels, read_file
 from cvae.data.names import printable as printable
 from cvae.data.reading import Reading
-from cvae.errors import DataError, ImageError
+from cvae.errors import DataError, ImageError, StorageError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
@@ -84,7 +85,7 @@ class FileImages:
 
     def _read(self, name: str) -> Pixels:
         path = self._root / name
-        return self._reading.pixels(self._reading.picture(read_file(path), str(path)))
+        return self._reading.read(read_file(path), str(path))
 
 
 class _Item(NamedTuple):
@@ -141,7 +142,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     for part in (TRAIN, VALIDATION):
         if not by_part[part]:
             raise DataError(
-                f"expected pictures that differ, so that some can validate what is learned "
+                "expected pictures that differ, so that some can validate what is learned "
                 f"from others; found {len(items)} of one kind",
                 where=root,
             )
@@ -217,18 +218,8 @@ def _own_part(name: str) -> str:
 
 
 def find(root: Path) -> list[str]:
-    """All regular files below a folder as paths below it, sorted; no hidden ones, no training runs."""
-    try:
-        paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=error.filename) from error
-    # Below the root: the folder that was asked for is read, whatever lies in it.
-    runs = {path.parent for path in paths if path.name == RUN} - {Path()}
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if runs.isdisjoint(path.parents) and not any(part.startswith(".") for part in path.parts)
-    )
+    """All files below a folder as paths below it, except hidden ones and those of training runs."""
+    return sorted(found.name for found in Local(root).below(skip=RUN))
 
 
 def _scan(
@@ -240,8 +231,8 @@ def _scan(
     def scan(name: str) -> _Item | str:
         try:
             data = read_file(root / name, name)
-            picture = reading.picture(data, name)
-        except ImageError as error:
+            picture = reading.picture(data, name).image
+        except (ImageError, StorageError) as error:
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
         pixels = reading.pixels(picture) if keep else None

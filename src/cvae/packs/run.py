@@ -23,11 +23,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__
-from cvae.codec import Codec, EncodeOptions
+from cvae import __version__, kinds
+from cvae.codec import Codec
 from cvae.data import places
-from cvae.data.places import Location
-from cvae.data.sources import Reading
+from cvae.data.places import Place
+from cvae.data.reading import Reading
 from cvae.errors import (
     ClusterError,
     CvaeError,
@@ -41,6 +41,7 @@ from cvae.errors import (
     translated,
 )
 from cvae.models.file import Model
+from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
@@ -71,7 +72,7 @@ class Plan:
 class Job:
     """What a worker does with every shard."""
 
-    folder: Location  # where shards go
+    folder: Place  # where shards go
     model: Path  # its file
     model_sha256: str
     options: EncodeOptions
@@ -84,7 +85,7 @@ class Job:
 def run(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     *,
@@ -122,16 +123,7 @@ def run(
         manifest.begin(folder, job.request, force=plan.force)
         work = shards.cut(found, plan.shard_images, options.split)
         results = encode_all(executor, job, work, known, progress)
-    errors = [result for result in results if isinstance(result, CvaeError)]
-    for error in errors:
-        if failed:
-            failed(error)
-    if errors:
-        raise DataError(
-            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
-            where=folder, advice=_advice(errors),
-        )  # fmt: skip
-    parts = manifest.numbered([result for result in results if isinstance(result, Part)])
+    parts = _written_parts(results, folder, failed)
     if not any(part.images for part in parts):
         raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
     facts, quality = codec.model.manifest, codec.quality(options.quality)
@@ -142,16 +134,34 @@ def run(
     return written
 
 
+def _written_parts(
+    results: list[Part | CvaeError], folder: Place, failed: Callable[[CvaeError], None] | None
+) -> tuple[Part, ...]:
+    """All shards, numbered. Raises DataError when one failed."""
+    errors = [result for result in results if isinstance(result, CvaeError)]
+    for error in errors:
+        if failed:
+            failed(error)
+    if errors:
+        advice = "when their sources are repaired, --resume does the rest"
+        if any(isinstance(error, ImageShapeError) for error in errors):
+            advice = "another model (-m) or --fit is another run; --force starts it in this folder"
+        raise DataError(
+            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
+            where=folder, advice=advice,
+        )  # fmt: skip
+    return manifest.numbered([result for result in results if isinstance(result, Part)])
+
+
 def _job(
-    codec: Codec, found: list[shards.Input], folder: Location, options: EncodeOptions, plan: Plan
+    codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    first = [item.folder or item.files[0].place for item in found]
-    far = any(isinstance(place, places.Remote) for place in first)
+    far = any((item.folder or item.files[0].place).far for item in found)
     request = {
         **asdict(options),
-        "sources": [str(places.absolute(places.locate(item.text))) for item in found],
+        "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
@@ -161,14 +171,8 @@ def _job(
     )  # fmt: skip
 
 
-def _advice(errors: list[CvaeError]) -> str:
-    if any(isinstance(error, ImageShapeError) for error in errors):
-        return "another model (-m) or --fit is another run, which --force starts in this folder"
-    return "when their sources are repaired, --resume does the rest"
-
-
 @contextmanager
-def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
+def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
     """After an error, deletes what workers of this machine had begun; by then they are gone."""
     try:
         yield
@@ -240,6 +244,7 @@ def encode_all(
             if progress:
                 progress(part)
         except (DataError, ImageError) as error:
+            error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
             key = (shard.name, type(error))
@@ -290,7 +295,7 @@ def encode_shard(
         request = _request(job, shard)
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
-        part = _encode(job, shard, request, _codec(job, model))
+        part = _encode(job, shard, request, _opened(job.model, job.model_sha256, model))
         places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
     except Exception as error:
@@ -324,44 +329,29 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = Reading(codec.image_shape, job.options.fit, job.readers, refuse)
+    reading = Reading(codec.image_shape, "stretch" if job.options.fit else "exact")
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading)
-    with places.writing(job.folder / shard.name, force=True) as temporary:
+    batches = shard.source.batches(reading, job.readers, refuse)
+    with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
-        digest = manifest.digest_of(temporary.parent, temporary.name) or ""
-    counts = asdict(replace(tally, left_out=skipped))
-    return Part(shard.name, request, sha256=digest, messages=tuple(messages), **counts)
+        digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
+    tally = replace(tally, left_out=skipped)
+    return Part(shard.name, request, digest, tally, tuple(messages))
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, sha256: str) -> Codec:
-    """The codec of a model's file, opened once a process."""
-    if file_digest(path) != sha256:
-        raise ModelError("is another model on this worker", where=path)
-    return _loaded(Codec(Model(path)))
-
-
-@lru_cache(maxsize=2)
-def _received(data: bytes) -> Codec:
-    """The same of a model that was sent."""
+def _opened(path: Path, sha256: str, sent: bytes | None) -> Codec:
+    """The codec of a model's file, or of its bytes if they were sent; opened once a process."""
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
-        path = Path(folder) / "model.cvae"
-        path.write_bytes(data)
-        # The file does not stay.
-        return _loaded(Codec(Model(path)))
-
-
-def _loaded(codec: Codec) -> Codec:
-    """Reads every member that coding needs."""
-    model = codec.model
-    _ = (model.bank, model.analysis, model.synthesis, model.gradient)
-    return codec
-
-
-def _codec(job: Job, model: bytes | None) -> Codec:
-    return _opened(job.model, job.model_sha256) if model is None else _received(model)
+        if sent is not None:
+            path = Path(folder) / "model.cvae"
+            path.write_bytes(sent)
+        elif file_digest(path) != sha256:
+            raise ModelError("is another model on this worker", where=path)
+        model = Model(path)
+        kinds.verify(model)  # reads all of the file, which may not stay
+        return Codec(model)
 
 
 def file_digest(path: Path) -> str:
