@@ -96,7 +96,7 @@ def encode(
             failed=lambda error: talk.error(bulk.advised(error)),
         )  # fmt: skip
     _say(manifest, folder, codec, settings, talk)
-    if talk.errors or manifest.left_out:
+    if talk.errors or manifest.tally.left_out:
         raise click.exceptions.Exit(1)
 
 
@@ -127,8 +127,8 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
             click.echo("\r\x1b[K", nl=False, err=True)
         for message in part.messages:
             talk.error(bulk.advised(ImageError(message)))
-        if part.left_out > len(part.messages):
-            more = part.left_out - len(part.messages)
+        more = part.tally.left_out - len(part.messages)
+        if more > 0:
             talk.error(ImageError(f"{more:,} more left out", where=part.file))
         talk.detail(f"{part.file}: {counted(part.images, 'image')} in {part.file_bytes:,} bytes")
         if shown:
@@ -144,18 +144,8 @@ def _progress(talk: Talk) -> Iterator[Callable[[Part], None]]:
 def _say(
     manifest: Manifest, folder: Any, codec: Codec, settings: bulk.EncodeSettings, talk: Talk
 ) -> None:
-    from cvae.codec import Tally
-
-    parts = manifest.shards
-    report = Tally(
-        images=manifest.images,
-        file_bytes=manifest.file_bytes,
-        psnr_sum=sum(part.psnr_sum for part in parts),
-        verified=sum(part.verified for part in parts),
-        poor=sum(part.poor for part in parts),
-        poor_sampled=sum(part.poor_sampled for part in parts),
-        poor_inverted=sum(part.poor_inverted for part in parts),
-    )
-    talk.say(f"{folder}: {counted(len(parts), 'pack')}: {bulk.summary(report, codec.image_shape)}")
+    report = manifest.tally
+    packs = counted(len(manifest.shards), "pack")
+    talk.say(f"{folder}: {packs}: {bulk.summary(report, codec.image_shape)}")
     if report.poor:
         talk.warning(bulk.poor(report, codec, settings.options()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from cvae.data.files import Local
 from cvae.data.names import SUFFIXES as SUFFIXES
 from cvae.data.places import Location
 from cvae.errors import ImageError, OutputError, StorageError
+from cvae.records import Check
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -42,6 +43,17 @@ MAX_PIXELS = 64_000_000
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 # A file that cannot be read for one of these reasons cannot be read tomorrow either.
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def _is_shape(shape: Shape) -> bool:
+    height, width, channels = shape
+    return min(height, width) > 0 and height * width <= MAX_PIXELS and channels in (1, 3)
+
+
+# A shape that comes from a file.
+CheckedShape = Annotated[
+    Shape, Check(f"a shape (h, w, 1 or 3) of at most {MAX_PIXELS:,} pixels", _is_shape)
+]
 
 
 def describe(shape: Shape) -> str:

@@ -133,7 +133,7 @@ class Remote:
     @contextmanager
     def writing(self, force: bool = False) -> Iterator[Path]:
         if not force and self.exists():
-            raise OutputError("exists already; use --force to overwrite it", where=self)
+            raise OutputError("exists already", where=self, advice="use --force to overwrite it")
         import tempfile  # here because the import loads a lot
 
         with tempfile.TemporaryDirectory(prefix="cvae-") as folder:

@@ -45,8 +45,8 @@ class FolderReader(Closing):
     def __init__(self, folder: FolderPlace, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.images = manifest.images
-        self.size = manifest.file_bytes
+        self.tally = manifest.tally
+        self.images, self.size = self.tally.images, self.tally.file_bytes
         self.header = Header(
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
@@ -87,10 +87,10 @@ class FolderReader(Closing):
             raise FormatError(f"damaged: {place}: {cause.text}") from error
 
     def facts(self) -> dict[str, Any]:
-        psnr = self.manifest.psnr_mean
+        psnr = self.tally.psnr_mean
         return readers.facts(
             self, "folder of packs", manifests.FORMAT,
-            left_out=self.manifest.left_out, packs=len(self.manifest.shards),
+            left_out=self.tally.left_out, packs=len(self.manifest.shards),
             psnr_mean=None if psnr is None else round(psnr, 2),
         )  # fmt: skip
 
@@ -113,7 +113,7 @@ class FolderReader(Closing):
         try:
             reader = self._reader(shard)
         except FormatError as error:
-            yield Damage(f"{error}: {lost}", part.first, part.images)
+            yield Damage(f"{part.file}: {error.text}: {lost}", part.first, part.images)
             return
         if manifests.digest_of(self.folder, part.file) == part.sha256:
             return
@@ -176,10 +176,10 @@ class FolderReader(Closing):
                 file = place.open("rb")
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
-                raise FormatError("is missing", where=part.file) from error
+                raise FormatError("is missing", where=place) from error
             raise
         try:
-            with at(part.file):
+            with at(place):
                 reader = readers.open_file(file)
                 self._check(part, reader)
         except FormatError:

@@ -239,6 +239,7 @@ def encode_all(
             if progress:
                 progress(part)
         except (DataError, ImageError) as error:
+            error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
             key = (shard.name, type(error))
@@ -330,8 +331,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
-    counts = asdict(replace(tally, left_out=skipped))
-    return Part(shard.name, request, sha256=digest, messages=tuple(messages), **counts)
+    tally = replace(tally, left_out=skipped)
+    return Part(shard.name, request, digest, tally, tuple(messages))
 
 
 @lru_cache(maxsize=2)

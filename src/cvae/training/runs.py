@@ -117,8 +117,9 @@ def start(
         differing = _differences(found.settings(), run.settings())
         if differing:
             raise TrainingError(
-                f"cannot resume with other settings: {differing}; --force starts the run anew",
+                f"cannot resume with other settings: {differing}",
                 where=folder,
+                advice="--force starts the run anew",
             )
         return run
     check_start(folder, resume, force, begin)
@@ -139,8 +140,9 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> 
     """What `start` raises for, as far as it can be known before the data is read."""
     if _has_begun(folder) and not resume and not force:
         raise TrainingError(
-            "holds a training run already; --resume carries it on, --force starts it anew",
+            "holds a training run already",
             where=folder,
+            advice="--resume carries it on, --force starts it anew",
         )
     if begin:
         _check_begin(begin, folder)

@@ -69,7 +69,7 @@ def _build(
     try:
         model = _model(preset, run.seed, perceptual)
     except ValueError as error:
-        raise TrainingError(f"{error}", where=preset.name) from error
+        raise TrainingError(str(error), where=preset.name) from error
     sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
     model.build((None, *sides, preset.image_shape[2]))
     rate: Any = preset.learning_rate
@@ -172,9 +172,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
     history = runs.read_history(run)[:done]
     if len(history) < done:
         raise TrainingError(
-            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}; "
-            "--force starts the run anew",
+            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}",
             where=run.folder,
+            advice="--force starts the run anew",
         )
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
@@ -208,9 +208,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> losses.Trainable:
         row = {name: values[0] for name, values in record.history.items()}
         if not all(np.isfinite(value) for value in row.values()):
             raise TrainingError(
-                f"the loss is no longer finite in epoch {epoch + 1}: {row}; "
-                "earlier epochs are kept; try a smaller --learning-rate",
+                f"the loss is no longer finite in epoch {epoch + 1}: {row}",
                 where=run.folder,
+                advice="earlier epochs are kept; try a smaller --learning-rate",
             )
         row["seconds"] = round(time.monotonic() - started, 2)
         history.append({"epoch": epoch + 1, **row})

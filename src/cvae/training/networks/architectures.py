@@ -41,7 +41,8 @@ def check(preset: Preset) -> None:
             return
         networks = build(preset)
     except ValueError as error:
-        raise TrainingError(f"{error}; --size changes it", where=preset.name) from error
+        advice = "--size changes it"
+        raise TrainingError(str(error), where=preset.name, advice=advice) from error
     if preset.architecture == "autoencoder":
         most = math.prod(networks.analysis.output.shape[1:])
         if preset.latent_dim > most:
