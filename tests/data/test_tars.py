@@ -20,7 +20,7 @@ from cvae.data.sources import Batch, TarSource
 from cvae.errors import CvaeError, DataError
 
 from ..conftest import blobs
-from ..data.test_sources import READING, SHAPE, add, all_of, png
+from ..data.test_sources import READING, add, all_of, png
 
 MODES = ["w:", "w:gz", "w:bz2", "w:xz"]
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cvae.data import places, sources
+from cvae.data.reading import Reading
 from cvae.errors import CvaeError, ImageError, ModelError, StorageError
 from cvae.packs import run, shards
 
