@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
@@ -250,23 +251,35 @@ class ArraySource:
         return self.member, self.start, self.stop
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
+        with self._open() as (rows, shape, label):
+            reading.check_array(shape, label)
+            rows.only(self.start, self.stop)
+            while rows.left:
+                count = min(_batch(reading.shape), _batch(shape))
+                pixels = rows.read(count).reshape(-1, *shape)
+                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
+                if shape != reading.shape and reading.fit != "own":
+                    pixels = np.stack([reading.pixels(_image(row)) for row in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+    def all(self) -> Pixels:
+        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
+        with self._open() as (rows, shape, _):
+            rows.only(self.start, self.stop)
+            return rows.read(rows.left).reshape(-1, *shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
+        """The array, the (h, w, c) of its images, and what messages call it."""
+        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
         with arrays.open_rows(self.path, self.member) as rows:
-            label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
-            shape = rows.shape[1:]
-            if rows.dtype != np.uint8 or len(shape) not in (2, 3):
+            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
                 raise DataError(
                     f"expected uint8 (n, h, w) or (n, h, w, c), found {rows.dtype} {rows.shape}",
                     where=label,
                 )
-            found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
-            reading.check_array(found, label)
-            rows.only(self.start, self.stop)
-            while rows.left:
-                pixels = rows.read(min(_batch(reading.shape), _batch(found))).reshape(-1, *found)
-                sizes = None if reading.fit == "exact" else [(found[1], found[0])] * len(pixels)
-                if found != reading.shape and reading.fit != "own":
-                    pixels = np.stack([reading.pixels(_image(row)) for row in pixels])
-                yield Batch(pixels, sizes=sizes)
+            height, width, *channels = rows.shape[1:]
+            yield rows, (height, width, channels[0] if channels else 1), label
 
 
 def _image(pixels: Pixels) -> Image.Image:

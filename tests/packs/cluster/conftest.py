@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.data.places import Location
+from cvae.data.places import Location, locate
 from cvae.options import EncodeOptions
 from cvae.packs import run
 from cvae.packs.run import Job
@@ -136,7 +136,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def job(folder: Location, **changes: object) -> Job:
     model = cvae.open_model("linear-mnist").model.path
     settings = {
-        "folder": folder, "model": model, "model_sha256": run.file_digest(model),
+        "folder": locate(folder), "model": model, "model_sha256": run.file_digest(model),
         "options": EncodeOptions(quality=50, effort=0), "request": {"quality": 50},
     }  # fmt: skip
     return Job(**{**settings, **changes})  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cvae.data import places, sources
+from cvae.data.reading import Reading
 from cvae.errors import CvaeError, ImageError, ModelError, StorageError
 from cvae.packs import run, shards
 
@@ -122,12 +123,12 @@ def test_only_a_file_that_is_not_there_is_left_out(
     monkeypatch.setattr(Path, "open", fail)
     refused: list[CvaeError] = []
     source = sources.ListSource(((Path("a.png"), "a.png"),))
-    reading = sources.Reading((28, 28, 1), refuse=refused.append)
+    reading = Reading((28, 28, 1), "exact")
     if found is StorageError:
         with pytest.raises(StorageError, match=r"a\.png: cannot be reached: stale"):
-            list(source.batches(reading))
+            list(source.batches(reading, 1, refused.append))
     else:
-        list(source.batches(reading))
+        list(source.batches(reading, 1, refused.append))
     assert [type(item) for item in refused] == [found] * (found is ImageError)
 
 
