@@ -28,7 +28,6 @@ from cvae.errors import (
     StorageError,
 )
 from cvae.options import EncodeOptions, Tally
-from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing
 from cvae.packs import layout as pack
 from cvae.packs import reader as readers

@@ -101,8 +101,8 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
 
 def _describe(name: str, what: What) -> tuple[str, list[str]]:
     """What messages call an argument, and the files that it stands for. Raises CvaeError."""
+    from cvae.data import places
     from cvae.data.contents import What
-    from cvae.data.files import find
 
     kinds = {
         What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
@@ -111,7 +111,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
         return kinds.get(what, "container"), [name]
-    found = [str(path) for path in find(Path(name), _ENDINGS)]
+    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")
     return counted(len(found), "file"), found
@@ -150,6 +150,7 @@ def _compare_containers(
     """The figures of one container and its original, or of those of two folders by their names."""
     from cvae import codec as codecs
     from cvae.data import images
+    from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
     _, paths = _describe(name, what)
@@ -170,8 +171,8 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        image = images.read_file(original)
-        pixels.append(images.read_image(image, str(original), codec.image_shape, fit=True)[0])
+        reading = Reading(codec.image_shape, "stretch")
+        pixels.append(reading.read(images.read_file(original), str(original)))
         coded.append(data)
     if codec is None or not coded:
         raise DataError("has none of the images that were coded, and are whole", where=originals)
@@ -181,7 +182,7 @@ def _compare_containers(
 
 def _original(coded: Path, originals: Path) -> Path | None:
     """The image of a container at a path below its folder; None when there is none."""
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if not originals.is_dir():
         return originals if originals.exists() else None
