@@ -19,7 +19,7 @@ from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
-    from cvae.data.places import Location
+    from cvae.data.places import Location, Place
     from cvae.data.sources import Source
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
@@ -195,7 +195,7 @@ def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
-def _folder(inputs: Sequence[str], output: str | None) -> Location:
+def _folder(inputs: Sequence[str], output: str | None) -> Place:
     """Where a folder of packs goes. Raises UsageError when several processes cannot write it."""
     from cvae.data import places
 
@@ -235,7 +235,7 @@ def _plan(machines: Machines, threads: int | None, force: bool) -> Plan:
 def _pack_folder(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     talk: Talk,

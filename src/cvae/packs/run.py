@@ -10,7 +10,6 @@ import hashlib
 import json
 import signal
 import tempfile
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,25 +186,20 @@ def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
     """Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it."""
-    before = signal.getsignal(signal.SIGINT)
-    # Elsewhere than in the main thread none could be set; another one has been chosen on purpose.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or before is not signal.default_int_handler
-    ):
-        yield
-        return
 
     def interrupt(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    # Another handler has been chosen on purpose.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def encode_all(
