@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NoReturn
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 
+from cvae import records
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
-from cvae.data.images import Pixels, Shape
+from cvae.data.images import CheckedShape, Pixels, Shape
 from cvae.errors import ImageError, ImageShapeError
 
 # An image is skipped when a side would have to grow by more.
@@ -32,6 +32,15 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _Recorded:
+    """What a file may say of a reading: how training reads folders."""
+
+    shape: CheckedShape
+    fit: Literal["crop", "resize"]
+    background: Annotated[str, records.matching("#[0-9a-f]{6}")]
+
+
+@dataclass(frozen=True)
 class Reading:
     """The shape that images are brought to, and how. A run and its model record that of a folder.
 
@@ -49,20 +58,13 @@ class Reading:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
-        return {"shape": list(self.shape), "fit": self.fit, "background": self.background}
+        return {**asdict(self), "shape": list(self.shape)}
 
     @classmethod
-    def from_json(cls, values: Any) -> Reading:
-        """Raises ValueError, KeyError or TypeError when the values are not a reading's."""
-        height, width, channels = values["shape"]
-        fit, background = values["fit"], values["background"]
-        if not all(type(side) is int and side > 0 for side in values["shape"]):
-            raise ValueError(f"expected a shape (h, w, c), found {values['shape']!r}")
-        if channels not in (1, 3) or height * width > images.MAX_PIXELS:
-            raise ValueError(f"shape {values['shape']} is out of range")
-        if fit not in ("crop", "resize") or not re.fullmatch("#[0-9a-f]{6}", background):
-            raise ValueError(f"expected crop or resize and a colour, found {fit!r}, {background!r}")
-        return cls((height, width, channels), fit, background)
+    def from_json(cls, values: object) -> Reading:
+        """Raises ValueError when the values are not a reading's."""
+        recorded = records.read(_Recorded, values, complete=True)
+        return cls(**vars(recorded))
 
     def __str__(self) -> str:
         how = {"crop": "cropped", "resize": "resized"}.get(self.fit, self.fit)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import container
 from cvae.bitstream.tables import Symbols
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae.codec import Codec
 from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
-from cvae.errors import DataError, MissingExtraError, ModelError
+from cvae.errors import DataError, MissingExtraError, ModelError, translated
 from cvae.models.file import Model
+from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 
 def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
@@ -86,10 +87,8 @@ def reading_of(model: Model) -> Reading:
     manifest = model.manifest
     if "reading" not in manifest.data:
         return Reading(manifest.image_shape, "crop")
-    try:
+    with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the manifest is damaged: reading: {error}", where=model.path) from error
     if reading.shape != manifest.image_shape:
         raise ModelError(
             f"expected a reading of {images.describe(manifest.image_shape)}, "
@@ -156,9 +155,10 @@ def measure(
     """
     quality = codec.quality(quality)
     # Loads the networks, so that the rates are of work alone.
-    codec.encode_batch(pixels[:1], quality, effort=effort)
+    options = EncodeOptions(quality=quality, effort=effort)
+    codec.encode_batch(pixels[:1], options)
     started = time.perf_counter()
-    coded = codec.encode_batch(pixels, quality, effort=effort)
+    coded = codec.encode_batch(pixels, options)
     encode_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -187,8 +187,7 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     most 99) unless the key says otherwise.
     """
     pixels = measured.pixels
-    latents = codec.model.analysis(images.as_floats(pixels))
-    of_means = codec.to_pixels(latents)
+    of_means = codec.to_pixels(codec.latents(pixels))
     figures = metrics.figures(codec.image_shape, int(measured.file_bytes.sum()), measured.mse)
     return {
         "images": figures["images"],

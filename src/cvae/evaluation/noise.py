@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising as denoise
+from cvae import kinds
 from cvae.data import images, metrics, places
 from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels, Shape
@@ -25,7 +26,7 @@ from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.errors import CvaeError, DataError, MissingExtraError
 from cvae.evaluation import measure as evaluation
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
 
 SEED = 0
 MAX_FACTOR = 10.0
@@ -75,7 +76,7 @@ def load(source: Path, split: str | None, model: Model) -> Images:
     """
     split = split or "test"
     shape = model.manifest.image_shape
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return evaluation.load(source, split, shape)[0]
     reading = _own_sizes(shape)
     if what_lies_at(source) is What.ARRAY:
@@ -89,7 +90,7 @@ def load(source: Path, split: str | None, model: Model) -> Images:
 
 def of_part(folder: Path, part: evaluation.Part, model: Model) -> Images:
     """The images of a part of a folder, those of a denoiser at their own sizes."""
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return part.images[:]
     files: list[Location] = [folder / name for name in sorted(part.names)]
     return Photos(files, _own_sizes(model.manifest.image_shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Batch, ListSource, Source
+from cvae.data.sources import ListSource
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -33,7 +34,6 @@ from cvae.packs.decode import Pack, without
 from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
 
-_SKIPPED = 1024  # images that are read at once to skip them
 _MAX_CONTAINER = 1 << 28  # bytes
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
@@ -51,23 +51,16 @@ def check(place: str, model: str | None = None) -> list[Damage]:
         StorageError: the place cannot be reached.
     """
     try:
-        data = _container(place)
-        if data is None:
+        if what_lies_at(place) not in (What.CONTAINER, What.FILE):
             with packs.open_reader(place) as reader:
                 return reader.damage_in([(0, reader.images)])
+        with translated(StorageError, "cannot be read", place):
+            data = places.read(places.locate(place), _MAX_CONTAINER)
         codec = open_model(model) if model else open_model_of(data)
         codec.decode_payload(container.unpack(data))
     except FormatError as error:
         return [Damage(error.text, 0, 1)]
     return []
-
-
-def _container(place: str) -> bytes | None:
-    """The bytes of a container; None for packs."""
-    if what_lies_at(place) in (What.PACKS, What.PACK, What.FOLDER):
-        return None
-    with translated(StorageError, "cannot be read", place):
-        return places.read(places.locate(place), _MAX_CONTAINER)
 
 
 def compare_containers(
@@ -147,7 +140,6 @@ class _Figures:
     def __init__(self, codec: Codec) -> None:
         self.images = 0
         self._codec = codec
-        self._floors = np.array(codec.model.manifest.expected_psnr)
         self._mse: list[NDArray[np.float64]] = []
         self._ssim: list[NDArray[np.float64]] | None = []
         self._poor = 0
@@ -157,8 +149,8 @@ class _Figures:
         mse = metrics.mse(originals, decoded)
         self.images += len(mse)
         self._mse.append(mse)
-        floors = self._floors[np.array(qualities) - 1]
-        self._poor += int((metrics.psnr_of_mse(mse) < floors).sum())
+        floors = [self._codec.expected_psnr(quality) for quality in qualities]
+        self._poor += int((metrics.psnr_of_mse(mse) < np.array(floors)).sum())
         try:
             if self._ssim is not None:
                 self._ssim.append(metrics.ssim(originals, decoded))
@@ -228,27 +220,29 @@ class _Pairs:
             self.decoded += len(part.numbers)
             yield part
 
-    def _originals(self) -> Iterator[Batch]:
+    def _originals(self) -> Iterator[tuple[str, Pixels]]:
+        """The images in order, (h, w, c) each, with their names."""
         for shard in shards.cut([self._input], split=self._split):
-            source: Source = shard.source
-            yield from source.batches(self._reading, refuse=self._refuse)
+            for batch in shard.source.batches(self._reading, refuse=self._refuse):
+                yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
     def _by_number(self) -> Pairs:
-        originals = _Stream(self._originals())
+        originals = (image for _, image in self._originals())
         total, position = len(self._pack), 0
-        wrong = f"{self._input.text}: expected {total} images, as many as were coded, found"
+        wrong = f"expected {total} images, as many as were coded, found"
         for part in self._decoded():
             start, stop = int(part.numbers[0]), int(part.numbers[-1]) + 1
-            position += originals.skip(start - position)  # what lies between is lost
-            taken = originals.take(stop - position)
+            position += _skip(originals, start - position)  # what lies between is lost
+            taken = list(islice(originals, stop - position))
             if position + len(taken) < stop:
-                raise DataError(f"{wrong} {position + len(taken)}")
-            yield taken[part.numbers - start], part.pixels
+                raise DataError(f"{wrong} {position + len(taken)}", where=self._input.text)
+            yield np.stack(taken)[part.numbers - start], part.pixels
             position = stop
-        position += originals.skip(total + 1 - position)
+        position += _skip(originals, total + 1 - position)
         # A pack without its index does not know how many images it had.
         if position != total and not self._pack.reader.damage:
-            raise DataError(f"{wrong} {'more' if position > total else position}")
+            more = "more" if position > total else position
+            raise DataError(f"{wrong} {more}", where=self._input.text)
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
@@ -265,50 +259,21 @@ class _Pairs:
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
 
     def _in_order(self) -> Pairs:
-        found = (
-            (name, batch.pixels[row])
-            for batch in self._originals()
-            for row, name in enumerate(batch.names or [])
-        )
+        originals = self._originals()
         for part in self._decoded():
-            pixels = []
-            for name in _names(part):
-                original = next((image for other, image in found if other == name), None)
-                if original is None:
-                    raise DataError(
-                        f"expected an image {name!r} in its place",
-                        where=self._input.text,
-                    )
-                pixels.append(original)
-            yield np.stack(pixels), part.pixels
+            found = [self._next(name, originals) for name in _names(part)]
+            yield np.stack(found), part.pixels
+
+    def _next(self, name: str, originals: Iterator[tuple[str, Pixels]]) -> Pixels:
+        for other, image in originals:
+            if other == name:
+                return image
+        raise DataError(f"expected an image {name!r} in its place", where=self._input.text)
 
 
-class _Stream:
-    """Batches of any size, taken in others."""
-
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        self._batches = batches
-        self._held: list[Pixels] = []
-
-    def take(self, count: int) -> Pixels:
-        """The next images, at most `count`."""
-        while sum(map(len, self._held)) < count:
-            batch = next(self._batches, None)
-            if batch is None:
-                break
-            self._held.append(batch.pixels)
-        if not self._held:
-            return np.empty((0,), np.uint8)
-        joined = np.concatenate(self._held)
-        self._held = [joined[count:]] if len(joined) > count else []
-        return joined[:count]
-
-    def skip(self, count: int) -> int:
-        """Skips the next images, at most `count`; how many there were."""
-        left = count
-        while left and (taken := len(self.take(min(left, _SKIPPED)))):
-            left -= taken
-        return count - left
+def _skip(images: Iterator[Pixels], count: int) -> int:
+    """Skips the next images, at most `count`; how many there were."""
+    return sum(1 for _ in islice(images, count))
 
 
 def _names(part: Decoded) -> list[str]:

@@ -11,21 +11,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cvae.bitstream.container import (
-    END_MARKER as END_MARKER,
-)
-from cvae.bitstream.container import (
+    END_MARKER,
     KIND_PACK,
     MAGIC,
     MAX_QUALITY,
     MAX_SIDE,
     MIN_QUALITY,
     VERSION,
-)
-from cvae.bitstream.container import (
-    is_pack as is_pack,
-)
-from cvae.bitstream.container import (
-    is_pack_file as is_pack_file,
+    is_pack,
 )
 from cvae.errors import FormatError
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from cvae import records
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
-from cvae.codec import Tally
 from cvae.data import places
 from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
 from cvae.data.places import Place
 from cvae.errors import FormatError, OutputError, StorageError, translated
+from cvae.options import Tally
 
 FORMAT = 0
 # Shards, the notes beside them, and either while it is written.
@@ -53,7 +53,8 @@ class Part:
 
     @property
     def images(self) -> int:
-        return self.tally.images
+        tally: Tally = self.tally
+        return tally.images
 
     @property
     def file_bytes(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, BinaryIO, Protocol, Self
 
-from cvae.bitstream.container import VERSION
+from cvae.bitstream.container import END_MARKER, VERSION
 from cvae.data.files import Closing
 from cvae.errors import FormatError
 from cvae.packs.layout import (
@@ -22,7 +22,6 @@ from cvae.packs.layout import (
     BLOCK_HEADER_SIZE,
     BLOCK_MARKER,
     CHECK,
-    END_MARKER,
     ENTRY,
     HEADER_SIZE,
     INDEX,

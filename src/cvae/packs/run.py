@@ -23,8 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__
-from cvae.codec import Codec, EncodeOptions
+from cvae import __version__, kinds
+from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
 from cvae.data.reading import Reading
@@ -41,6 +41,7 @@ from cvae.errors import (
     translated,
 )
 from cvae.models.file import Model
+from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
@@ -123,16 +124,7 @@ def run(
         manifest.begin(folder, job.request, force=plan.force)
         work = shards.cut(found, plan.shard_images, options.split)
         results = encode_all(executor, job, work, known, progress)
-    errors = [result for result in results if isinstance(result, CvaeError)]
-    for error in errors:
-        if failed:
-            failed(error)
-    if errors:
-        raise DataError(
-            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
-            where=folder, advice=_advice(errors),
-        )  # fmt: skip
-    parts = manifest.numbered([result for result in results if isinstance(result, Part)])
+    parts = _written_parts(results, folder, failed)
     if not any(part.images for part in parts):
         raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
     facts, quality = codec.model.manifest, codec.quality(options.quality)
@@ -141,6 +133,25 @@ def run(
     )
     manifest.finish(folder, written)
     return written
+
+
+def _written_parts(
+    results: list[Part | CvaeError], folder: Place, failed: Callable[[CvaeError], None] | None
+) -> tuple[Part, ...]:
+    """All shards, numbered. Raises DataError when one failed."""
+    errors = [result for result in results if isinstance(result, CvaeError)]
+    for error in errors:
+        if failed:
+            failed(error)
+    if errors:
+        advice = "when their sources are repaired, --resume does the rest"
+        if any(isinstance(error, ImageShapeError) for error in errors):
+            advice = "another model (-m) or --fit is another run; --force starts it in this folder"
+        raise DataError(
+            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
+            where=folder, advice=advice,
+        )  # fmt: skip
+    return manifest.numbered([result for result in results if isinstance(result, Part)])
 
 
 def _job(
@@ -159,12 +170,6 @@ def _job(
         folder=folder, model=path, model_sha256=file_digest(path), options=options,
         request=request, plan=plan, readers=plan.threads or (_FAR_THREADS if far else 1),
     )  # fmt: skip
-
-
-def _advice(errors: list[CvaeError]) -> str:
-    if any(isinstance(error, ImageShapeError) for error in errors):
-        return "another model (-m) or --fit is another run, which --force starts in this folder"
-    return "when their sources are repaired, --resume does the rest"
 
 
 @contextmanager
@@ -291,7 +296,7 @@ def encode_shard(
         request = _request(job, shard)
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
-        part = _encode(job, shard, request, _codec(job, model))
+        part = _encode(job, shard, request, _opened(job.model, job.model_sha256, model))
         places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
     except Exception as error:
@@ -337,32 +342,17 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, sha256: str) -> Codec:
-    """The codec of a model's file, opened once a process."""
-    if file_digest(path) != sha256:
-        raise ModelError("is another model on this worker", where=path)
-    return _loaded(Codec(Model(path)))
-
-
-@lru_cache(maxsize=2)
-def _received(data: bytes) -> Codec:
-    """The same of a model that was sent."""
+def _opened(path: Path, sha256: str, sent: bytes | None) -> Codec:
+    """The codec of a model's file, or of its bytes if they were sent; opened once a process."""
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
-        path = Path(folder) / "model.cvae"
-        path.write_bytes(data)
-        # The file does not stay.
-        return _loaded(Codec(Model(path)))
-
-
-def _loaded(codec: Codec) -> Codec:
-    """Reads every member that coding needs."""
-    model = codec.model
-    _ = (model.bank, model.analysis, model.synthesis, model.gradient)
-    return codec
-
-
-def _codec(job: Job, model: bytes | None) -> Codec:
-    return _opened(job.model, job.model_sha256) if model is None else _received(model)
+        if sent is not None:
+            path = Path(folder) / "model.cvae"
+            path.write_bytes(sent)
+        elif file_digest(path) != sha256:
+            raise ModelError("is another model on this worker", where=path)
+        model = Model(path)
+        kinds.verify(model)  # reads all of the file, which may not stay
+        return Codec(model)
 
 
 def file_digest(path: Path) -> str:

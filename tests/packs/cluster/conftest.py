@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.codec import EncodeOptions
 from cvae.data.places import Location, locate
+from cvae.options import EncodeOptions
 from cvae.packs import run
 from cvae.packs.run import Job
 

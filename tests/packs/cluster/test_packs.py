@@ -15,8 +15,8 @@ from PIL import Image
 
 import cvae
 from cvae import packs
-from cvae.codec import EncodeOptions
 from cvae.errors import CvaeError, FormatError, OutputError
+from cvae.options import EncodeOptions
 from cvae.packs import folder as folders
 from cvae.packs import manifest
 

@@ -239,7 +239,7 @@ def test_images_of_another_shape_get_advice(capsys: pytest.CaptureFixture[str]) 
     run_here(*command, code=1)
     error, end = capsys.readouterr().err.splitlines()
     assert error.endswith(advice)
-    assert "another model (-m) or --fit is another run" in end
+    assert "another model (-m) or --fit is another run; --force" in end
     assert "repaired" not in end
 
 
