@@ -29,12 +29,12 @@ def keras_networks() -> tuple[Any, Any]:
     """Keras networks of the default model's architecture; for speed the weights do not matter."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from cvae.training import backend, presets
-    from cvae.training.networks import architectures
+    from cvae.training.networks import builders
 
     backend.load_keras()
     import keras
 
-    networks = architectures.build_cvae(presets.get("mnist"))
+    networks = builders.build_cvae(presets.get("mnist"))
     return keras.Model(networks.analysis.input, networks.analysis.outputs[0]), networks.synthesis
 
 

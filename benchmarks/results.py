@@ -21,7 +21,6 @@ import tiles
 
 from cvae import open_model
 from cvae.bitstream import rans, tables
-from cvae.codec import DEFAULT_EFFORT
 from cvae.data import files, images
 from cvae.data.images import Pixels
 from cvae.evaluation import comparison
@@ -29,6 +28,7 @@ from cvae.evaluation import plots as report
 from cvae.evaluation.rivals import RIVALS
 from cvae.kinds import search
 from cvae.models import registry
+from cvae.options import DEFAULT_EFFORT
 
 # By tangents and by gradients; the latter take long.
 EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]

@@ -266,9 +266,7 @@ def test_lines_mark_what_cannot_be_compared_at_our_psnr(psnr: float, mark: str) 
 def test_linear_is_the_one_fitted_to_the_same_images(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cvae.training import datasets, presets, runs
-    from cvae.training.export import linear
-    from cvae.training.export import model as export
+    from cvae.training import architectures, datasets, presets, runs
 
     codec = open_model(tiny_model)
     monkeypatch.setenv("CVAE_MODELS", str(tiny_model))
@@ -278,8 +276,8 @@ def test_linear_is_the_one_fitted_to_the_same_images(
     preset = replace(presets.LINEAR_MNIST, name="tiny-linear", image_shape=(8, 8, 1), latent_dim=8)
     dataset = datasets.load(str(tiny_data), "mnist", preset.image_shape)
     run = runs.start(tmp_path / "linear", preset, dataset, 0, False, False)
-    linear.fit(run, dataset.train)
-    monkeypatch.setenv("CVAE_MODELS", str(export.export(run, dataset).model))
+    architectures.of(preset).fit(run, dataset.train)
+    monkeypatch.setenv("CVAE_MODELS", str(architectures.of(preset).export(run, dataset).model))
     assert comparison.find_linear(codec).name == "tiny-linear"
     with pytest.raises(CvaeError, match="another kind"):
         comparison.find_linear(comparison.find_linear(codec))

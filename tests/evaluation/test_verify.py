@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import cvae
-from cvae.codec import EncodeOptions
 from cvae.data import metrics
+from cvae.options import EncodeOptions
 from cvae.packs.encode import encode_pack
 
 from ..conftest import blobs, run_here

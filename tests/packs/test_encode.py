@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import cvae
 from cvae.bitstream import tables
-from cvae.codec import Codec, EncodeOptions, Tally
+from cvae.codec import Codec
 from cvae.data import metrics
 from cvae.data.sources import Batch
 from cvae.errors import (
@@ -28,6 +28,7 @@ from cvae.errors import (
     OutputError,
     StorageError,
 )
+from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing
 from cvae.packs import layout as pack
 from cvae.packs import reader as readers

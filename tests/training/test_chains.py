@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from cvae.errors import TrainingError
-from cvae.training import presets
-from cvae.training.networks import architectures
-from cvae.training.networks import chains as stacks
+from cvae.training import architectures, presets
+from cvae.training.networks import builders, chains
 
 GIVEN = (7, 9, 2)
 KERNEL = 3 * 3 * 2 * 5 + 5
@@ -20,7 +19,7 @@ KERNEL = 3 * 3 * 2 * 5 + 5
 
 def network(*words: str, given: tuple[int, ...] = GIVEN, image: tuple[int, int, int] = (8, 12, 1)):
     x = keras.Input(given)
-    return keras.Model(x, stacks.chain(words, x, image))
+    return keras.Model(x, chains.chain(words, x, image))
 
 
 def count(model: keras.Model) -> int:
@@ -103,15 +102,15 @@ def test_an_unknown_word_is_named(word: str) -> None:
 
 def test_presets_have_the_networks_that_they_are_documented_with() -> None:
     for preset in (presets.FASHION_AE, presets.FASHION_DAE):
-        made = architectures.build(preset)
+        made = builders.build_autoencoder(preset)
         assert made.analysis.output.shape[1:] == (4, 4, 128)
         assert sum(map(count, made)) == 342_049
     drops = [layer for half in made for layer in half.layers if "dropout" in layer.name]
     assert [layer.rate for layer in drops] == [0.25, 0.25]
-    assert architectures.build(presets.MNIST_AE).analysis.output.shape[1:] == (4, 4, 8)
-    cifar = architectures.build(presets.CIFAR10)
+    assert builders.build_autoencoder(presets.MNIST_AE).analysis.output.shape[1:] == (4, 4, 8)
+    cifar = builders.build_autoencoder(presets.CIFAR10)
     assert cifar.analysis.output.shape[1:] == (256,)
-    photos = architectures.build(replace(presets.PHOTO_VAE, image_shape=(128, 192, 3)))
+    photos = builders.build_vae(replace(presets.PHOTO_VAE, image_shape=(128, 192, 3)))
     assert photos.synthesis.output.shape[1:] == (128, 192, 3)
     assert [output.shape[1:] for output in photos.analysis.output] == [(64,), (64,)]
 
@@ -132,6 +131,7 @@ def test_presets_have_the_networks_that_they_are_documented_with() -> None:
 def test_sides_and_latents_that_do_not_fit_are_refused(
     preset: presets.Preset, changes: dict[str, object], message: str
 ) -> None:
-    architectures.check(preset)
+    architecture = architectures.of(preset)
+    architecture.check(preset)
     with pytest.raises(TrainingError, match=message):
-        architectures.check(replace(preset, **changes))
+        architecture.check(replace(preset, **changes))

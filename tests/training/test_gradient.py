@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvae.codec import open_model
 from cvae.data import images
 from cvae.models.file import Model
 from cvae.models.networks import Network
 from cvae.training.export import gradient as adjoint
-from cvae.training.export import graph as graphs
+from cvae.training.export import linear
 
 from ..conftest import blobs
 
 
 def linear_synthesis(rng: np.random.Generator) -> tuple[bytes, np.ndarray]:
     basis = (rng.normal(size=(64, 5)) / 64).astype(np.float16).astype(np.float32)
-    return graphs.linear_synthesis(np.full(64, 0.5, np.float32), basis, (8, 8, 1)), basis
+    return linear.synthesis_graph(np.full(64, 0.5, np.float32), basis, (8, 8, 1)), basis
 
 
 def test_of_a_linear_synthesis_it_is_the_projected_residual() -> None:
@@ -42,7 +43,7 @@ def test_it_is_what_small_changes_of_the_latents_do(
     synthesis = Network(graph, "s", shapes[:1], shapes[1])
     gradient = Network(adjoint.gradient(graph), "g", shapes, (shapes[0][0] + 1,))
     x = images.as_floats(blobs(6))
-    y = opened.analysis(x) + 0.1
+    y = open_model(opened.path).coding.analyse(x) + 0.1
     found = gradient(y, x)
 
     def error(latents: np.ndarray) -> np.ndarray:

@@ -14,10 +14,8 @@ from cvae.models.networks import Network
 from cvae.training import presets
 from cvae.training.export import gradient as adjoint
 from cvae.training.export import layers as keras_graphs
-from cvae.training.export.exported import half_precision
-from cvae.training.export.graph import Graph
-from cvae.training.networks import architectures
-from cvae.training.networks import chains as stacks
+from cvae.training.export.graph import Graph, half_precision
+from cvae.training.networks import builders, chains
 
 # Together every word, on odd sides where it takes them.
 CHAINS = {
@@ -48,7 +46,7 @@ def randomize(network: keras.Model, seed: int = 0) -> None:
 def random_network(name: str) -> keras.Model:
     shape, words = CHAINS[name]
     x = keras.Input(shape)
-    network = keras.Model(x, stacks.chain(words, x, (8, 12, 1)))
+    network = keras.Model(x, chains.chain(words, x, (8, 12, 1)))
     randomize(network)
     return network
 
@@ -95,7 +93,7 @@ def test_folding_normalization_changes_no_output(name: str) -> None:
 @pytest.mark.parametrize("sides", [(8, 12), (4, 4), (20, 8)])
 def test_a_denoiser_is_the_same_at_every_size(sides: tuple[int, int]) -> None:
     preset = replace(presets.TINY_DAE, filters=(3, 4, 5), image_shape=(8, 8, 2))
-    network = architectures.build_denoiser(preset)
+    network = builders.build_denoiser(preset)
     randomize(network)
     x = random_input(network, *sides, 2)
     before = np.asarray(network(x))
@@ -108,7 +106,7 @@ def test_a_denoiser_is_the_same_at_every_size(sides: tuple[int, int]) -> None:
 
 
 def test_of_two_heads_the_one_that_is_asked_for_is_added() -> None:
-    network = architectures.build_vae(presets.TINY_VAE).analysis
+    network = builders.build_vae(presets.TINY_VAE).analysis
     randomize(network)
     ready(network)
     x = random_input(network)

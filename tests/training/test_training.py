@@ -17,24 +17,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.bitstream.tables import Symbols, Tables, information_bits
+from cvae.bitstream.tables import Bank, Symbols
 from cvae.codec import open_model
 from cvae.errors import DataError, TrainingError
 from cvae.models import registry
 from cvae.models.file import Model
-from cvae.models.quantizer import Quantizer
-from cvae.training import datasets, presets, runs
+from cvae.models.qualities import Quantizer
+from cvae.training import architectures, datasets, presets, runs
 from cvae.training.export import calibration, naming
 from cvae.training.export import codec as codec_export
-from cvae.training.export import model as export
 
 from ..conftest import ROOT, blobs, run_cvae
 
 
 def weights(run: Path) -> list[np.ndarray]:
-    from cvae.training import trainer
-
-    return trainer.load(runs.Run.open(run)).get_weights()
+    opened = runs.Run.open(run)
+    return architectures.of(opened.preset).load(opened).get_weights()
 
 
 def command(out: Path, data: Path, *more: str, preset: str = "tiny") -> list[str]:
@@ -148,7 +146,7 @@ def test_exporting_again_keeps_id_tables_and_name(
     first, second = Model(tiny_run / "tiny.cvae"), Model(run / "tiny.cvae")
     assert second.manifest.id == first.manifest.id
     assert second.manifest.name == first.manifest.name
-    assert second.bank.hashes() == first.bank.hashes()
+    assert second.qualities.hashes() == first.qualities.hashes()
 
 
 def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> None:
@@ -158,17 +156,16 @@ def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> N
 
 
 def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run: Path) -> None:
-    from cvae.training.export import networks as keras_export
-
     run = runs.Run.open(tiny_run)
-    bank = Model(tiny_run / "tiny.cvae").bank
+    model = architectures.of(run.preset).load(run)
+    bank = Model(tiny_run / "tiny.cvae").qualities
     x = blobs(100)
-    networks = keras_export.load(run, x.astype(np.float32) / 255)
+    networks = codec_export.from_keras(model, run.preset, x.astype(np.float32) / 255)
     codec_export.check(networks, bank, x)
-    brighter = replace(networks, synthesis=lambda y: networks.synthesis(y) + 0.01)
+    brighter = replace(networks, trained_synthesis=lambda y: networks.trained_synthesis(y) + 0.01)
     with pytest.raises(TrainingError, match="levels"):
         codec_export.check(brighter, bank, x)
-    shifted = replace(networks, analysis=lambda x: networks.analysis(x) + 0.1)
+    shifted = replace(networks, trained_analysis=lambda x: networks.trained_analysis(x) + 0.1)
     with pytest.raises(TrainingError, match="symbols"):
         codec_export.check(shifted, bank, x)
 
@@ -203,10 +200,9 @@ def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
     dataset = datasets.Dataset("x", "x", pixels[:360], pixels[360:])
     preset = replace(presets.LINEAR_MNIST, image_shape=(8, 8, 1), latent_dim=64, step_width=0.01)
     run = runs.start(tmp_path / "run", preset, dataset, seed=0, resume=False, force=False)
-    from cvae.training.export import linear
-
+    linear = architectures.of(preset)
     linear.fit(run, dataset.train)
-    codec = open_model(export.export(run, dataset, name="pca").model)
+    codec = open_model(linear.export(run, dataset, name="pca").model)
     coded = codec.encode_batch(dataset.validation)
     # All 64 components and a fine step: what is lost is rounding alone.
     assert min(item.psnr for item in coded) > 45
@@ -265,18 +261,19 @@ def test_calibrated_tables_cost_little_more_than_the_entropy() -> None:
     latents = np.random.default_rng(0).normal(0, [1, 3, 0.01], (20_000, 3)).astype(np.float32)
     step = np.full(3, 0.5, np.float32)
 
-    def round_plainly(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
+    def round_plainly(images: int, quantizer: Quantizer, bank: Bank) -> Symbols:
         return quantizer.quantize(latents[:images])
 
-    bank = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
+    qualities = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
     for quality in (20, 50, 80):
-        symbols = bank.quantizer(quality).quantize(latents)
+        symbols = qualities.quantizer(quality).quantize(latents)
         entropy = 0.0
         for column in symbols.T:
             _, counts = np.unique(column, return_counts=True)
             shares = counts / counts.sum()
             entropy -= (shares * np.log2(shares)).sum()
-        cost = information_bits(symbols, bank.tables(quality)).mean()
+        bits = qualities.bank.bits(qualities.rows(quality), symbols)
+        cost = bits.sum(axis=1).mean()
         assert entropy <= cost <= entropy + 0.1
 
 

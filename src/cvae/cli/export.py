@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cvae.cli.common import Talk
-from cvae.cli.train import finish
+from cvae.cli.talk import Talk
+from cvae.cli.train import finish, quiet_option
 
 
 @click.command("export")
@@ -19,26 +19,24 @@ from cvae.cli.train import finish
     help="The model file.  [default: RUN/NAME.cvae]",
 )  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUTPUT if it is another model.")
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
+@quiet_option
 def command(
-    run: Path, data: str | None, name: str | None, output: Path | None, force: bool, quiet: bool
+    run: Path, data: str | None, name: str | None, output: Path | None, force: bool, talk: Talk
 ) -> None:
-    """Make the model file of a training run, as `cvae train` does in the end.
+    """Make the model file of a training run, as `cvae train` does at its end.
 
-    RUN is the run's folder; of an interrupted run the epochs count that have finished. Needs the
-    extra `train`, and the data that the run was trained on. The graphs are checked against the
-    trained networks before anything is written. The model keeps its id, and so its files, if RUN
-    holds an earlier export of the same weights that decodes to the same pictures.
+    RUN is the run's folder; an interrupted run is exported at its last finished epoch. Needs the
+    extra `train` and the run's data. The graphs are checked against the trained networks before
+    anything is written. The model keeps its id, and files stay readable, if RUN holds an earlier
+    export of the same weights that decodes to the same pictures.
     """
-    from cvae.training import backend, datasets, runs
+    from cvae.training import architectures, backend, datasets, runs
 
     opened = runs.Run.open(run)
+    preset = opened.preset
     backend.require("onnx")
-    if opened.preset.architecture != "linear":
+    if not architectures.of(preset).closed_form:
         backend.load_keras()
     source = data or opened.source
-    talk = Talk(quiet, verbose=False)
-    dataset = datasets.load(
-        source, opened.preset.dataset, opened.preset.image_shape, opened.reading, talk.watch
-    )
+    dataset = datasets.load(source, preset.dataset, preset.image_shape, opened.reading, talk.watch)
     finish(opened, dataset, talk, name, output, force)

@@ -9,29 +9,38 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cvae import TrainingError
-from cvae.cli.common import Talk
-from cvae.training import presets
+from cvae.cli.talk import Talk
+from cvae.errors import TrainingError
+from cvae.training import architectures, presets
 
 if TYPE_CHECKING:
     from cvae.data.reading import Reading
     from cvae.training.preset import Preset
 
 AUTO = "auto"
-# Architectures whose latents are principal components of the training images, or begin as such.
-_COMPONENTS = ("linear", "residual", "autoencoder")
-# Of the preset's learning rate: a whole one would lead away from the weights to begin with.
+# Share of the preset's learning rate: all of it would lead away from the first weights.
 _FINE_TUNING = 0.1
 
 
 class Images(NamedTuple):
-    """What the options say of the images; None where they say nothing."""
+    """The options about images; None where they are not given."""
 
     data: str | None
     size: int | None
     grey: bool | None
     crop: bool | None
     background: str | None
+
+    @property
+    def folder(self) -> Path | None:
+        """`data` where it is a folder."""
+        return Path(self.data) if self.data is not None and Path(self.data).is_dir() else None
+
+
+def wishes(mixed_precision: bool, **values: Any) -> dict[str, Any]:
+    """The fields of a preset that options change."""
+    values["precision"] = "mixed_bfloat16" if mixed_precision else None
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def choose(
@@ -45,42 +54,31 @@ def choose(
     """The preset, or what `auto` makes of a folder, with the wishes put in its place.
 
     Raises:
-        click.UsageError: the preset has no such option.
+        click.UsageError: `auto` has no folder.
         DataError: `auto` found no images.
     """
     base = _auto(images, wishes, out, talk) if preset == AUTO else presets.get(preset)
     if fine_tune:
         base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
-    recipe = replace(base, **wishes)
-    if recipe.architecture == "linear" and wishes.keys() - {"latent_dim"}:
-        raise click.UsageError(f"{preset} is fitted in closed form; it has no such option")
-    if recipe.architecture == "denoiser" and "latent_dim" in wishes:
-        raise click.UsageError(f"{preset} is a denoiser, which has no latents")
-    weightless = recipe.architecture in ("autoencoder", "denoiser") and not recipe.perceptual_weight
-    if "distortion_weight" in wishes and weightless:
-        raise click.UsageError(
-            f"{preset} has nothing that --distortion-weight would be weighed against"
-        )
-    if "features" in wishes and not recipe.perceptual_weight:
-        raise click.UsageError("--features takes effect only with a --perceptual-weight above 0")
-    return recipe
+    return replace(base, **wishes)
 
 
 def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
-    """The recipe with no more latents than images to find them in, where they are components of these.
+    """The recipe with no more latents than images, where latents are components of these.
 
     Raises:
         TrainingError: the user asked for more.
     """
+    architecture = architectures.of(recipe)
     most = min(images, math.prod(recipe.image_shape))
-    if recipe.architecture not in _COMPONENTS or recipe.latent_dim <= most:
+    if not architecture.components or recipe.latent_dim <= most:
         return recipe
     if wanted:
         raise TrainingError(
             f"--latents: expected at most {most} of {images} images to train on, "
             f"found {recipe.latent_dim}"
         )
-    if recipe.architecture != "linear":  # its 400 are the most, not what it needs
+    if not architecture.closed_form:  # which takes as many as there are
         talk.say(
             f"{most} latents and not {recipe.latent_dim}: there are {images} images to train on"
         )
@@ -89,19 +87,19 @@ def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
 
 def check_place(out: Path, images: Images) -> None:
     """Raises click.UsageError where the run would lie in the folder of its own images."""
-    if (
-        images.data is not None
-        and Path(images.data).is_dir()
-        and out.resolve() == Path(images.data).resolve()
-    ):
+    if images.folder and out.resolve() == images.folder.resolve():
         raise click.UsageError(f"-o {out}: expected another folder than that of the images")
 
 
 def read_as(
     recipe: Preset, images: Images, before: Reading | None
 ) -> tuple[Preset, Reading | None]:
-    """The recipe for images of the size that was asked for, and how a folder is read; `before` in a
-    run that is resumed.
+    """The recipe for images of the wanted size, and how a folder is read.
+
+    Args:
+        recipe: the recipe.
+        images: the options.
+        before: how a run that is resumed read it.
 
     Raises:
         click.UsageError: the options are for a folder, and there is none.
@@ -109,12 +107,8 @@ def read_as(
     from cvae.data.reading import Reading
     from cvae.training import datasets
 
-    if (
-        images.data is not None
-        and Path(images.data).is_dir()
-        and images.data not in datasets.LICENCES
-    ):
-        reading = _changed(before or Reading(recipe.image_shape), images)
+    if images.folder and images.data not in datasets.LICENCES:
+        reading = _changed(before or Reading(recipe.image_shape, "crop"), images)
         return replace(recipe, image_shape=reading.shape), reading
     if any(wish is not None for wish in images[1:]):
         raise click.UsageError(
@@ -130,12 +124,12 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
     data = images.data
     if data is None:
         raise click.UsageError("auto looks at a folder of images: name it with --data")
-    if not Path(data).is_dir():
-        found_it = "another kind of file" if Path(data).exists() else "nothing of that name"
+    if images.folder is None:
+        other = "another kind of file" if Path(data).exists() else "nothing of that name"
         raise click.UsageError(
-            f"auto looks at a folder of images: expected one as --data {data}, found {found_it}"
+            f"auto looks at a folder of images: expected one as --data {data}, found {other}"
         )
-    found = auto.survey(Path(data))
+    found = auto.survey(images.folder)
     recipe = replace(auto.choose(found, images.size, images.grey), **wishes)
     for line in auto.explain(found, recipe, data, out, _further_options()):
         talk.say(f"auto: {line}")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from cvae.cli import recipes
-from cvae.cli.common import Talk
-from cvae.cli.groups import GroupedCommand, GroupedOption
+from cvae.cli.options import GroupedCommand, collect, grouped
+from cvae.cli.talk import Talk
 from cvae.training import presets
 
 if TYPE_CHECKING:
+    from cvae.training.architectures import Architecture
     from cvae.training.datasets import Dataset
     from cvae.training.preset import Preset
     from cvae.training.runs import Run
@@ -23,13 +23,6 @@ _EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and choos
     for preset in presets.PRESETS.values()
     if not preset.name.startswith("tiny")  # they are for tests
 )
-
-
-def option(group: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
-    """An option under a heading."""
-    return click.option(*names, cls=GroupedOption, group=group, **attributes)
-
-
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -37,158 +30,164 @@ _DEFAULT = "[default: the preset's]"
 _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 
 
+class Machine(NamedTuple):
+    """The options that say how a machine is used."""
+
+    devices: str | None
+    xla: bool | None
+    tensorboard: bool | None
+
+    def given(self) -> set[str]:
+        """The names of the options that were given."""
+        return {name for name, value in self._asdict().items() if value is not None}
+
+
+quiet_option = collect(
+    "talk", Talk, click.option("--quiet", is_flag=True, help="Print only errors.")
+)
+_images = collect(
+    "images",
+    recipes.Images,
+    click.option(
+        "--data", metavar="DATA",
+        help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or "
+        "a folder of images.  [default: the preset's own]",
+    ),
+    grouped(
+        _FILES, "--size", type=click.IntRange(1, 4096), metavar="N",
+        help="Resize images to N x N pixels; those with a side below N / 4 are skipped.  " + _DEFAULT,
+    ),
+    grouped(_FILES, "--grey/--colour", default=None, help=_DEFAULT),
+    grouped(
+        _FILES, "--crop/--resize", default=None,
+        help="Images of another shape: scale the shorter side and crop the centre, or squeeze the "
+        "whole.  [default: crop]",
+    ),
+    grouped(
+        _FILES, "--background", metavar="COLOUR",
+        help="The colour behind transparent pixels, a name or '#rrggbb'.  [default: black]",
+    ),
+)  # fmt: skip
+_wishes = collect(
+    "wishes",
+    recipes.wishes,
+    grouped(_RECIPE, "--epochs", type=_COUNT, help=f"Train for at most N epochs.  {_DEFAULT}"),
+    grouped(_RECIPE, "--latents", "latent_dim", type=_COUNT, help=f"Latents coded.  {_DEFAULT}"),
+    grouped(_RECIPE, "--batch-size", type=_COUNT, help=_DEFAULT),
+    grouped(_RECIPE, "--learning-rate", type=_POSITIVE, help=_DEFAULT),
+    grouped(
+        _RECIPE, "--distortion-weight", type=_POSITIVE,
+        help=f"Larger: better pictures, larger files.  {_DEFAULT}",
+    ),
+    grouped(
+        _RECIPE, "--patience", type=click.IntRange(min=0),
+        help="Stop after N epochs without a better validation loss, and keep the best; 0: never.  "
+        + _DEFAULT,
+    ),
+    grouped(
+        _RECIPE, "--perceptual-weight", type=click.FloatRange(min=0),
+        help=f"Weight of the perceptual loss.  {_DEFAULT}",
+    ),
+    grouped(
+        _RECIPE, "--features",
+        help="Network of the perceptual loss: cifar10 (comes with cvae), vgg16 (downloaded), or a "
+        f"file of weights.  {_DEFAULT}",
+    ),
+    grouped(
+        _MACHINE, "--mixed-precision", is_flag=True,
+        help="Compute in bfloat16, with weights in float32: faster on recent GPUs.",
+    ),
+)  # fmt: skip
+_machine = collect(
+    "machine",
+    Machine,
+    grouped(
+        _MACHINE, "--xla/--no-xla", default=None,
+        help="Compile with XLA.  [default: on a single GPU only]",
+    ),
+    grouped(_MACHINE, "--devices", help="Such as GPU:0,GPU:1 (TensorFlow).  [default: all GPUs]"),
+    grouped(
+        _MACHINE, "--tensorboard", is_flag=True, default=None,
+        help="Write TensorBoard logs to RUN/tensorboard.",
+    ),
+)  # fmt: skip
+
+
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
 @click.argument("preset", type=click.Choice([*presets.PRESETS, recipes.AUTO]), metavar="PRESET")
-@click.option(
-    "--data", metavar="DATA",
-    help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or a "
-    "folder of images.  [default: the preset's own]",
-)  # fmt: skip
-@option(
-    _FILES, "--size", type=click.IntRange(1, 4096), metavar="N",
-    help="Bring images to N x N pixels; those less than a quarter of that wide or high are left "
-    "out.  [default: the preset's]",
-)  # fmt: skip
-@option(_FILES, "--grey/--colour", default=None, help="[default: the preset's]")
-@option(
-    _FILES, "--crop/--resize", default=None,
-    help="Images of another shape: scale the shorter side and cut out the middle, or squeeze the "
-    "whole.  [default: crop]",
-)  # fmt: skip
-@option(
-    _FILES, "--background", metavar="COLOUR",
-    help="What transparent images are laid on, a name or '#rrggbb'.  [default: black]",
-)  # fmt: skip
+@_images
 @click.option("-o", "--out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]")
-@click.option("--resume", is_flag=True, help="Carry on after the last finished epoch.")
+@click.option("--resume", is_flag=True, help="Continue after the last finished epoch.")
 @click.option("--name", help="The model's name.  [default: the preset's, or the next free NAME-2]")
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
-@option(_RECIPE, "--epochs", type=_COUNT, help=f"At most so many.  {_DEFAULT}")
-@option(_RECIPE, "--latents", "latent_dim", type=_COUNT, help=f"How many are coded.  {_DEFAULT}")
-@option(_RECIPE, "--batch-size", type=_COUNT, help=_DEFAULT)
-@option(_RECIPE, "--learning-rate", type=_POSITIVE, help=_DEFAULT)
-@option(
-    _RECIPE, "--distortion-weight", type=_POSITIVE,
-    help=f"Larger: better pictures, larger files.  {_DEFAULT}",
-)  # fmt: skip
-@option(
-    _RECIPE, "--patience", type=click.IntRange(min=0),
-    help="Stop after so many epochs without a better validation loss, and keep the best; 0: never.  "
-    + _DEFAULT,
-)  # fmt: skip
-@option(
-    _RECIPE, "--perceptual-weight", type=click.FloatRange(min=0),
-    help=f"Weight of the difference of features in the loss.  {_DEFAULT}",
-)  # fmt: skip
-@option(
-    _RECIPE, "--features",
-    help="Whose features: cifar10 (comes with cvae), vgg16 (downloaded), or a file of weights.  "
-    + _DEFAULT,
-)  # fmt: skip
-@option(
+@quiet_option
+@_wishes
+@grouped(
     _RECIPE, "--fine-tune", type=_FOLDER, metavar="RUN",
-    help="Begin with the weights of another run of the same networks, at a tenth of the learning "
-    "rate where there is no --learning-rate.",
+    help="Start from the weights of another run of the same networks, at a tenth of the preset's "
+    "learning rate.",
 )  # fmt: skip
-@option(
+@grouped(
     _RECIPE, "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
-    help="Of all that is random.",
+    help="Seed for all random numbers.",
 )  # fmt: skip
-@option(
-    _MACHINE, "--mixed-precision", is_flag=True,
-    help="Compute in bfloat16, with weights in float32: faster on recent GPUs.",
-)  # fmt: skip
-@option(
-    _MACHINE, "--xla/--no-xla", default=None,
-    help="Compile with XLA.  [default: on a single GPU only]",
-)  # fmt: skip
-@option(
-    _MACHINE, "--devices", help="Such as GPU:0,GPU:1 (TensorFlow).  [default: all GPUs there are]"
-)
-@option(
-    _MACHINE, "--tensorboard", is_flag=True, help="Write logs for TensorBoard to RUN/tensorboard."
-)
+@_machine
 def command(
-    preset: str,
-    data: str | None,
-    size: int | None,
-    grey: bool | None,
-    crop: bool | None,
-    background: str | None,
-    out: Path | None,
-    resume: bool,
-    name: str | None,
-    force: bool,
-    quiet: bool,
-    seed: int,
-    fine_tune: Path | None,
-    mixed_precision: bool,
-    xla: bool | None,
-    devices: str | None,
-    tensorboard: bool,
-    **overrides: Any,
-) -> None:
+    preset: str, images: recipes.Images, out: Path | None, resume: bool, name: str | None,
+    force: bool, talk: Talk, wishes: dict[str, Any], fine_tune: Path | None, seed: int,
+    machine: Machine,
+) -> None:  # fmt: skip
     """Train PRESET and export the model.
 
     The model is RUN/NAME.cvae; `cvae encode -m RUN` uses it. Needs the extra `train`. The run's
-    folder keeps a checkpoint of every epoch: after an interruption, the same command with --resume
-    ends with the same weights as if there had been none.
+    folder keeps a checkpoint of every epoch. After an interruption, the same command with --resume
+    ends with the same weights as an uninterrupted run.
 
-    In a folder every file is tried, whatever its name: JPEG, PNG, WebP, BMP, GIF (the first
-    picture), TIFF and PPM, in subfolders, too. Files that are no images, damaged or far too small
-    are left out and named. A tenth of the images, near-identical ones together, validates, and a
-    tenth is kept for `cvae eval FOLDER --split test`; if there are folders train/, val/ and test/,
-    these are the parts.
+    Every file of a folder is tried, in subfolders, too: JPEG, PNG, WebP, BMP, GIF (the first frame),
+    TIFF and PPM. Files that are not images, damaged or far too small are skipped and named. A tenth
+    of the images, near-duplicates together, validates, and a tenth is kept for `cvae eval FOLDER
+    --split test`. Folders train/, val/ and test/ are used as they are.
     """
-    from cvae.training import backend, datasets, runs
+    from cvae.training import architectures, backend, datasets, runs
     from cvae.training.export import naming
 
-    talk = Talk(quiet, verbose=False)
     folder = out or Path("runs") / preset
-    overrides["precision"] = "mixed_bfloat16" if mixed_precision else None
-    wishes = {key: value for key, value in overrides.items() if value is not None}
-    images = recipes.Images(data, size, grey, crop, background)
     runs.check_start(folder, resume, force, fine_tune)
     recipes.check_place(folder, images)
     recipe = recipes.choose(preset, images, wishes, folder, talk, fine_tune is not None)
-    linear = recipe.architecture == "linear"
-    if linear and (fine_tune or devices or xla is not None or tensorboard):
-        raise click.UsageError(
-            f"{preset} is fitted in closed form by numpy; it has no --fine-tune, --devices, --xla or "
-            "--tensorboard"
-        )
+    architecture = architectures.of(recipe)
+    options = {*wishes, *machine.given(), *(["fine_tune"] if fine_tune else [])}
+    if refusal := architecture.refusal(recipe, options):
+        raise click.UsageError(refusal)
     naming.check_name(name, folder)
     before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
     recipe, reading = recipes.read_as(recipe, images, before)
     backend.require("onnx", "matplotlib", "rich")
-    if tensorboard:
+    if machine.tensorboard:
         backend.require("tensorboard", extra="tensorboard")
-    if not linear:
-        _check_networks(recipe, devices)
-    dataset = datasets.load(data, recipe.dataset, recipe.image_shape, reading, talk.watch)
-    talk.skipped(data, dataset.skipped, f", in {folder / runs.SKIPPED}")
+    if not architecture.closed_form:
+        _check_networks(architecture, recipe, machine.devices)
+    dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
+    talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
     recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
     run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
-    if linear:
-        from cvae.training.export import linear as linear_codec
-
-        linear_codec.fit(run, dataset.train)
+    if architecture.closed_form:
+        architecture.fit(run, dataset.train)
     else:
-        _train(run, dataset, talk, devices, xla, tensorboard)
+        _train(run, dataset, talk, machine)
     finish(run, dataset, talk, name)
 
 
-def _check_networks(recipe: Preset, devices: str | None) -> None:
-    """Finds all that can be wrong before the run's folder is made, or emptied. Raises CvaeError."""
+def _check_networks(architecture: Architecture, recipe: Preset, devices: str | None) -> None:
+    """Raises CvaeError for all that can be wrong, before the run's folder is made or emptied."""
     from cvae.training import backend
 
     backend.load_keras()
-    from cvae.training.networks import architectures, features
+    from cvae.training.networks import features
 
     backend.check_devices(devices)
-    architectures.check(recipe)
+    architecture.check(recipe)
     features.perceptual(recipe)
 
 
@@ -200,34 +199,33 @@ def _describe(dataset: Dataset) -> str:
     return f"{dataset.name}: {parts}, {test} to test; read as {dataset.folder.reading}"
 
 
-def _train(
-    run: Run, dataset: Dataset, talk: Talk, devices: str | None, xla: bool | None, tensorboard: bool
-) -> None:
-    from cvae.training import runs, trainer
+def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
+    from cvae.training import checkpoints, runs, trainer
     from cvae.training.interrupts import Interrupts
     from cvae.training.progress import ProgressBar, tensorboard_log
 
     epochs = run.preset.epochs
     talk.say(
         f"{epochs} epoch{'s' if epochs > 1 else ''}, one line each; "
-        "an interrupted run goes on with --resume"
+        "--resume continues an interrupted run"
     )
     try:
         with ProgressBar(epochs, talk.quiet) as progress, Interrupts() as interrupts:
             callbacks: list[Any] = [progress, interrupts]
-            if tensorboard:
+            if machine.tensorboard:
                 callbacks.append(tensorboard_log(run.folder / "tensorboard"))
-            trainer.train(run, dataset, trainer.Machine(devices, xla, tuple(callbacks)))
+            used = checkpoints.Machine(machine.devices, machine.xla, tuple(callbacks))
+            trainer.train(run, dataset, used)
     except KeyboardInterrupt:
         talk.say(
-            f"{run.folder}: finished epochs are kept; --resume with the same options goes on after "
-            f"them, `cvae export {run.folder}` makes a model of them"
+            f"{run.folder}: finished epochs are kept; the same command with --resume continues, "
+            f"`cvae export {run.folder}` makes a model of them"
         )
         raise
     ended = len(runs.read_history(run))
     if ended < epochs:
         talk.say(
-            f"ended after epoch {ended}: no better validation loss for {run.preset.patience}; "
+            f"stopped after epoch {ended}: no better validation loss for {run.preset.patience}; "
             "the best one is exported"
         )
 
@@ -240,16 +238,15 @@ def finish(
     output: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Exports, draws reconstructions of validation images, and says what came of it."""
-    from cvae.training import pictures
-    from cvae.training.export import model as export
+    """Exports, draws pictures of validation images, and says what the model reaches."""
+    from cvae.training import architectures, pictures
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:
-        result = export.export(run, dataset, name, output, force)
+        result = architectures.of(run.preset).export(run, dataset, name, output, force)
         pictures.draw(run, dataset, result.model)
     except KeyboardInterrupt:
-        talk.say(f"{run.folder}: training has ended; `cvae export {run.folder}` makes the model")
+        talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")
         raise
     figures = result.manifest.figures
     measured = {

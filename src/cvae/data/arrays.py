@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -46,6 +47,7 @@ DAMAGE = (
     LZMAError,
 )
 _CHUNK = 1 << 24
+_MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
 
 
 class Openable(Protocol):
@@ -107,11 +109,20 @@ class Rows:
         try:
             self.shape, fortran, self.dtype = _read_header(file, size)
             if fortran and len(self.shape) > 1:
-                raise ValueError("expected C order, found Fortran order, which cannot be streamed")
+                self._file = io.BytesIO(self._in_c_order(file))
         except DAMAGE as damage:
             raise _no_array(label, damage) from damage
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
         self._to_the_end = True
+
+    def _in_c_order(self, file: IO[bytes]) -> bytes:
+        """The bytes of an array in Fortran order, which cannot be streamed, as of one in C order."""
+        count = math.prod(self.shape)
+        if count * self.dtype.itemsize > _MAX_FORTRAN:
+            raise ValueError(
+                f"expected C order, or at most {_MAX_FORTRAN:,} bytes in Fortran order"
+            )
+        return _read_items(file, count, self.dtype).reshape(self.shape, order="F").tobytes()
 
     def only(self, start: int, stop: int | None) -> None:
         """Leaves the rows before `start` and from `stop` on out; raises DataError as `read` does.

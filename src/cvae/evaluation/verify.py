@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec, open_model, open_model_of
-from cvae.data import metrics, places, sources, tars
+from cvae.data import metrics, places, sources
+from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import Pixels
-from cvae.data.places import Location
+from cvae.data.places import Place
+from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Batch, ListSource, Reading, Source
+from cvae.data.sources import Batch, ListSource, Source
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -26,7 +28,7 @@ from cvae.errors import (
     StorageError,
     translated,
 )
-from cvae.packs import layout, shards
+from cvae.packs import shards
 from cvae.packs.decode import Pack, without
 from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
@@ -62,14 +64,10 @@ def check(place: str, model: str | None = None) -> list[Damage]:
 
 def _container(place: str) -> bytes | None:
     """The bytes of a container; None for packs."""
-    location = places.locate(place)
-    if places.is_folder(location):
+    if what_lies_at(place) in (What.PACKS, What.PACK, What.FOLDER):
         return None
-    with translated(StorageError, "cannot be read", place), location.open("rb") as file:
-        if layout.is_pack_file(file):
-            return None
-        file.seek(0)
-        return places.read(location, _MAX_CONTAINER)
+    with translated(StorageError, "cannot be read", place):
+        return places.read(places.locate(place), _MAX_CONTAINER)
 
 
 def compare_containers(
@@ -206,16 +204,18 @@ class _Pairs:
         self.decoded = 0
         self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split = pack, originals, split
-        fit = pack.reader.header.sizes
-        self._reading = Reading(pack.codec.image_shape, fit, refuse=refuse)
+        self._refuse = refuse
+        fitted = pack.reader.header.sizes
+        self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
 
     def all(self) -> Pairs:
         first = next(self._input.found())
-        if sources.is_array(first.place):
+        what = what_is(first.name)
+        if what is What.ARRAY:
             member = sources.array_source(first.place, self._split).member or ""
             self.split = member.removeprefix("x_") if member.startswith("x_") else "all"
             return self._by_number()
-        return self._in_order() if tars.is_tar(first.place) else self._by_name()
+        return self._in_order() if what is What.TAR else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
         parts = self._pack.decode(self.ranges)
@@ -231,7 +231,7 @@ class _Pairs:
     def _originals(self) -> Iterator[Batch]:
         for shard in shards.cut([self._input], split=self._split):
             source: Source = shard.source
-            yield from source.batches(self._reading)
+            yield from source.batches(self._reading, refuse=self._refuse)
 
     def _by_number(self) -> Pairs:
         originals = _Stream(self._originals())
@@ -252,7 +252,7 @@ class _Pairs:
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
-        places: dict[str, Location] = {item.name: item.place for item in self._input.found()}
+        places: dict[str, Place] = {item.name: item.place for item in self._input.found()}
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
@@ -261,7 +261,7 @@ class _Pairs:
             seen.update(names)
             known = ListSource(tuple((places[name], name) for name in names if name in places))
             rows = {name: row for row, name in enumerate(names)}
-            for batch in known.batches(self._reading):
+            for batch in known.batches(self._reading, refuse=self._refuse):
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
 
     def _in_order(self) -> Pairs:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeGuard
 
 if TYPE_CHECKING:
-    from cvae.data.places import Location
+    from cvae.data import places
     from cvae.packs.decode import Pack
     from cvae.packs.reader import Reader
 
-    Place = str | Location | BinaryIO  # a path, a URL, or an open file that need not seek
+    Place = (
+        str | Path | places.Place | BinaryIO
+    )  # a path, a URL, or an open file that need not seek
 
 
 def open(place: Place, model: str | Path | None = None, *, damaged: bool = False) -> Pack:
@@ -28,7 +30,6 @@ def open(place: Place, model: str | Path | None = None, *, damaged: bool = False
     """
     from cvae import codec as codecs
     from cvae.errors import FormatError, at
-    from cvae.models import registry
     from cvae.packs.decode import Pack
 
     name = _name(place)
@@ -37,9 +38,9 @@ def open(place: Place, model: str | Path | None = None, *, damaged: bool = False
         with at(name):
             if reader.damage and not damaged:
                 raise FormatError("; ".join(map(str, reader.damage)))
-            model_id = reader.header.model_id
-            opened = registry.find_by_id(model_id) if model is None else registry.open_model(model)
-            return Pack(reader, codecs.Codec(opened), name)
+            if model is None:
+                return Pack(reader, codecs.find_codec(reader.header.model_id), name)
+            return Pack(reader, codecs.open_model(model), name)
     except BaseException:
         reader.close()
         raise
@@ -56,9 +57,9 @@ def open_reader(place: Place) -> Reader:
     from cvae.errors import StorageError, at, translated
     from cvae.packs import folder, reader
 
-    if isinstance(place, str | Path | places.Remote):
+    if not _is_file(place):
         location = places.locate(str(place))
-        if places.is_folder(location):
+        if location.is_folder():
             return folder.open_folder(location)
         with translated(StorageError, "cannot be read", place):
             file = location.open("rb")
@@ -83,4 +84,8 @@ def _spooled(file: BinaryIO) -> BinaryIO:
 
 
 def _name(place: Place) -> str:
-    return "" if hasattr(place, "read") and hasattr(place, "seekable") else str(place)
+    return "" if _is_file(place) else str(place)
+
+
+def _is_file(place: Place) -> TypeGuard[BinaryIO]:
+    return hasattr(place, "read") and hasattr(place, "seekable")

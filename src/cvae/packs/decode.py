@@ -19,7 +19,6 @@ from cvae.data.files import Closing
 from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.sinks import Decoded
 from cvae.errors import CvaeError, FormatError, at
-from cvae.models import networks
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
 from cvae.packs.reader import Place, Range, Reader
 
@@ -118,8 +117,7 @@ class Pack(Closing):
 
         def synthesize(part: tuple[NDArray[np.int64], Symbols, Block]) -> Decoded:
             numbers, symbols, block = part
-            with networks.on_this_thread():
-                pixels = self.codec.synthesize(symbols, self.reader.header.quality)
+            pixels = self.codec.synthesize(symbols, self.reader.header.quality, threads=1)
             if self.reader.header.inverted:
                 np.subtract(255, pixels, out=pixels)
             return Decoded(numbers, pixels, block.names, block.sizes)
@@ -141,7 +139,7 @@ class Pack(Closing):
 
     def _symbols(self, place: Place, block: Block) -> Symbols:
         try:
-            if 1 < block.images > MAX_BLOCK_SYMBOLS // self.codec.model.bank.elements:
+            if 1 < block.images > MAX_BLOCK_SYMBOLS // self.codec.coding.elements:
                 raise FormatError(f"expected at most {MAX_BLOCK_SYMBOLS:,} symbols in a block")
             if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
                 raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")

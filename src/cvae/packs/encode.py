@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Symbols
-from cvae.codec import Codec, EncodeOptions, Tally
+from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
 from cvae.data.images import Pixels
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError
-from cvae.models import networks
+from cvae.options import EncodeOptions, Tally
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
@@ -71,21 +72,17 @@ def encode(
         CvaeError: a batch has another shape, quality or effort is out of range, or what `batches` raises.
     """
     options = replace(options, quality=codec.quality(options.quality))
-    quality, manifest = codec.quality(options.quality), codec.model.manifest
-    header = Header(manifest.id, quality, options.invert, options.names, options.fit)
+    quality = codec.quality(options.quality)
+    header = Header(codec.model.manifest.id, quality, options.invert, options.names, options.fit)
     writer = Writer(file, header)
-    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // manifest.elements))
+    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // codec.coding.elements))
     tally = Tally()
-
-    def quantize(batch: Batch) -> _Coded:
-        with networks.on_this_thread():
-            return _quantize(codec, batch, options)
 
     def counted(parts: Iterable[_Coded]) -> Iterator[_Coded]:
         nonlocal tally
         for part in parts:
             if poor is not None and part.psnr is not None:
-                for row in np.flatnonzero(part.psnr < manifest.expected_psnr[quality - 1]):
+                for row in np.flatnonzero(part.psnr < codec.expected_psnr(quality)):
                     name = part.names[row] if part.names else f"image {tally.images + row}"
                     poor(name, float(part.psnr[row]))
             tally += part.tally
@@ -93,7 +90,9 @@ def encode(
 
     def blocks() -> Iterator[Block]:
         parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
-        coded = pipeline.ordered_map(quantize, parts, threads or pipeline.processors())
+        coded = pipeline.ordered_map(
+            partial(_quantize, codec, options=options), parts, threads or pipeline.processors()
+        )
         for part in _regrouped(pipeline.ahead(counted(coded)), per_block):
             payload = codec.encode_block(part.symbols, quality)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
@@ -127,7 +126,8 @@ def _quantize(codec: Codec, batch: Batch, options: EncodeOptions) -> _Coded:
     if options.invert:
         pixels = 255 - pixels
     quality = codec.quality(options.quality)
-    symbols = codec.quantize(pixels, quality, options.effort)
+    # Many batches are on their way at once, so each stays on its own thread.
+    symbols = codec.quantize(pixels, quality, options.effort, threads=1)
     height, width = pixels.shape[1:3]
     coded = _Coded(
         symbols,
@@ -140,13 +140,13 @@ def _quantize(codec: Codec, batch: Batch, options: EncodeOptions) -> _Coded:
 
 def _verified(codec: Codec, pixels: Pixels, coded: _Coded, quality: int) -> _Coded:
     """The same images, decoded again."""
-    expected = codec.model.manifest.expected_psnr[quality - 1]
-    psnr = metrics.psnr(pixels, codec.synthesize(coded.symbols, quality))
+    expected = codec.expected_psnr(quality)
+    psnr = metrics.psnr(pixels, codec.synthesize(coded.symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
     inverted = 255 - pixels[poor[:_SAMPLE]]
     fine = 0
     if len(inverted):
-        again = codec.synthesize(codec.quantize(inverted, quality, 0), quality)
+        again = codec.synthesize(codec.quantize(inverted, quality, 0, 1), quality, 1)
         fine = int((metrics.psnr(inverted, again) >= expected).sum())
     tally = replace(
         coded.tally, verified=len(psnr), psnr_sum=float(psnr.sum()),

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from cvae.data.files import Closing
-from cvae.data.places import Location
+from cvae.data.places import Place as FolderPlace
 from cvae.errors import FormatError, StorageError, at, translated
 from cvae.packs import manifest as manifests
 from cvae.packs import reader as readers
@@ -42,7 +42,7 @@ class FolderReader(Closing):
 
     damage: Sequence[Damage] = ()  # nothing is known before a shard is opened
 
-    def __init__(self, folder: Location, manifest: Manifest) -> None:
+    def __init__(self, folder: FolderPlace, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self.tally = manifest.tally
@@ -196,6 +196,6 @@ class FolderReader(Closing):
             raise FormatError("is another pack than the manifest names")
 
 
-def open_folder(folder: Location) -> FolderReader:
+def open_folder(folder: FolderPlace) -> FolderReader:
     """A folder of packs, by its manifest; raises as `manifest.read_manifest` does."""
     return FolderReader(folder, manifests.read_manifest(folder))

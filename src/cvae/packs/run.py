@@ -23,11 +23,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__
-from cvae.codec import Codec, EncodeOptions
+from cvae import __version__, kinds
+from cvae.codec import Codec
 from cvae.data import places
-from cvae.data.places import Location
-from cvae.data.sources import Reading
+from cvae.data.places import Place
+from cvae.data.reading import Reading
 from cvae.errors import (
     ClusterError,
     CvaeError,
@@ -41,6 +41,7 @@ from cvae.errors import (
     translated,
 )
 from cvae.models.file import Model
+from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
@@ -71,7 +72,7 @@ class Plan:
 class Job:
     """What a worker does with every shard."""
 
-    folder: Location  # where shards go
+    folder: Place  # where shards go
     model: Path  # its file
     model_sha256: str
     options: EncodeOptions
@@ -84,7 +85,7 @@ class Job:
 def run(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     *,
@@ -143,15 +144,14 @@ def run(
 
 
 def _job(
-    codec: Codec, found: list[shards.Input], folder: Location, options: EncodeOptions, plan: Plan
+    codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    first = [item.folder or item.files[0].place for item in found]
-    far = any(isinstance(place, places.Remote) for place in first)
+    far = any((item.folder or item.files[0].place).far for item in found)
     request = {
         **asdict(options),
-        "sources": [str(places.absolute(places.locate(item.text))) for item in found],
+        "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
@@ -168,7 +168,7 @@ def _advice(errors: list[CvaeError]) -> str:
 
 
 @contextmanager
-def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
+def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
     """After an error, deletes what workers of this machine had begun; by then they are gone."""
     try:
         yield
@@ -240,6 +240,7 @@ def encode_all(
             if progress:
                 progress(part)
         except (DataError, ImageError) as error:
+            error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
             key = (shard.name, type(error))
@@ -324,13 +325,13 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = Reading(codec.image_shape, job.options.fit, job.readers, refuse)
+    reading = Reading(codec.image_shape, "stretch" if job.options.fit else "exact")
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading)
-    with places.writing(job.folder / shard.name, force=True) as temporary:
+    batches = shard.source.batches(reading, job.readers, refuse)
+    with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
-        digest = manifest.digest_of(temporary.parent, temporary.name) or ""
+        digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     tally = replace(tally, left_out=skipped)
     return Part(shard.name, request, digest, tally, tuple(messages))
 
@@ -340,7 +341,7 @@ def _opened(path: Path, sha256: str) -> Codec:
     """The codec of a model's file, opened once a process."""
     if file_digest(path) != sha256:
         raise ModelError("is another model on this worker", where=path)
-    return _loaded(Codec(Model(path)))
+    return _loaded(Model(path))
 
 
 @lru_cache(maxsize=2)
@@ -350,14 +351,13 @@ def _received(data: bytes) -> Codec:
         path = Path(folder) / "model.cvae"
         path.write_bytes(data)
         # The file does not stay.
-        return _loaded(Codec(Model(path)))
+        return _loaded(Model(path))
 
 
-def _loaded(codec: Codec) -> Codec:
-    """Reads every member that coding needs."""
-    model = codec.model
-    _ = (model.bank, model.analysis, model.synthesis, model.gradient)
-    return codec
+def _loaded(model: Model) -> Codec:
+    """The codec of a model, every member read."""
+    kinds.verify(model)
+    return Codec(model)
 
 
 def _codec(job: Job, model: bytes | None) -> Codec:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cvae import denoising as denoise
-from cvae import sampling as generate
+from cvae import denoising, sampling
 from cvae.codec import Codec
-from cvae.data.images import Pixels, as_floats
-from cvae.evaluation import noise
-from cvae.evaluation import plots as report
-from cvae.models.file import CODEC, Model
-from cvae.training import runs
+from cvae.data.images import Pixels
+from cvae.evaluation import noise, plots
+from cvae.models.file import Model
+from cvae.training import architectures, runs
 from cvae.training.datasets import Dataset
 from cvae.training.runs import Run
 
@@ -37,32 +35,32 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
     """
     history = runs.read_history(run)
     if history:
-        report.loss_curves(history, run.folder / "curves.png")
+        plots.loss_curves(history, run.folder / "curves.png")
     model = Model(path)
     shown = np.asarray(dataset.validation[:_SHOWN])
-    zoom = report.zoom_for(run.preset.image_shape)
+    zoom = plots.zoom_for(run.preset.image_shape)
     if run.preset.noise:
         noisy = np.stack(
             [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
         )
-        rows = [shown, noisy, denoise.denoise(model, noisy)]
-        report.image_grid(rows, run.folder / "denoised.png", zoom)
-    if model.manifest.kind != CODEC:
+        rows = [shown, noisy, denoising.denoise(model, noisy)]
+        plots.image_grid(rows, run.folder / "denoised.png", zoom)
+    if not architectures.of(run.preset).codes:
         return
     codec = Codec(model)
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
-    report.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
-    samples = generate.sample(codec, _ROWS * _SHOWN, _SEED)
-    report.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
+    plots.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    samples = sampling.sample(codec, _ROWS * _SHOWN, _SEED)
+    plots.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
                       run.folder / "samples.png", zoom)  # fmt: skip
     mapped = np.asarray(dataset.validation[:_MAPPED])
-    report.latent_map(_flattened(model, mapped), mapped, run.folder / "latents.png")
+    plots.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")
 
 
-def _flattened(model: Model, pixels: Pixels) -> report.Points:
+def _flattened(codec: Codec, pixels: Pixels) -> plots.Points:
     """The two principal components of the latents of images: (n, 2)."""
-    latents = model.analysis(as_floats(pixels)).reshape(len(pixels), -1)
+    latents = codec.latents(pixels)
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]

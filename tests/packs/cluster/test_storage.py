@@ -12,18 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.data import places as storage
-from cvae.data import sources
-from cvae.errors import CvaeError, ImageError, StorageError
-from cvae.packs import manifest as shards
-from cvae.packs import run as cluster
-from cvae.packs import shards as worklist
-from cvae.packs.run import Failure
+from cvae.data import places, sources
+from cvae.errors import CvaeError, ImageError, ModelError, StorageError
+from cvae.packs import run, shards
 
 from ...conftest import blobs, run_cvae, run_here
 from .conftest import FAST, MODEL, contents, errors, job
 
-pytest.importorskip("distributed")
+pytest.importorskip("fsspec")
 
 
 def test_images_come_from_s3_and_packs_go_there(
@@ -105,9 +101,9 @@ def test_what_cannot_be_fetched_fails_its_shard_and_is_not_left_out(
         fsspec.filesystem("memory").pipe(f"/in/{name}", Path(name).read_bytes())
     monkeypatch.setattr(MemoryFile, "read", fail)
     for name in ("a.png", "a.tar"):
-        shard = next(worklist.cut(worklist.resolve([f"memory://in/{name}"])))
+        shard = next(shards.cut(shards.resolve([f"memory://in/{name}"])))
         with pytest.raises(StorageError, match=rf"in/{name}: cannot be reached: "):
-            cluster.encode_shard(job(Path("out")), shard)
+            run.encode_shard(job(Path("out")), shard)
         assert not Path("out").exists() or not list(Path("out").iterdir())
     run_here("decode", "memory://in/a.png", "-o", "x.png", code=1)
     assert "in/a.png: cannot be reached: " in errors(capsys)[0]
@@ -149,20 +145,18 @@ def test_a_command_without_the_extra_names_it(tmp_path: Path) -> None:
 
 def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
-    inputs = worklist.resolve([str(made / "x.npy")])
-    shard = next(worklist.cut(inputs, 40))
-    folder = storage.locate("memory://written")
+    inputs = shards.resolve([str(made / "x.npy")])
+    shard = next(shards.cut(inputs, 40))
+    folder = places.locate("memory://written")
     try:
-        first = cluster.encode_shard(job(folder), shard)
-        assert isinstance(first, shards.Part)
-        data = storage.read(folder / shard.name, 1 << 20)
+        first = run.encode_shard(job(folder), shard)
+        data = places.read(folder / shard.name, 1 << 20)
         assert data == (made / "out" / shard.name).read_bytes()
         sent = (made / "x").with_name("model.cvae")
         sent.write_bytes(job(folder).model.read_bytes())
         nowhere = job(folder, model=Path("/nowhere/x.cvae"))
-        assert cluster.encode_shard(nowhere, shard, None, sent.read_bytes()) == first
-        failed = cluster.encode_shard(nowhere, shard)
-        assert isinstance(failed, Failure)
-        assert "/nowhere/x.cvae: cannot be read" in str(failed.error())
+        assert run.encode_shard(nowhere, shard, None, sent.read_bytes()) == first
+        with pytest.raises(ModelError, match=r"/nowhere/x\.cvae: cannot be read"):
+            run.encode_shard(nowhere, shard)
     finally:
         fsspec.filesystem("memory").rm("/written", recursive=True)

@@ -6,24 +6,29 @@ import hashlib
 import io
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvae.data import arrays, files
-from cvae.data.images import Images, Pixels
+from cvae.data.images import Images, Pixels, Shape
 from cvae.errors import TrainingError
 from cvae.training.datasets import sample
-from cvae.training.export import graph as graphs
-from cvae.training.export.exported import Exported, half_precision
+from cvae.training.export.codec import Networks
+from cvae.training.export.graph import Floats, Graph, half_precision
 from cvae.training.runs import LINEAR, Run
 
 
-def components(
-    pixels: Pixels, dim: int, label: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean (n,) and the leading eigenvectors (n, dim) of the covariance of flattened images.
+def components(pixels: Pixels, dim: int, label: str) -> tuple[Floats, Floats]:
+    """The mean and the leading eigenvectors of the covariance of flattened images.
+
+    Args:
+        pixels: uint8 (m, h, w, c), n values an image.
+        dim: how many eigenvectors.
+        label: what an error names.
+
+    Returns:
+        The mean (n,) and orthonormal columns (n, dim), of pixels in [0, 1].
 
     Raises:
-        TrainingError: more components are asked for than images or pixels give.
+        TrainingError: there are fewer images or pixels than components.
     """
     x = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
     if dim > min(x.shape):
@@ -45,7 +50,7 @@ def fit(run: Run, train: Images) -> None:
     """Writes the principal components of the training images to the run's folder.
 
     Raises:
-        TrainingError: the preset asks for more latents than images or pixels give.
+        TrainingError: there are fewer images or pixels than the preset's latents.
     """
     mean, basis = components(sample(train), run.preset.latent_dim, str(run.folder))
     buffer = io.BytesIO()
@@ -53,26 +58,34 @@ def fit(run: Run, train: Images) -> None:
     files.write_bytes(run.folder / LINEAR, buffer.getvalue(), force=True)
 
 
-def load(run: Run) -> Exported:
+def load(run: Run) -> Networks:
     """The fitted networks. Raises TrainingError when the run holds none."""
     path = run.folder / LINEAR
     mean, basis = arrays.read_npz(path, ["mean", "basis"], str(path), TrainingError)
     basis = half_precision(basis)  # as graphs store it
     shape = run.preset.image_shape
-
-    def analysis(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray((x.reshape(len(x), -1) - mean) @ basis)
-
-    def synthesis(y: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(np.clip(y @ basis.T + mean, 0, 1).reshape(-1, *shape))
-
-    return Exported(
-        analysis_graph=graphs.linear_analysis(mean, basis, shape),
-        synthesis_graph=graphs.linear_synthesis(mean, basis, shape),
-        analysis=analysis,
-        synthesis=synthesis,
+    return Networks(
+        analysis_graph=analysis_graph(mean, basis, shape),
+        synthesis_graph=synthesis_graph(mean, basis, shape),
+        trained_analysis=lambda x: np.asarray((x.reshape(len(x), -1) - mean) @ basis),
+        trained_synthesis=lambda y: (y @ basis.T + mean).clip(0, 1).reshape(-1, *shape),
+        shape=shape,
         # One step for all elements: reverse water-filling, in the field's words.
         widths=np.ones(basis.shape[1], np.float32),
         weights_hash=hashlib.sha256(mean.tobytes() + basis.tobytes()).hexdigest(),
         orthonormal=True,
     )
+
+
+def analysis_graph(mean: Floats, basis: Floats, shape: Shape) -> bytes:
+    """`(x - mean) @ basis` of flattened images; mean (n,), basis (n, d)."""
+    graph = Graph()
+    latents = graph.add("Gemm", graph.add("Flatten", "x", axis=1), basis, -mean @ basis)
+    return graph.to_bytes("analysis", {"x": shape}, latents, (basis.shape[1],))
+
+
+def synthesis_graph(mean: Floats, basis: Floats, shape: Shape) -> bytes:
+    """`y @ basis.T + mean`, clipped to [0, 1], as images."""
+    graph = Graph()
+    x = graph.clip(graph.add("Gemm", "x", basis, mean, transB=1))
+    return graph.to_bytes("synthesis", {"x": (basis.shape[1],)}, graph.shape(x, *shape), shape)

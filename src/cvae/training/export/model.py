@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cvae.data import files
-from cvae.errors import TrainingError
+from cvae.errors import ModelError, TrainingError
 from cvae.models import registry
 from cvae.models.file import SUFFIX, Manifest, Model, member_hashes, write_model
+from cvae.models.qualities import Qualities
 from cvae.training.datasets import Dataset
+from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, versions
 from cvae.training.runs import Run
 
 
 @dataclass(frozen=True)
+class Made:
+    """What a model file is written from, besides its run."""
+
+    graphs: dict[str, bytes]  # by member
+    bank: Qualities | None
+    weights_hash: str
+    previous: Model | None  # an earlier export, whose id and name stay
+    fields: dict[str, Any]  # of the manifest
+    measure: Callable[[Model], Manifest]  # the written model -> its manifest with figures
+
+
+@dataclass(frozen=True)
 class Report:
-    """What an export found out; all figures are of validation images."""
+    """What an export made; all figures are of validation images."""
 
     model: Path
     manifest: Manifest
@@ -25,6 +43,7 @@ class Report:
 
 
 def export(
+    make: Callable[[Run, Dataset], Made],
     run: Run,
     dataset: Dataset,
     name: str | None = None,
@@ -34,11 +53,12 @@ def export(
     """Makes the model file of a run and checks it before it is written.
 
     Args:
+        make: makes the graphs and tables.
         run: a finished training run.
         dataset: the data that it was trained on; the tables are counted on it.
         name: the model's name; None for the preset's, or the next free `NAME-2`.
         output: the file to write; None for `NAME.cvae` in the run's folder.
-        force: overwrite a file that exists, if it is not an earlier export of the same weights.
+        force: overwrite a file that exists. An earlier export of the same weights always is.
 
     Raises:
         OutputError: the file exists and `force` is off, or cannot be written.
@@ -52,21 +72,14 @@ def export(
             where=run.folder,
         )
     check_name(name, run.folder)
-    if run.preset.architecture == "denoiser":
-        from cvae.training.export import denoiser as denoiser_export
-
-        made = denoiser_export.make(run, dataset)
-    else:
-        from cvae.training.export import codec as codec_export
-
-        made = codec_export.make(run, dataset)
+    made = make(run, dataset)
     previous = made.previous
     if name is None:
         taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
         name = previous.manifest.name if previous else free_name(run.preset.name, taken)
     output = output or run.folder / f"{name}{SUFFIX}"
-    again = previous is not None and output.resolve() == previous.path.resolve()
-    files.check_writable(output, force or again)
+    force = force or (previous is not None and output.resolve() == previous.path.resolve())
+    files.check_writable(output, force)
     manifest = Manifest(
         id=previous.manifest.id if previous else new_id(made.weights_hash, made.bank),
         name=name,
@@ -82,5 +95,37 @@ def export(
         draft = Path(folder) / f"draft{SUFFIX}"
         write_model(draft, manifest, made.graphs, made.bank, True)
         manifest = made.measure(Model(draft))
-    write_model(output, manifest, made.graphs, made.bank, force or again)
+    write_model(output, manifest, made.graphs, made.bank, force)
     return Report(output, manifest, previous is not None)
+
+
+def previous(
+    run: Run, weights_hash: str, alike: Callable[[Model], bool] = lambda model: True
+) -> Model | None:
+    """An earlier export of the same weights, whose id and tables stay.
+
+    Args:
+        run: the run; its folder is searched.
+        weights_hash: sha256 of the trained weights.
+        alike: whether the new graphs decode the files of that model to the same pictures.
+    """
+    for path in sorted(run.folder.glob(f"*{SUFFIX}")):
+        try:
+            model = Model(path)
+            if model.manifest.hashes.get(WEIGHTS) == weights_hash and alike(model):
+                return model
+        except ModelError:
+            continue  # damaged: it is made anew
+    return None
+
+
+def levels_apart(a: Floats, b: Floats) -> int:
+    """The largest difference between images in [0, 1], in levels of 8 bits."""
+    return int(np.abs(np.rint(a * 255) - np.rint(b * 255)).max())
+
+
+def check_pixels(what: str, found: Floats, expected: Floats) -> None:
+    """Raises TrainingError where images differ by more than one level from the trained network's."""
+    apart = levels_apart(found, expected)
+    if apart > 1:
+        raise TrainingError(f"the exported {what} differs by {apart} levels, expected at most 1")

@@ -12,13 +12,13 @@ import cvae
 from cvae.errors import TrainingError
 from cvae.models import registry
 from cvae.models.file import SUFFIX, TABLES, is_name
-from cvae.models.qualities import Bank
+from cvae.models.qualities import Qualities
 
 WEIGHTS = "weights"  # the key under which a manifest keeps the trained networks' hash
 _PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
-def new_id(weights: str, bank: Bank | None) -> int:
+def new_id(weights: str, bank: Qualities | None) -> int:
     """16 bits of a hash over weights and tables, moved on while a known model has that id.
 
     Not over the graphs, which may get faster and stay the same model.

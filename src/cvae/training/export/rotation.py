@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from cvae.data import arrays, files
 from cvae.errors import TrainingError
-from cvae.training.export.exported import half_precision
+from cvae.training.export.graph import Floats, half_precision
 
-Floats = NDArray[np.float32]
 # Latents (k, n) and images (k, h, w, c) -> J' (images - synthesis), (k, n).
 PullBack = Callable[[Floats, Floats], Floats]
 

@@ -12,7 +12,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from cvae.training import backend
-from cvae.training.networks.architectures import Networks
+from cvae.training.networks.builders import Networks
 from cvae.training.preset import Preset
 
 # Images twice, (batch, h, w, c), to what their features differ by, (batch,).

@@ -1,6 +1,6 @@
-"""From a preset to Keras networks: analysis and synthesis.
+"""From a preset to Keras networks: analysis and synthesis, or a denoiser.
 
-Layers that export has to find have names; `graphs` writes the same networks for inference.
+A builder raises ValueError when the preset's sides do not fit.
 """
 
 from __future__ import annotations
@@ -24,32 +24,6 @@ class Networks(NamedTuple):
     # (batch, h, w, c) -> latents (batch, d) or a grid; with heads for a posterior: mean, log-variance
     analysis: keras.Model
     synthesis: keras.Model  # latents -> (batch, h, w, c)
-
-
-def build(preset: Preset) -> Networks:
-    """The networks of the preset's architecture. Raises ValueError when its sides do not fit."""
-    return _BUILDERS[preset.architecture](preset)
-
-
-def check(preset: Preset) -> None:
-    """Raises TrainingError when the networks do not take the preset's sides, or have fewer latents."""
-    if preset.architecture == "linear":
-        return
-    try:
-        if preset.architecture == "denoiser":
-            _check_free_sides(preset)
-            return
-        networks = build(preset)
-    except ValueError as error:
-        advice = "--size changes it"
-        raise TrainingError(str(error), where=preset.name, advice=advice) from error
-    if preset.architecture == "autoencoder":
-        most = math.prod(networks.analysis.output.shape[1:])
-        if preset.latent_dim > most:
-            raise TrainingError(
-                f"expected at most {most} as --latents, found {preset.latent_dim}",
-                where=preset.name,
-            )
 
 
 def _check_sides(preset: Preset) -> None:
@@ -117,7 +91,7 @@ def build_residual(preset: Preset) -> Networks:
     x = _level(linear, preset.refine, 0)
     x = layers.Conv2D(
         4 * preset.image_shape[2], 3, padding="same", kernel_initializer="zeros", name="last"
-    )(layers.ReLU()(x))
+    )(layers.Activation("relu")(x))
     x = layers.Add()([linear, DepthToSpace()(x)])
     return Networks(analysis, keras.Model(latents, x, name="synthesis"))
 
@@ -130,6 +104,11 @@ def build_autoencoder(preset: Preset) -> Networks:
     )
     latents = keras.Input(analysis.output.shape[1:], name="latents")
     x = chain(preset.synthesis, latents, preset.image_shape)
+    most = math.prod(analysis.output.shape[1:])
+    if preset.latent_dim > most:
+        raise TrainingError(
+            f"expected at most {most} as --latents, found {preset.latent_dim}", where=preset.name
+        )
     return _checked(Networks(analysis, keras.Model(latents, x, name="synthesis")), preset)
 
 
@@ -158,6 +137,7 @@ def build_denoiser(preset: Preset) -> keras.Model:
     Each of `filters` is a level of two convolutions with batch normalization; pooling leads to
     the next. Sides must be multiples of 2 to the power of the levels below the first.
     """
+    _check_free_sides(preset)
     image = keras.Input((None, None, preset.image_shape[2]), name="image")
     x, skips = image, []
     for filters in preset.filters[:-1]:
@@ -170,14 +150,6 @@ def build_denoiser(preset: Preset) -> keras.Model:
         x = chain((f"conv {skip.shape[-1]} norm",) * 2, x, preset.image_shape)
     x = layers.Conv2D(preset.image_shape[2], 3, padding="same")(x)
     return keras.Model(image, x, name="denoiser")
-
-
-_BUILDERS = {
-    "cvae": build_cvae,
-    "residual": build_residual,
-    "autoencoder": build_autoencoder,
-    "vae": build_vae,
-}
 
 
 def _level(x: Any, filters: tuple[int, ...], number: int) -> Any:
@@ -221,12 +193,12 @@ class DepthToSpace(keras.layers.Layer):
 
 
 def start_from_components(
-    networks: Networks, mean: NDArray[np.float32], basis: NDArray[np.float32], step: float
+    networks: Any, mean: NDArray[np.float32], basis: NDArray[np.float32], step: float
 ) -> None:
     """Makes the linear path of `build_residual` a linear codec whose quantization step is one.
 
     Args:
-        networks: as `build_residual` made them.
+        networks: has `analysis` and `synthesis` as `build_residual` made them.
         mean: (n,) of the flattened images.
         basis: (n, d) orthonormal columns.
         step: the linear codec's own step, in pixel values.

@@ -1,0 +1,203 @@
+"""Options that several commands share, and how many of them become one argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvae.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from cvae.options import EncodeOptions
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class GroupedOption(click.Option):
+    """An option that `--help` shows under the heading `group`."""
+
+    def __init__(self, *arguments: Any, group: str = "Options", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """Shows its options heading by heading, in the order in which these first occur."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            if isinstance(parameter, click.Option) and (
+                record := parameter.get_help_record(context)
+            ):
+                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def grouped(group: str, *names: str, **attributes: Any) -> Decorator:
+    """An option under a heading, for a GroupedCommand."""
+    return click.option(*names, cls=GroupedOption, group=group, **attributes)
+
+
+def collect(name: str, make: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Options that a command takes as one argument, `name`: what `make` makes of their values.
+
+    `make` is called when the command runs, so it may import what `--help` need not load.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def collected(**values: Any) -> Any:
+            made = make(**{key: values.pop(key) for key in keys})
+            return command(**values, **{name: made})
+
+        before = {parameter.name for parameter in getattr(command, "__click_params__", [])}
+        for option in reversed(options):
+            option(collected)
+        keys = {parameter.name for parameter in collected.__click_params__} - before  # type: ignore[attr-defined]
+        return collected
+
+    return decorate
+
+
+def output(text: str) -> Decorator:
+    """-o, with the help of the command."""
+    return click.option("-o", "--output", metavar="OUT", help=text)
+
+
+def model(default: str = "mnist") -> Decorator:
+    """-m, with the default that the help names."""
+    text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default}]"
+    return click.option("-m", "--model", metavar="MODEL", help=text)
+
+
+quality = click.option(
+    "-q", "--quality", type=click.IntRange(1, 100), metavar="1-100",
+    help="1 (smallest file) to 100 (best picture).  [default: the model's own, 50]",
+)  # fmt: skip
+effort = click.option(
+    "--effort", type=click.IntRange(0, 9), metavar="0-9", default=5, show_default=True,
+    help="Search for symbols that give a better picture or fewer bytes: 0 (none, fastest) to 9 "
+    "(longest).",
+)  # fmt: skip
+fit = click.option(
+    "--fit", is_flag=True, help="Convert and resize images that the model does not code."
+)
+invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
+split = click.option(
+    "--split", type=click.Choice(["test", "train"]),
+    help="Which images of an .npz file.  [default: test, where it has splits]",
+)  # fmt: skip
+threads = click.option(
+    "--threads", type=click.IntRange(1, 256), metavar="N",
+    help="Threads that read, write and code images.  [default: one a processor]",
+)  # fmt: skip
+force = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def talk(advice: str = "", verbose: str = "Print a line for every file.") -> Decorator:
+    """--quiet and --verbose as one `talk`; `advice` is that of `Talk`."""
+    return collect(
+        "talk",
+        partial(make_talk, advice),
+        click.option("--quiet", is_flag=True, help="Print only errors."),
+        click.option("-v", "--verbose", is_flag=True, help=verbose),
+    )
+
+
+def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> Talk:
+    """What a command says things with; its group says with it what ends the command, too."""
+    found = Talk(quiet, verbose, advice)
+    click.get_current_context().find_root().obj = found
+    return found
+
+
+def _encode_options(
+    no_names: bool = False, no_verify: bool = False, **values: Any
+) -> EncodeOptions:
+    from cvae.options import EncodeOptions
+
+    return EncodeOptions(names=not no_names, verify=not no_verify, **values)
+
+
+# How single files are coded.
+coding = collect(
+    "options",
+    _encode_options,
+    quality,
+    click.option(
+        "--max-bytes", type=click.IntRange(min=1), metavar="N",
+        help="Choose the quality of each image: the best picture in at most N bytes. With "
+        "--min-psnr, both hold.",
+    ),
+    click.option(
+        "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
+        help="Choose the quality of each image: the smallest file of at least DB decibels.",
+    ),
+    effort,
+    fit,
+    invert,
+)  # fmt: skip
+
+# How packs are coded.
+packing = collect(
+    "options",
+    _encode_options,
+    quality,
+    effort,
+    fit,
+    invert,
+    split,
+    click.option(
+        "--no-names", is_flag=True, help="Leave out the names of the images; they keep their numbers."
+    ),
+    click.option(
+        "--no-verify", is_flag=True,
+        help="Do not decode what was coded, which tells the PSNR. Much faster at --effort 0.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The processes that write a folder of packs, and how they share the work."""
+
+    workers: int | None
+    scheduler: str | None
+    shard_images: int | None
+    resume: bool
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any of this is asked for, so that a folder of packs is."""
+        return self.resume or any((self.workers, self.scheduler, self.shard_images))
+
+
+_FOLDER = "A folder of packs"
+machines = collect(
+    "machines",
+    Machines,
+    grouped(
+        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
+        help="Write packs to the folder OUT with N processes.",
+    ),
+    grouped(
+        _FOLDER, "--scheduler", metavar="ADDRESS",
+        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
+    ),
+    grouped(
+        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
+        help="Images a pack.  [default: 65,536]",
+    ),
+    grouped(
+        _FOLDER, "--resume", is_flag=True,
+        help="Continue the same command after an interruption; packs that are whole stay.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,300 @@
+"""`cvae pack`: many images to one file, or to a folder of files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from cvae import ImageError, OutputError
+from cvae.cli import files, options
+from cvae.cli.files import STDIO
+from cvae.cli.options import Machines
+from cvae.cli.talk import FIT_ADVICE, Talk, counted
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.data.places import Location
+    from cvae.data.sources import Batch, Source
+    from cvae.options import EncodeOptions, Tally
+    from cvae.packs.manifest import Part
+    from cvae.packs.run import Plan
+
+
+@click.command("pack", cls=options.GroupedCommand)
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@options.output(
+    "The pack, or a folder of packs; `-` is stdout.  [default: NAME.bin in the current folder; "
+    "stdin goes to stdout]"
+)
+@options.model()
+@options.packing
+@options.threads
+@options.force
+@options.talk(
+    FIT_ADVICE, verbose="Name every image that comes back worse than 99 % of the model's own would."
+)
+@options.machines
+def command(
+    inputs: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    options: EncodeOptions,
+    threads: int | None,
+    force: bool,
+    talk: Talk,
+    machines: Machines,
+) -> None:
+    """Encode many images to one pack, which pays for one header.
+
+    \b
+      cvae pack scans/                  -> scans.bin
+      cvae pack mnist.npz               -> mnist.bin, of the test images
+      cvae pack scans/ more.tar -o all.bin
+      cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
+
+    IN is a folder, an image, an array of images (.npz, .npy), a tar archive, a URL or a pattern of
+    URLs in quotes, or `-` for a tar archive on stdin. `cvae unpack` decodes packs.
+
+    Any option under "A folder of packs" makes OUT a folder that many processes fill, and IN may then
+    be a pattern of files, too. A bad image is named and skipped; the exit code is then 1.
+    """
+    from cvae import codec as codecs
+    from cvae.models import registry
+
+    files.refuse_device(output)
+    name = model or registry.DEFAULT
+    if machines.wanted:
+        folder = _folder(inputs, output)
+        plan = _plan(machines, threads, force)
+        codec = codecs.open_model(name)
+        packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
+        where = f"{folder}: {counted(packs, 'pack')}"
+    else:
+        target = _target(inputs, output, force)
+        codec = codecs.open_model(name)
+        tally = _pack_file(codec, inputs, target, options, threads, force, talk)
+        where = "stdout" if target is None else f"{target}"
+    talk.say(f"{where}: {_summary(tally, codec)}")
+    if tally.poor:
+        talk.warning(_poor(tally, codec, options))
+    talk.end()
+
+
+def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location | None:
+    """Where one pack goes; None is stdout."""
+    from cvae.data import places
+    from cvae.data.contents import What, what_is
+    from cvae.data.images import SUFFIXES
+
+    if output is not None and files.is_url(output):
+        if output.endswith("/"):
+            raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
+        return places.locate(output)
+    if output == STDIO or (output is None and inputs == (STDIO,)):
+        files.refuse_terminal(force)
+        return None
+    if output is None or not files.like_a_file(output):
+        folder = Path(output or ".")
+        if output is not None and not folder.is_dir() and not output.endswith("/"):
+            return folder
+        if len(inputs) > 1 or files.is_url(inputs[0]):
+            raise click.UsageError("this pack needs a name: -o NAME.bin")
+        name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
+        return folder / f"{name}.bin"
+    target = Path(output)
+    if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
+    if output in inputs:
+        raise OutputError("is input and output at once", where=output)
+    return target
+
+
+def _pack_file(
+    codec: Codec,
+    inputs: Sequence[str],
+    target: Location | None,
+    options: EncodeOptions,
+    threads: int | None,
+    force: bool,
+    talk: Talk,
+) -> Tally:
+    from cvae.data import pipeline
+    from cvae.packs.encode import encode
+
+    sources = [source for item in inputs for source in _sources(item, options.split)]
+    options = replace(options, names=options.names and any(source.named for source in sources))
+
+    def poor(name: str, psnr: float) -> None:
+        talk.detail(f"{name}: comes back at {psnr:.2f} dB")
+
+    with (
+        _writing(target, force) as file,
+        talk.counting("image") as count,
+        pipeline.frequent_switches(),
+    ):
+        batches = _batches(sources, codec, options, threads, talk)
+        tally = encode(
+            codec, batches, file, options, threads=threads, progress=count,
+            poor=poor if talk.verbose else None,
+        )  # fmt: skip
+        if not tally.images:
+            raise ImageError(
+                "expected images, found none that can be coded", where=" ".join(inputs)
+            )
+    return tally
+
+
+def _batches(
+    sources: list[Source], codec: Codec, options: EncodeOptions, threads: int | None, talk: Talk
+) -> Iterator[Batch]:
+    from cvae.data import pipeline
+    from cvae.data.sources import Reading
+
+    jobs = threads or pipeline.processors()
+    reading = Reading(codec.image_shape, options.fit, jobs, talk.error)
+    for source in sources:
+        yield from source.batches(reading)
+
+
+def _sources(item: str, split: str | None) -> list[Source]:
+    """What one input stands for; a URL may be a pattern or a folder, too."""
+    from cvae.data import sources
+    from cvae.data.contents import What
+    from cvae.packs import shards
+
+    if files.is_url(item):
+        return [shard.source for shard in shards.cut(shards.resolve([item]), split=split)]
+    path, what = Path(item), files.what(item)
+    if item == STDIO:
+        if what is not What.TAR:
+            raise ImageError(
+                "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
+            )
+        return [_stdin()]
+    if what in (What.FOLDER, What.RUN):
+        return [sources.FolderSource(path)]
+    if what is What.ARRAY:
+        return [sources.array_source(path, split)]
+    return [sources.TarSource(path, item) if what is What.TAR else sources.FileSource(path)]
+
+
+def _stdin() -> Source:
+    """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
+    from cvae.data.sources import TarSource
+    from cvae.data.tars import Rejoined
+
+    stdin: Any = sys.stdin.buffer
+    return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
+
+
+@contextmanager
+def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
+    from cvae.data import places
+
+    if target is None:
+        stdout = files.open_stdout()
+        yield stdout
+        stdout.flush()
+        return
+    with places.writing(target, force) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def _folder(inputs: Sequence[str], output: str | None) -> Location:
+    """Where a folder of packs goes. Raises UsageError when several processes cannot write it."""
+    from cvae.data import places
+
+    if STDIO in inputs:
+        raise click.UsageError("workers cannot read stdin; name files, folders or URLs")
+    if output is None or output == STDIO:
+        raise click.UsageError("a folder of packs needs a name: -o DIR")
+    folder = places.absolute(places.locate(output))
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise OutputError("exists already and is no folder", where=output)
+    files.refuse_as_folder(output, "a folder of packs")
+    return folder
+
+
+def _plan(machines: Machines, threads: int | None, force: bool) -> Plan:
+    """Who writes a folder of packs. Raises UsageError when the options contradict each other."""
+    from cvae.packs import executors, shards
+    from cvae.packs.run import Plan
+
+    if machines.workers is not None and machines.scheduler is not None:
+        raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
+    if machines.resume and force:
+        raise click.UsageError("--resume keeps what is there, --force does not: choose one")
+    if machines.scheduler is not None and not executors.is_address(machines.scheduler):
+        raise click.UsageError(f"--scheduler {machines.scheduler}: expected tcp://HOST:PORT")
+    return Plan(
+        workers=machines.workers,
+        scheduler=machines.scheduler,
+        threads=threads,
+        shard_images=machines.shard_images or shards.SHARD_IMAGES,
+        resume=machines.resume,
+        force=force,
+        advice=FIT_ADVICE,
+    )
+
+
+def _pack_folder(
+    codec: Codec,
+    inputs: Sequence[str],
+    folder: Location,
+    options: EncodeOptions,
+    plan: Plan,
+    talk: Talk,
+) -> tuple[int, Tally]:
+    """Writes a folder of packs; how many, and what is known of all."""
+    from cvae.packs.run import run
+
+    done = images = 0
+    with talk.status() as show:
+
+        def report(part: Part) -> None:
+            nonlocal done, images
+            for message in part.messages:
+                talk.error(ImageError(message))
+            more = part.tally.left_out - len(part.messages)
+            if more > 0:
+                talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            coded = counted(part.images, "image")
+            talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
+            done, images = done + 1, images + part.images
+            show(f"{counted(done, 'pack')}, {counted(images, 'image')} ")
+
+        manifest = run(
+            codec, inputs, folder, options, plan, progress=report, failed=talk.error
+        )  # fmt: skip
+    return len(manifest.shards), sum((part.tally for part in manifest.shards), Tally())
+
+
+def _summary(tally: Tally, codec: Codec) -> str:
+    """What was written, in one line."""
+    height, width, channels = codec.image_shape
+    each = tally.file_bytes / tally.images
+    psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
+    return (
+        f"{counted(tally.images, 'image')} in {tally.file_bytes:,} bytes, {each:.2f} an image, "
+        f"{height * width * channels / each:.1f}:1{psnr}"
+    )
+
+
+def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
+    """What a warning says of images that come back badly, and what helps."""
+    expected = codec.model.manifest.expected_psnr[codec.quality(options.quality) - 1]
+    comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
+    text = (
+        f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back below the "
+        f"{expected:.1f} dB that 99 % of the images of model {codec.name} reach"
+    )
+    if 2 * tally.poor_inverted > tally.poor_sampled:
+        option = "leaving out --invert" if options.invert else "--invert"
+        return f"{text}; {are} of the other polarity: {option} helps"
+    return text

@@ -1,0 +1,129 @@
+"""Everything that commands say: errors, warnings, counts and progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from cvae.errors import CvaeError, ImageShapeError
+
+BATCH = 256  # files that go through the networks together; less work has no progress bar
+MODELS_ADVICE = "`cvae models` lists what other models (-m) code"
+FIT_ADVICE = f"{MODELS_ADVICE}, --fit converts and resizes it"
+
+_NAMED = 10  # skipped files that are named
+_CLEAR = "\r\x1b[K"
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """One line, in which no name or message moves a terminal's cursor or ends the line."""
+    if not text.isprintable():
+        from cvae.data.names import printable
+
+        text = printable(text)
+    click.echo(text, err=err)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class Talk:
+    """Messages on stderr. Errors are counted, and any makes the exit code 1."""
+
+    def __init__(
+        self, quiet: bool = False, verbose: bool = False, advice: str | Callable[[], str] = ""
+    ) -> None:
+        """`advice` is what helps in this command where an image is of another shape than the model's."""
+        self.quiet = quiet
+        self.verbose = verbose
+        self.advice = advice
+        self.errors = 0
+        self._status = False  # whether the cursor stands behind a status
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self._line(text)
+
+    def detail(self, text: str) -> None:
+        if self.verbose:
+            self.say(text)
+
+    def warning(self, text: str) -> None:
+        self.say(f"cvae: warning: {text}")
+
+    def error(self, error: CvaeError) -> None:
+        self.errors += 1
+        if isinstance(error, ImageShapeError) and not error.advice:
+            error.advice = self.advice() if callable(self.advice) else self.advice
+        self._line(f"cvae: error: {error}")
+
+    def end(self) -> None:
+        """Ends the command with exit code 1 if there were errors."""
+        if self.errors:
+            raise click.exceptions.Exit(1)
+
+    def bar(self, length: int) -> Any:
+        """A progress bar on a terminal for long work, invisible elsewhere."""
+        hidden = self.quiet or self.verbose or length <= BATCH or not _on_terminal()
+        return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+
+    @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """A function that shows a text on a terminal, in one line that is written over."""
+        shown = not self.quiet and _on_terminal()
+
+        def show(text: str) -> None:
+            if shown:
+                click.echo(f"{_CLEAR}{text[:78]}", nl=False, err=True)
+                self._status = bool(text)
+
+        try:
+            yield show
+        finally:
+            show("")
+
+    @contextmanager
+    def counting(self, noun: str) -> Iterator[Callable[[int], None]]:
+        """A function that counts on a terminal, for work of unknown length."""
+        total = 0
+        with self.status() as show:
+
+            def count(more: int) -> None:
+                nonlocal total
+                total += more
+                show(f"{counted(total, noun)} ")
+
+            yield count
+
+    def watch(self, lots: list[list[str]]) -> Iterator[list[str]]:
+        """The lots of a folder's files; a progress bar follows them."""
+        with self.bar(sum(map(len, lots))) as bar:
+            for lot in lots:
+                yield lot
+                bar.update(len(lot))
+
+    def skipped(self, folder: object, reasons: list[str], where: str = "") -> None:
+        """Names the first files of a folder that were skipped, each with the reason."""
+        if not reasons:
+            return
+        self.warning(f"{folder}: {counted(len(reasons), 'file')} skipped")
+        for reason in reasons[:_NAMED]:
+            self.say(f"  {reason}")
+        if len(reasons) > _NAMED:
+            self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
+
+    def _line(self, text: str) -> None:
+        if self._status:
+            click.echo(_CLEAR, nl=False, err=True)
+            self._status = False
+        echo(text, err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
