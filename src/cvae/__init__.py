@@ -28,6 +28,7 @@ from cvae.errors import (
     ModelNotFoundError,
     OutputError,
     StorageError,
+    TargetError,
     TrainingError,
 )
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cvae.codec import Codec, QualityWarning
+    from cvae.codec import Codec, EncodeOptions, QualityWarning
     from cvae.packs.decode import Pack
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "Codec",
     "CvaeError",
     "DataError",
+    "EncodeOptions",
     "FormatError",
     "ImageError",
     "ImageShapeError",
@@ -56,6 +58,7 @@ __all__ = [
     "Pack",
     "QualityWarning",
     "StorageError",
+    "TargetError",
     "TrainingError",
     "__version__",
     "decode",
@@ -104,7 +107,7 @@ def encode_pack(
     """Writes any number of uint8 images of the model's shape to one pack.
 
     Args:
-        images: an array (n, h, w) or (n, h, w, c), or an iterable of single images, taken as they come.
+        images: an array (n, h, w) or (n, h, w, c), or an iterable of single images, read once.
         path: the file to write.
         model: name or path of the model.
         quality: 1 (smallest) to 100 (best); None for the model's default.
@@ -116,27 +119,35 @@ def encode_pack(
         ImageError: an image is of another dtype or shape.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
-    from cvae.packs import encode as bulk
+    from cvae.codec import EncodeOptions
+    from cvae.packs import encode as packing
 
-    options = bulk.Options(quality, effort, verify=False)
-    bulk.encode_pack(images, path, open_model(model), options, names, force)
+    options = EncodeOptions(quality=quality, effort=effort, verify=False)
+    packing.encode_pack(images, path, open_model(model), options, names, force)
 
 
 def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
-    """A pack for reading: `len(pack)`, `pack.images([17, 42])`, and block by block in a for loop.
+    """A pack, or a folder of packs, for reading; close it, or use it in a `with` statement.
+
+    `len(pack)`, `pack.images([17, 42])`, and block by block in a for loop.
+
+    Args:
+        path: the pack's file, or the folder with the manifest; a URL as text.
+        model: name or path of the model; None for the one that the pack names.
 
     Raises:
-        FormatError: not a pack, or one whose header or index is damaged.
+        FormatError: not a pack, or its header, index or manifest is damaged.
         ModelNotFoundError: its model, or the given one, is not here.
+        StorageError: it cannot be reached.
     """
-    from cvae.packs import decode as packed
+    from cvae import packs
 
-    return packed.open_pack(path, model)
+    return packs.open(path, model)
 
 
 def __getattr__(name: str) -> Any:
     # Types of the public API, without loading numpy for those who only ask for the version.
-    if name in ("Codec", "QualityWarning"):
+    if name in ("Codec", "EncodeOptions", "QualityWarning"):
         from cvae import codec
 
         return getattr(codec, name)

@@ -94,8 +94,8 @@ class MissingExtraError(CvaeError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"{package} is not installed; pip install 'cvae[{extra}]' "
-            f"(in a checkout: pip install '.[{extra}]') brings it"
+            f"{package} is not installed",
+            advice=f"pip install 'cvae[{extra}]' (in a checkout: pip install '.[{extra}]') brings it",
         )
         self.args = (package, extra)  # what pickle calls it with
 
@@ -120,12 +120,18 @@ def at(place: object, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def translated(kind: type[CvaeError], text: str, place: object) -> Iterator[None]:
-    """Raises an OSError in the block as `kind`: `PLACE: TEXT: No such file or directory`."""
+def translated(
+    kind: type[CvaeError],
+    text: str,
+    place: object,
+    caught: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+    """Raises what is `caught` in the block as `kind`: `PLACE: TEXT: No such file or directory`."""
     try:
         yield
-    except OSError as error:
-        raise kind(f"{text}: {error.strerror or error}", where=place) from error
+    except caught as error:
+        reason = getattr(error, "strerror", None) or error
+        raise kind(f"{text}: {reason}", where=place) from error
 
 
 def first_line(error: BaseException) -> str:

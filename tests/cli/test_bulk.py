@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 import cvae
-from cvae.packs import encode as bulk
+from cvae.codec import EncodeOptions
+from cvae.packs.encode import encode_pack
 
 from ..conftest import SAMPLES, run_cvae, run_here
 
@@ -138,7 +139,7 @@ def test_three_damaged_blocks_are_named_and_the_rest_is_decoded(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codec = cvae.open_model()
-    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    encode_pack(digits, "x.bin", codec, EncodeOptions(effort=0, block_images=16))
     run_here("decode", "x.bin", "-o", "whole.npz")
     places = cvae.open_pack("x.bin").reader.places
     data = bytearray(Path("x.bin").read_bytes())
@@ -169,7 +170,7 @@ def test_three_damaged_blocks_are_named_and_the_rest_is_decoded(
 
 def test_a_pack_without_its_end_is_decoded_as_far_as_it_goes(digits: np.ndarray) -> None:
     codec = cvae.open_model()
-    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    encode_pack(digits, "x.bin", codec, EncodeOptions(effort=0, block_images=16))
     places = cvae.open_pack("x.bin").reader.places
     os.truncate("x.bin", places[3].offset + 30)
     run_here("decode", "x.bin", "-o", "x.npy", code=1)
@@ -182,7 +183,7 @@ def test_a_block_that_is_cut_off_is_named_and_counted(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codec = cvae.open_model()
-    bulk.encode_pack(digits, "x.bin", codec, bulk.Options(effort=0, block=16))
+    encode_pack(digits, "x.bin", codec, EncodeOptions(effort=0, block_images=16))
     os.truncate("x.bin", cvae.open_pack("x.bin").reader.places[3].offset + 60)
     run_here("decode", "x.bin", "-o", "x.npy", "--keep-going", code=1)
     said = capsys.readouterr().err

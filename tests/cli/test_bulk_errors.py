@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.packs import encode as bulk
+from cvae.codec import EncodeOptions
 from cvae.packs import layout as pack
+from cvae.packs.encode import encode_pack
 
 from ..cli.test_bulk import FAST, NAMES, errors, listed, tar_of
 from ..conftest import SAMPLES, run_here
@@ -68,7 +69,7 @@ def test_every_damaged_pack_is_decoded_right_or_refused_in_one_line(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codec = cvae.open_model("linear-mnist")
-    bulk.encode_pack(digits[:4], "x.bin", codec, bulk.Options(10, 0, block=2))
+    encode_pack(digits[:4], "x.bin", codec, EncodeOptions(quality=10, effort=0, block_images=2))
     data = Path("x.bin").read_bytes()
     damaged = [data[:cut] for cut in range(1, len(data), 17)]
     damaged += [

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import cvae
+from cvae.codec import EncodeOptions
 from cvae.data import metrics
-from cvae.packs import encode as bulk
+from cvae.packs.encode import encode_pack
 
 from ..conftest import blobs, run_here
 
@@ -101,9 +102,9 @@ def test_of_a_damaged_pack_what_is_whole_is_measured(
     data = "in" if named else "x.npy"
     names = sorted(p.relative_to("in").as_posix() for p in Path("in").rglob("*.png"))
     images = np.stack([pixels[int(name[-6:-4])] for name in names]) if named else pixels
-    options = bulk.Options(effort=0, block=8)
+    options = EncodeOptions(effort=0, block_images=8)
     codec = cvae.open_model("linear-mnist")
-    bulk.encode_pack(images, "d.bin", codec, options, names if named else None)
+    encode_pack(images, "d.bin", codec, options, names if named else None)
     with cvae.open_pack("d.bin") as pack:
         places = pack.reader.places
         decoded = pack.images(range(30))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import cvae
 from cvae.bitstream import tables
-from cvae.codec import Codec
+from cvae.codec import Codec, EncodeOptions, Tally
 from cvae.data import metrics
 from cvae.data.sources import Batch
 from cvae.errors import (
@@ -26,12 +26,13 @@ from cvae.errors import (
     ImageError,
     ModelNotFoundError,
     OutputError,
+    StorageError,
 )
-from cvae.packs import encode as bulk
+from cvae.packs import encode as packing
 from cvae.packs import layout as pack
-from cvae.packs import reader as unpack
-from cvae.packs.decode import Pack, Range, ranges_of, without
-from cvae.packs.encode import Options
+from cvae.packs import reader as readers
+from cvae.packs.decode import Pack, ranges_of, without
+from cvae.packs.reader import Place, Range
 
 from ..conftest import blobs
 
@@ -47,18 +48,22 @@ def codec() -> Codec:
     return cvae.open_model("linear-mnist")
 
 
+def options(**changes: Any) -> EncodeOptions:
+    return EncodeOptions(**{"quality": 50, "effort": 0, "names": False, **changes})
+
+
 def digits(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return blobs(count, side=28, seed=seed)
 
 
-def packed(codec: Codec, batches: list[Batch], options: Options) -> tuple[bytes, bulk.Report]:
+def packed(codec: Codec, batches: list[Batch], asked: EncodeOptions) -> tuple[bytes, Tally]:
     buffer = io.BytesIO()
-    report = bulk.encode(codec, batches, buffer, options)
-    return buffer.getvalue(), report
+    tally = packing.encode(codec, batches, buffer, asked)
+    return buffer.getvalue(), tally
 
 
 def opened(codec: Codec, data: bytes) -> Pack:
-    return Pack(unpack.open_pack(io.BytesIO(data)), codec)
+    return Pack(readers.open_file(io.BytesIO(data)), codec)
 
 
 def expected(codec: Codec, pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -78,9 +83,9 @@ def test_any_batches_in_any_blocks_come_back(
     batches = [
         Batch(pixels[a:b], names[a:b] if named else None) for a, b in itertools.pairwise(starts)
     ]
-    options = Options(30, 0, inverted, named, False, False, block)
-    data, report = packed(codec, batches, options)
-    assert (report.images, report.size) == (total, len(data))
+    asked = options(quality=30, invert=inverted, names=named, verify=False, block_images=block)
+    data, tally = packed(codec, batches, asked)
+    assert (tally.images, tally.file_bytes) == (total, len(data))
     found = opened(codec, data)
     assert len(found) == total
     assert all(place.images == block for place in found.reader.places[:-1])
@@ -94,7 +99,7 @@ def test_any_batches_in_any_blocks_come_back(
 
 def test_images_come_in_the_order_of_their_numbers(codec: Codec, tmp_path: Path) -> None:
     pixels = digits(50)
-    bulk.encode_pack(pixels, tmp_path / "x.bin", codec, Options(50, 0, block=8))
+    packing.encode_pack(pixels, tmp_path / "x.bin", codec, options(block_images=8))
     with cvae.open_pack(tmp_path / "x.bin") as found:
         assert len(found) == 50
         everything = found.images(range(50))
@@ -107,7 +112,7 @@ def test_images_come_in_the_order_of_their_numbers(codec: Codec, tmp_path: Path)
 
 
 def test_only_the_blocks_that_are_needed_are_read(codec: Codec) -> None:
-    data, _ = packed(codec, [Batch(digits(40))], Options(50, 0, block=8))
+    data, _ = packed(codec, [Batch(digits(40))], options(block_images=8))
     whole = opened(codec, data)
     places = whole.reader.places
     damaged = bytearray(data)
@@ -195,18 +200,18 @@ def test_errors_of_an_opened_pack_begin_with_its_name(tmp_path: Path) -> None:
 
 
 def test_a_damaged_pack_is_not_opened(codec: Codec, tmp_path: Path) -> None:
-    data, _ = packed(codec, [Batch(digits(3))], Options(50, 0))
+    data, _ = packed(codec, [Batch(digits(3))], options())
     path = tmp_path / "x.bin"
     for bad in (data[:-1], b"", b"text", data[:5] + b"\xff" + data[6:]):
         path.write_bytes(bad)
         with pytest.raises(FormatError, match=r"x\.bin"):
             cvae.open_pack(path)
-    with pytest.raises(FormatError, match=r"y\.bin"):
+    with pytest.raises(StorageError, match=r"y\.bin: cannot be read"):
         cvae.open_pack(tmp_path / "y.bin")
 
 
 def test_a_flipped_byte_gives_no_other_pixels(codec: Codec) -> None:
-    data, _ = packed(codec, [Batch(digits(6))], Options(50, 0, block=3))
+    data, _ = packed(codec, [Batch(digits(6))], options(block_images=3))
     right = opened(codec, data).images(range(6))
     for at in range(0, len(data), 7):
         damaged = bytearray(data)
@@ -235,7 +240,7 @@ def test_a_block_of_more_symbols_than_the_format_allows_is_refused(codec: Codec)
 
 def test_original_sizes_out_of_range_are_refused(codec: Codec) -> None:
     sizes = [(28, 28), (65535, 65535)]
-    data, _ = packed(codec, [Batch(digits(2), sizes=sizes)], Options(50, 0, sizes=True))
+    data, _ = packed(codec, [Batch(digits(2), sizes=sizes)], options(fit=True))
     with pytest.raises(FormatError, match="64,000,000 pixels"):
         opened(codec, data).images([0])
 
@@ -251,7 +256,7 @@ def test_a_payload_that_no_encoder_writes_is_refused(codec: Codec) -> None:
 
 def test_a_pack_costs_its_information_and_one_percent(codec: Codec) -> None:
     pixels = digits(3000)
-    data, _ = packed(codec, [Batch(pixels)], Options(50, 0, verify=False))
+    data, _ = packed(codec, [Batch(pixels)], options(verify=False))
     symbols = codec.quantize(pixels, 50, 0)
     bits = tables.information_bits(symbols, codec.model.bank.tables(50)).sum()
     assert len(data) <= 1.01 * bits / 8
@@ -259,16 +264,18 @@ def test_a_pack_costs_its_information_and_one_percent(codec: Codec) -> None:
 
 def test_verifying_tells_the_psnr_and_changes_nothing(codec: Codec) -> None:
     pixels = digits(20)
-    plain, report = packed(codec, [Batch(pixels)], Options(50, 0, verify=False))
-    assert report.psnr is None
-    verified, report = packed(codec, [Batch(pixels)], Options(50, 0))
+    plain, tally = packed(codec, [Batch(pixels)], options(verify=False))
+    assert tally.psnr_mean is None
+    verified, tally = packed(codec, [Batch(pixels)], options())
     assert verified == plain
-    assert report.psnr == pytest.approx(metrics.psnr(pixels, expected(codec, pixels, 50)).mean())
+    assert tally.psnr_mean == pytest.approx(
+        metrics.psnr(pixels, expected(codec, pixels, 50)).mean()
+    )
 
 
 def test_images_of_another_shape_are_refused(codec: Codec) -> None:
     with pytest.raises(ImageError, match=r"\(28, 28, 1\)"):
-        packed(codec, [Batch(np.zeros((2, 8, 8, 1), np.uint8))], Options(50, 0))
+        packed(codec, [Batch(np.zeros((2, 8, 8, 1), np.uint8))], options())
 
 
 def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
@@ -286,7 +293,13 @@ def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
         under_way -= images
 
     buffer = io.BytesIO()
-    bulk.encode(codec, batches(), buffer, Options(1, 0, verify=False, block=20), progress)
+    packing.encode(
+        codec,
+        batches(),
+        buffer,
+        options(verify=False, block_images=20, quality=1),
+        progress=progress,
+    )
     assert under_way == 0
     assert most <= 250
 
@@ -294,7 +307,7 @@ def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
     read = found.reader.read
     under_way = most = 0
 
-    def counted(place: unpack.Place) -> pack.Block:
+    def counted(place: Place) -> pack.Block:
         nonlocal under_way, most
         under_way += place.images
         most = max(most, under_way)

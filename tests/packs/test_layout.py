@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from cvae.bitstream import rans
 from cvae.errors import FormatError
 from cvae.packs import layout as pack
-from cvae.packs import reader as unpack
+from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
-from cvae.packs.reader import Reader
+from cvae.packs.reader import FileReader
 
 from ..bitstream.test_exact import GOLDEN, golden_tables
 
@@ -62,8 +62,8 @@ def written(header: Header, blocks: list[Block]) -> bytes:
     return buffer.getvalue()
 
 
-def opened(data: bytes) -> Reader:
-    return unpack.open_pack(io.BytesIO(data))
+def opened(data: bytes) -> FileReader:
+    return readers.open_file(io.BytesIO(data))
 
 
 HEADER = Header(0xBEEF, 50, names=True, sizes=True)
@@ -75,7 +75,7 @@ SMALL = written(HEADER, BLOCKS)
 SIZE_OF_INDEX = 41 + 12 * len(BLOCKS)
 
 
-def whole(reader: Reader) -> dict[int, Block]:
+def whole(reader: FileReader) -> dict[int, Block]:
     """The blocks that can be read, by the number of their first image."""
     found = {}
     for place in reader.places:
@@ -246,7 +246,7 @@ class Interrupted(io.BufferedReader):
 
 def test_two_threads_read_one_pack() -> None:
     file = Interrupted(io.BytesIO(SMALL))  # type: ignore[arg-type]
-    reader = unpack.open_pack(file)
+    reader = readers.open_file(file)
     found = []
     other = threading.Thread(target=lambda: found.append(reader.read(reader.places[3])))
     file.meanwhile = other

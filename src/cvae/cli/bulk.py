@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,10 +16,9 @@ from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task, counted
 
 if TYPE_CHECKING:
-    from cvae.codec import Codec
+    from cvae.codec import Codec, EncodeOptions, Tally
     from cvae.data.places import Location
     from cvae.data.sources import Batch, Reading, Source, TarSource
-    from cvae.packs.encode import Report
 
 _HEAD = 512  # bytes of stdin that tell a tar archive
 
@@ -39,6 +38,14 @@ class EncodeSettings:
     jobs: int | None
     threads: int | None
     force: bool
+
+    def options(self) -> EncodeOptions:
+        from cvae.codec import EncodeOptions
+
+        return EncodeOptions(
+            quality=self.quality, effort=self.effort, fit=self.fit, invert=self.invert,
+            split=self.split, names=self.names, verify=self.verify,
+        )  # fmt: skip
 
 
 def makes_pack(inputs: tuple[str, ...], output: str | None) -> bool:
@@ -72,26 +79,22 @@ def encode(
     sources = [source for item in inputs for source in _sources(item, settings.split)]
     jobs = settings.jobs or pipeline.processors()
     reading = Reading(model.image_shape, settings.fit, jobs, lambda error: _refuse(error, talk))
-    options = bulk.Options(
-        settings.quality,
-        settings.effort,
-        settings.invert,
-        settings.names and any(source.named for source in sources),
-        settings.fit,
-        settings.verify,
-        threads=settings.threads,
-    )
+    named = settings.names and any(source.named for source in sources)
+    options = replace(settings.options(), names=named)
     sys.setswitchinterval(common.SWITCH)
     with _output(target, settings.force) as file, talk.counting("images") as count:
         poorly = (lambda name, psnr: _detail(name, psnr, talk)) if talk.verbose else None
-        report = bulk.encode(model, _batches(sources, reading), file, options, count, poorly)
+        report = bulk.encode(
+            model, _batches(sources, reading), file, options,
+            threads=settings.threads, progress=count, poor=poorly,
+        )  # fmt: skip
         if not report.images:
             raise ImageError(
                 "expected images, found none that can be coded", where=" ".join(inputs)
             )
     talk.say(f"{_name(target)}: {summary(report, model.image_shape)}")
     if report.poor:
-        talk.warning(poor(report, model.name, settings.invert))
+        talk.warning(poor(report, model, options))
     if talk.errors:
         raise click.exceptions.Exit(1)
 
@@ -210,26 +213,27 @@ def _name(target: Location | None) -> str:
     return "stdout" if target is None else str(target)
 
 
-def summary(report: Report, shape: tuple[int, int, int]) -> str:
+def summary(report: Tally, shape: tuple[int, int, int]) -> str:
     """What was written, in one line."""
     height, width, channels = shape
-    each = report.size / report.images
-    psnr = "" if report.psnr is None else f", {report.psnr:.2f} dB on average"
+    each = report.file_bytes / report.images
+    psnr = "" if report.psnr_mean is None else f", {report.psnr_mean:.2f} dB on average"
     return (
-        f"{counted(report.images, 'image')} in {report.size:,} bytes, {each:.2f} an image, "
+        f"{counted(report.images, 'image')} in {report.file_bytes:,} bytes, {each:.2f} an image, "
         f"{height * width * channels / each:.1f}:1{psnr}"
     )
 
 
-def poor(report: Report, model: str, inverted: bool) -> str:
+def poor(report: Tally, codec: Codec, options: EncodeOptions) -> str:
     """What a warning says of images that come back badly, and what helps."""
     one = report.poor == 1
+    floor = codec.model.manifest.expected_psnr[codec.quality(options.quality) - 1]
     comes, are = ("comes", "it is") if one else ("come", "they are")
     text = (
         f"{report.poor:,} of {counted(report.images, 'image')} {comes} back below the "
-        f"{report.expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
+        f"{floor:.1f} dB that 99 % of the images of model {codec.name} reach"
     )
     if 2 * report.poor_inverted > report.poor_sampled:
-        option = "leaving out --invert" if inverted else "--invert"
+        option = "leaving out --invert" if options.invert else "--invert"
         return f"{text}; {are} of the other polarity: {option} helps"
     return text

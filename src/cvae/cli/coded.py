@@ -38,7 +38,7 @@ def evaluate(data: str, source: str, model: str | None, split: str | None, as_js
         )
 
     with at(source), opened(source, model) as packed, talk.bar(len(packed)) as bar:
-        found = coded.evaluate(packed, data, split, bar.update, refuse)
+        found = coded.compare(packed, data, split, bar.update, refuse)
     stem = Path(data.rstrip("/")).stem
     result = {"dataset": stem, "split": found.pop("split"), "coded": source, **found}
     if found["missing"]:

@@ -150,9 +150,9 @@ def plan(
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
     if several and output is not None and like_a_file(output):
         raise OutputError(
-            "several inputs need a folder, found the name of a file; "
-            "put a / behind it if a folder is meant",
+            "several inputs need a folder, found the name of a file",
             where=output,
+            advice="put a / behind it if a folder is meant",
         )
     folder = Path(output or ".") if into_folder or output is None else Path()
     tasks = []
@@ -192,7 +192,9 @@ def refuse_device(output: str | None) -> None:
     path = Path(output)
     special = path.exists() and not path.is_file() and not path.is_dir()
     if special or output.startswith(("/dev/std", "/dev/fd/", "/proc/")):
-        raise OutputError("is a device or a pipe, expected a file; `-o -` is stdout", where=output)
+        raise OutputError(
+            "is a device or a pipe, expected a file", where=output, advice="`-o -` is stdout"
+        )
 
 
 def refuse_as_folder(output: str, expected: str) -> None:
@@ -250,7 +252,7 @@ def refuse_terminal(tasks: list[Task], force: bool) -> None:
     """Binary data is not written to a terminal unless it is forced."""
     to_stdout = sys.stdout is not None and any(task.target is None for task in tasks)
     if to_stdout and sys.stdout.isatty() and not force:
-        raise OutputError("stdout is a terminal; name a file with -o, or use --force")
+        raise OutputError("stdout is a terminal", advice="name a file with -o, or use --force")
 
 
 class Talk:

@@ -110,6 +110,7 @@ def _check_size(place: Place, grid: Shape) -> None:
     if height * width > MAX_PIXELS:
         raise OutputError(
             f"expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
-            f"for {place.count:,} images; name a folder (-o NAME/) for a file each",
+            f"for {place.count:,} images",
             where=place.name,
+            advice="name a folder (-o NAME/) for a file each",
         )

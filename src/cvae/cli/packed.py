@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import CvaeError, FormatError, ModelError, StorageError
+from cvae import CvaeError, FormatError, ModelError
 from cvae.cli import common
 from cvae.cli.common import STDIO, Talk, Task
 from cvae.errors import at
 
 if TYPE_CHECKING:
-    from cvae.packs.decode import Pack, Range
-    from cvae.packs.folder import ShardReader
-    from cvae.packs.reader import Reader
+    from cvae.packs.decode import Pack
+    from cvae.packs.reader import Range
 
-_SHOWN = 5  # names that `cvae info` lists
 _NO_NAMES = " (this pack has no names; use numbers, as 17)"
 _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
 
@@ -68,9 +66,12 @@ def by_itself(source: str, what: str = "a pack") -> str:
 
 def is_folder(source: str) -> bool:
     """Whether a path or URL is a folder of packs, finished or not."""
-    from cvae.packs import decode as packed
+    from cvae.data import places
+    from cvae.packs import manifest
 
-    return packed.is_folder(source)
+    place = places.locate(source)
+    names = (manifest.MANIFEST, manifest.UNFINISHED, "part-00000.bin")
+    return places.is_folder(place) and any(places.exists(place / name) for name in names)
 
 
 def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk) -> None:
@@ -109,115 +110,28 @@ def decode(source: str, output: str | None, settings: DecodeSettings, talk: Talk
 
 def describe(source: str) -> dict[str, Any]:
     """What `cvae info` says of a pack, or of a folder of packs."""
-    from cvae.packs import decode as packed
-    from cvae.packs import reader as unpack
+    from cvae import packs
+    from cvae.models import registry
 
-    with ExitStack() as stack:
-        reader: Reader | ShardReader
-        if packed.is_folder(source):
-            reader = stack.enter_context(packed.open_folder(source))
-            facts = _folder_facts(reader)
-        else:
-            reader = unpack.open_pack(stack.enter_context(_seekable(source)))
-            facts = _pack_facts(reader)
+    with packs.open_reader(_place(source)) as reader:
+        facts = reader.facts()
     try:
-        return {**facts, "model": packed.open_codec(reader).name}
+        return {**facts, "model": registry.find_by_id(reader.header.model_id).manifest.name}
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
 
 
-def _pack_facts(reader: Reader) -> dict[str, Any]:
-    from cvae.bitstream import container
-
-    header = reader.header
-    damage = reader.damage_in([(0, reader.images)])
-    return {
-        "kind": "pack of images",
-        "version": container.VERSION,
-        "model_id": f"{header.model_id:#06x}",
-        "quality": header.quality,
-        "images": reader.images,
-        "blocks": len(reader.places),
-        "file_bytes": reader.size,
-        "bytes_per_image": _each(reader),
-        "inverted": header.inverted,
-        "original_sizes": header.sizes,
-        "names": _first_names(reader) if header.names else None,
-        "damage": [str(item) for item in damage] or None,
-    }
-
-
-def _folder_facts(reader: ShardReader) -> dict[str, Any]:
-    from cvae.packs import manifest as shards
-
-    manifest = reader.manifest
-    damage = reader.damage_in([(0, reader.images)])
-    return {
-        "kind": "folder of packs",
-        "version": shards.FORMAT,
-        "model_id": f"{manifest.model_id:#06x}",
-        "quality": manifest.quality,
-        "images": manifest.images,
-        "left_out": manifest.left_out,
-        "packs": len(manifest.shards),
-        "file_bytes": manifest.file_bytes,
-        "bytes_per_image": _each(reader),
-        "psnr_mean": None if manifest.psnr_mean is None else round(manifest.psnr_mean, 2),
-        "inverted": manifest.inverted,
-        "original_sizes": manifest.fitted,
-        "names": _first_names(reader) or None,
-        "damage": [str(item) for item in damage] or None,
-    }
-
-
-def _each(reader: Reader | ShardReader) -> float | None:
-    return round(reader.size / reader.images, 2) if reader.images else None
-
-
-@contextmanager
-def _seekable(source: str) -> Iterator[BinaryIO]:
-    """A pack's file; what comes from stdin is put on disk first, because the index is at its end."""
-    if source != STDIO:
-        from cvae.data import places as storage
-
-        place = storage.locate(source)
-        if storage.is_folder(place):
-            raise FormatError(
-                "expected a pack, or a folder of packs with its manifest.json, found another",
-                where=source,
-            )
-        try:
-            file = place.open("rb")
-        except OSError as error:
-            raise StorageError(
-                f"cannot be read: {error.strerror or error}",
-                where=source,
-            ) from error
-        with file:
-            yield file
-        return
-    import shutil
-    import tempfile
-
-    with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        yield spool
+def _place(source: str) -> Any:
+    return sys.stdin.buffer if source == STDIO else source
 
 
 @contextmanager
 def opened(source: str, model: str | None) -> Iterator[Pack]:
     """A pack or a folder of such, from a path, a URL or stdin, with the codec that it needs."""
-    from cvae.packs import decode as packed
-    from cvae.packs import reader as unpack
-    from cvae.packs.decode import Pack
+    from cvae import packs
 
-    with ExitStack() as stack:
-        reader: Reader | ShardReader
-        if source != STDIO and packed.is_folder(source):
-            reader = stack.enter_context(packed.open_folder(source))
-        else:
-            reader = unpack.open_pack(stack.enter_context(_seekable(source)))
-        yield Pack(reader, packed.open_codec(reader, model))
+    with packs.open(_place(source), model, damaged=True) as pack:
+        yield pack
 
 
 def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
@@ -237,7 +151,7 @@ def _chosen(packed: Pack, only: tuple[str, ...]) -> list[Range]:
         else:
             found = packed.find(text)
             if not found:
-                advice = "" if _has_names(packed.reader) else _NO_NAMES
+                advice = "" if packed.reader.named else _NO_NAMES
                 raise CvaeError(f"there is no image named {text!r}{advice}")
             ranges += [(number, number + 1) for number in found]
     chosen = ranges_of(ranges)
@@ -278,26 +192,3 @@ def _decode_target(source: str, output: str | None) -> Path | BinaryIO:
         return sys.stdout.buffer
     stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
     return Path(f"{stem}_reconstructed")
-
-
-def _has_names(reader: Reader | ShardReader) -> bool:
-    """Whether a block has names: in a folder some may, and others not."""
-    for place in reader.places if reader.header.names else ():
-        try:
-            if reader.read(place).names is not None:
-                return True
-        except FormatError:
-            continue
-    return False
-
-
-def _first_names(reader: Reader | ShardReader) -> list[str]:
-    from cvae.data.folders import printable
-
-    for place in reader.places:
-        try:
-            names = reader.read(place).names or []
-        except FormatError:
-            continue
-        return [printable(name) for name in names[:_SHOWN]]
-    return []

@@ -35,11 +35,10 @@ def check_writable(path: Path, force: bool) -> None:
         if not os.path.lexists(path):
             return
         if not force:
-            raise OutputError("exists already; use --force to overwrite it", where=path)
+            raise OutputError("exists already", where=path, advice="use --force to overwrite it")
         if path.exists() and not path.is_file():
             raise OutputError(
-                "is a device or a pipe, expected a file; `-o -` is stdout",
-                where=path,
+                "is a device or a pipe, expected a file", where=path, advice="`-o -` is stdout"
             )
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
@@ -140,7 +139,9 @@ def _rename(temporary: Path, path: Path, force: bool) -> None:
             os.link(temporary, path)
             return
         except FileExistsError as error:
-            raise OutputError("exists already; use --force to overwrite it", where=path) from error
+            raise OutputError(
+                "exists already", where=path, advice="use --force to overwrite it"
+            ) from error
         except OSError:
             check_writable(path, force)  # a file system without links
     temporary.replace(path)

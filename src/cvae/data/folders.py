@@ -142,7 +142,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     for part in (TRAIN, VALIDATION):
         if not by_part[part]:
             raise DataError(
-                f"expected pictures that differ, so that some can validate what is learned "
+                "expected pictures that differ, so that some can validate what is learned "
                 f"from others; found {len(items)} of one kind",
                 where=root,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Annotated, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from PIL import Image
 
 from cvae.data import arrays, files
 from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
+from cvae.records import Check
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -44,6 +45,17 @@ _ORIENTATION = 0x0112  # the EXIF tag
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
+
+
+def _is_shape(shape: Shape) -> bool:
+    height, width, channels = shape
+    return min(height, width) > 0 and height * width <= MAX_PIXELS and channels in (1, 3)
+
+
+# A shape that comes from a file.
+CheckedShape = Annotated[
+    Shape, Check(f"a shape (h, w, 1 or 3) of at most {MAX_PIXELS:,} pixels", _is_shape)
+]
 
 
 def describe(shape: Shape) -> str:

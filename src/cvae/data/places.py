@@ -234,7 +234,7 @@ def writing(place: Location, force: bool = False) -> Iterator[Path]:
             yield temporary
         return
     if not force and exists(place):
-        raise OutputError("exists already; use --force to overwrite it", where=place)
+        raise OutputError("exists already", where=place, advice="use --force to overwrite it")
     import tempfile  # here because the import loads a lot
 
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
@@ -332,7 +332,7 @@ def reaching(place: object) -> Iterator[None]:
     except ImportError as error:
         if isinstance(place, Remote) and place.protocol in _S3:
             raise MissingExtraError("s3fs", "s3") from error
-        raise StorageError(f"{first_line(error)}", where=place) from error
+        raise StorageError(first_line(error), where=place) from error
     except OSError as error:
         why = "no access" if isinstance(error, PermissionError) else "cannot be reached"
         raise StorageError(f"{why}: {error.strerror or first_line(error)}", where=place) from error

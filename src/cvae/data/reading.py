@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from cvae import records
 from cvae.data import images
-from cvae.data.images import Pixels, Shape
+from cvae.data.images import CheckedShape, Pixels
 from cvae.errors import ImageError
 
 # An image is left out when a side would have to grow by more.
@@ -24,27 +24,20 @@ _DRAFT_SIDE = 32  # at least, so that small targets see the picture as others do
 class Reading:
     """The shape that images are brought to, and how; it is recorded in the run and in the model."""
 
-    shape: Shape
+    shape: CheckedShape
     # crop: the shorter side is scaled and the middle cut out; resize: the aspect is given up.
     fit: Literal["crop", "resize"] = "crop"
-    background: str = "#000000"  # what transparent images are composited on
+    # What transparent images are composited on.
+    background: Annotated[str, records.matching("#[0-9a-f]{6}")] = "#000000"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
-        return {"shape": list(self.shape), "fit": self.fit, "background": self.background}
+        return {**asdict(self), "shape": list(self.shape)}
 
     @classmethod
-    def from_json(cls, values: Any) -> Reading:
-        """Raises ValueError, KeyError or TypeError when the values are not a reading's."""
-        height, width, channels = values["shape"]
-        fit, background = values["fit"], values["background"]
-        if not all(type(side) is int and side > 0 for side in values["shape"]):
-            raise ValueError(f"expected a shape (h, w, c), found {values['shape']!r}")
-        if channels not in (1, 3) or height * width > images.MAX_PIXELS:
-            raise ValueError(f"shape {values['shape']} is out of range")
-        if fit not in ("crop", "resize") or not re.fullmatch("#[0-9a-f]{6}", background):
-            raise ValueError(f"expected crop or resize and a colour, found {fit!r}, {background!r}")
-        return cls((height, width, channels), fit, background)
+    def from_json(cls, values: object) -> Reading:
+        """Raises ValueError when the values are not a reading's."""
+        return records.read(cls, values, complete=True)
 
     def __str__(self) -> str:
         how = "cropped" if self.fit == "crop" else "resized"

@@ -19,7 +19,7 @@ from cvae.codec import DEFAULT_EFFORT, Codec
 from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
-from cvae.errors import DataError, ImageShapeError, MissingExtraError, ModelError
+from cvae.errors import DataError, ImageShapeError, MissingExtraError, ModelError, translated
 from cvae.models.file import Model
 
 
@@ -100,10 +100,8 @@ def reading_of(model: Model) -> Reading:
     manifest = model.manifest
     if "reading" not in manifest.data:
         return Reading(manifest.image_shape)
-    try:
+    with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the manifest is damaged: reading: {error}", where=model.path) from error
     if reading.shape != manifest.image_shape:
         raise ModelError(
             f"expected a reading of {images.describe(manifest.image_shape)}, "

@@ -191,9 +191,9 @@ def check(rival: Rival) -> None:
         found = features.check(rival.feature)
     if not found:
         raise CvaeError(
-            f"expected a Pillow with {rival.format}, found Pillow {pillow_version} "
-            "without; pip install --upgrade pillow brings one",
+            f"expected a Pillow with {rival.format}, found Pillow {pillow_version} without",
             where=rival.name,
+            advice="pip install --upgrade pillow brings one",
         )
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import re
 import struct
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from cvae import records
 from cvae.data import files, images
-from cvae.data.images import MAX_PIXELS, Shape
-from cvae.errors import ModelError
+from cvae.data.images import CheckedShape
+from cvae.errors import ModelError, translated
 from cvae.models.networks import Network
 from cvae.models.networks import Shape as Sides
 from cvae.models.qualities import QUALITIES, Bank
@@ -29,9 +29,7 @@ SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
-DENOISER = (
-    "denoiser.onnx"  # of a denoiser the only one; of a codec trained on noise beside the others
-)
+DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
 # What a model is for.
 CODEC = "codec"
@@ -39,21 +37,39 @@ KINDS = (CODEC, "denoiser")
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
 _MULTIPLE_LIMIT, REACH_LIMIT = 256, 512  # pixels; tiles, and so memory, grow with them
-_DEPTH = 32  # of lists in lists; far below what Python can walk through
-_NUMBER_LIMIT = 1e9  # JSON's integers have no limit, and its 1e999 is infinite
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a model: it is no path, and harmless on a terminal."""
+    return re.fullmatch(r"\w[\w.+-]*", text) is not None
+
+
+_Text = Annotated[str, records.PRINTABLE]
+_Number = Annotated[float, records.within(-1e9, 1e9)]
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What is counted with of the figures and the preset in a manifest."""
+
+    payload_bytes_mean: _Number = 0
+    psnr_mean: _Number = 0
+    denoised_psnr: _Number = 0
+    noise: _Number = 0
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a model says of itself. Only the first two blocks are needed to use it."""
 
-    id: int  # 0 .. 65535, what containers name it by
-    name: str
-    image_shape: Shape  # h, w, c; a denoiser takes any h and w, and was trained on these
+    id: Annotated[int, records.within(0, 0xFFFF)]  # what containers name it by
+    name: Annotated[str, records.Check("letters, digits and . _ + -", is_name)]
+    image_shape: CheckedShape  # h, w, c; a denoiser takes any h and w, and was trained on these
     latent_shape: tuple[int, ...]
     default_quality: int
-    expected_psnr: tuple[float, ...]  # dB, one a quality: 99 % of the validation images reach it
-    hashes: dict[str, str]  # sha256 of members, and of each table array
+    # dB, one a quality: 99 % of the validation images reach it
+    expected_psnr: tuple[_Number, ...]
+    hashes: dict[_Text, _Text]  # sha256 of members, and of each table array
 
     kind: str = CODEC  # or "denoiser": no latents, tables, qualities and expected PSNR
     # Of a denoiser, in pixels: what sides are multiples of, and how far a cell of so many pixels
@@ -61,7 +77,7 @@ class Manifest:
     multiple: int = 1
     reach: int = 0
 
-    summary: str = ""
+    summary: _Text = ""
     preset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -90,101 +106,45 @@ class Manifest:
         return f"any size {'grey' if self.image_shape[2] == 1 else 'RGB'}"
 
     def to_json(self) -> bytes:
-        return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
+        return records.dump({"format": FORMAT, **asdict(self)})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """Raises ValueError, KeyError or TypeError when the JSON is not a manifest of this version."""
-        values = json.loads(data, parse_constant=_refuse_constant)
-        if values["format"] != FORMAT:
-            age = "an earlier" if values["format"] < FORMAT else "a later"
-            raise ValueError(f"expected format {FORMAT}, found {values['format']}: {age} cvae's")
-        _check_depth(values, _DEPTH)
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        for name in ("image_shape", "latent_shape", "expected_psnr"):
-            known[name] = tuple(known[name])
-        manifest = cls(**known)
-        manifest._check()
+        """Raises ValueError when the JSON is not a manifest of this version."""
+        values = records.parse(data)
+        records.check_format(values, FORMAT)
+        manifest = records.read(cls, values)
+        for numbers in (manifest.figures, manifest.preset):
+            records.read(_Counted, numbers)
+        (_check_codec if manifest.kind == CODEC else _check_denoiser)(manifest)
         return manifest
 
-    def _check(self) -> None:
-        sides = (*self.image_shape, *self.latent_shape, self.multiple, self.reach)
-        if not all(type(side) is int for side in (*sides, self.id, self.default_quality)):
-            raise ValueError("expected integers as id, quality, shapes, multiple and reach")
-        if len(self.image_shape) != 3 or self.image_shape[2] not in (1, 3):
-            raise ValueError(f"expected an image shape (h, w, 1 or 3), found {self.image_shape}")
-        if min(self.image_shape) < 1 or math.prod(self.image_shape) > 3 * MAX_PIXELS:
-            raise ValueError(f"image shape {self.image_shape} is out of range")
-        if not 0 <= self.id < 1 << 16:
-            raise ValueError(f"id {self.id} is out of range")
-        if self.kind == CODEC:
-            self._check_codec()
-        else:
-            self._check_denoiser()
-        if not isinstance(self.name, str) or not is_name(self.name):
-            raise ValueError(f"expected a name of letters, digits and . _ + -, found {self.name!r}")
-        texts = [self.summary, *self.hashes.keys(), *self.hashes.values()]
-        if not all(isinstance(text, str) and text.isprintable() for text in texts):
-            raise ValueError("expected printable text as summary and hashes")
-        for name in ("preset", "data", "versions", "figures"):
-            if not isinstance(getattr(self, name), dict):
-                raise ValueError(f"expected an object as {name}")
-        for name in ("payload_bytes_mean", "psnr_mean", "denoised_psnr"):
-            if not _is_number(self.figures.get(name, 0)):
-                raise ValueError(f"expected a number as {name}")
-        if not _is_number(self.preset.get("noise", 0)):
-            raise ValueError("expected a number as noise of the preset")
 
-    def _check_codec(self) -> None:
-        if not self.latent_shape or min(self.latent_shape) < 1 or self.elements > 1 << 24:
-            raise ValueError(f"latent shape {self.latent_shape} is out of range")
-        if self.default_quality not in QUALITIES:
-            raise ValueError(f"quality {self.default_quality} is out of range")
-        if len(self.expected_psnr) != len(QUALITIES):
-            raise ValueError(
-                f"expected 100 values of expected_psnr, found {len(self.expected_psnr)}"
-            )
-        if not all(map(_is_number, self.expected_psnr)):
-            raise ValueError("expected numbers as expected_psnr")
-        if (self.multiple, self.reach) != (1, 0):
-            raise ValueError("expected no multiple and reach of a codec")
-
-    def _check_denoiser(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"expected kind {' or '.join(KINDS)}, found {self.kind!r}")
-        if self.latent_shape or self.expected_psnr or self.default_quality:
-            raise ValueError("expected no latents, expected PSNR and quality of a denoiser")
-        if not 1 <= self.multiple <= _MULTIPLE_LIMIT:
-            raise ValueError(f"multiple {self.multiple} is out of range")
-        if not 0 <= self.reach <= REACH_LIMIT or self.reach % self.multiple:
-            raise ValueError(
-                f"expected a reach of 0 to {REACH_LIMIT}, a multiple of {self.multiple}, "
-                f"found {self.reach}"
-            )
+def _check_codec(manifest: Manifest) -> None:
+    shape = manifest.latent_shape
+    if not shape or min(shape) < 1 or manifest.elements > 1 << 24:
+        raise ValueError(f"latent shape {shape} is out of range")
+    if manifest.default_quality not in QUALITIES:
+        raise ValueError(f"quality {manifest.default_quality} is out of range")
+    if len(manifest.expected_psnr) != len(QUALITIES):
+        found = len(manifest.expected_psnr)
+        raise ValueError(f"expected {len(QUALITIES)} values of expected_psnr, found {found}")
+    if (manifest.multiple, manifest.reach) != (1, 0):
+        raise ValueError("expected no multiple and reach of a codec")
 
 
-def is_name(text: str) -> bool:
-    """Whether a text can name a model: it is no path, and harmless on a terminal."""
-    return re.fullmatch(r"\w[\w.+-]*", text) is not None
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value is a number that can be counted with: no truth, and not beyond a float."""
-    return type(value) in (int, float) and abs(value) < _NUMBER_LIMIT  # type: ignore[arg-type]
-
-
-def _check_depth(value: object, left: int) -> None:
-    if not left:
-        raise ValueError(f"expected at most {_DEPTH} levels of lists and objects")
-    if isinstance(value, dict):
-        value = [*value.values()]
-    if isinstance(value, list):
-        for item in value:
-            _check_depth(item, left - 1)
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"expected numbers, found {text}")
+def _check_denoiser(manifest: Manifest) -> None:
+    multiple, reach = manifest.multiple, manifest.reach
+    if manifest.kind not in KINDS:
+        raise ValueError(f"expected kind {' or '.join(KINDS)}, found {manifest.kind!r:.80}")
+    if manifest.latent_shape or manifest.expected_psnr or manifest.default_quality:
+        raise ValueError("expected no latents, expected PSNR and quality of a denoiser")
+    if not 1 <= multiple <= _MULTIPLE_LIMIT:
+        raise ValueError(f"multiple {multiple} is out of range")
+    if not 0 <= reach <= REACH_LIMIT or reach % multiple:
+        raise ValueError(
+            f"expected a reach of 0 to {REACH_LIMIT}, a multiple of {multiple}, found {reach}"
+        )
 
 
 class Model:
@@ -201,10 +161,8 @@ class Model:
         for name, digest in bank.hashes().items():
             self._check_hash(f"{TABLES}/{name}", digest)
         if bank.elements != self.manifest.elements:
-            raise ModelError(
-                f"expected tables of {self.manifest.elements} elements, found {bank.elements}",
-                where=self.path,
-            )
+            text = f"expected tables of {self.manifest.elements} elements, found {bank.elements}"
+            raise ModelError(text, where=self.path)
         return bank
 
     @cached_property
@@ -271,19 +229,15 @@ class Model:
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)
         if expected != found:
-            raise ModelError(
-                f"{member} is damaged: expected sha256 {expected}, found {found}",
-                where=self.path,
-            )
+            text = f"{member} is damaged: expected sha256 {expected}, found {found}"
+            raise ModelError(text, where=self.path)
 
 
 def read_manifest(path: Path) -> Manifest:
     """Raises ModelError when the file is missing, damaged or of a later version."""
     data = _read_member(path, MANIFEST, _MANIFEST_LIMIT)
-    try:
+    with translated(ModelError, f"expected a manifest of format {FORMAT}", path, ValueError):
         return Manifest.from_json(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"expected a manifest of format {FORMAT}: {error}", where=path) from error
 
 
 def write_model(
@@ -321,30 +275,19 @@ def member_hashes(graphs: dict[str, bytes], bank: Bank | None) -> dict[str, str]
 
 
 def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(member)
-            # Stored means that the file itself is as large as the member says it is.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
-                raise ModelError(
-                    f"expected {member} stored in at most {limit:,} bytes, "
-                    f"found {info.file_size:,} bytes of compression type {info.compress_type}",
-                    where=path,
-                )
-            return archive.read(info)
-    except FileNotFoundError as error:
-        raise ModelError("there is no such model file", where=path) from error
-    except KeyError as error:
-        raise ModelError(
-            f"expected a cvae model, found a ZIP without {member}",
-            where=path,
-        ) from error
-    except zipfile.BadZipFile as error:
-        raise ModelError(
-            f"expected a cvae model: damaged, or not one ({error})",
-            where=path,
-        ) from error
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror or error}", where=path) from error
-    except (NotImplementedError, RuntimeError, EOFError, ValueError, struct.error) as error:
-        raise ModelError(f"{member} is damaged: {error}", where=path) from error
+    damaged = (NotImplementedError, RuntimeError, EOFError, ValueError, struct.error)
+    with (
+        translated(ModelError, "cannot be read", path),
+        translated(ModelError, f"{member} is damaged", path, damaged),
+        translated(ModelError, "expected a cvae model", path, (zipfile.BadZipFile, KeyError)),
+        zipfile.ZipFile(path) as archive,
+    ):
+        info = archive.getinfo(member)
+        # Stored means that the file itself is as large as the member says it is.
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+            raise ModelError(
+                f"expected {member} stored in at most {limit:,} bytes, "
+                f"found {info.file_size:,} bytes of compression type {info.compress_type}",
+                where=path,
+            )
+        return archive.read(info)

@@ -100,4 +100,4 @@ class Bank:
         try:
             return cls(*values)
         except (ValueError, TypeError) as error:
-            raise ModelError(f"{error}", where=label) from error
+            raise ModelError(str(error), where=label) from error

@@ -128,9 +128,9 @@ def _only_in(folder: Path) -> Path:
     is_run = (folder / RUN).exists()
     if is_run and not _models_below(folder):
         raise ModelNotFoundError(
-            f"expected a {SUFFIX} file, found a training run without one; "
-            f"`cvae export {folder}` makes it of the epochs that have finished",
+            f"expected a {SUFFIX} file, found a training run without one",
             where=folder,
+            advice=f"`cvae export {folder}` makes it of the epochs that have finished",
         )
     found = _files_in(folder)
     if is_run:
@@ -209,9 +209,9 @@ def _check_apart(model: Model, known: Entry) -> None:
         )
     elif new.name == old.name:
         raise ModelError(
-            f"another model is named {old.name} already, {known.path}; "
-            "`cvae export --name` gives another name",
+            f"another model is named {old.name} already, {known.path}",
             where=model.path,
+            advice="`cvae export --name` gives another name",
         )
 
 

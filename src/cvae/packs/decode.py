@@ -1,6 +1,6 @@
-"""A pack, or a folder of packs, -> images: all of them, some by number, or one by name.
+"""A pack, one file or a folder of them, -> images: all of them, or some by number or name.
 
-Reading, entropy decoding and synthesis overlap; what is held at once is a few blocks.
+Reading, entropy decoding and synthesis overlap; a few blocks are held at once.
 """
 
 from __future__ import annotations
@@ -8,63 +8,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from operator import index
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae import codec as codecs
-from cvae.bitstream import rans
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
-from cvae.data import files, pipeline
-from cvae.data import places as storage
+from cvae.data import pipeline
+from cvae.data.files import Closing
 from cvae.data.images import MAX_PIXELS, Pixels
-from cvae.data.places import Location
 from cvae.data.sinks import Decoded
 from cvae.errors import CvaeError, FormatError, at
-from cvae.models import networks, registry
-from cvae.packs import folder as sharded
-from cvae.packs import layout as pack
-from cvae.packs import manifest as shards
-from cvae.packs import reader as unpack
-from cvae.packs.folder import ShardReader
-from cvae.packs.layout import Block
-from cvae.packs.reader import Place, Reader
+from cvae.models import networks
+from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
+from cvae.packs.reader import Place, Range, Reader
 
 _BATCH, _BATCH_BYTES = 128, 1 << 24  # images and pixels that one thread takes at once
 
-_FIRST = "part-00000.bin"  # of the packs in a folder
 
-Range = tuple[int, int]  # numbers of images, half-open
-
-
-class Pack(files.Closing):
+class Pack(Closing):
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
-    def __init__(
-        self,
-        reader: Reader | ShardReader,
-        codec: Codec,
-        file: BinaryIO | ShardReader | None = None,
-        name: str = "",
-    ) -> None:
-        """Raises ModelNotFoundError when the codec is not of the pack's model."""
+    def __init__(self, reader: Reader, codec: Codec, name: str = "") -> None:
+        """`name` is where errors happened. Raises ModelNotFoundError when the codec is of another model."""
         codec.check_id(reader.header.model_id)
         self.reader = reader
         self.codec = codec
-        self._file = file
-        self._name = name  # that errors begin with
+        self._name = name
 
     def __len__(self) -> int:
         """How many images the pack holds."""
         return self.reader.images
 
     def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
+        """Closes the files."""
+        self.reader.close()
 
     def __iter__(self) -> Iterator[Pixels]:
         """All images block by block, uint8 (n, h, w, c) each. Raises FormatError at a damaged block."""
@@ -74,8 +52,7 @@ class Pack(files.Closing):
     def images(self, numbers: Iterable[int]) -> Pixels:
         """Images by their numbers, from 0, in the order of the numbers: uint8 (n, h, w, c).
 
-        Only the blocks that hold them are read. Images have the model's size, also those that were
-        fitted to it.
+        Only the blocks that hold them are read. All images have the model's size, fitted ones too.
 
         Raises:
             CvaeError: there is no image of such a number, or these are no integers.
@@ -102,7 +79,7 @@ class Pack(files.Closing):
 
         Raises:
             CvaeError: there is no image of such a number.
-            FormatError: images were lost to damage.
+            FormatError: an image is lost to damage.
         """
         if ranges and not (ranges[0][0] >= 0 and ranges[-1][1] <= len(self)):
             number = ranges[0][0] if ranges[0][0] < 0 else ranges[-1][1] - 1
@@ -152,11 +129,9 @@ class Pack(files.Closing):
         return pipeline.ahead(decoded)
 
     def find(self, name: str) -> list[int]:
-        """The numbers of the images of a name. Reads all blocks, and passes over damaged ones."""
+        """The numbers of the images of a name. Reads all blocks, and skips damaged ones."""
         numbers: list[int] = []
-        if not self.reader.header.names:
-            return numbers
-        for place in self.reader.places:
+        for place in self.reader.places if self.reader.named else ():
             try:
                 names = self.reader.read(place).names or []
             except FormatError:
@@ -165,104 +140,19 @@ class Pack(files.Closing):
         return numbers
 
     def _symbols(self, place: Place, block: Block) -> Symbols:
-        tables = self.codec.model.bank.tables(self.reader.header.quality)
-        if block.images > 1 and block.images * tables.elements > pack.MAX_BLOCK_SYMBOLS:
-            raise FormatError(
-                f"damaged: {place}: expected at most {pack.MAX_BLOCK_SYMBOLS:,} symbols in a block"
-            )
-        if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
-            raise FormatError(
-                f"damaged: {place}: expected original sizes of at most {MAX_PIXELS:,} pixels"
-            )
         try:
-            return rans.decode_block(block.payload, block.images, tables)
+            if 1 < block.images > MAX_BLOCK_SYMBOLS // self.codec.model.bank.elements:
+                raise FormatError(f"expected at most {MAX_BLOCK_SYMBOLS:,} symbols in a block")
+            if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
+                raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
+            quality = self.reader.header.quality
+            return self.codec.decode_block(block.payload, block.images, quality)
         except FormatError as error:
             raise FormatError(f"damaged: {place}: {error}") from error
 
 
-def open_pack(path: str | Path, model: str | Path | None = None) -> Pack:
-    """Opens a pack, or a folder of packs; close it, or use it in a `with` statement.
-
-    Args:
-        path: the pack's file, or the folder with the manifest; of a URL as text.
-        model: name or path of a model; None for the one that the pack names.
-
-    Raises:
-        FormatError: not a pack, or one whose header or index is damaged.
-        ModelNotFoundError: its model is not here.
-    """
-    if is_folder(str(path)):
-        folder = open_folder(str(path))
-        return Pack(folder, open_codec(folder, model), folder, str(path))
-    try:
-        file = storage.locate(str(path)).open("rb")
-    except OSError as error:
-        raise FormatError(f"cannot be read: {error.strerror or error}", where=path) from error
-    try:
-        with at(path):
-            reader = unpack.open_pack(file)
-            if reader.damage:
-                raise FormatError("; ".join(map(str, reader.damage)))
-            return Pack(reader, open_codec(reader, model), file, str(path))
-    except CvaeError:
-        file.close()
-        raise
-
-
-def is_folder(text: str) -> bool:
-    """Whether a path or URL is a folder of packs: finished or not, also one that has lost its manifest.
-
-    Raises StorageError when nobody can know.
-    """
-    place = storage.locate(text)
-    return sharded.is_folder(text) or (storage.is_folder(place) and _holds_packs(place))
-
-
-def open_folder(text: str) -> ShardReader:
-    """A folder of packs, by its manifest.
-
-    Raises:
-        FormatError: the manifest is missing, damaged or of a later version.
-        StorageError: the folder cannot be reached.
-    """
-    folder = storage.locate(text)
-    if not storage.exists(folder / shards.MANIFEST) and storage.exists(folder / shards.UNFINISHED):
-        raise FormatError(
-            "is not finished: it is still being written, or was interrupted; the command "
-            "that wrote it goes on with --resume",
-            where=folder,
-        )
-    check_manifest(folder)
-    return sharded.open_folder(folder)
-
-
-def check_manifest(folder: Location) -> None:
-    """Raises FormatError when a folder has packs, and nothing says any more that they belong together."""
-    known = (shards.MANIFEST, shards.UNFINISHED)
-    if not any(storage.exists(folder / name) for name in known) and _holds_packs(folder):
-        raise FormatError(
-            f"holds packs but no {shards.MANIFEST}; its packs decode one by one",
-            where=folder,
-        )
-
-
-def _holds_packs(folder: Location) -> bool:
-    try:
-        with (folder / _FIRST).open("rb") as file:
-            return pack.is_pack_file(file)
-    except OSError:
-        return False
-
-
-def open_codec(reader: Reader | ShardReader, model: str | Path | None = None) -> Codec:
-    """The codec of a pack's model, or a given one. Raises ModelNotFoundError when it is not here."""
-    if model is not None:
-        return codecs.open_model(model)
-    return Codec(registry.find_by_id(reader.header.model_id))
-
-
 def _as_numbers(numbers: Iterable[int]) -> NDArray[np.int64]:
-    """Integers of any kind as an array. Raises CvaeError when they are none."""
+    """Integers of any kind as an array. Raises CvaeError when they are no integers."""
     try:
         return np.fromiter((index(number) for number in numbers), np.int64)
     except (TypeError, OverflowError) as error:
@@ -305,7 +195,7 @@ def ranges_of(ranges: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: Sequence[Range], lost: Iterable[Range]) -> list[Range]:
-    """Sorted ranges less what is lost."""
+    """Sorted ranges without what is lost."""
     left = list(ranges)
     for start, stop in lost:
         cut = [((a, min(b, start)), (max(a, stop), b)) for a, b in left]

@@ -1,6 +1,6 @@
 """Any number of images -> one pack: reading, networks, entropy coding and writing overlap.
 
-What is held at once is a few batches and blocks, however many images there are.
+A few batches and blocks are held at once, however many images there are.
 """
 
 from __future__ import annotations
@@ -17,108 +17,85 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream import rans
 from cvae.bitstream.tables import Symbols
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae.codec import Codec, EncodeOptions, Tally
 from cvae.data import files, metrics, pipeline
 from cvae.data.images import Pixels
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError
 from cvae.models import networks
-from cvae.packs import layout as pack
-from cvae.packs.layout import Block, Header
+from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
 
-BLOCK = 4096  # images
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _ENCODED = 256  # images that one thread takes at once
-_SAMPLE = 4  # poor images of those that are looked at inverted
-
-
-@dataclass
-class Report:
-    """What is known of a pack that was written."""
-
-    images: int = 0
-    blocks: int = 0
-    size: int = 0  # bytes of the whole file
-    psnr_sum: float = 0.0  # dB; of images that were decoded again
-    verified: int = 0
-    expected_psnr: float = 0.0
-    poor: int = 0  # images below what 99 % of the model's validation images reach
-    poor_sampled: int = 0
-    poor_inverted: int = 0  # of the sampled ones, how many are fine inverted
-
-    @property
-    def psnr(self) -> float | None:
-        """Mean PSNR in dB; None when nothing was verified."""
-        return self.psnr_sum / self.verified if self.verified else None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a pack is written."""
-
-    quality: int | None = None  # 1 to 100; None for the model's default
-    effort: int = DEFAULT_EFFORT
-    inverted: bool = False  # invert before coding
-    names: bool = False  # keep names
-    sizes: bool = False  # keep original sizes
-    verify: bool = True  # decode everything again, to know the PSNR
-    block: int = BLOCK  # images a block, at most
-    threads: int | None = None  # that the networks use; None for all processors
+_SAMPLE = 4  # poor images that are tried inverted, of each part
 
 
 @dataclass(frozen=True, eq=False)
 class _Coded:
-    """A batch as symbols."""
+    """Some images as symbols."""
 
     symbols: Symbols  # (n, elements)
     names: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    verified: _Verified | None = None
+    psnr: NDArray[np.float64] | None = None  # (n,) in dB, where they were decoded again
+    tally: Tally = Tally()  # noqa: RUF009
 
 
 def encode(
     codec: Codec,
     batches: Iterable[Batch],
     file: BinaryIO,
-    options: Options,
+    options: EncodeOptions,
+    *,
+    threads: int | None = None,
     progress: Callable[[int], None] | None = None,
     poor: Callable[[str, float], None] | None = None,
-) -> Report:
+) -> Tally:
     """Writes a pack to an open binary file, which need not be seekable.
 
     Args:
         codec: the model's codec.
         batches: images of the model's shape, in order.
         file: where the pack goes.
-        options: how it is written.
+        options: `names` keeps the names of the batches, `fit` their original sizes.
+        threads: for the networks; None for one a processor.
         progress: called with the number of images of each block that was written.
-        poor: called in order, from another thread, with the name of every image that comes back below what
-            99 % of the model's validation images reach (its number in a pack without names), and its dB.
+        poor: called in order, from another thread, with name and PSNR in dB of every image below the
+            model's expected PSNR; in a pack without names with its number.
+
+    Returns:
+        All but `left_out`, which only the reader of the images knows.
 
     Raises:
-        CvaeError: a batch is of another shape, quality or effort is out of range, or what `batches` raises.
+        CvaeError: a batch has another shape, quality or effort is out of range, or what `batches` raises.
     """
-    quality = codec.quality(options.quality)
-    tables = codec.model.bank.tables(quality)
-    report = Report(expected_psnr=codec.model.manifest.expected_psnr[quality - 1])
-    header = Header(
-        codec.model.manifest.id, quality, options.inverted, options.names, options.sizes
-    )
-    writer = pack.Writer(file, header)
-    per_block = max(1, min(options.block, pack.MAX_BLOCK_SYMBOLS // tables.elements))
+    options = replace(options, quality=codec.quality(options.quality))
+    quality, manifest = codec.quality(options.quality), codec.model.manifest
+    header = Header(manifest.id, quality, options.invert, options.names, options.fit)
+    writer = Writer(file, header)
+    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // manifest.elements))
+    tally = Tally()
 
     def quantize(batch: Batch) -> _Coded:
         with networks.on_this_thread():
-            return _quantize(codec, batch, quality, options)
+            return _quantize(codec, batch, options)
+
+    def counted(parts: Iterable[_Coded]) -> Iterator[_Coded]:
+        nonlocal tally
+        for part in parts:
+            if poor is not None and part.psnr is not None:
+                for row in np.flatnonzero(part.psnr < manifest.expected_psnr[quality - 1]):
+                    name = part.names[row] if part.names else f"image {tally.images + row}"
+                    poor(name, float(part.psnr[row]))
+            tally += part.tally
+            yield part
 
     def blocks() -> Iterator[Block]:
         parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
-        threads = options.threads or pipeline.processors()
-        coded = _noted(pipeline.ordered_map(quantize, parts, threads), report, poor)
-        for part in _regrouped(pipeline.ahead(coded), per_block):
-            payload = rans.encode_block(part.symbols, tables)
+        coded = pipeline.ordered_map(quantize, parts, threads or pipeline.processors())
+        for part in _regrouped(pipeline.ahead(counted(coded)), per_block):
+            payload = codec.encode_block(part.symbols, quality)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
 
     for block in pipeline.ahead(blocks()):
@@ -126,8 +103,7 @@ def encode(
         if progress:
             progress(block.images)
     writer.close()
-    report.images, report.blocks, report.size = writer.images, writer.blocks, writer.size
-    return report
+    return replace(tally, file_bytes=writer.size)
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:
@@ -141,68 +117,46 @@ def _parts(batch: Batch) -> Iterator[Batch]:
         )
 
 
-def _quantize(codec: Codec, batch: Batch, quality: int, options: Options) -> _Coded:
+def _quantize(codec: Codec, batch: Batch, options: EncodeOptions) -> _Coded:
     pixels, count = batch.pixels, len(batch.pixels)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
         raise ImageError(
             f"expected uint8 images of shape {codec.image_shape}, "
             f"found {pixels.dtype} {pixels.shape[1:]}"
         )
-    if options.inverted:
+    if options.invert:
         pixels = 255 - pixels
+    quality = codec.quality(options.quality)
     symbols = codec.quantize(pixels, quality, options.effort)
     height, width = pixels.shape[1:3]
-    return _Coded(
+    coded = _Coded(
         symbols,
         (batch.names or [""] * count) if options.names else [],
-        (batch.sizes or [(width, height)] * count) if options.sizes else [],
-        _verify(codec, pixels, symbols, quality) if options.verify else None,
+        (batch.sizes or [(width, height)] * count) if options.fit else [],
+        tally=Tally(images=count),
     )
+    return _verified(codec, pixels, coded, quality) if options.verify else coded
 
 
-@dataclass(frozen=True, eq=False)
-class _Verified:
-    """What is known of images that were decoded again."""
-
-    psnr: NDArray[np.float64]  # dB
-    poor: int  # how many are below what is expected of the model
-    sampled: int  # how many of those were tried inverted
-    inverted: int  # how many of those are fine then
-
-
-def _verify(codec: Codec, pixels: Pixels, symbols: Symbols, quality: int) -> _Verified:
+def _verified(codec: Codec, pixels: Pixels, coded: _Coded, quality: int) -> _Coded:
+    """The same images, decoded again."""
     expected = codec.model.manifest.expected_psnr[quality - 1]
-    psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality))
+    psnr = metrics.psnr(pixels, codec.synthesize(coded.symbols, quality))
     poor = np.flatnonzero(psnr < expected)
     inverted = 255 - pixels[poor[:_SAMPLE]]
     fine = 0
     if len(inverted):
         again = codec.synthesize(codec.quantize(inverted, quality, 0), quality)
         fine = int((metrics.psnr(inverted, again) >= expected).sum())
-    return _Verified(psnr, len(poor), len(inverted), fine)
-
-
-def _noted(
-    parts: Iterable[_Coded], report: Report, poor: Callable[[str, float], None] | None
-) -> Iterator[_Coded]:
-    """The same, added to the report in order; poor images are told of."""
-    for part in parts:
-        if part.verified is not None:
-            if poor is not None:
-                psnr = part.verified.psnr
-                for row in np.flatnonzero(psnr < report.expected_psnr):
-                    name = part.names[row] if part.names else f"image {report.verified + row}"
-                    poor(name, float(psnr[row]))
-            report.psnr_sum += float(part.verified.psnr.sum())
-            report.verified += len(part.verified.psnr)
-            report.poor += part.verified.poor
-            report.poor_sampled += part.verified.sampled
-            report.poor_inverted += part.verified.inverted
-        yield part
+    tally = replace(
+        coded.tally, verified=len(psnr), psnr_sum=float(psnr.sum()),
+        poor=len(poor), poor_sampled=len(inverted), poor_inverted=fine,
+    )  # fmt: skip
+    return replace(coded, psnr=psnr, tally=tally)
 
 
 def _regrouped(parts: Iterable[_Coded], count: int) -> Iterator[_Coded]:
-    """The same images in groups of `count`, the last one of what is left."""
+    """The same images in groups of `count`; the last group has the rest."""
     held: list[_Coded] = []
     have = 0
     for part in parts:
@@ -232,10 +186,10 @@ def encode_pack(
     images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
     path: str | Path,
     codec: Codec,
-    options: Options,
+    options: EncodeOptions,
     names: Iterable[str] | None = None,
     force: bool = False,
-) -> Report:
+) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
     Raises:

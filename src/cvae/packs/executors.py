@@ -1,19 +1,176 @@
-"""A Dask cluster: of processes on this machine, or one that exists elsewhere."""
+"""What runs the work on shards: processes of this machine, or a Dask cluster elsewhere."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import signal
-import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from cvae.errors import ClusterError, MissingExtraError, first_line
 
-ALLOWED_FAILURES = 10  # workers that may die of one shard: machines that are taken away, not memory
+DEATHS = 10  # workers that may die of one shard: machines that are taken away, not memory
 _PATIENCE = "120s"  # busy machines answer late
 _ANSWER = "30s"  # a scheduler that is there does at once
+_AHEAD = 3  # shards that are handed out, a thread of a cluster
+
+
+class Executor(Protocol):
+    """Runs functions elsewhere; made by `open_executor`."""
+
+    def slots(self) -> int:
+        """How many calls may be under way; it changes as workers come and go."""
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Runs `work`; fails with BrokenProcessPool when the worker dies of it."""
+
+    def sent(self, file: Path) -> Any:
+        """An argument of calls that brings a file's bytes; None where workers see the file."""
+
+    def explained(self, error: Exception) -> Exception:
+        """What an unexpected failure of a call means."""
+
+
+@contextmanager
+def open_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
+    """An executor of so many processes here, which end with the block, or of a Dask scheduler.
+
+    Raises:
+        ClusterError: the scheduler does not answer.
+        MissingExtraError: Dask is not installed, and a scheduler is asked for.
+    """
+    if scheduler is not None:
+        with _client(scheduler) as client:
+            yield _Cluster(client)
+        return
+    processes = _Processes(workers or 1)
+    try:
+        yield processes
+    finally:
+        processes.close()
+
+
+class _Processes:
+    """A pool of one process for every worker, so that one that dies takes no other shard with it."""
+
+    def __init__(self, workers: int) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._pools: list[ProcessPoolExecutor | None] = [None] * workers
+        self._calls: list[Future[Any] | None] = [None] * workers
+
+    def slots(self) -> int:
+        return len(self._pools)
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        slot = next(i for i, call in enumerate(self._calls) if call is None or call.done())
+        with _deaf_children():
+            call = self._call(slot, work, *arguments)
+        self._calls[slot] = call
+        return call
+
+    def sent(self, file: Path) -> None:
+        return None
+
+    def explained(self, error: Exception) -> Exception:
+        return error
+
+    def close(self) -> None:
+        """Kills all processes, whatever they do."""
+        for pool in filter(None, self._pools):
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+        for pool in filter(None, self._pools):
+            pool.shutdown()
+
+    def _call(self, slot: int, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        pool = self._pools[slot]
+        try:
+            if pool is not None:
+                return pool.submit(work, *arguments)
+        except BrokenProcessPool:
+            pass  # it died of the call before this one, or of nothing
+        pool = self._pools[slot] = ProcessPoolExecutor(1, self._context, _begin)
+        return pool.submit(work, *arguments)
+
+
+def _begin() -> None:
+    """Runs first in every process: Ctrl-C is left to the parent, without which nobody goes on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Threads and processes that are started in the block never get Ctrl-C, not even while they start."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Its start, with the first process of multiprocessing, would unblock the signal.
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Cluster:
+    """The workers of a Dask scheduler."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._executor = client.get_executor(pure=False)
+
+    def slots(self) -> int:
+        try:
+            threads: dict[str, int] = self._client.nthreads()
+            return _AHEAD * max(1, sum(threads.values()))
+        except (OSError, TimeoutError) as error:
+            raise _gone(error) from error
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = self._executor.submit(work, *arguments)
+        return future
+
+    def sent(self, file: Path) -> Any:
+        # A task, and no scattered data: what a dead worker held of those would be gone.
+        return self._client.submit(bytes, file.read_bytes(), pure=False)
+
+    def explained(self, error: Exception) -> Exception:
+        from distributed import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return died(error.allowed_failures)
+        if isinstance(error, CancelledError | OSError | TimeoutError):
+            return _gone(error)
+        if isinstance(error, ImportError):
+            return ClusterError(f"a worker lacks a package: {first_line(error)}")
+        return error
+
+
+def _gone(error: Exception) -> ClusterError:
+    return ClusterError(f"the scheduler does not answer any more: {first_line(error)}")
+
+
+def died(workers: int) -> ClusterError:
+    """The error of a shard that has killed its workers again and again."""
+    return ClusterError(f"{workers} workers died while they worked on it; was it memory?")
 
 
 def is_address(text: str) -> bool:
@@ -39,13 +196,7 @@ def is_address(text: str) -> bool:
 
 
 @contextmanager
-def connect(workers: int | None = None, scheduler: str | None = None) -> Iterator[Any]:
-    """A client of Dask: of so many workers here, that end with the block, or of a scheduler elsewhere.
-
-    Raises:
-        ClusterError: the scheduler does not answer, or workers cannot be started.
-        MissingExtraError: Dask is not installed.
-    """
+def _client(scheduler: str) -> Iterator[Any]:
     try:
         import dask
         import distributed
@@ -54,32 +205,21 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
     settings = {
         "distributed.comm.timeouts.connect": _PATIENCE,
         "distributed.comm.timeouts.tcp": _PATIENCE,
-        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
     }
-    # Its log tells of every worker that comes and goes; what matters is raised.
-    # The second has a level of its own: it says so when a worker dies with a result, which is made again.
+    # Its log reports every worker that comes and goes; what matters is raised.
+    # The second has a level of its own: it logs when a worker dies with a result, which is made again.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         try:
-            if scheduler is None:
-                # Here, not in the folder that the command was started in.
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cvae-dask-"))
-                with _deaf_children():
-                    cluster = _local(distributed, workers or 1, folder)
-                stack.enter_context(cluster)
-                client = distributed.Client(cluster, set_as_default=False)
-            else:
-                _check_keys(distributed, scheduler)
-                client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
+            _check_keys(distributed, scheduler)
+            client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
         # TypeError: of a protocol whose package is missing.
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
-            where = scheduler or f"{workers} workers"
             raise ClusterError(
-                f"expected a Dask scheduler: {first_line(error)}",
-                where=where,
+                f"expected a Dask scheduler: {first_line(error)}", where=scheduler
             ) from error
         yield client
 
@@ -89,37 +229,3 @@ def _check_keys(distributed: Any, scheduler: str) -> None:
     keys = distributed.security.Security().get_connection_args("client")
     if scheduler.startswith("tls://") and not keys.get("ssl_context"):
         raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; those that are started in here leave it to this one."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Its start, with the first process of multiprocessing, would unblock the signal.
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()
-    # Threads and processes get the mask of the thread that starts them, also when it is a worker's
-    # successor that they start later.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _local(distributed: Any, workers: int, folder: str) -> Any:
-    return distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        # Without this it would take port 8787, or complain that another has it.
-        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-        local_directory=folder,
-        # What a shard takes does not grow with it; to be killed for a guess would be worse.
-        memory_limit=None,
-        silence_logs=logging.CRITICAL,
-    )

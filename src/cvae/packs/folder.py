@@ -1,22 +1,22 @@
-"""A folder of shards read as one pack: the same questions, answered by whichever shard knows."""
+"""A folder of packs, the shards, read as one pack: each question goes to the shard that knows."""
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from functools import cached_property
+from typing import Any
 
-from cvae.data import files
-from cvae.data import places as storage
+from cvae.data.files import Closing
 from cvae.data.places import Location
-from cvae.errors import FormatError, StorageError
-from cvae.packs import manifest as shards
-from cvae.packs import reader as unpack
+from cvae.errors import FormatError, StorageError, at, translated
+from cvae.packs import manifest as manifests
+from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
 from cvae.packs.manifest import Manifest, Part
-from cvae.packs.reader import Damage, Place, Reader, images_text
+from cvae.packs.reader import Damage, FileReader, Place, Range, images_text, overlap
 
 _OPEN = 8  # shards that are kept open
 
@@ -33,11 +33,11 @@ class ShardPlace(Place):
         return f"{self.file}, {images_text(self.first, self.images)}"
 
 
-class ShardReader(files.Closing):
-    """What a `unpack.Reader` is for one file, for a folder; made by `open_folder`.
+class FolderReader(Closing):
+    """A `Reader` of a folder; made by `open_folder`.
 
-    Shards are opened when they are needed. One that cannot be read has no places, and is told of by
-    `damage_in`. Several threads may read; they take turns.
+    Shards are opened when they are needed. An unreadable shard has no blocks; `damage_in` reports it.
+    Threads that read take turns.
     """
 
     damage: Sequence[Damage] = ()  # nothing is known before a shard is opened
@@ -45,72 +45,77 @@ class ShardReader(files.Closing):
     def __init__(self, folder: Location, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.images = manifest.images
-        self.size = manifest.file_bytes
-        # Shards of arrays have no names, others of the same folder may.
+        self.tally = manifest.tally
+        self.images, self.size = self.tally.images, self.tally.file_bytes
         self.header = Header(
-            manifest.model_id, manifest.quality, manifest.inverted, True, manifest.fitted
+            manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
         self._firsts = [part.first for part in manifest.shards]
-        self._open: dict[int, tuple[BinaryIO, Reader]] = {}
+        self._open: dict[int, FileReader] = {}
         self._places: dict[int, list[ShardPlace]] = {}
         # Held as long as a shard is in use: to open another one may close it.
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes the files."""
         # Without the lock: a thread may hold it that waits for a server which does not answer.
-        for file, _ in list(self._open.values()):
-            file.close()
+        for reader in list(self._open.values()):
+            reader.close()
         self._open.clear()
+
+    @cached_property
+    def named(self) -> bool:
+        # Shards of arrays have no names, others of the same folder may.
+        return any(self._has_names(shard) for shard in range(len(self._firsts)))
 
     @property
     def places(self) -> list[Place]:
-        """The blocks of all shards that can be read; opens every one of them."""
+        """The blocks of all shards that can be read; opens every shard."""
         return [place for shard in range(len(self._firsts)) for place in self._places_in(shard)]
 
     def find(self, number: int) -> Place | None:
-        """The place of the block that holds an image; None when it was lost."""
         if not 0 <= number < self.images:
             return None
-        shard = bisect_right(self._firsts, number) - 1
-        places = self._places_in(shard)
-        at = bisect_right(places, number, key=lambda place: place.first) - 1
-        if at < 0 or number >= places[at].first + places[at].images:
-            return None
-        return places[at]
+        return readers.find(self._places_in(bisect_right(self._firsts, number) - 1), number)
 
     def read(self, place: Place) -> Block:
-        """The block at a place. Raises FormatError when it is damaged."""
         assert isinstance(place, ShardPlace)
         try:
             with self._lock:
                 return self._reader(place.shard).read(place.local)
         except FormatError as error:
-            raise FormatError(f"damaged: {place}: {error.__cause__ or error}") from error
+            cause = error.__cause__ if isinstance(error.__cause__, FormatError) else error
+            raise FormatError(f"damaged: {place}: {cause.text}") from error
 
-    def damage_in(self, ranges: Sequence[tuple[int, int]]) -> list[Damage]:
-        """What is wrong with the shards that hold these images; each of them is read whole.
+    def facts(self) -> dict[str, Any]:
+        psnr = self.tally.psnr_mean
+        return readers.facts(
+            self, "folder of packs", manifests.FORMAT,
+            left_out=self.tally.left_out, packs=len(self.manifest.shards),
+            psnr_mean=None if psnr is None else round(psnr, 2),
+        )  # fmt: skip
+
+    def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
+        """What is damaged in the shards of these images; each of them is read whole.
 
         Raises StorageError when one cannot be reached.
         """
         found: list[Damage] = []
         for shard, part in enumerate(self.manifest.shards):
-            if _overlap(ranges, part.first, part.first + part.images) or (
+            if overlap(ranges, part.first, part.first + part.images) or (
                 not part.images and ranges == [(0, self.images)]
             ):
                 with self._lock:
                     found += self._damage_of(shard, part)
-        return [d for d in found if not d.images or _overlap(ranges, d.first, d.first + d.images)]
+        return [d for d in found if not d.images or overlap(ranges, d.first, d.first + d.images)]
 
     def _damage_of(self, shard: int, part: Part) -> Iterator[Damage]:
         lost = f"{images_text(part.first, part.images)} are lost" if part.images else "no images"
         try:
             reader = self._reader(shard)
         except FormatError as error:
-            yield Damage(f"{error}: {lost}", part.first, part.images)
+            yield Damage(f"{part.file}: {error.text}: {lost}", part.first, part.images)
             return
-        if shards.digest_of(self.folder, part.file) == part.sha256:
+        if manifests.digest_of(self.folder, part.file) == part.sha256:
             return
         damage = [*reader.damage, *reader.check(reader.places)]
         if reader.images < part.images:
@@ -149,31 +154,40 @@ class ShardReader(files.Closing):
             for p in local
         ]  # fmt: skip
 
-    def _reader(self, shard: int) -> Reader:
+    def _has_names(self, shard: int) -> bool:
+        with self._lock:
+            try:
+                return self._reader(shard).named
+            except FormatError:
+                return False
+
+    def _reader(self, shard: int) -> FileReader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""
         if shard not in self._open:
             while len(self._open) >= _OPEN:
-                self._open.pop(next(iter(self._open)))[0].close()
+                self._open.pop(next(iter(self._open))).close()
             self._open[shard] = self._opened(self.manifest.shards[shard])
-        return self._open[shard][1]
+        return self._open[shard]
 
-    def _opened(self, part: Part) -> tuple[BinaryIO, Reader]:
+    def _opened(self, part: Part) -> FileReader:
         place = self.folder / part.file
         try:
-            file = place.open("rb")
-        except FileNotFoundError as error:
-            raise FormatError("is missing", where=part.file) from error
-        except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror or error}", where=place) from error
+            with translated(StorageError, "cannot be read", place):
+                file = place.open("rb")
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise FormatError("is missing", where=place) from error
+            raise
         try:
-            reader = unpack.open_pack(file)
-            self._check(part, reader)
-        except FormatError as error:
+            with at(place):
+                reader = readers.open_file(file)
+                self._check(part, reader)
+        except FormatError:
             file.close()
-            raise FormatError(f"{error}", where=part.file) from error
-        return file, reader
+            raise
+        return reader
 
-    def _check(self, part: Part, reader: Reader) -> None:
+    def _check(self, part: Part, reader: FileReader) -> None:
         found, own = reader.header, self.header
         same = (found.model_id, found.quality, found.inverted, found.sizes) == (
             own.model_id, own.quality, own.inverted, own.sizes,
@@ -182,21 +196,6 @@ class ShardReader(files.Closing):
             raise FormatError("is another pack than the manifest names")
 
 
-def open_folder(folder: Location) -> ShardReader:
-    """A folder of shards, by its manifest.
-
-    Raises:
-        FormatError: the manifest is missing, damaged or of a later version.
-        StorageError: the folder cannot be reached.
-    """
-    return ShardReader(folder, shards.read_manifest(folder))
-
-
-def is_folder(text: str) -> bool:
-    """Whether a path or URL is a folder of shards, finished or not. Raises StorageError."""
-    place = storage.locate(text)
-    return storage.is_folder(place) and shards.are_in(place)
-
-
-def _overlap(ranges: Iterable[tuple[int, int]], start: int, stop: int) -> bool:
-    return any(a < stop and b > start for a, b in ranges)
+def open_folder(folder: Location) -> FolderReader:
+    """A folder of packs, by its manifest; raises as `manifest.read_manifest` does."""
+    return FolderReader(folder, manifests.read_manifest(folder))

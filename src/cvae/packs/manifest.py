@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
+from cvae import records
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
-from cvae.data import places as storage
+from cvae.codec import Tally
+from cvae.data import places
 from cvae.data.places import Location
-from cvae.errors import FormatError, OutputError, StorageError
+from cvae.errors import FormatError, OutputError, StorageError, translated
 
 FORMAT = 0
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
 _KIND = "cvae shards"
-_PART = re.compile(r"part-[0-9]{5,9}\.bin")
+_FIRST = "part-00000.bin"
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
     r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
@@ -28,128 +29,85 @@ _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|j
 _MAX_COUNT = 1 << 48  # of a shard, and of images in all of them
 _LIMIT = 1 << 28  # bytes of a manifest: of a million shards
 _NOTE_LIMIT = 1 << 24
-_CHUNK = 1 << 22
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+# How a note and a manifest list what is known of a shard.
+_FIELDS = (
+    "file", "request", "images", "file_bytes", "sha256", "left_out", "messages", "first",
+    "verified", "psnr_sum", "poor", "poor_sampled", "poor_inverted",
+)  # fmt: skip
+
+
+def _counts(tally: Tally) -> bool:
+    return all(0 <= value < _MAX_COUNT for value in vars(tally).values())
 
 
 @dataclass(frozen=True)
 class Part:
     """What is known of a shard: a note beside it first, then a line of the manifest."""
 
-    file: str
+    # No manifest makes a reader open a file elsewhere.
+    file: Annotated[str, records.matching(r"part-[0-9]{5,9}\.bin")]
     request: str  # a digest of what was asked for, and of what the images are
-    images: int
-    file_bytes: int
-    sha256: str
-    left_out: int = 0  # images that could not be coded
-    messages: tuple[str, ...] = ()  # of the first of them
-    first: int = 0  # number of its first image; only the manifest knows
-    verified: int = 0  # images that were decoded again
-    psnr_sum: float = 0.0  # dB, of those
-    poor: int = 0  # of those, images worse than 99 % of the model's validation images
-    poor_sampled: int = 0
-    poor_inverted: int = 0
+    sha256: Annotated[str, records.matching("[0-9a-f]{64}")]
+    tally: Annotated[Tally, records.FLAT, records.Check("counts from 0", _counts)]
+    messages: tuple[str, ...] = ()  # why the first of the skipped images were skipped
+    first: Annotated[int, records.within(0, _MAX_COUNT)] = 0  # its first image; for the manifest
+
+    @property
+    def images(self) -> int:
+        return self.tally.images
+
+    @property
+    def file_bytes(self) -> int:
+        return self.tally.file_bytes
+
+    def values(self) -> dict[str, Any]:
+        """As JSON has it."""
+        known = {**vars(self), **vars(self.tally)}
+        return {name: known[name] for name in _FIELDS}
 
     def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
-
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Part:
-        """Raises ValueError, KeyError or TypeError when something is missing or impossible."""
-        known = {f.name: values[f.name] for f in fields(cls)}
-        if not isinstance(known["messages"], list):
-            raise ValueError(f"expected a list of messages, found {known['messages']!r}")
-        part = cls(**{**known, "messages": tuple(map(str, known["messages"]))})
-        counts = (
-            part.first, part.images, part.file_bytes, part.left_out,
-            part.verified, part.poor, part.poor_sampled, part.poor_inverted,
-        )  # fmt: skip
-        if not all(type(value) is int and 0 <= value < _MAX_COUNT for value in counts):
-            raise ValueError(f"expected counts from 0, found {counts}")
-        # What compares false with everything, as JSON's NaN does, is none either.
-        if type(part.psnr_sum) not in (int, float) or not 0 <= part.psnr_sum < 1e18:
-            raise ValueError(f"expected a sum of PSNR, found {part.psnr_sum!r:.80}")
-        # So that no manifest makes a reader open what lies elsewhere.
-        if not _PART.fullmatch(part.file) or not _SHA256.fullmatch(part.sha256):
-            raise ValueError(f"expected part-NNNNN.bin and its sha256, found {part.file!r}")
-        return part
+        return records.dump(self.values())
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a folder of shards holds."""
 
-    model: str
-    model_id: int
-    quality: int
+    model: Annotated[str, records.PRINTABLE]
+    model_id: Annotated[int, records.within(0, 0xFFFF)]
+    quality: Annotated[int, records.within(MIN_QUALITY, MAX_QUALITY)]
     inverted: bool
     fitted: bool  # packs have a column of original sizes
     shards: tuple[Part, ...]
     request: dict[str, Any] = field(default_factory=dict)  # what was asked for
 
     @property
-    def images(self) -> int:
-        return sum(part.images for part in self.shards)
-
-    @property
-    def file_bytes(self) -> int:
-        return sum(part.file_bytes for part in self.shards)
-
-    @property
-    def left_out(self) -> int:
-        return sum(part.left_out for part in self.shards)
-
-    @property
-    def psnr_mean(self) -> float | None:
-        """In dB, of the images that were decoded again; None where none was."""
-        verified = sum(part.verified for part in self.shards)
-        return sum(part.psnr_sum for part in self.shards) / verified if verified else None
+    def tally(self) -> Tally:
+        """That of all shards; computed each time."""
+        return sum((part.tally for part in self.shards), Tally())
 
     def to_json(self) -> bytes:
+        tally = self.tally
         values = {
-            "kind": _KIND, "format": FORMAT, **asdict(self), "images": self.images,
-            "file_bytes": self.file_bytes, "left_out": self.left_out, "psnr_mean": self.psnr_mean,
+            "kind": _KIND, "format": FORMAT, **vars(self), "images": tally.images,
+            "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
-        values["shards"] = values.pop("shards")  # last: it is long
-        return (json.dumps(values, indent=1) + "\n").encode()
+        del values["shards"]  # it is long, so it comes last
+        return records.dump({**values, "shards": [part.values() for part in self.shards]})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """The inverse of `to_json`. Raises FormatError when it is damaged, or of a later version."""
-        try:
-            values = json.loads(data)
-            if values["format"] != FORMAT:
-                raise FormatError(
-                    f"expected a manifest of format {FORMAT}, found {values['format']!r}: "
-                    "damaged, or written by a later cvae"
-                )
-            known = {f.name: values[f.name] for f in fields(cls)}
-            known["shards"] = tuple(map(Part.from_values, values["shards"]))
-            manifest = cls(**known)
-            _check(manifest)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise FormatError(f"damaged: expected a manifest of shards: {error!r}") from error
+        """The inverse of `to_json`. Raises ValueError when it is damaged, or of a later version."""
+        values = records.parse(data)
+        records.check_format(values, FORMAT)
+        manifest = records.read(cls, values, complete=True)
+        if manifest.shards != numbered(manifest.shards):
+            raise ValueError("expected shards that follow each other")
+        if manifest.tally.images >= _MAX_COUNT:
+            raise ValueError(f"expected fewer than {_MAX_COUNT:,} images in all shards")
         return manifest
-
-
-def _check(manifest: Manifest) -> None:
-    first = 0
-    for part in manifest.shards:
-        if part.first != first:
-            raise ValueError(f"expected {part.file} to begin with image {first}")
-        first += part.images
-    if first >= _MAX_COUNT:
-        raise ValueError(f"expected fewer than {_MAX_COUNT:,} images, found {first:,}")
-    if not isinstance(manifest.model, str) or not manifest.model.isprintable():
-        raise ValueError("expected a name as model")
-    if type(manifest.quality) is not int or not MIN_QUALITY <= manifest.quality <= MAX_QUALITY:
-        raise ValueError(f"expected a quality from {MIN_QUALITY} to {MAX_QUALITY}")
-    if type(manifest.model_id) is not int or not 0 <= manifest.model_id < 1 << 16:
-        raise ValueError("expected a model_id from 0 to 65535")
-    if type(manifest.inverted) is not bool or type(manifest.fitted) is not bool:
-        raise ValueError("expected true or false as inverted and fitted")
-    if not isinstance(manifest.request, dict):
-        raise ValueError("expected what was asked for as request")
 
 
 def note_name(part: str) -> str:
@@ -160,55 +118,50 @@ def note_name(part: str) -> str:
 def read_note(folder: Location, part: str) -> Part | None:
     """The note beside a shard; None where there is none, or a damaged one. Raises StorageError."""
     try:
-        return Part.from_values(json.loads(storage.read(folder / note_name(part), _NOTE_LIMIT)))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        values = records.parse(places.read(folder / note_name(part), _NOTE_LIMIT))
+        return records.read(Part, values, complete=True)
+    except (OSError, ValueError):
         return None
 
 
 def digest_of(folder: Location, part: str) -> str | None:
     """The sha256 of a shard's file; None where there is none. Raises StorageError."""
     try:
-        with (folder / part).open("rb") as file, storage.reaching(folder / part):
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-            return digest.hexdigest()
+        with (folder / part).open("rb") as file, places.reaching(folder / part):
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(f"cannot be read: {error}", where=folder / part) from error
 
 
-def are_in(folder: Location) -> bool:
-    """Whether a folder is one of shards, finished or not. Raises StorageError when nobody can know."""
-    try:
-        data = storage.read(folder / MANIFEST, _LIMIT)
-    except OSError:
-        return storage.exists(folder / UNFINISHED)
-    # A damaged one is one of ours, too, as far as this can be seen.
-    return _KIND.encode() in data[:200]
-
-
 def read_manifest(folder: Location) -> Manifest:
-    """The manifest of a folder of shards.
+    """The manifest of a folder of packs.
 
     Raises:
-        FormatError: it is missing, damaged or of a later version.
+        FormatError: the folder is not finished, or the manifest is missing, damaged or of a later version.
         StorageError: the folder cannot be reached.
     """
     place = folder / MANIFEST
-    try:
-        return Manifest.from_json(storage.read(place, _LIMIT))
-    except OSError as error:
-        if storage.exists(folder / UNFINISHED):
-            raise FormatError(
-                "was interrupted before all of it was written; the command that wrote it goes "
-                "on with --resume",
-                where=folder,
-            ) from error
-        raise FormatError(f"cannot be read: {error.strerror or error}", where=place) from error
-    except FormatError as error:
-        raise FormatError(f"{error}", where=place) from error
+    if not places.exists(place):
+        raise _missing(folder)
+    with translated(FormatError, "cannot be read", place):
+        data = places.read(place, _LIMIT)
+    damaged = "damaged: expected a manifest of shards"
+    with translated(FormatError, damaged, place, ValueError):
+        return Manifest.from_json(data)
+
+
+def _missing(folder: Location) -> FormatError:
+    advice = ""
+    if places.exists(folder / UNFINISHED):
+        text = "is not finished: it is still being written, or was interrupted"
+        advice = "the command that wrote it goes on with --resume"
+    elif places.exists(folder / _FIRST):
+        text, advice = f"holds packs but no {MANIFEST}", "its packs decode one by one"
+    else:
+        text = f"expected a pack, or a folder of packs with its {MANIFEST}, found another folder"
+    return FormatError(text, where=folder, advice=advice)
 
 
 def check(
@@ -224,23 +177,27 @@ def check(
 
     Raises:
         OutputError: the folder is not empty, and neither is asked for; or the run was of another request.
+        FormatError: the folder holds packs and has lost its manifest.
         StorageError: the folder cannot be reached.
     """
-    names = storage.sizes(folder)
+    names = places.sizes(folder)
     if force or not names:
         return None
     if not resume:
         raise OutputError(
-            "is not empty; --resume goes on with a run that was interrupted, "
-            "--force overwrites its shards",
+            "is not empty",
             where=folder,
+            advice="--resume goes on with a run that was interrupted, --force overwrites its shards",
         )
+    if _FIRST in names and not {MANIFEST, UNFINISHED} & names.keys():
+        raise _missing(folder)
     found, manifest = _request_of(folder, names)
-    if found != json.loads(json.dumps(request)):
+    if found != records.parse(records.dump(request)):
         raise OutputError(
-            f"expected an interrupted run of the same command, found "
-            f"{'other files' if found is None else 'one of another'}; --force overwrites its shards",
+            "expected an interrupted run of the same command, found "
+            f"{'other files' if found is None else 'one of another'}",
             where=folder,
+            advice="--force overwrites its shards",
         )
     return manifest
 
@@ -253,12 +210,12 @@ def begin(folder: Location, request: dict[str, Any], *, force: bool) -> None:
         request: what is asked for.
         force: delete the shards of another run. Other files stay.
     """
-    storage.make_folder(folder)
-    storage.write(folder / UNFINISHED, json.dumps(request, indent=1).encode(), force=True)
+    places.make_folder(folder)
+    places.write(folder / UNFINISHED, records.dump(request), force=True)
     if force:
         # The manifest first: from now on the folder is not whole.
-        for name in [MANIFEST, *filter(_OURS.fullmatch, storage.sizes(folder))]:
-            storage.remove(folder / name)
+        for name in [MANIFEST, *filter(_OURS.fullmatch, places.sizes(folder))]:
+            places.remove(folder / name)
 
 
 def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest | None]:
@@ -266,7 +223,7 @@ def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest 
     manifest = read_manifest(folder) if MANIFEST in names else None
     if UNFINISHED in names:
         try:
-            return json.loads(storage.read(folder / UNFINISHED, _LIMIT)), manifest
+            return records.parse(places.read(folder / UNFINISHED, _LIMIT)), manifest
         except (OSError, ValueError):
             return None, None
     return (manifest.request, manifest) if manifest else (None, None)
@@ -278,20 +235,20 @@ def finish(folder: Location, manifest: Manifest) -> None:
     Raises:
         StorageError: a shard is not where it was written to, or the folder cannot be reached.
     """
-    sizes = storage.sizes(folder)
+    sizes = places.sizes(folder)
     for part in manifest.shards:
         if sizes.get(part.file) != part.file_bytes:
             raise StorageError(
-                f"expected {part.file_bytes:,} bytes, found "
-                f"{sizes.get(part.file, 'no such file')}; do all workers see this folder?",
+                f"expected {part.file_bytes:,} bytes, found {sizes.get(part.file, 'no such file')}",
                 where=folder / part.file,
+                advice="do all workers see this folder?",
             )
-    storage.write(folder / MANIFEST, manifest.to_json(), force=True)
+    places.write(folder / MANIFEST, manifest.to_json(), force=True)
     known = {part.file for part in manifest.shards}
     # Also what a killed worker had begun, and shards of an earlier attempt that had more images.
     for name in sizes:
         if name == UNFINISHED or (_OURS.fullmatch(name) and name not in known):
-            storage.remove(folder / name)
+            places.remove(folder / name)
 
 
 def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -305,6 +262,6 @@ def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def tidy(folder: Location) -> None:
     """Deletes what workers had begun, once they are gone. Raises StorageError."""
-    for name in storage.sizes(folder):
+    for name in places.sizes(folder):
         if _BEGUN.fullmatch(name):
-            storage.remove(folder / name)
+            places.remove(folder / name)

@@ -1,6 +1,6 @@
-"""Packs opened for reading: the index, the blocks, and what is damaged; `pack` writes them.
+"""Packs opened for reading: the index, the blocks, and what is damaged; `layout` has the writer.
 
-A reader finds a block by the index at the end or, where that is damaged, by walking from block to block.
+The index at the end says where the blocks are. Where it is damaged, the file is walked block by block.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import BinaryIO
+from itertools import chain, islice
+from typing import Any, BinaryIO, Protocol, Self
 
+from cvae.bitstream.container import VERSION
+from cvae.data.files import Closing
 from cvae.errors import FormatError
 from cvae.packs.layout import (
     BLOCK_HEADER,
@@ -33,8 +35,11 @@ from cvae.packs.layout import (
     unpack_sizes,
 )
 
+Range = tuple[int, int]  # numbers of images, half-open
+
 _MAX_IMAGES = 1 << 48
-_SCAN = 1 << 20  # bytes that are looked through at once for a marker
+_SCAN = 1 << 20  # bytes that are searched at once for a marker
+_SHOWN = 5  # names in `facts`
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong with a pack, and the images that are lost with it."""
+    """One damage of a pack, and the images that are lost with it."""
 
     text: str
     first: int = 0
@@ -68,33 +73,85 @@ def images_text(first: int, images: int) -> str:
     return f"image {first}" if images == 1 else f"images {first} to {first + images - 1}"
 
 
+class Reader(Protocol):
+    """A pack, in one file or in a folder of files, opened for reading; thread-safe."""
+
+    @property
+    def header(self) -> Header:
+        """What holds for all images; whether they have names, `named` knows."""
+
+    @property
+    def named(self) -> bool:
+        """Whether there are images with names."""
+
+    @property
+    def images(self) -> int:
+        """How many images there are; of a file without its index, as far as is known."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """The blocks that were found, in order."""
+
+    @property
+    def damage(self) -> Sequence[Damage]:
+        """What is damaged, as far as opening shows it; `damage_in` reads more."""
+
+    def read(self, place: Place) -> Block:
+        """The block at a place. Raises FormatError when it is damaged; the message names its images."""
+
+    def find(self, number: int) -> Place | None:
+        """The block that holds an image; None when it is lost to damage."""
+
+    def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
+        """What is damaged as a whole, and in the blocks of these images. Raises StorageError."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `cvae info` prints, as JSON types; reads everything."""
+
+    def close(self) -> None:
+        """Closes the files; so does the end of a `with` statement."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
 @dataclass
-class Reader:
-    """A pack in a seekable file; made by `open_pack`. Several threads may read."""
+class FileReader(Closing):
+    """A pack in a seekable file; made by `open_file`."""
 
     header: Header
-    places: list[Place]  # of the blocks that were found, in order
-    images: int  # of the whole pack; without the index, as far as is known
-    size: int  # bytes of the file
-    damage: list[Damage] = field(default_factory=list)  # what was seen on the way to the blocks
+    places: list[Place]
+    images: int
+    size: int
+    damage: list[Damage] = field(default_factory=list)
     _file: BinaryIO = field(kw_only=True, repr=False)
     _lock: threading.Lock = field(  # the file has one position
         default_factory=threading.Lock, init=False, repr=False, compare=False
     )
 
-    def read(self, place: Place) -> Block:
-        """The block at a place.
+    @property
+    def named(self) -> bool:
+        return self.header.names
 
-        Raises:
-            FormatError: it is damaged; the message names its images.
-        """
+    def close(self) -> None:
+        self._file.close()
+
+    def facts(self) -> dict[str, Any]:
+        return facts(self, "pack of images", VERSION, blocks=len(self.places))
+
+    def read(self, place: Place) -> Block:
         try:
             return self._parse(place, self._bytes(place))
         except FormatError as error:
             raise FormatError(f"damaged: {place}: {error}") from error
 
     def check(self, places: Iterable[Place]) -> list[Damage]:
-        """What is wrong with these blocks' bytes. Every byte is read, nothing is unpacked."""
+        """What is damaged in these blocks. Every byte is read, nothing is decoded."""
         found = []
         for place in places:
             try:
@@ -103,25 +160,12 @@ class Reader:
                 found.append(Damage(f"damaged: {place}: {error}", place.first, place.images))
         return found
 
-    def damage_in(self, ranges: Sequence[tuple[int, int]]) -> list[Damage]:
-        """What is wrong with the pack as a whole, and with the blocks that hold these images.
-
-        Args:
-            ranges: half-open ranges of numbers.
-        """
-        needed = (
-            place
-            for place in self.places
-            if any(a < place.first + place.images and b > place.first for a, b in ranges)
-        )
+    def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
+        needed = (p for p in self.places if overlap(ranges, p.first, p.first + p.images))
         return [*self.damage, *self.check(needed)]
 
     def find(self, number: int) -> Place | None:
-        """The place of the block that holds an image; None when it was lost to damage."""
-        at = bisect_right(self.places, number, key=lambda place: place.first) - 1
-        if at < 0 or number >= self.places[at].first + self.places[at].images:
-            return None
-        return self.places[at]
+        return find(self.places, number)
 
     def _bytes(self, place: Place) -> bytes:
         """The block's header and body, once both checks hold and everything fits together."""
@@ -154,8 +198,50 @@ class Reader:
         )
 
 
-def open_pack(file: BinaryIO) -> Reader:
-    """Reads header and index of a seekable file; what is damaged of them is told by `Reader.damage`.
+def find(places: Sequence[Place], number: int) -> Place | None:
+    """The block in a sorted list that holds an image."""
+    row = bisect_right(places, number, key=lambda place: place.first) - 1
+    if row < 0 or number >= places[row].first + places[row].images:
+        return None
+    return places[row]
+
+
+def overlap(ranges: Iterable[Range], start: int, stop: int) -> bool:
+    """Whether a range has a number in common with others."""
+    return any(a < stop and b > start for a, b in ranges)
+
+
+def facts(reader: Reader, kind: str, version: int, **more: Any) -> dict[str, Any]:
+    """What `Reader.facts` gives; `more` is what only one implementation knows."""
+    header = reader.header
+    damage = reader.damage_in([(0, reader.images)])
+    return {
+        "kind": kind,
+        "version": version,
+        "model_id": f"{header.model_id:#06x}",
+        "quality": header.quality,
+        "images": reader.images,
+        **more,
+        "file_bytes": reader.size,
+        "bytes_per_image": round(reader.size / reader.images, 2) if reader.images else None,
+        "inverted": header.inverted,
+        "original_sizes": header.sizes,
+        "names": list(islice(_names(reader), _SHOWN)) or None,
+        "damage": [str(item) for item in damage] or None,
+    }
+
+
+def _names(reader: Reader) -> Iterator[str]:
+    """The names of all images in blocks that are whole."""
+    for place in reader.places if reader.named else ():
+        try:
+            yield from reader.read(place).names or ()
+        except FormatError:
+            continue
+
+
+def open_file(file: BinaryIO) -> FileReader:
+    """Reads header and index of a seekable file; their damage is in `damage`.
 
     Raises:
         FormatError: not a pack, one of a later version, or one whose header is lost.
@@ -182,13 +268,13 @@ def open_pack(file: BinaryIO) -> Reader:
         damage.append(Damage("damaged: the index is that of another pack"))
         index = None
     if index is not None:
-        return Reader(header, index.places, index.images, size, damage, _file=file)
+        return FileReader(header, index.places, index.images, size, damage, _file=file)
     places = list(_walk(file, size, header, damage))
     images = max(
         [place.first + place.images for place in places[-1:]]
         + [item.first + item.images for item in damage]
     )
-    return Reader(header, places, images, size, damage, _file=file)
+    return FileReader(header, places, images, size, damage, _file=file)
 
 
 @dataclass(frozen=True)

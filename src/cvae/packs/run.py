@@ -1,6 +1,6 @@
-"""Shards on many machines: what a worker does with one, and how Dask hands them out.
+"""A folder of packs: what a worker does with one shard, and how shards are handed out and collected.
 
-A shard is a function of what was asked for, so doing it twice writes the same bytes: a worker that dies
+The request decides what is in a shard, so doing it twice writes the same bytes: a worker that dies
 costs the time it had spent, and nothing else.
 """
 
@@ -8,85 +8,269 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import signal
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__, errors
-from cvae.codec import Codec
-from cvae.data import places as storage
+from cvae import __version__
+from cvae.codec import Codec, EncodeOptions
+from cvae.data import places
 from cvae.data.places import Location
 from cvae.data.sources import Reading
 from cvae.errors import (
     ClusterError,
     CvaeError,
+    DataError,
+    ImageError,
     ImageShapeError,
-    MissingExtraError,
     ModelError,
     StorageError,
+    at,
     first_line,
+    translated,
 )
 from cvae.models.file import Model
-from cvae.packs import encode as bulk
-from cvae.packs import executors as scheduler
-from cvae.packs import manifest as shards
-from cvae.packs.encode import Options
-from cvae.packs.manifest import Part
+from cvae.packs import encode, executors, manifest, shards
+from cvae.packs.executors import Executor
+from cvae.packs.manifest import Manifest, Part
 from cvae.packs.shards import Shard
 
-_RETRIES = 2  # of errors that nobody expected
-_AHEAD = 3  # shards that are handed out, a thread of a worker
-_STORAGE = {
-    "aiobotocore",
-    "aiohttp",
-    "botocore",
-    "fsspec",
-    "s3fs",
-}  # whose errors have no common base
-_MESSAGES = 100  # of images that are left out, of each shard
+_RETRIES = 2  # of a shard whose images or folder could not be reached
+_POLL = 0.2  # seconds; a signal that another thread takes does not wake this one
+_FAR_THREADS = 16  # that wait for files from far away
+# Packages of storage; their errors have no common base.
+_STORAGE = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
+_MESSAGES = 100  # of skipped images, of each shard
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Who writes a folder of packs, and how it is cut."""
+
+    workers: int | None = None  # processes of this machine
+    scheduler: str | None = None  # the address of a Dask cluster, instead of those
+    threads: int | None = None  # of each worker; None for one, and 16 that read from URLs
+    shard_images: int = shards.SHARD_IMAGES  # images a pack, at most
+    resume: bool = False  # go on with an interrupted run of the same request
+    force: bool = False  # overwrite the packs of another run
+    advice: str = ""  # against images of another shape than the model's
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is done with every shard."""
+    """What a worker does with every shard."""
 
     folder: Location  # where shards go
     model: Path  # its file
     model_sha256: str
-    options: Options
-    fit: bool
-    jobs: int  # threads that read image files
-    request: dict[str, Any]  # what all of this comes from
-    resume: bool = False
+    options: EncodeOptions
+    request: dict[str, Any]  # all that changes what is written
+    plan: Plan = Plan()
+    readers: int = 1  # threads that read image files
     version: str = __version__
-    advice: str = ""  # what helps where an image is of another shape than the model's
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a shard was not written; as text, because not every error can travel."""
+def run(
+    codec: Codec,
+    inputs: Sequence[str],
+    folder: Location,
+    options: EncodeOptions,
+    plan: Plan,
+    *,
+    progress: Callable[[Part], None] | None = None,
+    failed: Callable[[CvaeError], None] | None = None,
+) -> Manifest:
+    """Writes a folder of packs, one a shard, and its manifest.
 
-    shard: str
-    kind: str  # name of a class in `errors`
-    text: str
+    Args:
+        codec: the model's codec.
+        inputs: paths, URLs and glob patterns of images, arrays and archives.
+        folder: where the packs go.
+        options: how images are coded.
+        plan: who works on it.
+        progress: called with each shard that is done, in any order.
+        failed: called with the error of each shard that could not be read, in order.
 
-    def error(self) -> CvaeError:
-        """The error as it was raised on the worker."""
-        found: type[CvaeError] = getattr(errors, self.kind, CvaeError)
-        if found is MissingExtraError:  # takes other arguments
-            found = CvaeError
-        return found(self.text)
+    Raises:
+        DataError: an input is not there; or shards failed, so there is no manifest, and the others stay.
+        OutputError: the folder is not empty, or has a run of another request.
+        StorageError: an input or the folder cannot be reached.
+        ClusterError: a shard kills its workers again and again, or the scheduler does not answer.
+        CvaeError: a shard failed for a reason that is not in its images.
+    """
+    found = shards.resolve(inputs)
+    shards.shared(found, folder)
+    job = _job(codec, found, folder, options, plan)
+    before = manifest.check(folder, job.request, resume=plan.resume, force=plan.force)
+    known = {part.file: part for part in before.shards} if before else {}
+    with (
+        _one_interrupt(),
+        _tidied(folder, plan),
+        executors.open_executor(plan.workers, plan.scheduler) as executor,
+    ):
+        manifest.begin(folder, job.request, force=plan.force)
+        work = shards.cut(found, plan.shard_images, options.split)
+        results = encode_all(executor, job, work, known, progress)
+    errors = [result for result in results if isinstance(result, CvaeError)]
+    for error in errors:
+        if failed:
+            failed(error)
+    if errors:
+        raise DataError(
+            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
+            where=folder, advice=_advice(errors),
+        )  # fmt: skip
+    parts = manifest.numbered([result for result in results if isinstance(result, Part)])
+    if not any(part.images for part in parts):
+        raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
+    facts, quality = codec.model.manifest, codec.quality(options.quality)
+    written = Manifest(
+        facts.name, facts.id, quality, options.invert, options.fit, parts, job.request
+    )
+    manifest.finish(folder, written)
+    return written
+
+
+def _job(
+    codec: Codec, found: list[shards.Input], folder: Location, options: EncodeOptions, plan: Plan
+) -> Job:
+    path = codec.model.path.absolute()
+    options = replace(options, quality=codec.quality(options.quality))
+    first = [item.folder or item.files[0].place for item in found]
+    far = any(isinstance(place, places.Remote) for place in first)
+    request = {
+        **asdict(options),
+        "sources": [str(places.absolute(places.locate(item.text))) for item in found],
+        "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
+        "shard_images": plan.shard_images,
+    }
+    return Job(
+        folder=folder, model=path, model_sha256=file_digest(path), options=options,
+        request=request, plan=plan, readers=plan.threads or (_FAR_THREADS if far else 1),
+    )  # fmt: skip
+
+
+def _advice(errors: list[CvaeError]) -> str:
+    if any(isinstance(error, ImageShapeError) for error in errors):
+        return "another model (-m) or --fit is another run, which --force starts in this folder"
+    return "when their sources are repaired, --resume does the rest"
+
+
+@contextmanager
+def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
+    """After an error, deletes what workers of this machine had begun; by then they are gone."""
+    try:
+        yield
+    except BaseException:
+        if plan.scheduler is None:
+            with suppress(CvaeError):  # what went wrong first is what is told
+                manifest.tidy(folder)
+        raise
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it."""
+    before = signal.getsignal(signal.SIGINT)
+    # Elsewhere than in the main thread none could be set; another one has been chosen on purpose.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or before is not signal.default_int_handler
+    ):
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)
+
+
+def encode_all(
+    executor: Executor,
+    job: Job,
+    work: Iterator[Shard],
+    known: Mapping[str, Part],
+    progress: Callable[[Part], None] | None = None,
+) -> list[Part | CvaeError]:
+    """Has every shard written; what became of each, in order.
+
+    Few more shards are handed out than there are workers, so a scheduler never sees a long list.
+
+    Args:
+        executor: who works.
+        job: what to do.
+        work: with what; taken as workers get free.
+        known: shards of a finished run that is resumed, by name.
+        progress: called with each shard that is done.
+
+    Raises:
+        ClusterError: a shard has killed its workers again and again, or the scheduler is gone.
+        CvaeError: a shard failed for a reason that is not in its images.
+    """
+    model = executor.sent(job.model)
+    done: dict[int, Part | CvaeError] = {}
+    calls: dict[Future[Part], Shard] = {}
+    failures: Counter[tuple[str, type[Exception]]] = Counter()
+
+    def submit(shard: Shard) -> None:
+        call = executor.submit(encode_shard, job, shard, known.get(shard.name), model)
+        calls[call] = shard
+
+    def take(shard: Shard, call: Future[Part]) -> None:
+        try:
+            part = done[shard.ordinal] = call.result()
+            if progress:
+                progress(part)
+        except (DataError, ImageError) as error:
+            done[shard.ordinal] = error
+        except (BrokenProcessPool, StorageError) as error:
+            key = (shard.name, type(error))
+            failures[key] += 1
+            if isinstance(error, StorageError) and failures[key] > _RETRIES:
+                raise
+            if failures[key] >= executors.DEATHS:
+                raise executors.died(failures[key]) from error
+            submit(shard)
+        except CvaeError:
+            raise
+        except Exception as error:
+            raise executor.explained(error) from error
+
+    while True:
+        for shard in islice(work, max(0, executor.slots() - len(calls))):
+            submit(shard)
+        if not calls:
+            return [done[ordinal] for ordinal in sorted(done)]
+        finished: set[Future[Part]] = set()
+        while not finished:
+            finished, _ = wait(calls, _POLL, FIRST_COMPLETED)
+        for call in finished:
+            shard = calls.pop(call)
+            with at(shard.name):
+                take(shard, call)
 
 
 def encode_shard(
     job: Job, shard: Shard, known: Part | None = None, model: bytes | None = None
-) -> Part | Failure:
+) -> Part:
     """Writes one shard, unless it is there already; runs on a worker.
 
     Args:
@@ -96,22 +280,23 @@ def encode_shard(
         model: the model's file, where the path is of no use.
 
     Raises:
-        StorageError: images or the folder cannot be reached.
+        StorageError: images or the folder cannot be reached; the next try may succeed.
+        CvaeError: whatever else is wrong.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as the command line does
+    if job.version != __version__:
+        raise ClusterError(f"expected cvae {job.version} on all workers, found {__version__}")
     try:
-        if job.version != __version__:
-            raise ClusterError(f"expected cvae {job.version} on all workers, found {__version__}")
         request = _request(job, shard)
-        if job.resume and (part := _written(job, shard, request, known)):
+        if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
         part = _encode(job, shard, request, _codec(job, model))
-        storage.write(job.folder / shards.note_name(shard.name), part.to_json(), force=True)
+        places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
-    except StorageError:
-        raise  # and tried again: it may have been the network
-    except CvaeError as error:
-        return Failure(shard.name, type(error).__name__, str(error))
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in _STORAGE:
+            raise
+        raise StorageError(first_line(error)) from None  # not all of theirs can travel
 
 
 def _request(job: Job, shard: Shard) -> str:
@@ -121,35 +306,33 @@ def _request(job: Job, shard: Shard) -> str:
 
 def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part | None:
     """What is known of a shard that a run before this one has written, if it is whole."""
-    part = shards.read_note(job.folder, shard.name) or known
+    part = manifest.read_note(job.folder, shard.name) or known
     if part is None or (part.file, part.request) != (shard.name, request):
         return None
-    return part if shards.digest_of(job.folder, shard.name) == part.sha256 else None
+    return part if manifest.digest_of(job.folder, shard.name) == part.sha256 else None
 
 
 def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
-    left_out: list[str] = []
-    total = 0
+    messages: list[str] = []
+    skipped = 0
 
     def refuse(error: CvaeError) -> None:
-        nonlocal total
-        total += 1
-        if len(left_out) < _MESSAGES:
-            advised = isinstance(error, ImageShapeError) and job.advice
-            left_out.append(f"{error}; {job.advice}" if advised else str(error))
+        nonlocal skipped
+        skipped += 1
+        if len(messages) < _MESSAGES:
+            if isinstance(error, ImageShapeError):
+                error.advice = error.advice or job.plan.advice
+            messages.append(str(error))
 
-    reading = Reading(codec.image_shape, job.fit, job.jobs, refuse)
-    named = job.options.names and shard.source.named
-    options = replace(job.options, names=named, threads=1)
-    with storage.writing(job.folder / shard.name, force=True) as temporary:
+    reading = Reading(codec.image_shape, job.options.fit, job.readers, refuse)
+    options = replace(job.options, names=job.options.names and shard.source.named)
+    batches = shard.source.batches(reading)
+    with places.writing(job.folder / shard.name, force=True) as temporary:
         with temporary.open("wb") as file:
-            report = bulk.encode(codec, shard.source.batches(reading), file, options)
-        digest = shards.digest_of(temporary.parent, temporary.name) or ""
-    return Part(
-        shard.name, request, report.images, report.size, digest, total, tuple(left_out),
-        verified=report.verified, psnr_sum=report.psnr_sum, poor=report.poor,
-        poor_sampled=report.poor_sampled, poor_inverted=report.poor_inverted,
-    )  # fmt: skip
+            tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
+        digest = manifest.digest_of(temporary.parent, temporary.name) or ""
+    tally = replace(tally, left_out=skipped)
+    return Part(shard.name, request, digest, tally, tuple(messages))
 
 
 @lru_cache(maxsize=2)
@@ -183,107 +366,5 @@ def _codec(job: Job, model: bytes | None) -> Codec:
 
 def file_digest(path: Path) -> str:
     """The sha256 of a model's file. Raises ModelError when it cannot be read."""
-    try:
+    with translated(ModelError, "cannot be read", path):
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror or error}", where=path) from error
-
-
-def encode(
-    client: Any,
-    job: Job,
-    work: Iterator[Shard],
-    progress: Callable[[Part], None] | None = None,
-    known: Mapping[str, Part] | None = None,
-    send_model: bool = False,
-) -> list[Part | Failure]:
-    """Has every shard written; what became of each, in order.
-
-    Few more shards are handed out than there are workers, so a scheduler never sees a long list.
-
-    Args:
-        client: made by `connect`.
-        job: what to do.
-        work: with what; taken as workers get free.
-        progress: called with each shard that is done.
-        known: shards of a finished run that is resumed, by name.
-        send_model: workers need not see the model's file.
-
-    Raises:
-        ClusterError: a shard has killed its workers again and again, or the scheduler is gone.
-        CvaeError: a shard failed for a reason that is not in its images.
-    """
-    from distributed import as_completed
-
-    token = os.urandom(8).hex()
-    model = None
-    if send_model:
-        # A task, and no scattered data: what a dead worker held of those would be gone.
-        data = job.model.read_bytes()
-        model = client.submit(bytes, data, key=f"cvae-model-{token}", pure=False)
-
-    def submit(shard: Shard) -> Any:
-        key = f"cvae-{token}-{shard.name}"
-        found = (known or {}).get(shard.name)
-        return client.submit(
-            encode_shard, job, shard, found, model, key=key, pure=False, retries=_RETRIES
-        )
-
-    done: dict[int, Part | Failure] = {}
-    ordinals: dict[str, int] = {}
-    waiting = as_completed(loop=client.loop)
-    work = iter(work)
-
-    def hand_out(count: int) -> None:
-        for shard in islice(work, count):
-            future = submit(shard)
-            ordinals[future.key] = shard.ordinal
-            waiting.add(future)
-
-    hand_out(_AHEAD * _slots(client))
-    for future in waiting:
-        result = _result(future)
-        done[ordinals.pop(future.key)] = result
-        if isinstance(result, Part):
-            if progress:
-                progress(result)
-        elif result.kind not in ("DataError", "ImageError", "ImageShapeError"):
-            raise result.error()  # the others would fail of it, too
-        hand_out(max(1, _AHEAD * _slots(client) - len(ordinals)))
-    return [done[ordinal] for ordinal in sorted(done)]
-
-
-def _slots(client: Any) -> int:
-    """How many shards are worked on at once; one where workers are still to come."""
-    try:
-        threads: dict[str, int] = client.nthreads()
-        return max(1, sum(threads.values()))
-    except (OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"the scheduler does not answer any more: {first_line(error)}"
-        ) from error
-
-
-def _result(future: Any) -> Part | Failure:
-    from distributed import CancelledError, KilledWorker
-
-    try:
-        return future.result()  # type: ignore[no-any-return]
-    except StorageError:
-        raise
-    except KilledWorker as error:
-        part = future.key.split("-", 2)[2]
-        raise ClusterError(
-            f"{scheduler.ALLOWED_FAILURES} workers died while they worked on it; was it memory?",
-            where=part,
-        ) from error
-    except (CancelledError, OSError, TimeoutError) as error:
-        raise ClusterError(
-            f"the scheduler does not answer any more: {first_line(error)}"
-        ) from error
-    except ImportError as error:
-        raise ClusterError(f"a worker lacks a package: {first_line(error)}") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] not in _STORAGE:
-            raise
-        raise StorageError(f"{first_line(error)}", where=future.key) from error

@@ -51,9 +51,10 @@ class Input:
         first = next(found, None)
         if first is None:
             raise DataError(
-                f"expected images, found none in this folder; "
-                f"a pattern in quotes finds arrays and archives: '{self.text.rstrip('/')}/*.npz'",
+                "expected images, found none in this folder",
                 where=self.text,
+                advice="a pattern in quotes finds arrays and archives: "
+                f"'{self.text.rstrip('/')}/*.npz'",
             )
         yield from chain([first], found)
 

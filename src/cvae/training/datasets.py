@@ -153,9 +153,9 @@ def _download(name: str) -> Pixels:
         (pixels, _), _ = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
         raise DataError(
-            f"the download failed ({error}); "
-            "pass a file in the layout of keras.datasets with --data FILE.npz",
+            f"the download failed ({error})",
             where=name,
+            advice="pass a file in the layout of keras.datasets with --data FILE.npz",
         ) from error
     pixels = np.asarray(pixels, np.uint8)
     return pixels if pixels.ndim == 4 else pixels[..., np.newaxis]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
-
-from cvae.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,8 @@ class Preset:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Preset:
-        known = {field.name for field in fields(cls)}
-        if set(values) - known:
-            raise TrainingError(f"preset has unknown fields: {sorted(set(values) - known)}")
-        # JSON has no tuples.
-        restored: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**restored)
+    def from_json(cls, values: object) -> Preset:
+        """Raises ValueError when the values are not a preset's, or unknown fields are among them."""
+        from cvae import records  # here because `--help` does without
+
+        return records.read(cls, values, strict=True)

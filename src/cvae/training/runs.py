@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cvae
+from cvae import records
 from cvae.data import files
 from cvae.data.folders import RUN as RUN
 from cvae.data.folders import printable
 from cvae.data.reading import Reading
-from cvae.errors import OutputError, TrainingError
+from cvae.errors import OutputError, TrainingError, translated
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 
@@ -29,6 +29,10 @@ FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN, SKIPPED)
 Row = dict[str, float]
 
 
+def _describes(data: dict[str, Any]) -> bool:
+    return type(data.get("train")) is int and isinstance(data.get("sha256"), str)
+
+
 @dataclass(frozen=True)
 class Run:
     """A training run's folder and the settings that `run.json` in it records."""
@@ -37,27 +41,20 @@ class Run:
     preset: Preset
     seed: int
     source: str  # where the data was read from
-    data: dict[str, Any]  # what it is
+    # what it is
+    data: Annotated[dict[str, Any], records.Check("train and sha256 of the data", _describes)]
     begin: str = ""  # the folder of the run whose weights this one began with
 
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Reads `run.json`. Raises TrainingError when the folder holds no run."""
-        try:
-            values = json.loads((folder / RUN).read_text())
-            preset = Preset.from_json(values["preset"])
-            data = dict(values["data"])
-            if not isinstance(data["train"], int) or not isinstance(data["sha256"], str):
-                raise TypeError("data")
-            if "reading" in data:
-                Reading.from_json(data["reading"])
-            begin = str(values.get("begin", ""))
-            return cls(folder, preset, int(values["seed"]), str(values["source"]), data, begin)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(
-                f"expected the folder of a training run, with a {RUN} in it",
-                where=folder,
-            ) from error
+        expected = f"expected the folder of a training run, with a {RUN} in it"
+        with translated(TrainingError, expected, folder, (OSError, ValueError)):
+            values = records.parse((folder / RUN).read_bytes())
+            preset = Preset.from_json(values.get("preset"))
+            run = records.read(cls, {**values, "folder": folder, "preset": preset})
+            _ = run.reading  # raises when it is damaged
+            return run
 
     @property
     def reading(self) -> Reading | None:
@@ -75,15 +72,9 @@ class Run:
         }
 
     def save(self) -> None:
-        values = {
-            "cvae": cvae.__version__,
-            "preset": self.preset.to_json(),
-            "seed": self.seed,
-            "source": self.source,
-            "data": self.data,
-            "begin": self.begin,
-        }
-        files.write_bytes(self.folder / RUN, (json.dumps(values, indent=2) + "\n").encode(), True)
+        values = {"cvae": cvae.__version__, **asdict(self)}
+        del values["folder"]
+        files.write_bytes(self.folder / RUN, records.dump(values, indent=2), True)
 
 
 def start(
@@ -117,15 +108,14 @@ def start(
         differing = _differences(found.settings(), run.settings())
         if differing:
             raise TrainingError(
-                f"cannot resume with other settings: {differing}; --force starts the run anew",
+                f"cannot resume with other settings: {differing}",
                 where=folder,
+                advice="--force starts the run anew",
             )
         return run
     check_start(folder, resume, force, begin)
-    try:
+    with translated(OutputError, "cannot be made", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot be made: {error.strerror}", where=folder) from error
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     run.save()
@@ -139,8 +129,9 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> 
     """What `start` raises for, as far as it can be known before the data is read."""
     if _has_begun(folder) and not resume and not force:
         raise TrainingError(
-            "holds a training run already; --resume carries it on, --force starts it anew",
+            "holds a training run already",
             where=folder,
+            advice="--resume carries it on, --force starts it anew",
         )
     if begin:
         _check_begin(begin, folder)

@@ -110,7 +110,7 @@ def test_bad_images_are_named_and_left_out(
         f"cvae: error: {Path.cwd()}/in/3.png: expected an image, found something else",
         f"cvae: error: {Path.cwd()}/in/5.png: expected an image, found an empty file",
     ]
-    assert sharded.open_folder(Path("out")).manifest.left_out == 2
+    assert sharded.open_folder(Path("out")).tally.left_out == 2
     run_here("decode", "out", "-o", "back", "--quiet")
     assert [path.name for path in sorted(Path("back").iterdir())] == [
         f"{i}.png" for i in (0, 1, 2, 4)
