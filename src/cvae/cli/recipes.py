@@ -108,7 +108,7 @@ def read_as(
     from cvae.training import datasets
 
     if images.folder and images.data not in datasets.LICENCES:
-        reading = _changed(before or Reading(recipe.image_shape), images)
+        reading = _changed(before or Reading(recipe.image_shape, "crop"), images)
         return replace(recipe, image_shape=reading.shape), reading
     if any(wish is not None for wish in images[1:]):
         raise click.UsageError(
