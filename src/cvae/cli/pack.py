@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import DataError, ImageError, OutputError
+from cvae import ImageError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import Machines
