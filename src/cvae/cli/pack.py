@@ -175,9 +175,14 @@ def _source(item: str) -> str | Source:
 
 def _stdin() -> Source:
     """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
+    from cvae.data.contents import What
     from cvae.data.sources import TarSource
     from cvae.data.tars import Rejoined
 
+    if files.what(STDIO) is not What.TAR:
+        raise ImageError(
+            "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
+        )
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
 

@@ -45,7 +45,7 @@ def check_writable(path: Path, force: bool) -> None:
             raise OutputError("exists already", where=path, advice="use --force to overwrite it")
         if path.exists() and not path.is_file():
             raise OutputError(
-                "is a device or a pipe, expected a file", where=path, advice="`-o -` is stdout"
+                "is a device or a pipe, expected a file", advice="`-o -` is stdout", where=path
             )
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a training run leaves beside its model, of validation images."""
+"""The pictures that a training run leaves beside its model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ _MAPPED = 1000  # images whose latents are shown
 def draw(run: Run, dataset: Dataset, path: Path) -> None:
     """Writes PNG files to the run's folder.
 
-    `curves.png` has the losses by epoch; `reconstructions.png` originals over decoded images;
-    `denoised.png` originals, noisy and denoised images; `samples.png` what the model draws itself;
-    `latents.png` validation images where their latents lie, in two dimensions.
+    - `curves.png`: the losses by epoch
+    - `reconstructions.png`: validation images over their decoded ones
+    - `denoised.png`: validation images, the same with noise, and denoised
+    - `samples.png`: samples of the model
+    - `latents.png`: validation images at the two principal components of their latents
 
     Args:
         run: the run.
@@ -64,5 +66,5 @@ def _flattened(codec: Codec, pixels: Pixels) -> plots.Points:
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]
-    # A single image, or a single latent, has one component alone.
+    # A single image or latent has only one component.
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))

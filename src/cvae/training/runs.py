@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,14 +72,8 @@ class Run:
         }
 
     def save(self) -> None:
-        values = {
-            "cvae": cvae.__version__,
-            "preset": self.preset.to_json(),
-            "seed": self.seed,
-            "source": self.source,
-            "data": self.data,
-            "begin": self.begin,
-        }
+        values = {"cvae": cvae.__version__, **asdict(self)}
+        del values["folder"]
         files.write_bytes(self.folder / RUN, records.dump(values, indent=2), True)
 
 
