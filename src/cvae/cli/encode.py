@@ -102,7 +102,8 @@ def _check_single(inputs: Sequence[str], output: str | None) -> None:
         if files.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
         if files.what(item) in (What.ARRAY, What.TAR):
-            raise CvaeError("holds many images", where=item, advice=advice)
+            where = "stdin" if item == files.STDIO else item
+            raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not files.several(inputs):
         return
     if output == files.STDIO or files.like_a_file(output):

@@ -158,7 +158,9 @@ def place(item: str) -> Any:
 
 def pack_found(name: str, where: str) -> FormatError:
     """The error of a command for single files, given a pack or a folder of packs."""
-    return FormatError("holds many images", where=where, advice=typed("unpack", [name]))
+    return FormatError(
+        "holds many images", where=where, advice=f"{typed('unpack', [name])} decodes it"
+    )
 
 
 def typed(command: str, inputs: Sequence[str], *options: str) -> str:
