@@ -316,11 +316,6 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
     )
 
 
-def is_array(path: Location) -> bool:
-    """Whether a file's name says that it holds an array of images."""
-    return what_is(path.name) is What.ARRAY
-
-
 def _wanted(name: str) -> bool:
     """An image by its ending, and not hidden: what a folder's are."""
     path = PurePosixPath(name)
