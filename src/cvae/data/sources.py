@@ -110,7 +110,7 @@ def open_images(
         refuse: called with every image that is skipped, from another thread; None raises at the first.
 
     Raises:
-        DataError: a folder or a pattern has no images, or an array is damaged.
+        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
         StorageError: a place cannot be reached.
     """
     sources: list[Source] = []
@@ -120,15 +120,17 @@ def open_images(
 
 
 def sources_at(text: str | Path, split: str | None = None) -> list[Source]:
-    """The sources of a path, a URL or a pattern of either. A missing file is found when it is read.
+    """The sources of a path, a URL or a pattern of either.
 
     Raises:
-        DataError: a folder or a pattern has no images, or an array is damaged.
+        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
         StorageError: it cannot be reached.
     """
     if places.is_pattern(str(text)):
         return [source for source, _ in cut(places.find(text, SUFFIXES), split=split)]
     place, what = places.locate(text), what_lies_at(text)
+    if what is What.NOTHING:
+        raise DataError("there is no such file or folder", where=text)
     if what in (What.FOLDER, What.RUN, What.PACKS):
         return [FolderSource(place)]
     if what is What.ARRAY:
@@ -312,11 +314,6 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
         f"found {', '.join(sorted(names)) or 'none'}",
         where=path,
     )
-
-
-def is_array(path: Location) -> bool:
-    """Whether a file's name says that it holds an array of images."""
-    return what_is(path.name) is What.ARRAY
 
 
 def _wanted(name: str) -> bool:
