@@ -21,8 +21,9 @@ import tiles
 
 from cvae import open_model
 from cvae.bitstream import rans, tables
-from cvae.data import files, images
+from cvae.data import files
 from cvae.data.images import Pixels
+from cvae.data.sources import array_source
 from cvae.evaluation import comparison
 from cvae.evaluation import plots as report
 from cvae.evaluation.rivals import RIVALS
@@ -276,7 +277,7 @@ def document(folder: Path, figures: Path) -> str:
         tiles.write(folder / "tiles", KEPT / "tiles.npz")
     # Not shipped, for its size.
     fit("linear-tiles", KEPT / "tiles.npz")
-    pixels = images.read_npz(folder / "mnist.npz", "test")
+    pixels = array_source(folder / "mnist.npz", "test").all()
     sections = [section(item, with_tiles[item.file], figures) for item in DATA]
     return "\n\n".join(
         [

@@ -95,6 +95,14 @@ def test_the_reason_is_told(error: OSError, text: str) -> None:
     assert str(found.value) == f"a: fails: {text}"
 
 
+def test_other_reasons_are_translated_where_they_are_named() -> None:
+    with pytest.raises(DataError) as found, errors.translated(DataError, "bad", "a", ValueError):
+        raise ValueError("expected 3, found 4")
+    assert str(found.value) == "a: bad: expected 3, found 4"
+    with pytest.raises(OSError, match=r"^x$"), errors.translated(DataError, "bad", "a", ValueError):
+        raise OSError("x")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [(ValueError("one\ntwo"), "one"), (KeyError(), "KeyError"), (ValueError(" \n"), "ValueError")],

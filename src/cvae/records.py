@@ -1,16 +1,7 @@
-"""JSON <-> checked frozen dataclasses: one reader for every manifest and note.
+"""JSON <-> frozen dataclasses, checked: one reader for every manifest and note.
 
-A field's annotation says what its value must be. `Annotated` adds what a type cannot say:
-
-    @dataclass(frozen=True)
-    class Note:
-        file: Annotated[str, matching("part-[0-9]{5}")]
-        images: Annotated[int, within(0, 1 << 48)]
-        messages: tuple[str, ...] = ()
-
-    read(Note, parse(b'{"file": "part-00000", "images": 7}'))
-
-What is wrong raises ValueError: `images: expected 0 to 281474976710656, found -1`.
+The annotation of a field says what its value must be; `Annotated` adds what a type cannot say:
+`size: Annotated[int, within(0, 99)]`. All errors are ValueError: `size: expected 0 to 99, found 100`.
 """
 
 from __future__ import annotations
@@ -20,9 +11,8 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache, partial, reduce
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -37,14 +27,10 @@ from typing import (
 )
 
 MAX_DEPTH = 32  # of lists in lists; far below what Python can walk through
-FLAT = object()  # `Annotated[Tally, FLAT]`: the fields of the inner record lie among the outer's
-
-_NAMES = {
-    int: "an integer", str: "text", bool: "true or false", NoneType: "null", dict: "an object",
-}  # fmt: skip
+FLAT = object()  # `Annotated[Tally, FLAT]`: the inner record's fields lie among those of the outer
 
 Record = TypeVar("Record")
-_Read = Callable[[Any], Any]
+_Read = Callable[[Any], Any]  # gives a JSON value as Python has it, or raises ValueError
 
 
 @dataclass(frozen=True)
@@ -54,8 +40,10 @@ class Check:
     expected: str  # as a message says it
     holds: Callable[[Any], object]
 
-
-PRINTABLE = Check("printable text", str.isprintable)
+    def __call__(self, value: Any) -> Any:
+        if self.holds(value):
+            return value
+        raise ValueError(f"expected {self.expected}, found {value!r:.80}")
 
 
 def within(low: float, high: float) -> Check:
@@ -68,6 +56,19 @@ def matching(pattern: str) -> Check:
     return Check(f"text like {pattern}", re.compile(pattern).fullmatch)
 
 
+PRINTABLE = Check("printable text", str.isprintable)
+
+_MAX_FLOAT = sys.float_info.max
+_OBJECT = Check("an object", lambda value: type(value) is dict)
+_LIST = Check("a list", lambda value: isinstance(value, list | tuple))
+_PLAIN = {  # isinstance takes true for an integer; NaN compares false with everything
+    int: Check("an integer", lambda value: type(value) is int),
+    float: Check("a number", lambda v: type(v) in (float, int) and -_MAX_FLOAT <= v <= _MAX_FLOAT),
+    str: Check("text", lambda value: type(value) is str),
+    bool: Check("true or false", lambda value: type(value) is bool),
+}
+
+
 def parse(data: bytes | str) -> dict[str, Any]:
     """A JSON object. Raises ValueError for other JSON, deep nesting and numbers that are not finite."""
     try:
@@ -75,7 +76,7 @@ def parse(data: bytes | str) -> dict[str, Any]:
         _check_depth([values], MAX_DEPTH)
     except RecursionError:
         raise ValueError(f"expected at most {MAX_DEPTH} levels of lists and objects") from None
-    return _read_object(values)  # type: ignore[no-any-return]
+    return cast(dict[str, Any], _OBJECT(values))
 
 
 def dump(values: dict[str, Any], indent: int = 1) -> bytes:
@@ -84,7 +85,7 @@ def dump(values: dict[str, Any], indent: int = 1) -> bytes:
 
 
 def check_format(values: dict[str, Any], known: int) -> None:
-    """Raises ValueError when a file is not of the format `known` here."""
+    """Raises ValueError when a file is not of the format that is known here."""
     found = values.get("format")
     if type(found) is not int or found != known:
         later = "; a later cvae wrote it" if type(found) is int and found > known else ""
@@ -94,142 +95,96 @@ def check_format(values: dict[str, Any], known: int) -> None:
 def read(
     kind: type[Record], values: object, *, complete: bool = False, strict: bool = False
 ) -> Record:
-    """Reads a dataclass from parsed JSON; lists become the tuples that it declares.
+    """Reads a dataclass, with the dataclasses in it; lists become the tuples that it declares.
 
     Args:
-        kind: a dataclass. Types it may use: int, float, str, bool, None, Any, Literal, unions, tuple,
-            dict with keys of text, dataclasses, and `Annotated` with a `Check`.
-        values: an object of JSON. Values that are of a field's class already may be among them.
-        complete: fields with a default are required, too; in inner dataclasses as well.
-        strict: unknown fields are refused instead of ignored; in inner dataclasses as well.
+        kind: a dataclass of int, float, str, bool, Any, Literal, `X | None`, tuple, dict and dataclasses.
+        values: an object of JSON; values that have a field's class already may be among them.
+        complete: fields with a default are required, too.
+        strict: unknown fields are refused instead of ignored.
 
     Raises:
-        ValueError: the values are not such a record's; the message names the field.
+        ValueError: a value is missing or wrong; the message names its field.
     """
-    reader: Callable[[object], Record] = _reader(cast(Any, kind), complete, strict)
-    return reader(values)
+    return cast(Record, _reader(cast(Any, kind), complete, strict)(values))
 
 
 @cache
 def _reader(kind: Any, complete: bool, strict: bool) -> _Read:
-    """A function that checks a value of one type, and gives it as Python has it."""
-    inner = partial(_reader, complete=complete, strict=strict)
+    of = partial(_reader, complete=complete, strict=strict)
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return lambda value: value
     if origin is Annotated:
-        checks = (item for item in args[1:] if isinstance(item, Check))
-        return reduce(_checked, checks, inner(args[0]))
+        steps = [of(args[0]), *args[1:]]
+        checks = [step for step in steps if isinstance(step, Check)]
+        return partial(_checked, None if steps[0] in checks else steps[0], checks)
     if origin is Literal:
-        return partial(_one_of, args)
+        known = [(type(arg), arg) for arg in args]
+        return Check(" or ".join(map(str, args)), lambda v: (type(v), v) in known)
     if origin in (Union, UnionType):
-        return partial(_union, kind, tuple(map(inner, args)))
+        (inner,) = (of(arg) for arg in args if arg is not NoneType)
+        return lambda value: None if value is None else inner(value)
     if origin is tuple and args[1:] == (...,):
-        return partial(_list, inner(args[0]))
+        item = of(args[0])
+        return lambda value: tuple(map(item, _LIST(value)))
     if origin is tuple:
-        return partial(_fixed, tuple(map(inner, args)))
+        long = Check(f"a list of {len(args)}", lambda value: len(value) == len(args))
+        items = tuple(map(of, args))
+        return lambda value: tuple(f(v) for f, v in zip(items, long(_LIST(value)), strict=True))
     if origin is dict:
-        return partial(_dict, *map(inner, args))
+        key, item = map(of, args)
+        return lambda value: {key(k): item(v) for k, v in _OBJECT(value).items()}
     if is_dataclass(kind):
-        return _record_reader(kind, inner, complete, strict)
-    return _plain(kind)
+        return _record_reader(kind, of, complete, strict)
+    return _PLAIN.get(kind) or Check(kind.__name__, lambda value: isinstance(value, kind))
 
 
-def _record_reader(kind: Any, inner: Callable[[Any], _Read], complete: bool, strict: bool) -> _Read:
+def _record_reader(kind: Any, of: Callable[[Any], _Read], complete: bool, strict: bool) -> _Read:
     hints = get_type_hints(kind, include_extras=True)
-    known = []
-    for field in fields(kind):
-        hint = hints[field.name]
-        default = field.default is not MISSING or field.default_factory is not MISSING
-        known.append((field.name, inner(hint), default and not complete, FLAT in get_args(hint)))
-    names = {name for name, *_ in known}
+    flat = {name for name, hint in hints.items() if FLAT in get_args(hint)}
+    readers = {field.name: of(hints[field.name]) for field in fields(kind)}
+    needed = {
+        field.name
+        for field in fields(kind)
+        if complete or field.default is field.default_factory is MISSING
+    }
 
     def read_record(values: Any) -> Any:
         if isinstance(values, kind):
             return values
-        _read_object(values)
-        if strict and not values.keys() <= names:
-            raise ValueError(f"unknown fields: {', '.join(sorted(values.keys() - names)):.80}")
+        unknown = _OBJECT(values).keys() - readers.keys()
+        if strict and unknown:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown)):.80}")
         found = {}
-        for name, read_field, default, flat in known:
-            if flat and name not in values:
+        for name, read_field in readers.items():
+            if name in flat:
                 found[name] = read_field(values)
             elif name in values:
                 try:
                     found[name] = read_field(values[name])
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
-            elif not default:
+            elif name in needed:
                 raise ValueError(f"expected a field {name}, found none")
         return kind(**found)
 
     return read_record
 
 
-def _checked(read_value: _Read | None, check: Check) -> _Read:
-    holds = check.holds
-
-    def read_checked(value: Any) -> Any:
-        if read_value:
-            value = read_value(value)
-        if holds(value):
-            return value
-        raise _unlike(check.expected, value)
-
-    return read_checked
-
-
-def _plain(kind: type) -> _Read:
-    if kind is float:  # NaN compares false with everything; some integers are beyond floats
-        limit = sys.float_info.max
-        check = Check("a number", lambda v: type(v) in (float, int) and -limit <= v <= limit)
-    elif kind in _NAMES:  # isinstance takes true for an integer
-        check = Check(_NAMES[kind], lambda v: type(v) is kind)
-    else:
-        check = Check(kind.__name__, lambda v: isinstance(v, kind))
-    return _checked(None, check)
-
-
-_read_object = _plain(dict)
-
-
-def _one_of(choices: tuple[Any, ...], value: Any) -> Any:
-    if any(type(value) is type(choice) and value == choice for choice in choices):
-        return value
-    raise _unlike(" or ".join(map(str, choices)), value)
-
-
-def _union(kind: Any, readers: tuple[_Read, ...], value: Any) -> Any:
-    for read_value in readers:
-        with suppress(ValueError):
-            return read_value(value)
-    raise _unlike(str(kind), value)
-
-
-def _list(read_item: _Read, value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise _unlike("a list", value)
-    return tuple(map(read_item, value))
-
-
-def _fixed(readers: tuple[_Read, ...], value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple) or len(value) != len(readers):
-        raise _unlike(f"a list of {len(readers)}", value)
-    return tuple(read_item(item) for read_item, item in zip(readers, value, strict=True))
-
-
-def _dict(read_key: _Read, read_value: _Read, value: Any) -> dict[str, Any]:
-    return {read_key(key): read_value(item) for key, item in _read_object(value).items()}
-
-
-def _unlike(expected: str, found: object) -> ValueError:
-    return ValueError(f"expected {expected}, found {found!r:.80}")
+def _checked(read_value: _Read | None, checks: list[Check], value: Any) -> Any:
+    if read_value:
+        value = read_value(value)
+    for check in checks:
+        if not check.holds(value):  # lists are long, so a check is called only to raise
+            check(value)
+    return value
 
 
 def _finite(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise _unlike("finite numbers", text)
+    raise ValueError(f"expected finite numbers, found {text}")
 
 
 def _check_depth(value: Any, left: int) -> None:

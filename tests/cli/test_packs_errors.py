@@ -118,7 +118,6 @@ def test_decode_answers_a_pack_with_the_command_that_fits(
         assert line == (
             f"cvae: error: {source}: holds many images; `cvae unpack {typed}` decodes it"
         )
-    line = run_cvae("decode", "-", "-o", "x.png", stdin=bytes(data), code=1).stderr.decode()
     line = run_cvae(
         "decode", "-", "-o", "x.png", stdin=Path("a b.bin").read_bytes(), code=1
     ).stderr.decode()

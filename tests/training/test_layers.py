@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from cvae.models.networks import Network
-from cvae.training import presets
+from cvae.training import architectures, presets
 from cvae.training.export import gradient as adjoint
 from cvae.training.export import layers as keras_graphs
 from cvae.training.export.graph import Graph, half_precision
@@ -24,6 +24,7 @@ CHAINS = {
     "odd sides": ((9, 7, 2), ("pool", "conv 3 norm", "pool", "up", "drop 0.3", "conv 2")),
     "vectors": ((7, 5, 2), ("conv 3", "drop 0.5", "dense 6")),
     "after phases": ((6,), ("grid 4", "tconv 3 *2 norm", "pool", "tconv 2 *2", "dense 5")),
+    "wide": ((6,), ("grid 3", "tconv 4 *2", "tconv 6 norm sigmoid")),
     "growing": ((6,), ("grid 3", "tconv 4 *2 norm", "tconv 3 *2", "tconv 2 norm sigmoid")),
     "phases as they are": ((6,), ("grid 3", "tconv 4 *2 norm", "drop 0.1", "tconv 2 *2 sigmoid")),
     "up": ((3, 4, 2), ("tconv 3 *2", "up", "tconv 2", "conv 1 valid sigmoid")),
@@ -103,6 +104,22 @@ def test_a_denoiser_is_the_same_at_every_size(sides: tuple[int, int]) -> None:
     found = Network(data, "d", [(None, None, 2)], (None, None, 2))(x)
     np.testing.assert_allclose(found, np.asarray(network(x)), atol=1e-4)
     assert np.abs(found - before).max() < 0.05 * before.std()  # of half precision
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-hq"])
+@pytest.mark.parametrize("half", ["analysis", "synthesis"])
+def test_named_architectures_give_what_keras_gives(name: str, half: str) -> None:
+    preset = presets.get(name)
+    network = getattr(architectures.of(preset).model(preset), half)
+    randomize(network)
+    ready(network)
+    x, output, graph = random_input(network), network.outputs[0], Graph()
+    given, result = x.shape[1:], output.shape[1:]
+    data = graph.to_bytes(
+        "n", {"x": given}, keras_graphs.add_network(graph, network, "x", output), result
+    )
+    expected = keras.Model(network.input, output)(x)
+    np.testing.assert_allclose(Network(data, "n", [given], result)(x), expected, atol=1e-4)
 
 
 def test_of_two_heads_the_one_that_is_asked_for_is_added() -> None:

@@ -38,14 +38,10 @@ def command(
     skipped; the exit code is then 1.
     """
     from cvae import denoising
-    from cvae.data.images import find_images
+    from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
-    tasks = files.plan(
-        images, output, lambda path: f"{path.stem}_denoised.png", find_images, "images"
-    )
-    if any(task.target is None for task in tasks):
-        files.refuse_terminal(force)
+    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
     models = _Models(model)
     talk.verbose = talk.verbose or len(tasks) == 1
     done = 0
@@ -119,13 +115,13 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
     """The image as the model takes it, and whether the file's was grey."""
     from cvae import kinds
-    from cvae.data import images
+    from cvae.data.reading import Reading
 
     shape = model.manifest.image_shape
-    if not kinds.of(model.manifest, model.path).any_size:
-        return images.read_image(data, name, shape)[0], False
-    photo = images.read_photo(data, name, shape[2])
-    if photo.changed:
+    any_size = kinds.of(model.manifest, model.path).any_size
+    reading = Reading(shape, "own" if any_size else "exact")
+    picture = reading.picture(data, name)
+    if any_size and picture.changed:
         mode = "grey" if shape[2] == 1 else "RGB"
         talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return photo.pixels, photo.grey
+    return reading.pixels(picture.image), any_size and picture.grey

@@ -55,7 +55,7 @@ def command(
     kind of image would be. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
-    from cvae.data.images import find_images
+    from cvae.data.names import SUFFIXES
     from cvae.models import registry
 
     files.refuse_device(output)
@@ -63,9 +63,7 @@ def command(
     _check(options, npy)
     _check_single(images, output)
     suffix = ".npy" if npy else ".bin"
-    tasks = files.plan(images, output, lambda path: path.stem + suffix, find_images, "images")
-    if any(task.target is None for task in tasks):
-        files.refuse_terminal(force)
+    tasks = files.plan(images, output, lambda stem: stem + suffix, SUFFIXES, force)
     encoder = _Encoder(codecs.open_model(model or registry.DEFAULT), options, npy, force, talk)
     talk.verbose = talk.verbose or len(tasks) == 1
     written: list[tuple[int, float]] = []
@@ -79,7 +77,7 @@ def command(
 
 def _check(options: EncodeOptions, npy: bool) -> None:
     """Raises UsageError when a file could not keep what is asked for."""
-    chooses = options.max_bytes is not None or options.min_psnr is not None
+    chooses = _chooses(options)
     if chooses and options.quality is not None:
         raise click.UsageError("--max-bytes and --min-psnr choose the quality, which -q fixes")
     if npy and (chooses or options.fit or options.invert):
@@ -89,10 +87,15 @@ def _check(options: EncodeOptions, npy: bool) -> None:
         )
 
 
+def _chooses(options: EncodeOptions) -> bool:
+    """Whether each image gets a quality of its own."""
+    return options.max_bytes is not None or options.min_psnr is not None
+
+
 def _check_single(inputs: Sequence[str], output: str | None) -> None:
     """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
     from cvae.data.contents import What
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
@@ -102,7 +105,8 @@ def _check_single(inputs: Sequence[str], output: str | None) -> None:
         if files.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
         if files.what(item) in (What.ARRAY, What.TAR):
-            raise CvaeError("holds many images", where=item, advice=advice)
+            where = "stdin" if item == files.STDIO else item
+            raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not files.several(inputs):
         return
     if output == files.STDIO or files.like_a_file(output):
@@ -129,6 +133,7 @@ class _Encoder:
     ) -> None:
         self.codec = codec
         self._options, self._npy, self._force, self._talk = options, npy, force, talk
+        self._chooses = _chooses(options)
 
     def encode(self, tasks: list[Task]) -> list[tuple[int, float]]:
         """Encodes what can be read; size and PSNR of each file written."""
@@ -137,10 +142,9 @@ class _Encoder:
         read = list(self._read(tasks))
         if not read:
             return []
-        batch = np.stack([item.pixels for item in read])
-        if self._options.invert:
-            batch = 255 - batch
-        coded = _encode_batch(self.codec, batch, self._options, [item.size for item in read])
+        batch, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
+        encode = self.codec.encode_to_target if self._chooses else self.codec.encode_batch
+        coded: Sequence[Encoded | CvaeError] = encode(batch, self._options, sizes)
         written = []
         for (task, *_), pixels, item in zip(read, batch, coded, strict=True):
             try:
@@ -160,26 +164,21 @@ class _Encoder:
         return written
 
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
-        from cvae.bitstream.container import MAX_SIDE
-        from cvae.data import images
-        from cvae.errors import ImageError
+        from cvae.data.reading import Reading
 
-        shape = self.codec.image_shape
+        height, width, _ = self.codec.image_shape
+        reading = Reading(self.codec.image_shape, "stretch" if self._options.fit else "exact")
         for task in tasks:
             try:
                 with at(task.name):
                     data = task.read()
                     task.check(self._force)
-                    pixels, original = images.read_image(data, task.name, shape, self._options.fit)
-                    height, width, _ = original
-                    if max(height, width) > MAX_SIDE:
-                        raise ImageError(
-                            f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
-                        )
+                    image = reading.picture(data, task.name).image
+                    pixels = reading.pixels(image)
             except CvaeError as error:
                 self._talk.error(error)
                 continue
-            yield _Read(task, pixels, None if original == shape else (width, height))
+            yield _Read(task, pixels, None if image.size == (width, height) else image.size)
 
     def _symbols(self, item: Encoded) -> bytes:
         """An .npy file of the symbols in the smallest signed integers that hold them."""
@@ -198,8 +197,7 @@ class _Encoder:
         height, width, _ = self.codec.image_shape
         fitted = f" (of the {width}x{height} it was fitted to)" if self._options.fit else ""
         payload = f"{size} bytes ({item.payload_bytes} of payload)"
-        chosen = self._options.max_bytes is not None or self._options.min_psnr is not None
-        quality = f", quality {item.quality}" if chosen else ""
+        quality = f", quality {item.quality}" if self._chooses else ""
         return f"{payload}, {_ratio(self.codec, size)}, {item.psnr:.2f} dB{fitted}{quality}"
 
     def _poor(self, pixels: Pixels, item: Encoded) -> str:
@@ -209,20 +207,13 @@ class _Encoder:
             f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of "
             f"the images of model {self.codec.name} reach"
         )
-        options = replace(self._options, quality=item.quality, max_bytes=None, min_psnr=None)
-        (inverted,) = self.codec.encode_batch(255 - pixels[None], options)
+        invert = not self._options.invert
+        options = replace(self._options, quality=item.quality, invert=invert)
+        (inverted,) = self.codec.encode_batch(pixels[None], options)
         if inverted.psnr <= item.psnr or inverted.poor:
             return text
         option = "leaving out --invert" if self._options.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
-
-
-def _encode_batch(
-    codec: Codec, batch: Pixels, options: EncodeOptions, sizes: list[tuple[int, int] | None]
-) -> Sequence[Encoded | CvaeError]:
-    if options.max_bytes is None and options.min_psnr is None:
-        return codec.encode_batch(batch, options, sizes)
-    return codec.encode_to_target(batch, options, sizes)
 
 
 def _summary(codec: Codec, written: list[tuple[int, float]]) -> str:

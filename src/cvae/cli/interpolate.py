@@ -100,11 +100,11 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
     """The latents (elements,) of an image, or of what a container's symbols stand for."""
-    from cvae.data import images
+    from cvae.data.reading import Reading
 
     with at(end.name):
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
-        pixels, _ = images.read_image(item, end.name, codec.image_shape, fit)
-        latents: Latents = codec.latents(pixels[None])[0]
+        reading = Reading(codec.image_shape, "stretch" if fit else "exact")
+        latents: Latents = codec.latents(reading.read(item, end.name)[None])[0]
         return latents

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import DataError, ImageError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import Machines
@@ -20,7 +20,7 @@ from cvae.cli.talk import FIT_ADVICE, Talk, counted
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.places import Location, Place
-    from cvae.data.sources import Batch, Source
+    from cvae.data.sources import Source
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
     from cvae.packs.run import Plan
@@ -90,7 +90,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     """Where one pack goes; None is stdout."""
     from cvae.data import places
     from cvae.data.contents import What, what_is
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if output is not None and files.is_url(output):
         if output.endswith("/"):
@@ -125,10 +125,18 @@ def _pack_file(
     talk: Talk,
 ) -> Tally:
     from cvae.data import pipeline
+    from cvae.data.reading import Reading
+    from cvae.data.sources import open_images
     from cvae.packs.encode import encode
 
-    sources = [source for item in inputs for source in _sources(item, options.split)]
-    options = replace(options, names=options.names and any(source.named for source in sources))
+    stream = open_images(
+        [_source(item) for item in inputs],
+        Reading(codec.image_shape, "stretch" if options.fit else "exact"),
+        split=options.split,
+        threads=threads or pipeline.processors(),
+        refuse=talk.error,
+    )
+    options = replace(options, names=options.names and stream.named)
 
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
@@ -138,9 +146,8 @@ def _pack_file(
         talk.counting("image") as count,
         pipeline.frequent_switches(),
     ):
-        batches = _batches(sources, codec, options, threads, talk)
         tally = encode(
-            codec, batches, file, options, threads=threads, progress=count,
+            codec, stream.batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
         )  # fmt: skip
         if not tally.images:
@@ -150,49 +157,32 @@ def _pack_file(
     return tally
 
 
-def _batches(
-    sources: list[Source], codec: Codec, options: EncodeOptions, threads: int | None, talk: Talk
-) -> Iterator[Batch]:
-    from cvae.data import pipeline
-    from cvae.data.reading import Reading
-
-    jobs = threads or pipeline.processors()
-    reading = Reading(codec.image_shape, "stretch" if options.fit else "exact")
-    for source in sources:
-        yield from source.batches(reading, jobs, talk.error)
-
-
-def _sources(item: str, split: str | None) -> list[Source]:
-    """What one input stands for; a URL may be a pattern or a folder, too."""
-    from cvae.data import sources
+def _source(item: str) -> str | Source:
+    """An input as `open_images` takes it. Raises CvaeError when it is missing, or stdin is no archive."""
     from cvae.data.contents import What
-    from cvae.packs import shards
+    from cvae.data.places import is_pattern
 
-    if files.is_url(item):
-        return [shard.source for shard in shards.cut([shards.resolve(item)], split=split)]
-    path, what = Path(item), files.what(item)
     if item == STDIO:
-        if what is not What.TAR:
+        if files.what(item) is not What.TAR:
             raise ImageError(
                 "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
             )
-        return [_stdin()]
-    if what in (What.FOLDER, What.RUN):
-        return [sources.FolderSource(path)]
-    if what is What.ARRAY:
-        return [sources.array_source(path, split)]
-    return [
-        sources.TarSource(path, item)
-        if what is What.TAR
-        else sources.ListSource(((path, path.name),))
-    ]
+        return _stdin()
+    if not is_pattern(item) and files.what(item) is What.NOTHING:
+        raise DataError("there is no such file or folder", where=item)
+    return item
 
 
 def _stdin() -> Source:
     """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
+    from cvae.data.contents import What
     from cvae.data.sources import TarSource
     from cvae.data.tars import Rejoined
 
+    if files.what(STDIO) is not What.TAR:
+        raise ImageError(
+            "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
+        )
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
 
@@ -206,7 +196,7 @@ def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield stdout
         stdout.flush()
         return
-    with places.writing(target, force) as temporary, temporary.open("wb") as file:
+    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
         yield file
 
 
@@ -218,8 +208,8 @@ def _folder(inputs: Sequence[str], output: str | None) -> Place:
         raise click.UsageError("workers cannot read stdin; name files, folders or URLs")
     if output is None or output == STDIO:
         raise click.UsageError("a folder of packs needs a name: -o DIR")
-    folder = places.absolute(places.locate(output))
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+    folder = places.locate(output).absolute()
+    if not files.is_url(output) and folder.exists() and not folder.is_folder():
         raise OutputError("exists already and is no folder", where=output)
     files.refuse_as_folder(output, "a folder of packs")
     return folder
@@ -292,7 +282,7 @@ def _summary(tally: Tally, codec: Codec) -> str:
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
     """What a warning says of images that come back badly, and what helps."""
-    expected = codec.model.manifest.expected_psnr[codec.quality(options.quality) - 1]
+    expected = codec.expected_psnr(codec.quality(options.quality))
     comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
     text = (
         f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back below the "

@@ -150,6 +150,7 @@ def _compare_containers(
     """The figures of one container and its original, or of those of two folders by their names."""
     from cvae import codec as codecs
     from cvae.data import images
+    from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
     _, paths = _describe(name, what)
@@ -170,8 +171,8 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        image = images.read_file(original)
-        pixels.append(images.read_image(image, str(original), codec.image_shape, fit=True)[0])
+        reading = Reading(codec.image_shape, "stretch")
+        pixels.append(reading.read(images.read_file(original), str(original)))
         coded.append(data)
     if codec is None or not coded:
         raise DataError("has none of the images that were coded, and are whole", where=originals)
@@ -181,7 +182,7 @@ def _compare_containers(
 
 def _original(coded: Path, originals: Path) -> Path | None:
     """The image of a container at a path below its folder; None when there is none."""
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if not originals.is_dir():
         return originals if originals.exists() else None

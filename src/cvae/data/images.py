@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.data.files import Local
-from cvae.data.names import SUFFIXES as SUFFIXES
 from cvae.data.places import Location
 from cvae.errors import ImageError, OutputError, StorageError
 from cvae.records import Check
@@ -198,30 +195,3 @@ def read_file(place: Location, name: str = "") -> bytes:
     if len(data) > MAX_FILE:
         raise ImageError(f"expected an image, found more than {MAX_FILE:,} bytes", where=name)
     return data
-
-
-# Until callers use data.reading, data.places and data.sources.
-def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple[Pixels, Shape]:
-    from cvae.data.reading import Reading
-
-    reading = Reading(shape, "stretch" if fit else "exact")
-    image = reading.picture(data, name).image
-    return reading.pixels(image), (image.height, image.width, shape[2])
-
-
-class Photo(NamedTuple):
-    pixels: Pixels  # (h, w, c)
-    grey: bool
-    changed: bool
-
-
-def read_photo(data: bytes, name: str, channels: int) -> Photo:
-    from cvae.data.reading import Reading
-
-    reading = Reading((0, 0, channels), "own")
-    picture = reading.picture(data, name)
-    return Photo(reading.pixels(picture.image), picture.grey, picture.changed)
-
-
-def find_images(folder: Path) -> list[Path]:
-    return [folder / found.name for found in Local(folder).below(SUFFIXES)]

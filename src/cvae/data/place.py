@@ -121,7 +121,7 @@ def reaching(place: object) -> Iterator[None]:
     except ImportError as error:
         if getattr(place, "protocol", "") in S3:
             raise MissingExtraError("s3fs", "s3") from error
-        raise StorageError(f"{first_line(error)}", where=place) from error
+        raise StorageError(first_line(error), where=place) from error
     except OSError as error:
         why = "no access" if isinstance(error, PermissionError) else "cannot be reached"
         raise StorageError(f"{why}: {error.strerror or first_line(error)}", where=place) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
@@ -109,7 +110,7 @@ def open_images(
         refuse: called with every image that is skipped, from another thread; None raises at the first.
 
     Raises:
-        DataError: a folder or a pattern has no images, or an array is damaged.
+        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
         StorageError: a place cannot be reached.
     """
     sources: list[Source] = []
@@ -119,15 +120,17 @@ def open_images(
 
 
 def sources_at(text: str | Path, split: str | None = None) -> list[Source]:
-    """The sources of a path, a URL or a pattern of either. A missing file is found when it is read.
+    """The sources of a path, a URL or a pattern of either.
 
     Raises:
-        DataError: a folder or a pattern has no images, or an array is damaged.
+        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
         StorageError: it cannot be reached.
     """
     if places.is_pattern(str(text)):
         return [source for source, _ in cut(places.find(text, SUFFIXES), split=split)]
     place, what = places.locate(text), what_lies_at(text)
+    if what is What.NOTHING:
+        raise DataError("there is no such file or folder", where=text)
     if what in (What.FOLDER, What.RUN, What.PACKS):
         return [FolderSource(place)]
     if what is What.ARRAY:
@@ -250,23 +253,35 @@ class ArraySource:
         return self.member, self.start, self.stop
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
+        with self._open() as (rows, shape, label):
+            reading.check_array(shape, label)
+            rows.only(self.start, self.stop)
+            while rows.left:
+                count = min(_batch(reading.shape), _batch(shape))
+                pixels = rows.read(count).reshape(-1, *shape)
+                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
+                if shape != reading.shape and reading.fit != "own":
+                    pixels = np.stack([reading.pixels(_image(row)) for row in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+    def all(self) -> Pixels:
+        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
+        with self._open() as (rows, shape, _):
+            rows.only(self.start, self.stop)
+            return rows.read(rows.left).reshape(-1, *shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
+        """The array, the (h, w, c) of its images, and what messages call it."""
+        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
         with arrays.open_rows(self.path, self.member) as rows:
-            label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
-            shape = rows.shape[1:]
-            if rows.dtype != np.uint8 or len(shape) not in (2, 3):
+            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
                 raise DataError(
                     f"expected uint8 (n, h, w) or (n, h, w, c), found {rows.dtype} {rows.shape}",
                     where=label,
                 )
-            found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
-            reading.check_array(found, label)
-            rows.only(self.start, self.stop)
-            while rows.left:
-                pixels = rows.read(min(_batch(reading.shape), _batch(found))).reshape(-1, *found)
-                sizes = None if reading.fit == "exact" else [(found[1], found[0])] * len(pixels)
-                if found != reading.shape and reading.fit != "own":
-                    pixels = np.stack([reading.pixels(_image(row)) for row in pixels])
-                yield Batch(pixels, sizes=sizes)
+            height, width, *channels = rows.shape[1:]
+            yield rows, (height, width, channels[0] if channels else 1), label
 
 
 def _image(pixels: Pixels) -> Image.Image:
@@ -299,11 +314,6 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
         f"found {', '.join(sorted(names)) or 'none'}",
         where=path,
     )
-
-
-def is_array(path: Location) -> bool:
-    """Whether a file's name says that it holds an array of images."""
-    return what_is(path.name) is What.ARRAY
 
 
 def _wanted(name: str) -> bool:

@@ -32,7 +32,6 @@ DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise 
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
 REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
-_NUMBER_LIMIT = 1e9
 
 
 def is_name(text: str) -> bool:
@@ -40,21 +39,18 @@ def is_name(text: str) -> bool:
     return re.fullmatch(r"\w[\w.+-]*", text) is not None
 
 
-def _numbers(*names: str) -> records.Check:
-    """Objects in which these names, if they are there, have numbers."""
-    known = records.within(-_NUMBER_LIMIT, _NUMBER_LIMIT).holds
-    return records.Check(
-        f"numbers as {' and '.join(names)}",
-        lambda values: all(
-            type(value) in (int, float) and known(value)
-            for value in (values.get(name, 0) for name in names)
-        ),
-    )
-
-
 _Text = Annotated[str, records.PRINTABLE]
-_Decibels = Annotated[float, records.within(-_NUMBER_LIMIT, _NUMBER_LIMIT)]
-_Figures = Annotated[dict[str, Any], _numbers("payload_bytes_mean", "psnr_mean", "denoised_psnr")]
+_Number = Annotated[float, records.within(-1e9, 1e9)]
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What is counted with of the figures and the preset in a manifest."""
+
+    payload_bytes_mean: _Number = 0
+    psnr_mean: _Number = 0
+    denoised_psnr: _Number = 0
+    noise: _Number = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Manifest:
     latent_shape: tuple[int, ...]
     default_quality: int
     # dB, one a quality: 99 % of the validation images reach it
-    expected_psnr: tuple[_Decibels, ...]
+    expected_psnr: tuple[_Number, ...]
     hashes: dict[_Text, _Text]  # sha256 of members, and of each table array
 
     kind: str = "codec"  # a key of `kinds.KINDS`
@@ -77,10 +73,10 @@ class Manifest:
     reach: int = 0
 
     summary: _Text = ""
-    preset: Annotated[dict[str, Any], _numbers("noise")] = field(default_factory=dict)
+    preset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    figures: _Figures = field(default_factory=dict)  # on validation images, at export
+    figures: dict[str, Any] = field(default_factory=dict)  # on validation images, at export
 
     @property
     def elements(self) -> int:
@@ -102,6 +98,8 @@ class Manifest:
         values = records.parse(data)
         records.check_format(values, FORMAT)
         manifest = records.read(cls, values)
+        for numbers in (manifest.figures, manifest.preset):
+            records.read(_Counted, numbers)
         if min(manifest.latent_shape, default=1) < 1 or manifest.elements > 1 << 24:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         return manifest

@@ -25,7 +25,7 @@ from typing import Any
 from cvae import __version__, kinds
 from cvae.codec import Codec
 from cvae.data import places
-from cvae.data.places import Place
+from cvae.data.places import Location, Place
 from cvae.data.reading import Reading
 from cvae.errors import (
     ClusterError,
@@ -84,7 +84,7 @@ class Job:
 def run(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Place,
+    folder: Location,
     options: EncodeOptions,
     plan: Plan,
     *,
@@ -109,6 +109,7 @@ def run(
         ClusterError: a shard kills its workers again and again, or the scheduler does not answer.
         CvaeError: a shard failed for a reason that is not in its images.
     """
+    folder = places.locate(folder).absolute()
     found = [shards.resolve(text) for text in inputs]
     shards.shared(found, folder)
     job = _job(codec, found, folder, options, plan)

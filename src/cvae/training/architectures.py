@@ -1,6 +1,6 @@
-"""What there is to know of each architecture: its networks, its loss, its options, its export.
+"""The architectures: what each needs to build, train and export, and which options it has.
 
-No Keras is imported before a method needs it.
+Keras is imported by the methods that need it. A new architecture is one object in `ARCHITECTURES`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,29 @@ if TYPE_CHECKING:
     from cvae.training.networks.losses import Perceptual, Trainable
     from cvae.training.runs import Run
 
-# So many images show what spread the latents begin with.
+# Images that show the first spread of the latents.
 _DENSITY_IMAGES = 2000
 
 
 class Architecture:
-    """Networks that are trained by epochs with Keras; for most, a codec of their latents."""
+    """Networks that are trained by epochs with Keras, and coded by their latents."""
 
-    builder = loss = ""  # names in `networks.builders` and `networks.losses`
     closed_form = False  # fitted at once by numpy, without Keras
-    codes = True  # has latents; a denoiser has none
-    components = False  # latents are, or begin as, principal components of the training images
+    codes = True  # it has latents, and is exported as a codec
+    components = False  # latents are or start as principal components of the training images
     has_rate = True  # the loss weighs the distortion against a rate
 
+    def __init__(self, builder: str = "", loss: str = "") -> None:
+        """Names a function of `networks.builders` and a class of `networks.losses`."""
+        self._builder, self._loss = builder, loss
+
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        """Why one of the options of `cvae train`, by field name, does not apply; or nothing."""
+        """Why one of the given options of `cvae train` does not apply; empty if all do.
+
+        Args:
+            preset: the recipe, with the options in place.
+            options: their names, those of a preset's fields where they change one.
+        """
         if "latent_dim" in options and not self.codes:
             return f"{preset.name} is a denoiser, which has no latents"
         if "distortion_weight" in options and not (self.has_rate or preset.perceptual_weight):
@@ -60,11 +68,11 @@ class Architecture:
         from cvae.training.networks import builders, losses
 
         try:
-            networks = getattr(builders, self.builder)(preset)
+            networks = getattr(builders, self._builder)(preset)
         except ValueError as error:
             advice = "--size changes it"
             raise TrainingError(f"{error}", where=preset.name, advice=advice) from error
-        model: Trainable = getattr(losses, self.loss)(networks, preset, seed, perceptual)
+        model: Trainable = getattr(losses, self._loss)(networks, preset, seed, perceptual)
         return model
 
     def build(self, run: Run, train_images: int, machine: Machine | None = None) -> Trainable:
@@ -80,7 +88,11 @@ class Architecture:
         return checkpoints.load(self.model, run, machine)
 
     def start(self, run: Run, train: Images, machine: Machine) -> Trainable:
-        """The model as training begins: built, with the weights of the run that it fine-tunes, if any."""
+        """The model as training starts, with the weights of the run that it fine-tunes, if any.
+
+        Raises:
+            TrainingError: that run has other networks.
+        """
         model = self.build(run, len(train), machine)
         if not run.begin:
             self._begin(model, run, train)
@@ -98,7 +110,7 @@ class Architecture:
         return model
 
     def fit(self, run: Run, train: Images) -> None:
-        """Fits a run in closed form."""
+        """Fits the run to the training images, where that is done in closed form."""
         raise NotImplementedError
 
     def export(
@@ -115,7 +127,7 @@ class Architecture:
         return model.export(self._make, run, dataset, name, output, force)
 
     def _begin(self, model: Trainable, run: Run, train: Images) -> None:
-        """Changes the first weights to what the data asks for."""
+        """Sets first weights that depend on the data."""
 
     def _make(self, run: Run, dataset: Dataset) -> Made:
         from cvae.training.export import codec
@@ -123,39 +135,26 @@ class Architecture:
         return codec.make(run, dataset, lambda images: self._networks(run, images))
 
     def _networks(self, run: Run, images: Floats) -> Exported:
-        """The trained networks and their graphs; of a codec."""
+        """The trained networks of a codec and their graphs."""
         from cvae.training.export import codec
 
         return codec.from_keras(self._trained(run), run.preset, images)
 
     def _trained(self, run: Run) -> Any:
-        """The trained model, in whole precision."""
+        """The trained model, computing in float32."""
         from cvae.training import backend
 
         backend.whole_precision()
         return self.load(run)
 
 
-class Cvae(Architecture):
-    """A convolutional VAE of stride-2 convolutions and dense layers."""
-
-    builder, loss = "build_cvae", "VariationalAutoencoder"
-
-
-class Vae(Architecture):
-    """A VAE of the preset's own chains of layers."""
-
-    builder, loss = "build_vae", "VariationalAutoencoder"
-
-
 class Residual(Architecture):
     """A linear codec, and networks that learn what it misses."""
 
     components = True
-    builder, loss = "build_residual", "QuantizedAutoencoder"
 
     def _begin(self, model: Any, run: Run, train: Images) -> None:
-        """As the data's own linear codec."""
+        """Starts from the linear codec of the data."""
         from cvae.data import images
         from cvae.training import datasets
         from cvae.training.export import linear
@@ -169,10 +168,9 @@ class Residual(Architecture):
 
 
 class PlainAutoencoder(Architecture):
-    """An autoencoder of the preset's own chains of layers, rotated at export."""
+    """An autoencoder without a rate, whose latents are rotated at export."""
 
     components, has_rate = True, False
-    builder, loss = "build_autoencoder", "PlainAutoencoder"
 
     def _networks(self, run: Run, images: Floats) -> Exported:
         from cvae.training.export import codec
@@ -183,7 +181,6 @@ class PlainAutoencoder(Architecture):
 class Denoiser(Architecture):
     """A U-Net for images of any size, without latents."""
 
-    builder, loss = "build_denoiser", "Denoiser"
     codes = has_rate = False
 
     def _make(self, run: Run, dataset: Dataset) -> Made:
@@ -198,14 +195,14 @@ class Linear(Architecture):
     closed_form = components = True
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        others = sorted({*options} - {"latent_dim"})
-        if not others:
+        if not {*options} - {"latent_dim"}:
             return ""
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        return f"{preset.name} is fitted in closed form by numpy; it has no {named}"
+        return (
+            f"{preset.name} is fitted in closed form by numpy; it has --latents but no other option"
+        )
 
     def check(self, preset: Preset) -> None:
-        """Any sides do; how many latents there can be is known when the images are."""
+        """Fits all sides."""
 
     def fit(self, run: Run, train: Images) -> None:
         from cvae.training.export import linear
@@ -219,12 +216,12 @@ class Linear(Architecture):
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "cvae": Cvae(),
-    "residual": Residual(),
+    "cvae": Architecture("build_cvae", "VariationalAutoencoder"),
+    "residual": Residual("build_residual", "QuantizedAutoencoder"),
     "linear": Linear(),
-    "autoencoder": PlainAutoencoder(),
-    "vae": Vae(),
-    "denoiser": Denoiser(),
+    "autoencoder": PlainAutoencoder("build_autoencoder", "PlainAutoencoder"),
+    "vae": Architecture("build_vae", "VariationalAutoencoder"),
+    "denoiser": Denoiser("build_denoiser", "Denoiser"),
 }
 
 

@@ -16,11 +16,11 @@ from cvae.errors import DataError
 from cvae.training.preset import Preset
 from cvae.training.presets import OWN, OWN_GREY
 
-# Files that are looked at, and of those how many are decoded.
+# Files whose header is read, and how many of them are decoded.
 _SEEN, _DECODED = 500, 100
-# Values of an image: principal components of more take too long.
+# Values of an image; principal components of more take too long.
 _MOST_VALUES = 4096
-# Images of `_UNIT` values that pass through training: some ten minutes on two cores.
+# Images of `_UNIT` values in all epochs: some ten minutes on two cores.
 _PASSES, _UNIT = 400_000, 3072
 _EPOCHS = (10, 200)
 _LATENTS = (8, 128)
@@ -28,19 +28,15 @@ _LATENTS = (8, 128)
 
 @dataclass(frozen=True)
 class Survey:
-    """What images a folder holds."""
+    """What the images of a folder are like."""
 
     count: int  # all files
-    side: int  # the shorter side that most have
-    grey: bool  # no colour in any that was looked at
+    side: int  # the most common shorter side, in pixels
+    grey: bool  # no decoded image has colour
 
 
 def survey(folder: Path) -> Survey:
-    """Looks at some of the files, at even distances.
-
-    Raises:
-        DataError: none of them is an image.
-    """
+    """Reads some of the files, evenly spaced. Raises DataError when none of them is an image."""
     names = folders.find(folder)
     sides: Counter[int] = Counter()
     grey = True
@@ -49,8 +45,8 @@ def survey(folder: Path) -> Survey:
             image = images.open_image(images.read_file(folder / name, name), name)
             if number % (_SEEN // _DECODED) == 0:
                 grey = grey and _is_grey(image)
-        except Exception:  # of any kind: Pillow's readers have no common base class
-            continue  # reading the folder names it
+        except Exception:  # Pillow's readers have no common base class
+            continue  # it is named when the folder is read
         sides[min(image.size)] += 1
     if not sides:
         raise DataError("expected images, found none in this folder", where=folder)
@@ -66,7 +62,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
-    """The recipe for a folder; the size and whether grey are the user's if these say so."""
+    """The recipe for a folder, with the user's size and colour where given."""
     base = OWN_GREY if (found.grey if grey is None else grey) else OWN
     channels = base.image_shape[2]
     most = math.isqrt(_MOST_VALUES // channels)
@@ -81,7 +77,7 @@ def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
 def explain(
     found: Survey, recipe: Preset, data: str, out: Path, further: list[str] | None = None
 ) -> list[str]:
-    """What was seen and chosen, and the command that trains the same, with further options of the user's."""
+    """What was found and chosen, and the command that trains the same with the user's other options."""
     side, _, channels = recipe.image_shape
     colour = "grey" if channels == 1 else "colour"
     command = [

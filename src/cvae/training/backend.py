@@ -1,4 +1,4 @@
-"""Loads Keras and its backend: one line when they are missing, none of their chatter when not."""
+"""Loads Keras and its backend quietly, and says in one line when they are missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 from cvae.errors import MissingExtraError, TrainingError
 
@@ -33,45 +34,40 @@ def load_keras() -> None:
 
 
 def use(devices: str | None) -> AbstractContextManager[object]:
-    """A context in which a model is made that trains on several devices at once, if there are any.
+    """A context for making a model that trains on these devices, on several in parallel.
 
     Args:
-        devices: such as "GPU:0,GPU:1"; None for all GPUs, or where there is none the processor.
+        devices: such as "GPU:0,GPU:1"; None for all GPUs, or the processor where there is none.
 
     Raises:
-        TrainingError: there are no such devices, or the backend has no way to share work among them.
+        TrainingError: there are no such devices, or the backend takes no choice of them.
     """
     import keras
 
-    wanted = check_devices(devices)
-    if keras.backend.backend() != "tensorflow":
+    wanted, tf = check_devices(devices), _tensorflow()
+    if tf is None:
         if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
             keras.distribution.set_distribution(keras.distribution.DataParallel())
         return nullcontext()
-    import tensorflow as tf
-
-    if len(wanted) > 1:
-        scope: AbstractContextManager[object] = tf.distribute.MirroredStrategy(wanted).scope()
-        return scope
     # Not `tf.device`, which says where weights lie and not where steps are computed.
-    return tf.distribute.OneDeviceStrategy(wanted[0]).scope() if devices else nullcontext()
+    strategy: Any = None
+    if len(wanted) > 1:
+        strategy = tf.distribute.MirroredStrategy(wanted)
+    elif devices:
+        strategy = tf.distribute.OneDeviceStrategy(wanted[0])
+    return strategy.scope() if strategy else nullcontext()
 
 
 def check_devices(devices: str | None) -> list[str]:
-    """The devices that `use` takes, none for whatever the backend chooses.
-
-    Raises:
-        TrainingError: as `use` would.
-    """
-    import keras
-
-    name = keras.backend.backend()
-    if name != "tensorflow":
+    """The devices that `use` takes; empty for the backend's own choice. Raises TrainingError as `use`."""
+    tf = _tensorflow()
+    if tf is None:
         if devices is not None:
+            import keras
+
+            name = keras.backend.backend()
             raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
         return []
-    import tensorflow as tf
-
     there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     if devices is None:
         return [device for device in there if device.startswith("GPU")]
@@ -85,29 +81,31 @@ def check_devices(devices: str | None) -> list[str]:
 
 
 def replicas() -> int:
-    """On how many devices at once a model trains that is made now, each on a part of a batch."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return 1  # other backends see whole batches
-    import tensorflow as tf
-
-    count: int = tf.distribute.get_strategy().num_replicas_in_sync
-    return count
+    """How many devices share the batches of a model that is made now."""
+    tf = _tensorflow()
+    return int(tf.distribute.get_strategy().num_replicas_in_sync) if tf else 1
 
 
 def whole_precision() -> None:
-    """Ends what newer GPUs do to be fast: products of 10 bits, in which symbols come out others."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    """Disables TF32: its 10-bit mantissa changes symbols."""
+    tf = _tensorflow()
+    if tf is not None:
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
+def _tensorflow() -> Any:
+    """The module `tensorflow` where it is Keras' backend, or None."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow
+
+    return tensorflow
+
+
 def require(*packages: str, extra: str = "train") -> None:
-    """Raises MissingExtraError for a package that the end of a run would miss, before it begins."""
+    """Raises MissingExtraError when one of the packages is not installed."""
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtraError(package, extra)
@@ -115,7 +113,7 @@ def require(*packages: str, extra: str = "train") -> None:
 
 @contextmanager
 def _native_stderr_held_back() -> Iterator[None]:
-    """Native libraries log before any setting of theirs applies; what they said is shown on failure."""
+    """Native libraries log before their settings apply; their output is shown on failure alone."""
     sys.stderr.flush()
     shown = os.dup(2)
     with tempfile.TemporaryFile() as held:

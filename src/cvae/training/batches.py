@@ -1,4 +1,4 @@
-"""Batches of images for one epoch, read when they are needed and changed at random on the way."""
+"""Batches of images for one epoch, read when they are needed and augmented."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cvae.data.images import Images
 
 Floats = NDArray[np.float32]
 
-# Brightness is moved by, and contrast scaled by one plus or minus, at most so much.
+# The most that augmentation adds to brightness, and to the factor of contrast.
 _STRONGEST = 0.1
 
 
 class Batches(keras.utils.PyDataset):
     """One epoch of training or validation images as float32 in [0, 1].
 
-    Everything random is a function of (seed, epoch, number of the batch), so an epoch is the same
-    whatever ran before it and however many threads read.
+    All random numbers are a function of (seed, epoch, number of the batch), whatever ran before and
+    however many threads read.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class Batches(keras.utils.PyDataset):
         passes: int = 1,
         devices: int = 1,
     ) -> None:
-        """Images in a random order of the (seed, epoch), or as they come and unchanged without one.
+        """Images in random order, or with no seed unchanged and in their own order.
 
         Args:
-            pixels: all of them.
+            pixels: all images, uint8 (n, h, w, c).
             batch_size: images a batch; the last one may be smaller.
-            seed: of the run, and the epoch.
-            augment: kinds of change, see `preset.Preset`.
-            crop: the side of a random square to cut out, 0 for none.
+            seed: the run's seed and the epoch.
+            augment: augmentations, see `preset.Preset`.
+            crop: the side of random square crops, 0 for none.
             passes: how often each image comes.
-            devices: that share each batch, see `shared`.
+            devices: how many devices share each batch, see `shared`.
         """
         super().__init__()
         count, self._batch_size = shared(passes * len(pixels), batch_size, devices)
@@ -65,30 +65,26 @@ class Batches(keras.utils.PyDataset):
 
 
 def shared(images: int, batch_size: int, devices: int) -> tuple[int, int]:
-    """How many of the images an epoch takes, and the batch size, so that devices get equal parts.
+    """The images of an epoch and of a batch, so that all devices get equal parts.
 
-    A part of a batch that is smaller than the others, or empty, ends training on several devices.
+    TensorFlow fails on a part that is smaller than the others, or empty.
     """
     count = images - images % devices or images
     return count, max(devices, batch_size - batch_size % devices)
 
 
 def crops(x: Floats, side: int, rng: np.random.Generator) -> Floats:
-    """A random square of each image (n, h, w, c) -> (n, side, side, c); 0 for the whole."""
+    """Random square crops: (n, h, w, c) -> (n, side, side, c); a side of 0 for whole images."""
     if not side:
         return x
     tops = rng.integers(0, x.shape[1] - side + 1, len(x))
     lefts = rng.integers(0, x.shape[2] - side + 1, len(x))
-    return np.stack(
-        [
-            image[top : top + side, left : left + side]
-            for image, top, left in zip(x, tops, lefts, strict=True)
-        ]
-    )
+    places = zip(x, tops, lefts, strict=True)
+    return np.stack([image[y : y + side, x : x + side] for image, y, x in places])
 
 
 def augmented(x: Floats, kinds: tuple[str, ...], rng: np.random.Generator) -> Floats:
-    """Images (n, h, w, c), each changed at random in the ways that are named."""
+    """Images (n, h, w, c), each augmented at random in the ways that are named."""
     if "flip" in kinds:
         flipped = rng.random(len(x)) < 0.5
         x[flipped] = x[flipped, :, ::-1]
@@ -105,7 +101,6 @@ def augmented(x: Floats, kinds: tuple[str, ...], rng: np.random.Generator) -> Fl
         x = x + rng.uniform(-_STRONGEST, _STRONGEST, one_an_image).astype(np.float32)
     if "contrast" in kinds:
         mean = x.mean(axis=(1, 2, 3), keepdims=True)
-        x = mean + (x - mean) * rng.uniform(1 - _STRONGEST, 1 + _STRONGEST, one_an_image).astype(
-            np.float32
-        )
+        factor = rng.uniform(1 - _STRONGEST, 1 + _STRONGEST, one_an_image).astype(np.float32)
+        x = mean + (x - mean) * factor
     return x.clip(0, 1)

@@ -14,7 +14,7 @@ from cvae.data import folders, images
 from cvae.data.folders import Folder, Watch
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
-from cvae.data.sources import open_images
+from cvae.data.sources import array_source
 from cvae.errors import DataError
 
 LICENCES = {
@@ -116,7 +116,7 @@ def load(
                 folder.images[folders.VALIDATION],
                 folder,
             )
-        pixels = _read(path, shape)
+        pixels = _read(path)
     if pixels.shape[1:] != shape:
         raise DataError(
             f"the preset takes {images.describe(shape)}, found arrays of shape {pixels.shape[1:]}",
@@ -133,9 +133,9 @@ def load(
     return Dataset(source, name, pixels[:-held_out], pixels[-held_out:])
 
 
-def _read(path: Path, shape: Shape) -> Pixels:
+def _read(path: Path) -> Pixels:
     if path.suffix == ".npz":
-        return open_images([path], Reading(shape, "exact"), split="train").all()[0]
+        return array_source(path, "train").all()
     found = "no such file or folder" if not path.exists() else "another kind of file"
     raise DataError(
         f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data, "

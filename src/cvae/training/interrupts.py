@@ -10,10 +10,10 @@ import keras
 
 
 class Interrupts(keras.callbacks.Callback):
-    """Ends the run behind the batch that Ctrl-C meets; a second one, and one before the first batch, at once.
+    """Ctrl-C ends the run after the current batch; a second one, or one before the first batch, at once.
 
-    Raised wherever Python just is, a KeyboardInterrupt may be lost: an error in a callback of the
-    garbage collector is printed and forgotten, and JAX, which Keras imports where it is installed, has one.
+    Raised inside a callback of the garbage collector, as JAX has one, a KeyboardInterrupt is printed
+    and lost.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Interrupts(keras.callbacks.Callback):
         self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Interrupts:
-        with suppress(ValueError):  # not in the main thread
+        with suppress(ValueError):  # outside the main thread
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 

@@ -1,4 +1,4 @@
-"""The pictures that a training run leaves beside its model, of validation images."""
+"""The pictures that a training run leaves beside its model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from cvae import denoising, sampling
 from cvae.codec import Codec
+from cvae.data import grids
 from cvae.data.images import Pixels
 from cvae.evaluation import noise, plots
 from cvae.models.file import Model
@@ -24,9 +25,11 @@ _MAPPED = 1000  # images whose latents are shown
 def draw(run: Run, dataset: Dataset, path: Path) -> None:
     """Writes PNG files to the run's folder.
 
-    `curves.png` has the losses by epoch; `reconstructions.png` originals over decoded images;
-    `denoised.png` originals, noisy and denoised images; `samples.png` what the model draws itself;
-    `latents.png` validation images where their latents lie, in two dimensions.
+    - `curves.png`: the losses by epoch
+    - `reconstructions.png`: validation images over their decoded ones
+    - `denoised.png`: validation images, the same with noise, and denoised
+    - `samples.png`: samples of the model
+    - `latents.png`: validation images at the two principal components of their latents
 
     Args:
         run: the run.
@@ -38,21 +41,21 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
         plots.loss_curves(history, run.folder / "curves.png")
     model = Model(path)
     shown = np.asarray(dataset.validation[:_SHOWN])
-    zoom = plots.zoom_for(run.preset.image_shape)
+    zoom = grids.zoom_for(run.preset.image_shape)
     if run.preset.noise:
         noisy = np.stack(
             [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
         )
         rows = [shown, noisy, denoising.denoise(model, noisy)]
-        plots.image_grid(rows, run.folder / "denoised.png", zoom)
+        grids.image_grid(rows, run.folder / "denoised.png", zoom)
     if not architectures.of(run.preset).codes:
         return
     codec = Codec(model)
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
-    plots.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    grids.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
     samples = sampling.sample(codec, _ROWS * _SHOWN, _SEED)
-    plots.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
+    grids.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
                       run.folder / "samples.png", zoom)  # fmt: skip
     mapped = np.asarray(dataset.validation[:_MAPPED])
     plots.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")
@@ -64,5 +67,5 @@ def _flattened(codec: Codec, pixels: Pixels) -> plots.Points:
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]
-    # A single image, or a single latent, has one component alone.
+    # A single image or latent has only one component.
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))

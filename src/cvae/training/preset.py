@@ -21,10 +21,9 @@ class Preset:
     # tiles, photos and own only by --data
     dataset: str  # a public one that is downloaded (see `datasets`), or what to call the user's
     image_shape: tuple[int, int, int]
-    architecture: Literal["cvae", "residual", "linear", "autoencoder", "vae", "denoiser"] = "cvae"
-    # An autoencoder's latents are rotated at export, and so many components are coded.
-    latent_dim: int = 16
-    # autoencoder and vae: the layers of both networks in the words of `stacks`
+    architecture: str = "cvae"  # a name in `architectures.ARCHITECTURES`
+    latent_dim: int = 16  # coded latents; of an autoencoder, components after its rotation
+    # autoencoder and vae: the layers of both networks in the words of `networks.chains`
     analysis: tuple[str, ...] = ()
     synthesis: tuple[str, ...] = ()
     filters: tuple[int, ...] = (32, 64)
@@ -34,31 +33,30 @@ class Preset:
     linear_step: float = 0.2
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
-    # Noise of this standard deviation is added to what analysis sees, in pixel values, clipped.
+    # Standard deviation of the noise that is added to the input, in pixel values; then clipped.
     noise: float = 0.0
-    # Weight of the squared difference of features, summed over a network's layers, see `features`.
+    # Weight of the perceptual loss, see `networks.features`.
     perceptual_weight: float = 0.0
     features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
     learning_rate: float = 1e-3
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    # plateau: halved after 5 epochs in which the validation loss has not improved
+    # plateau: halved after 5 epochs without a better validation loss
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    # Dropout acts in this share of the epochs, from the first: it costs accuracy in the end where
-    # there is more data than a network can learn by heart.
+    # Dropout acts in this share of the epochs, from the first. With more data than a network can
+    # memorize, it costs accuracy at the end.
     dropout_share: float = 1.0
-    # Training ends after so many epochs without a better validation loss; 0 for never. Where it is
-    # set, the best epoch is exported, not the last.
+    # Training stops after so many epochs without a better validation loss, and the best epoch is
+    # exported; 0 for never.
     patience: int = 0
-    # What each epoch sees the images through: flip (left to right), shift (by a pixel), brightness
-    # and contrast (by a tenth).
+    # Augmentation: flip (left to right), shift (by a pixel), brightness and contrast (by a tenth).
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
-    crop: int = 0  # train on random squares of this side; 0 for whole images
-    passes: int = 1  # over the images, in an epoch: more where crops make new ones of few
-    # The quantization step at the default quality: in posterior widths (cvae, vae), in the integers
-    # that training rounded to (residual), or in the latents' own unit, pixels in [0, 1] projected
-    # on orthonormal vectors (linear; autoencoder after its rotation).
+    crop: int = 0  # the side of random square crops; 0 for whole images
+    passes: int = 1  # how often an epoch sees each image
+    # The quantization step at the default quality. Its unit: posterior widths (cvae, vae), the
+    # integers that training rounded to (residual), or pixels in [0, 1] projected on orthonormal
+    # vectors (linear; autoencoder after its rotation).
     step_width: float = 2.0
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a person sees of a training run, on stderr: loss terms and time left."""
+"""The progress of a training run on stderr: loss terms and time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TERMS = ["loss", "distortion", "rate", "perceptual", "val_loss", "val_distortio
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A bar over all epochs on a terminal; elsewhere one line an epoch; nothing when `quiet`."""
+    """One line an epoch, and on a terminal a bar over all epochs; nothing when `quiet`."""
 
     def __init__(self, epochs: int, quiet: bool) -> None:
         super().__init__()
@@ -44,14 +44,9 @@ class ProgressBar(keras.callbacks.Callback):
         if self._task is None:
             self._started, self._first = time.monotonic(), epoch
             steps = self.params["steps"]
-            self._task = self._bar.add_task(
-                "",
-                total=self._epochs * steps,
-                completed=epoch * steps,
-                epoch=epoch + 1,
-                epochs=self._epochs,
-                terms="",
-            )
+            total, done = self._epochs * steps, epoch * steps
+            shown: dict[str, Any] = {"epoch": epoch + 1, "epochs": self._epochs, "terms": ""}
+            self._task = self._bar.add_task("", total=total, completed=done, **shown)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -71,7 +66,7 @@ def tensorboard_log(folder: Path) -> keras.callbacks.Callback:
 
 
 def _format(logs: dict[str, float]) -> str:
-    # A rate of zero is that of a loss which has none.
+    # A rate of zero belongs to a loss that has none.
     shown = [name for name in _TERMS if name in logs and (logs[name] or "rate" not in name)]
     return "  ".join(f"{name} {float(logs[name]):.4g}" for name in shown)
 

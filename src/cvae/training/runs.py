@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import cvae
 from cvae import records
 from cvae.data import files
-from cvae.data.folders import RUN as RUN
-from cvae.data.folders import printable
+from cvae.data.contents import RUN as RUN
+from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
 from cvae.training.datasets import Dataset
@@ -72,14 +72,8 @@ class Run:
         }
 
     def save(self) -> None:
-        values = {
-            "cvae": cvae.__version__,
-            "preset": self.preset.to_json(),
-            "seed": self.seed,
-            "source": self.source,
-            "data": self.data,
-            "begin": self.begin,
-        }
+        values = {"cvae": cvae.__version__, **asdict(self)}
+        del values["folder"]
         files.write_bytes(self.folder / RUN, records.dump(values, indent=2), True)
 
 

@@ -25,10 +25,10 @@ _VALIDATION_VALUES = 1 << 21
 def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
     """Trains from the last finished epoch to the last one of the preset.
 
-    Everything random in an epoch is a function of (seed, epoch), and what the learning rate is and
-    whether training goes on one of the history, so a run that was killed and resumed passes
-    through the same weights as one that was not. After each epoch the history and then the
-    checkpoint (weights and optimizer state) are replaced in one step each.
+    All random numbers of an epoch are a function of (seed, epoch). The learning rate and early
+    stopping are functions of the history. So a resumed run passes through the same weights as an
+    uninterrupted one. After each epoch the history and then the checkpoint (weights and optimizer
+    state) are replaced atomically.
 
     Raises:
         TrainingError: a loss is no longer finite; the last good checkpoint is kept.
@@ -60,16 +60,12 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
             model.optimizer.learning_rate = preset.learning_rate * 0.5 ** _plateaus(history)
         if epoch >= round(preset.dropout_share * preset.epochs):
             _end_dropout(model)
+        batches = Batches(
+            dataset.train, preset.batch_size, (run.seed, epoch), preset.augment, preset.crop,
+            preset.passes, model.replicas,
+        )  # fmt: skip
         record = model.fit(
-            Batches(
-                dataset.train,
-                preset.batch_size,
-                (run.seed, epoch),
-                preset.augment,
-                preset.crop,
-                preset.passes,
-                model.replicas,
-            ),
+            batches,
             shuffle=False,
             validation_data=validation,
             initial_epoch=epoch,
@@ -93,12 +89,12 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
 
 
 def _best(history: list[runs.Row]) -> int:
-    """The number of the first epoch of the smallest validation loss, from 0 on."""
+    """The first epoch of the smallest validation loss, from 0."""
     return int(np.argmin([row["val_loss"] for row in history]))
 
 
 def _is_over(history: list[runs.Row], preset: Preset) -> bool:
-    """Whether the validation loss has not improved for as long as the preset waits."""
+    """Whether the validation loss has not improved for the preset's patience."""
     waited = len(history) - 1 - _best(history) if history else 0
     return bool(preset.patience) and waited >= preset.patience
 
@@ -128,7 +124,7 @@ def _end_dropout(model: Trainable) -> None:
 
 
 def _seed_noise(model: Trainable, seed: int, epoch: int) -> None:
-    """Of the model itself and then of its dropout: a checkpoint keeps neither."""
+    """Seeds the model's noise and dropout, which a checkpoint does not keep."""
     states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
     states.sort(key=lambda state: state is not model.noise.state)
     for number, state in enumerate(states):

@@ -1,4 +1,4 @@
-"""From the training set's latents to the bank: steps and integer frequency tables for all qualities."""
+"""The latents of the training set -> the bank: steps and frequency tables of all qualities."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Search = Callable[[int, Quantizer, Bank], Symbols]
 DEFAULT_QUALITY = 50
 MIN_RADIUS, MAX_RADIUS = 4, 127
 
-# So many quality points halve the step: 1 to 100 spans a factor of 73.
+# Quality points that halve the step: 1 to 100 spans a factor of 73.
 _HALVING = 16
-# An element shares another's table when that costs it at most so many bits a symbol.
+# An element shares another's table when that costs at most so many bits a symbol.
 _TOLERANCE = 0.005
 # Weight of a smoothed copy of the counts: symbols next to seen ones are likelier than far ones.
 _SMOOTHING = 0.02
 
-# Qualities at which the search is run; its symbols' shares are interpolated between them.
+# Qualities that are searched; the shares of symbols are interpolated between them.
 _SEARCHED = range(2, 101, 6)
-# Training images that are searched there, and at the default quality: so many of up to `_VALUES`
-# values, fewer of larger ones, for which a search takes longer.
+# Training images that are searched there, at the default quality, and at least. Above `_VALUES`
+# values an image, there are fewer, because their search takes longer.
 _SEARCHED_IMAGES, _DEFAULT_IMAGES, _FEWEST_IMAGES = 2500, 10_000, 64
 _VALUES = 3072
-# What is searched depends on the tables, and these on what was searched.
+# The search depends on the tables, and they on the search.
 _PASSES = 2
-# Plain rounding of all training images counts as much as so many searched images: it knows the
-# symbols that are too rare for a sample.
+# Weight of plain rounding of all training images, in searched images: it counts the symbols that
+# are too rare for a sample.
 _PRIOR_IMAGES = 50
 _CURVATURE_IMAGES = 128
 
@@ -51,7 +51,7 @@ def calibrate(
     search: Search,
     values: int,
 ) -> Qualities:
-    """Counts what the search chooses for the training set at every quality and merges alike tables.
+    """Counts the symbols of every quality on the training set, and merges similar tables.
 
     Args:
         latents: (images, elements) of the training set.
@@ -95,9 +95,9 @@ def curvature(
     step: NDArray[np.float32],
     synthesis: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """What a change of each element by one of its steps does to the pixels, over the step squared.
+    """The squared change of the pixels by one step of each element, over the step squared.
 
-    The mean over some images, of the squared difference summed over pixels: (elements,) float32.
+    Summed over pixels, averaged over some images: (elements,) float32.
     """
     sample = latents[:_CURVATURE_IMAGES]
     changes = []
@@ -146,7 +146,7 @@ def _between(searched: dict[int, Shares], quality: int) -> Shares:
 
 
 def count(symbols: Symbols, radius: int) -> NDArray[np.int64]:
-    """How often each entry of the alphabet occurs: (images, elements) -> (elements, 2 radius + 2)."""
+    """How often each table entry occurs: (images, elements) -> (elements, 2 radius + 2)."""
     alphabet, elements = 2 * radius + 2, symbols.shape[1]
     entries = np.where(np.abs(symbols) > radius, alphabet - 1, symbols + radius)
     places = entries + alphabet * np.arange(elements)
@@ -163,21 +163,21 @@ def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
 
 
 def _radius(latents: Latents, finest: Quantizer) -> int:
-    """The smallest radius that leaves one symbol in a thousand of the finest quality to the escape."""
+    """The radius for which one symbol in a thousand of the finest quality is an escape."""
     return int(
         np.clip(np.quantile(np.abs(finest.quantize(latents)), 0.999), MIN_RADIUS, MAX_RADIUS)
     )
 
 
 class _Merger:
-    """Collects tables, reusing an earlier one where that is nearly as good."""
+    """Collects tables, and reuses earlier ones that are nearly as good."""
 
     def __init__(self, alphabet: int) -> None:
         self._rows: list[NDArray[np.uint16]] = []
         self._bits = np.empty((0, alphabet))
 
     def add(self, frequencies: NDArray[np.uint16], tolerance: float) -> int:
-        """The number of a table that costs at most `tolerance` bits a symbol more than this one."""
+        """The index of a table that costs at most `tolerance` bits a symbol more than this one."""
         p = frequencies / TOTAL
         bits = -np.log2(p)
         if self._rows:

@@ -1,7 +1,7 @@
-"""The gradient of a synthesis graph as a graph of its own, by reverse mode over its few kinds of nodes.
+"""The gradient of a synthesis graph as another graph, by reverse mode over its few kinds of nodes.
 
-The encoder's search asks it how the squared error changes with each latent. It only guides a search
-whose results are checked with the synthesis itself, so nothing in the format depends on it.
+It tells the encoder's search how the squared error changes with each latent. The search checks its
+results with the synthesis itself, so nothing in the format depends on the gradient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Rule = Callable[["_Tape", Any, str], None]
 
 
 class _Tape:
-    """A copied synthesis graph, what is known of its values, and the adjoints found so far."""
+    """A copied synthesis graph, its constants, attributes and shapes, and the adjoints so far."""
 
     def __init__(self, synthesis: bytes) -> None:
         import onnx
@@ -55,11 +55,14 @@ class _Tape:
 
 
 def gradient(synthesis: bytes) -> bytes:
-    """From a synthesis graph `x_hat(y)` of this package to the graph of its pull-back.
+    """The graph of the pull-back of a synthesis graph `x_hat(y)` as `layers` writes it.
 
     Returns:
-        A graph from latents `x` (batch, d) and an image `target` (batch, h, w, c) to (batch, d + 1):
+        A graph from latents `x` (batch, d) and images `target` (batch, h, w, c) to (batch, d + 1):
         half the negative gradient of ||target - x_hat||^2 over the latents, then that squared error.
+
+    Raises:
+        TrainingError: no rule is known for one of the nodes.
     """
     tape = _Tape(synthesis)
     graph = tape.graph
@@ -78,7 +81,7 @@ def gradient(synthesis: bytes) -> bytes:
 
 
 def _rule(tape: _Tape, node: Any) -> _Rule:
-    """How an adjoint passes through a node. Raises TrainingError where none is written for it."""
+    """How an adjoint passes through a node. Raises TrainingError where no rule is known."""
     strides = tape.attributes[node.output[0]].get("strides", [1, 1])
     if node.op_type not in _RULES or (node.op_type == "Conv" and strides != [1, 1]):
         raise TrainingError(
@@ -95,10 +98,10 @@ def _gemm(tape: _Tape, node: Any, adjoint: str) -> None:
 
 
 def _conv(tape: _Tape, node: Any, adjoint: str) -> None:
-    """Of a stride of 1: the kernel turned round, padded by what the padding left of it."""
+    """With stride 1: a convolution with the kernel rotated by 180 degrees and complementary padding."""
     height, width = tape.constants[node.input[1]].shape[2:]
     top, left, bottom, right = tape.attributes[node.output[0]].get("pads", [0, 0, 0, 0])
-    # Turned in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
+    # Rotated in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
     ends = [np.array(limit, np.int64) for limit in ([-1, -1], [-(1 << 31)] * 2, [2, 3], [-1, -1])]
     turned = tape.graph.add("Slice", node.input[1], *ends)
     turned = tape.graph.add("Transpose", turned, perm=[1, 0, 2, 3])
@@ -147,16 +150,13 @@ def _reshape(tape: _Tape, node: Any, adjoint: str) -> None:
     tape.accumulate(node.input[0], tape.graph.shape(adjoint, *tape.shapes[node.input[0]]))
 
 
-def _space_to_depth(tape: _Tape, node: Any, adjoint: str) -> None:
-    tape.accumulate(node.input[0], tape.graph.add("DepthToSpace", adjoint, blocksize=2))
-
-
-def _depth_to_space(tape: _Tape, node: Any, adjoint: str) -> None:
-    tape.accumulate(node.input[0], tape.graph.add("SpaceToDepth", adjoint, blocksize=2))
+def _moved(tape: _Tape, node: Any, adjoint: str) -> None:
+    inverse = {"SpaceToDepth": "DepthToSpace", "DepthToSpace": "SpaceToDepth"}[node.op_type]
+    tape.accumulate(node.input[0], tape.graph.add(inverse, adjoint, blocksize=2))
 
 
 def _col2im(tape: _Tape, node: Any, adjoint: str) -> None:
-    """Blocks that overlap are taken out of the image: a convolution with one 1 for each place in them."""
+    """Overlapping blocks of the image (im2col): a convolution with a single 1 for each place in them."""
     attributes = tape.attributes[node.output[0]]
     height, width = tape.constants[node.input[2]]
     channels, length = tape.shapes[node.output[0]][0], height * width
@@ -179,6 +179,6 @@ _RULES: dict[str, _Rule] = {
     "Transpose": _transpose,
     "Reshape": _reshape,
     "Col2Im": _col2im,
-    "SpaceToDepth": _space_to_depth,
-    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _moved,
+    "DepthToSpace": _moved,
 }

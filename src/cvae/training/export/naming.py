@@ -1,10 +1,11 @@
-"""What an exported model is called: its name, its id, and the versions that made it."""
+"""The name and the id of an exported model, and the versions that made it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -19,15 +20,15 @@ _PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
 def new_id(weights: str, bank: Qualities | None) -> int:
-    """16 bits of a hash over weights and tables, moved on while a known model has that id.
+    """16 bits of a hash over weights and tables; the next free id where a known model has that one.
 
-    Not over the graphs, which may get faster and stay the same model.
+    Graphs do not count: a faster graph is the same model. Nor does the curvature, which decoding does
+    not need.
     """
-    # What decoding depends on; the curvature is for the search alone.
     hashes = bank.hashes() if bank else {}
     tables = {name: digest for name, digest in hashes.items() if name != "curvature"}
     ours = {WEIGHTS: weights, **{f"{TABLES}/{name}": digest for name, digest in tables.items()}}
-    # A known model with these weights and tables is this one, made again.
+    # A known model with these weights and tables is the same one.
     known = [entry.manifest for entry in registry.known_models()[0]]
     taken = {manifest.id for manifest in known if not ours.items() <= manifest.hashes.items()}
     text = json.dumps([weights, tables], sort_keys=True)
@@ -38,7 +39,7 @@ def new_id(weights: str, bank: Qualities | None) -> int:
 
 
 def check_name(name: str | None, folder: Path) -> None:
-    """Raises TrainingError when a model's name would be mistaken for a path or another model."""
+    """Raises TrainingError when a name looks like a path, or another model has it."""
     if name is None:
         return
     if not is_name(name) or name.endswith(SUFFIX):
@@ -62,12 +63,11 @@ def free_name(name: str, models: list[registry.Entry]) -> str:
 
 
 def versions() -> dict[str, str]:
+    """The versions of the packages that make a model, and Keras' backend."""
     keras = sys.modules.get("keras")
     backend = keras.backend.backend() if keras else "none"
     found = {"cvae": cvae.__version__, "backend": backend}
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -1,11 +1,11 @@
 """A plain autoencoder's latents as few uncorrelated components, each in pixels (KLT).
 
-Training knows nothing of coding: neighbouring values of the latent grid say nearly the same, and some
-change the picture much more than others. So latents are first scaled by what they do to the
-pixels, then rotated to uncorrelated components, and those of the largest variance are coded:
-with M = G^(1/2), where G is the mean of J'J over images and J the synthesis' Jacobian, a step in
-M (y - mean) changes the pixels by its own length, whatever its direction. A uniform step of all
-components is then the best there is (reverse water-filling), as for the linear codec.
+Training ignores coding: neighbouring latents are correlated, and some change the picture much more
+than others. So latents are scaled by their effect on pixels, then rotated to uncorrelated
+components, and those of the largest variance are coded. With M = G^(1/2), where G is the mean of J'J
+over images and J the synthesis' Jacobian, a step in M (y - mean) changes the pixels by its own
+length in every direction. A uniform step of all components is then optimal (reverse
+water-filling), as for the linear codec.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from cvae.training.export.graph import Floats, half_precision
 # Latents (k, n) and images (k, h, w, c) -> J' (images - synthesis), (k, n).
 PullBack = Callable[[Floats, Floats], Floats]
 
-# Random directions in pixels that are pulled back to latents, for each of these.
+# Random directions in pixels that are pulled back, for each latent.
 _DIRECTIONS = 8
-# Part of the mean sensitivity that every direction gets, so that none is without any.
+# Share of the mean sensitivity that is added to every direction, so that none has zero.
 _RIDGE = 1e-3
 
 
@@ -39,7 +39,7 @@ class Rotation:
     mean: Floats  # (n,)
     forward: Floats  # (n, k)
     backward: Floats  # (k, n)
-    rectified: bool  # no latent is negative, so none becomes so on the way back
+    rectified: bool  # no latent is negative, so the way back is clipped at zero
 
     def components(self, latents: Floats) -> Floats:
         """(m, n) -> (m, k)"""
@@ -56,7 +56,7 @@ class Rotation:
         return hashlib.sha256(b"".join(value.tobytes() for value in values)).hexdigest()
 
     def save(self, path: Path, weights_hash: str) -> None:
-        """Writes it beside the weights that it belongs to."""
+        """Writes the rotation, and the hash of the weights that it belongs to."""
         buffer = io.BytesIO()
         np.savez(
             buffer, mean=self.mean, forward=self.forward, backward=self.backward,
@@ -81,21 +81,22 @@ class Rotation:
 def fit(
     latents: Floats, components: int, synthesis: Callable[[Floats], Floats], pull_back: PullBack
 ) -> Rotation:
-    """The rotation of the latents (m, n) of training images to so many components.
+    """The rotation of the latents of training images to components.
 
     Args:
-        latents: (m, n).
-        components: at most n.
+        latents: (m, n), one row an image.
+        components: how many, at most m and n.
         synthesis: latents (k, n) -> images.
-        pull_back: of this synthesis.
+        pull_back: the pull-back of this synthesis.
 
     Raises:
-        TrainingError: more components are asked for than latents or images give.
+        TrainingError: there are fewer latents or images than components.
     """
     if components > min(latents.shape):
         raise TrainingError(
             f"expected at most {min(latents.shape)} components of {latents.shape[1]} latents of "
-            f"{len(latents)} images, found {components}; --latents changes it"
+            f"{len(latents)} images, found {components}",
+            advice="--latents changes it",
         )
     mean = latents.mean(axis=0, dtype=np.float64)
     scale = _root(_sensitivity(latents, synthesis, pull_back))
@@ -119,7 +120,7 @@ def fit(
 def _sensitivity(
     latents: Floats, synthesis: Callable[[Floats], Floats], pull_back: PullBack
 ) -> NDArray[np.float64]:
-    """The mean of J'J, from J'v of random v: E[v v'] is the identity. (n, n)"""
+    """The mean of J'J (n, n), from J'v of random v with E[v v'] = identity."""
     rng = np.random.default_rng(0)
     size = latents.shape[1]
     total, count, batch = np.zeros((size, size)), 0, 1024
@@ -134,7 +135,7 @@ def _sensitivity(
 
 
 def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The symmetric square root of a matrix that has no negative eigenvalue but by rounding."""
+    """The symmetric square root of a positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     values = np.maximum(values, 0) + _RIDGE * values.mean()
     return np.asarray((vectors * np.sqrt(values)) @ vectors.T)

@@ -36,7 +36,7 @@ def _check_sides(preset: Preset) -> None:
 
 
 def _check_free_sides(preset: Preset) -> None:
-    """Training sees squares cut out of the images, validation whole ones."""
+    """Training takes square crops of the images, validation whole ones."""
     multiple = 2 ** (len(preset.filters) - 1)
     height, width, _ = preset.image_shape
     if height % multiple or width % multiple or min(height, width) < preset.crop:
@@ -73,10 +73,10 @@ def build_cvae(preset: Preset) -> Networks:
 def build_residual(preset: Preset) -> Networks:
     """A linear codec and networks that learn what it misses, added up on both sides.
 
-    Synthesis mends the linear codec's picture, as a small U-Net (Ronneberger, Fischer, Brox 2015,
-    arXiv:1505.04597) with residual blocks (He et al. 2016, arXiv:1512.03385); its result is not
-    confined to [0, 1]. The networks' last layers begin at zero, so that with
-    `start_from_components` the whole begins as the linear codec, from where training can only gain.
+    Synthesis corrects the linear codec's picture with a small U-Net (Ronneberger, Fischer, Brox 2015,
+    arXiv:1505.04597) of residual blocks (He et al. 2016, arXiv:1512.03385); its output is not
+    confined to [0, 1]. The last layers start at zero, so that after `start_from_components` training
+    starts from the linear codec.
     """
     _check_sides(preset)
     image = keras.Input(preset.image_shape, name="image")
@@ -97,7 +97,7 @@ def build_residual(preset: Preset) -> Networks:
 
 
 def build_autoencoder(preset: Preset) -> Networks:
-    """The preset's chains of layers; latents are whatever the first one ends in."""
+    """The preset's chains of layers; the first one's output are the latents."""
     image = keras.Input(preset.image_shape, name="image")
     analysis = keras.Model(
         image, chain(preset.analysis, image, preset.image_shape), name="analysis"
@@ -113,7 +113,7 @@ def build_autoencoder(preset: Preset) -> Networks:
 
 
 def build_vae(preset: Preset) -> Networks:
-    """The preset's chains of layers, with two heads behind the first one."""
+    """The preset's chains of layers, with two heads after the first one."""
     image = keras.Input(preset.image_shape, name="image")
     x = layers.Flatten()(chain(preset.analysis, image, preset.image_shape))
     mean = layers.Dense(preset.latent_dim, name="mean")(x)
@@ -135,7 +135,7 @@ def build_denoiser(preset: Preset) -> keras.Model:
     """A U-Net of any size (Ronneberger et al. 2015, arXiv:1505.04597): noisy images -> clean ones.
 
     Each of `filters` is a level of two convolutions with batch normalization; pooling leads to
-    the next. Sides must be multiples of 2 to the power of the levels below the first.
+    the next. Sides must be multiples of 2 to the power of (levels - 1).
     """
     _check_free_sides(preset)
     image = keras.Input((None, None, preset.image_shape[2]), name="image")

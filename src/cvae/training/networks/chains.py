@@ -1,14 +1,14 @@
 """Networks that are a chain of layers, written as words: `("conv 32 /2 norm", "pool", "dense 16")`.
 
-The words, of which those in brackets may be left out:
+The words, with optional ones in brackets:
 
 - `conv C [valid] [/2] [norm] [sigmoid]`: 3x3 convolution to C channels, same padding unless `valid`,
   stride 2 with `/2`, batch normalization with `norm`, then ReLU, or a sigmoid
 - `tconv C [*2] [norm] [sigmoid]`: 3x3 transposed convolution, stride 2 with `*2`
-- `pool`: the largest of 2x2, odd sides rounded up
-- `up`: every pixel four times
-- `drop P`: dropout of the share P
-- `dense N`: N values of all that came before, nothing behind it
+- `pool`: 2x2 max pooling, odd sides rounded up
+- `up`: 2x2 nearest-neighbour upsampling
+- `drop P`: dropout with rate P
+- `dense N`: flattened and dense to N values, no activation
 - `grid C`: dense and ReLU to the smallest grid of C channels, for `tconv ... *2` to grow from
 """
 
@@ -21,11 +21,11 @@ from keras import layers
 
 from cvae.errors import TrainingError
 
-# Behind the number of channels.
+# Options after the number of channels.
 _OPTIONS = {"conv": {"valid", "/2", "norm", "sigmoid"}, "tconv": {"*2", "norm", "sigmoid"}}
-# What the name of a normalization adds to that of the convolution before it.
+# Suffix of a normalization's name; the rest is the name of the convolution before it.
 NORM = "_norm"
-# Of the running statistics: half a hundred steps are enough for them, in a short run too.
+# Of the running statistics, which settle within fifty steps, in a short run too.
 _MOMENTUM = 0.95
 
 

@@ -1,11 +1,11 @@
-"""What the perceptual loss compares: the feature maps of a network that was trained to recognize images.
+"""The perceptual loss: the difference of feature maps of a classifier.
 
 `sum_j ||phi_j(x) - phi_j(x_hat)||^2 / n_j` over its layers j of n_j values (Johnson, Alahi, Fei-Fei 2016,
 arXiv:1603.08155), from one of:
 
-- `cifar10`: a small classifier that is trained by `benchmarks/features.py` and shipped
-- `vgg16`: VGG16 on ImageNet, which `keras.applications` downloads
-- the path of a file: `.npz` as `save` writes it, or the weights of VGG16 without its top as `.h5`
+- `cifar10`: a small classifier, trained by `benchmarks/features.py` and shipped
+- `vgg16`: VGG16 on ImageNet, downloaded by `keras.applications`
+- a file: `.npz` as `save` writes it, or weights of VGG16 without its top as `.h5`
 """
 
 from __future__ import annotations
@@ -24,20 +24,17 @@ from cvae.training.networks.chains import chain
 from cvae.training.networks.losses import Perceptual
 from cvae.training.preset import Preset
 
-# The network whose features are shipped: maps are taken after each line.
-BLOCKS = (
-    ("conv 32 /2", "conv 32"),
-    ("pool", "conv 64", "conv 64"),
-    ("pool", "conv 128"),
-)
+# The shipped network; feature maps are taken after each line.
+BLOCKS = (("conv 32 /2", "conv 32"), ("pool", "conv 64", "conv 64"), ("pool", "conv 128"))
 SHIPPED = "features-cifar10.npz"
 _VGG16 = "vgg16"
 _VGG16_LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3")
 _CONVOLUTIONS = sum(word.startswith("conv") for block in BLOCKS for word in block)
+_WEIGHTS = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "bias")]
 
 
 def perceptual(preset: Preset) -> Perceptual | None:
-    """The difference of two batches of images (n, h, w, c) in [0, 1]: (n,), summed over the layers.
+    """A function from two batches of images (n, h, w, c) in [0, 1] to their differences (n,).
 
     None where the preset gives it no weight.
 
@@ -81,15 +78,15 @@ def _vgg16(source: str) -> keras.Model:
         whole = keras.applications.VGG16(include_top=False, weights=weights)
     except Exception as error:  # get_file raises a bare Exception without a network
         raise TrainingError(
-            f"--features {source}: the weights of VGG16 cannot be had ({first_line(error)}); "
-            "alternatives: --features cifar10, or a file of its weights without top, --features FILE.h5"
+            f"--features {source}: the weights of VGG16 cannot be had ({first_line(error)})",
+            advice="use --features cifar10, or --features FILE.h5 with its weights without top",
         ) from error
     outputs = [whole.get_layer(name).output for name in _VGG16_LAYERS]
     return keras.Model(whole.input, outputs, name=_VGG16)
 
 
 def build(blocks: tuple[tuple[str, ...], ...] = BLOCKS) -> keras.Model:
-    """The untrained network: RGB images of any size in [0, 1] -> the maps after each block."""
+    """The untrained network: RGB images of any size in [0, 1] -> the feature maps of each block."""
     image = keras.Input((None, None, 3))
     x, maps = image, []
     for block in blocks:
@@ -100,8 +97,7 @@ def build(blocks: tuple[tuple[str, ...], ...] = BLOCKS) -> keras.Model:
 
 def load(path: Path) -> keras.Model:
     """The network with weights that `save` wrote. Raises TrainingError when the file holds none."""
-    names = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "bias")]
-    values = arrays.read_npz(path, names, f"--features {path}", TrainingError)
+    values = arrays.read_npz(path, _WEIGHTS, f"--features {path}", TrainingError)
     network = build()
     try:
         network.set_weights([value.astype(np.float32) for value in values])
@@ -111,8 +107,7 @@ def load(path: Path) -> keras.Model:
 
 
 def save(weights: list[Any], path: Path) -> None:
-    """Writes kernels and biases, in turns, in half precision."""
-    names = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "bias")]
-    named = dict(zip(names, weights, strict=True))
+    """Writes kernels and biases, alternating, in half precision."""
+    named = dict(zip(_WEIGHTS, weights, strict=True))
     with files.atomic_path(path, force=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **{name: value.astype(np.float16) for name, value in named.items()})

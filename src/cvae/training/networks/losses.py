@@ -15,7 +15,7 @@ from cvae.training import backend
 from cvae.training.networks.builders import Networks
 from cvae.training.preset import Preset
 
-# Images twice, (batch, h, w, c), to what their features differ by, (batch,).
+# Two batches of images (batch, h, w, c) -> the difference of their features (batch,).
 Perceptual = Callable[[Any, Any], Any]
 
 
@@ -43,8 +43,8 @@ DISTORTIONS = {"mse": squared_error, "bce": cross_entropy}
 class Trainable(keras.Model):
     """`distortion_weight * distortion + rate` in nats, averaged over the batch.
 
-    Subclasses give in `call` the images that they make and what these cost. A preset's noise is added
-    to what they see, and a preset's perceptual loss to the distortion.
+    `call` of a subclass returns the decoded images (batch, h, w, c) and their rates (batch,). The
+    preset's noise is added to its input, the preset's perceptual loss to the distortion.
     """
 
     def __init__(self, preset: Preset, seed: int, perceptual: Perceptual | None = None) -> None:
@@ -76,10 +76,10 @@ class Trainable(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        # Losses are sums of many terms, for which half precision is not enough.
+        # Half precision is too coarse for sums of so many terms.
         x_hat, rates = (ops.cast(value, "float32") for value in y_pred)
         distortion = self.distortion(x, x_hat)
-        # One value an image, so that a last, smaller batch counts as what it is.
+        # One value an image, so that a smaller last batch has its own weight.
         self.distortion_tracker.update_state(distortion)
         self.rate_tracker.update_state(rates)
         loss = self.distortion_weight * distortion + rates
@@ -87,12 +87,12 @@ class Trainable(keras.Model):
             difference = self.perceptual(x, x_hat)
             self.perceptual_tracker.update_state(difference)
             loss = loss + self.perceptual_weight * difference
-        # Gradients are added up over the devices, each of which has taken the mean of its own part.
+        # Gradients are summed over the devices, and each takes the mean of its own part.
         return ops.mean(loss) / self.replicas
 
 
 class Autoencoder(Trainable):
-    """Subclasses say in `code` what is transmitted and in `rate` what it costs."""
+    """Analysis and synthesis; subclasses define the latents between them and their rate."""
 
     def __init__(
         self, networks: Networks, preset: Preset, seed: int, perceptual: Perceptual | None = None
@@ -102,11 +102,11 @@ class Autoencoder(Trainable):
         self.synthesis = networks.synthesis
 
     def code(self, outputs: Any, training: bool) -> Any:
-        """What analysis gave -> the latents (batch, d) that synthesis gets."""
+        """The outputs of analysis -> the latents (batch, d) for synthesis."""
         raise NotImplementedError
 
     def rate(self, outputs: Any, y: Any) -> Any:
-        """What the latents cost in nats: (batch,)."""
+        """The rate of the latents in nats: (batch,)."""
         raise NotImplementedError
 
     def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
@@ -116,7 +116,7 @@ class Autoencoder(Trainable):
 
 
 class PlainAutoencoder(Autoencoder):
-    """Latents as they are, at no cost: what they take is only found when they are coded."""
+    """Latents without a rate."""
 
     def code(self, outputs: Any, training: bool) -> Any:
         return outputs
@@ -126,7 +126,7 @@ class PlainAutoencoder(Autoencoder):
 
 
 class Denoiser(Trainable):
-    """A network from noisy images to clean ones of any size, without a code between them."""
+    """A network from noisy images to clean ones of any size, without latents."""
 
     def __init__(
         self, network: keras.Model, preset: Preset, seed: int, perceptual: Perceptual | None = None
@@ -153,7 +153,7 @@ class VariationalAutoencoder(Autoencoder):
         return mean + ops.exp(0.5 * log_var) * noise
 
     def rate(self, outputs: Any, y: Any) -> Any:
-        # Near zero it is a small difference of large terms, which half precision does not show.
+        # Near zero it is a small difference of large terms, too small for half precision.
         return kl_divergence(*(ops.cast(output, "float32") for output in outputs))
 
 
@@ -186,7 +186,7 @@ class QuantizedAutoencoder(Autoencoder):
     def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
         x_hat, rates = super().call(x, training)
         clipped = ops.clip(x_hat, 0, 1)
-        # With some slope beyond, so that pixels on the wrong side of the range find back.
+        # A slope beyond the range lets pixels outside return.
         return (clipped + _SLOPE * (x_hat - clipped) if training else clipped), rates
 
 
@@ -194,7 +194,7 @@ class Density(keras.layers.Layer):
     """Mixtures of logistic distributions, one for each latent element: (batch, d) -> nats (batch,)."""
 
     _COMPONENTS = 3
-    # The least probability: a latent so far out that float32 holds none must not give infinity.
+    # The least probability, so that a latent far out has a finite rate.
     _FLOOR = 1e-7
 
     def __init__(self, elements: int) -> None:
@@ -213,19 +213,18 @@ class Density(keras.layers.Layer):
         self.log_scale = self.add_weight(shape=shape, initializer="zeros", name="log_scale")
 
     def fit(self, latents: NDArray[np.float32]) -> None:
-        """Begins with the spread that latents (n, d) have, instead of 1."""
+        """Sets location and scale from latents (n, d)."""
         # The standard deviation of a logistic distribution is its scale times pi / sqrt(3).
         scale = np.maximum(latents.std(axis=0) * math.sqrt(3) / math.pi, 0.1)[:, np.newaxis]
-        location = latents.mean(axis=0)[:, np.newaxis] + scale * np.linspace(
-            -1, 1, self._COMPONENTS
-        )
+        spread = np.linspace(-1, 1, self._COMPONENTS)
+        location = latents.mean(axis=0)[:, np.newaxis] + scale * spread
         self.location.assign(location)
         self.log_scale.assign(np.broadcast_to(np.log(scale), location.shape))
 
     def call(self, y: Any) -> Any:
         y = ops.expand_dims(y, -1)
         inverse = ops.exp(-self.log_scale)
-        # On the side where both values of the sigmoid are small, so that their difference is exact.
+        # On the side where both sigmoids are small, so that their difference is exact.
         side = ops.where(ops.stop_gradient(y) > ops.stop_gradient(self.location), -1.0, 1.0)
         upper = ops.sigmoid(side * (y + 0.5 - self.location) * inverse)
         lower = ops.sigmoid(side * (y - 0.5 - self.location) * inverse)
