@@ -93,6 +93,7 @@ class _Models:
 def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
     from cvae import denoising
     from cvae.data import images
+    from cvae.data.reading import Reading
 
     try:
         with at(task.name):
@@ -102,7 +103,7 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
             pixels, grey = _read(model, data, task.name, talk)
             clean = denoising.denoise(model, pixels[None])[0]
             if grey and clean.shape[2] == 3:
-                clean = images.to_grey(clean)
+                clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
             task.write_image(clean, force)
     except CvaeError as error:
         talk.error(error)

@@ -103,6 +103,6 @@ def _digest(items: Iterable[Found], *more: object) -> str:
 def shared(inputs: Iterable[Input], output: Place) -> None:
     """Raises CvaeError when a place is in this process's memory, which no worker sees."""
     for place in (output, *(item.place for item in inputs)):
-        if not place.shared:
+        if str(place).startswith("memory://"):
             what = "is in the memory of one process, which workers cannot see"
             raise CvaeError(what, where=place)
