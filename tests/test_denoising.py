@@ -13,7 +13,8 @@ from cvae import denoising as denoise
 from cvae import kinds
 from cvae.codec import Codec
 from cvae.data import metrics, pipeline
-from cvae.data.images import Pixels, as_floats, encode_image, read_photo
+from cvae.data.images import Pixels, as_floats, encode_image
+from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -337,7 +338,7 @@ def test_photos_of_any_mode_are_read(tmp_path: Path) -> None:
     def read(image: Image.Image, channels: int = 3) -> tuple[tuple[int, ...], bool, bool]:
         path = tmp_path / "x.tif"
         image.save(path)
-        photo = read_photo(path.read_bytes(), "x", channels)
+        photo = Reading((0, 0, channels), "own").read(path.read_bytes(), "x")
         return photo.pixels.shape, photo.grey, photo.changed
 
     colours = Image.fromarray(photos(5, 7, 3))

@@ -273,7 +273,7 @@ def test_a_folder_of_all_kinds_trains_and_names_exactly_what_is_left_out(run: Ru
     named = [line.strip() for line in stderr.decode().splitlines() if line.startswith("  ")]
     assert [line.partition(":")[0] for line in named] == left_out
     assert (out / "skipped.txt").read_text().splitlines() == named
-    assert b"4 files left out" in stderr
+    assert b"4 files skipped" in stderr
     settings = json.loads((out / "run.json").read_text())
     assert settings["data"]["skipped"] == 4
     assert sum(settings["data"][part] for part in PARTS) == 64

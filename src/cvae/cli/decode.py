@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,11 @@ def command(
     files.refuse_device(output)
     _check_single(inputs)
     tasks = files.plan(
-        inputs, output, lambda path: f"{path.stem}_reconstructed.png", _find, ".bin or .npy files"
+        inputs,
+        output,
+        lambda path: f"{path.stem}_reconstructed.png",
+        {".bin", ".npy"},
+        ".bin or .npy files",
     )
     if any(task.target is None for task in tasks):
         files.refuse_terminal(force)
@@ -155,9 +158,3 @@ def _read(task: Task) -> Container:
     if files.what(name) is What.PACK:
         raise files.pack_found(name, task.name)
     return container.unpack(task.read())
-
-
-def _find(folder: Path) -> Iterable[Path]:
-    from cvae.data import files
-
-    return [folder / found.name for found in files.Local(folder).below({".bin", ".npy"})]

@@ -38,12 +38,10 @@ def command(
     skipped; the exit code is then 1.
     """
     from cvae import denoising
-    from cvae.data.images import find_images
+    from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
-    tasks = files.plan(
-        images, output, lambda path: f"{path.stem}_denoised.png", find_images, "images"
-    )
+    tasks = files.plan(images, output, lambda path: f"{path.stem}_denoised.png", SUFFIXES, "images")
     if any(task.target is None for task in tasks):
         files.refuse_terminal(force)
     models = _Models(model)
@@ -97,6 +95,7 @@ class _Models:
 def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
     from cvae import denoising
     from cvae.data import images
+    from cvae.data.reading import Reading
 
     try:
         with at(task.name):
@@ -106,7 +105,7 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
             pixels, grey = _read(model, data, task.name, talk)
             clean = denoising.denoise(model, pixels[None])[0]
             if grey and clean.shape[2] == 3:
-                clean = images.to_grey(clean)
+                clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
             task.write_image(clean, force)
     except CvaeError as error:
         talk.error(error)
@@ -119,13 +118,14 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
     """The image as the model takes it, and whether the file's was grey."""
     from cvae import kinds
-    from cvae.data import images
+    from cvae.data.reading import Reading
 
     shape = model.manifest.image_shape
     if not kinds.of(model.manifest, model.path).any_size:
-        return images.read_image(data, name, shape)[0], False
-    photo = images.read_photo(data, name, shape[2])
-    if photo.changed:
+        return Reading(shape, "exact").read(data, name), False
+    reading = Reading((0, 0, shape[2]), "own")
+    picture = reading.picture(data, name)
+    if picture.changed:
         mode = "grey" if shape[2] == 1 else "RGB"
         talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return photo.pixels, photo.grey
+    return reading.pixels(picture.image), picture.grey

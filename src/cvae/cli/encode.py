@@ -55,7 +55,7 @@ def command(
     kind of image would be. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
-    from cvae.data.images import find_images
+    from cvae.data.names import SUFFIXES
     from cvae.models import registry
 
     files.refuse_device(output)
@@ -63,7 +63,7 @@ def command(
     _check(options, npy)
     _check_single(images, output)
     suffix = ".npy" if npy else ".bin"
-    tasks = files.plan(images, output, lambda path: path.stem + suffix, find_images, "images")
+    tasks = files.plan(images, output, lambda path: path.stem + suffix, SUFFIXES, "images")
     if any(task.target is None for task in tasks):
         files.refuse_terminal(force)
     encoder = _Encoder(codecs.open_model(model or registry.DEFAULT), options, npy, force, talk)
@@ -92,7 +92,7 @@ def _check(options: EncodeOptions, npy: bool) -> None:
 def _check_single(inputs: Sequence[str], output: str | None) -> None:
     """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
     from cvae.data.contents import What
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if output is not None and Path(output).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
@@ -161,26 +161,22 @@ class _Encoder:
         return written
 
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
-        from cvae.bitstream.container import MAX_SIDE
-        from cvae.data import images
-        from cvae.errors import ImageError
+        from cvae.data.reading import Reading
 
         shape = self.codec.image_shape
+        reading = Reading(shape, "stretch" if self._options.fit else "exact")
         for task in tasks:
             try:
                 with at(task.name):
                     data = task.read()
                     task.check(self._force)
-                    pixels, original = images.read_image(data, task.name, shape, self._options.fit)
-                    height, width, _ = original
-                    if max(height, width) > MAX_SIDE:
-                        raise ImageError(
-                            f"expected sides of at most {MAX_SIDE}, found {width}x{height}"
-                        )
+                    image = reading.picture(data, task.name).image
+                    pixels = reading.pixels(image)
             except CvaeError as error:
                 self._talk.error(error)
                 continue
-            yield _Read(task, pixels, None if original == shape else (width, height))
+            fitted = image.size != (shape[1], shape[0])
+            yield _Read(task, pixels, image.size if fitted else None)
 
     def _symbols(self, item: Encoded) -> bytes:
         """An .npy file of the symbols in the smallest signed integers that hold them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,7 +85,7 @@ def plan(
     inputs: Sequence[str],
     output: str | None,
     derive: Callable[[Path], str],
-    find: Callable[[Path], Iterable[Path]],
+    endings: Collection[str],
     what: str,
 ) -> list[Task]:
     """Pairs every input with its output.
@@ -98,13 +98,13 @@ def plan(
         inputs: files, folders and "-".
         output: a file, a folder or "-".
         derive: from an input's path to its output's file name.
-        find: from a folder to the files in it.
+        endings: of the files that are taken from a folder.
         what: what messages call those files.
 
     Raises:
         CvaeError: two inputs would give one output, or several one file; stdout is a terminal.
     """
-    sources = _sources(inputs, find, what)
+    sources = _sources(inputs, endings, what)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
@@ -199,7 +199,7 @@ def refuse_as_folder(output: str, expected: str) -> None:
 
     if output.endswith("/") or Path(output).suffix.lower() not in FILE_ENDINGS:
         return
-    if not places.is_folder(places.locate(output)):
+    if not places.locate(output).is_folder():
         raise click.UsageError(
             f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
         )
@@ -219,18 +219,20 @@ def open_stdout() -> Any:
 
 
 def _sources(
-    inputs: Sequence[str], find: Callable[[Path], Iterable[Path]], what: str
+    inputs: Sequence[str], endings: Collection[str], what: str
 ) -> list[tuple[Path | None, Path]]:
     """Input files, and the folder below the output that each one's result belongs in."""
+    from cvae.data.files import Local
+
     sources: list[tuple[Path | None, Path]] = []
     for item in inputs:
         if item == STDIO:
             sources.append((None, Path()))
         elif Path(item).is_dir():
-            found = list(find(Path(item)))
+            found = [Path(file.name) for file in Local(item).below(endings)]
             if not found:
                 raise ImageError(f"expected {what}, found none in this folder", where=item)
-            sources.extend((path, path.relative_to(item).parent) for path in found)
+            sources.extend((Path(item) / name, name.parent) for name in found)
         else:
             sources.append((Path(item), Path()))
     return sources

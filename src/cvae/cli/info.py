@@ -48,7 +48,7 @@ def command(file: str, as_json: bool) -> None:
 
 def _named(name: str) -> dict[str, Any]:
     """A known model. Raises CvaeError when there is none, and the name is rather a file's."""
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     endings = {*files.FILE_ENDINGS, *SUFFIXES, ".json"}
     if "/" in name or os.sep in name or Path(name).suffix.lower() in endings:

@@ -100,11 +100,12 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
     """The latents (elements,) of an image, or of what a container's symbols stand for."""
-    from cvae.data import images
+    from cvae.data.reading import Reading
 
     with at(end.name):
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
-        pixels, _ = images.read_image(item, end.name, codec.image_shape, fit)
+        reading = Reading(codec.image_shape, "stretch" if fit else "exact")
+        pixels = reading.read(item, end.name)
         latents: Latents = codec.latents(pixels[None])[0]
         return latents

@@ -90,7 +90,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     """Where one pack goes; None is stdout."""
     from cvae.data import places
     from cvae.data.contents import What, what_is
-    from cvae.data.images import SUFFIXES
+    from cvae.data.names import SUFFIXES
 
     if output is not None and files.is_url(output):
         if output.endswith("/"):
@@ -192,8 +192,8 @@ def _folder(inputs: Sequence[str], output: str | None) -> Location:
         raise click.UsageError("workers cannot read stdin; name files, folders or URLs")
     if output is None or output == STDIO:
         raise click.UsageError("a folder of packs needs a name: -o DIR")
-    folder = places.absolute(places.locate(output))
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+    folder = places.locate(output).absolute()
+    if folder.exists() and not folder.is_folder():
         raise OutputError("exists already and is no folder", where=output)
     files.refuse_as_folder(output, "a folder of packs")
     return folder

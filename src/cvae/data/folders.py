@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.data import families
-from cvae.data.contents import RUN as RUN
+from cvae.data.contents import RUN
 from cvae.data.files import Local
 from cvae.data.images import Images, Pixels, read_file
-from cvae.data.names import printable as printable
+from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError, StorageError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -102,16 +101,3 @@ def write(place: Location, data: bytes, force: bool = False) -> None:
     """Writes a file atomically; raises as `Place.writing` does."""
     with locate(place).writing(force) as temporary:
         temporary.write_bytes(data)
-
-
-# Until callers use the methods.
-def absolute(place: Location) -> Place:
-    return locate(place).absolute()
-
-
-def is_folder(place: Location) -> bool:
-    return locate(place).is_folder()
-
-
-def writing(place: Location, force: bool = False) -> AbstractContextManager[Path]:
-    return locate(place).writing(force)

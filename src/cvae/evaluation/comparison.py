@@ -11,7 +11,8 @@ import numpy as np
 
 from cvae import kinds
 from cvae.codec import Codec
-from cvae.data import folders, metrics
+from cvae.data import metrics
+from cvae.data.names import printable
 from cvae.errors import CvaeError, MissingExtraError, ModelNotFoundError
 from cvae.evaluation import rivals
 from cvae.evaluation.measure import Measured, measure
@@ -80,7 +81,7 @@ def find_linear(codec: Codec) -> Codec:
     ]
     if fitting:
         return Codec(Model(max(fitting)[1]))  # that of most components
-    name = folders.printable(str(manifest.data.get("name", "unknown data")))
+    name = printable(str(manifest.data.get("name", "unknown data")))
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
         f"--against linear: expected a linear model of the images that {codec.name} was trained on "

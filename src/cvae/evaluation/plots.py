@@ -10,11 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.data import files
-from cvae.data.grids import animation as animation  # until callers use data.grids
-from cvae.data.grids import grid as grid
-from cvae.data.grids import grid_shape as grid_shape
-from cvae.data.grids import image_grid as image_grid
-from cvae.data.grids import zoom_for as zoom_for
 from cvae.data.images import Pixels
 from cvae.errors import MissingExtraError
 

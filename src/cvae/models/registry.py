@@ -124,7 +124,7 @@ def open_model(name_or_path: str | Path) -> Model:
 
 def _only_in(folder: Path) -> Path:
     """The model file of a training run's folder."""
-    from cvae.data.folders import RUN
+    from cvae.data.contents import RUN
 
     is_run = (folder / RUN).exists()
     if is_run and not _models_below(folder):

@@ -111,7 +111,7 @@ def shared(inputs: Iterable[Input], output: Place) -> None:
         *(i.folder for i in inputs),
         *(f.place for i in inputs for f in i.files[:1]),
     ]:
-        if place is not None and not place.shared:
+        if str(place).startswith("memory://"):
             raise CvaeError(
                 "is in the memory of one process, which workers cannot see", where=place
             )

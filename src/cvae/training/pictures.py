@@ -8,6 +8,7 @@ import numpy as np
 
 from cvae import denoising, sampling
 from cvae.codec import Codec
+from cvae.data import grids
 from cvae.data.images import Pixels
 from cvae.evaluation import noise, plots
 from cvae.models.file import Model
@@ -40,21 +41,21 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
         plots.loss_curves(history, run.folder / "curves.png")
     model = Model(path)
     shown = np.asarray(dataset.validation[:_SHOWN])
-    zoom = plots.zoom_for(run.preset.image_shape)
+    zoom = grids.zoom_for(run.preset.image_shape)
     if run.preset.noise:
         noisy = np.stack(
             [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
         )
         rows = [shown, noisy, denoising.denoise(model, noisy)]
-        plots.image_grid(rows, run.folder / "denoised.png", zoom)
+        grids.image_grid(rows, run.folder / "denoised.png", zoom)
     if not architectures.of(run.preset).codes:
         return
     codec = Codec(model)
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
-    plots.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    grids.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
     samples = sampling.sample(codec, _ROWS * _SHOWN, _SEED)
-    plots.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
+    grids.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
                       run.folder / "samples.png", zoom)  # fmt: skip
     mapped = np.asarray(dataset.validation[:_MAPPED])
     plots.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")

@@ -370,7 +370,7 @@ def test_processes_need_no_extra_and_a_scheduler_names_it(
     ):
         pass
     with pytest.raises(MissingExtraError, match="fsspec is not installed"):
-        places.is_folder(places.locate("s3://bucket/in"))
+        places.locate("s3://bucket/in").is_folder()
 
 
 def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
