@@ -157,11 +157,11 @@ def test_models_and_info_know_denoisers(photo_model: Path) -> None:
     assert (listed["box"]["kind"], listed["box"]["denoises"]) == ("denoiser", True)
     assert (listed["mnist"]["kind"], listed["mnist"]["denoises"]) == ("codec", False)
     facts = json.loads(run_cvae("info", photo_model, "--json").stdout)
-    assert facts["kind"] == "model, a denoiser"
+    assert facts["kind"] == "model (denoiser)"
     assert facts["reach"] == 1
     assert "expected_psnr" not in str(facts)
     facts = json.loads(run_cvae("info", "mnist", "--json").stdout)
-    assert facts["kind"] == "model"
+    assert facts["kind"] == "model (codec)"
     assert "expected_psnr_at_quality_50" in facts
 
 

@@ -55,15 +55,8 @@ def command(
     """
     files.refuse_device(output)
     _check_single(inputs)
-    tasks = files.plan(
-        inputs,
-        output,
-        lambda path: f"{path.stem}_reconstructed.png",
-        {".bin", ".npy"},
-        ".bin or .npy files",
-    )
-    if any(task.target is None for task in tasks):
-        files.refuse_terminal(force)
+    derive = "{}_reconstructed.png".format
+    tasks = files.plan(inputs, output, derive, {".bin", ".npy"}, force)
     decoder = _Decoder(model, quality, force, talk)
     talk.verbose = talk.verbose or len(tasks) == 1
     done = sum(decoder.decode(batch) for batch in files.batches(tasks, talk))

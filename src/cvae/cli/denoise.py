@@ -41,9 +41,7 @@ def command(
     from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
-    tasks = files.plan(images, output, lambda path: f"{path.stem}_denoised.png", SUFFIXES, "images")
-    if any(task.target is None for task in tasks):
-        files.refuse_terminal(force)
+    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
     models = _Models(model)
     talk.verbose = talk.verbose or len(tasks) == 1
     done = 0
@@ -121,11 +119,10 @@ def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, boo
     from cvae.data.reading import Reading
 
     shape = model.manifest.image_shape
-    if not kinds.of(model.manifest, model.path).any_size:
-        return Reading(shape, "exact").read(data, name), False
-    reading = Reading((0, 0, shape[2]), "own")
+    any_size = kinds.of(model.manifest, model.path).any_size
+    reading = Reading(shape, "own" if any_size else "exact")
     picture = reading.picture(data, name)
-    if picture.changed:
+    if any_size and picture.changed:
         mode = "grey" if shape[2] == 1 else "RGB"
         talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return reading.pixels(picture.image), picture.grey
+    return reading.pixels(picture.image), any_size and picture.grey

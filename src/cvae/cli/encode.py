@@ -63,9 +63,7 @@ def command(
     _check(options, npy)
     _check_single(images, output)
     suffix = ".npy" if npy else ".bin"
-    tasks = files.plan(images, output, lambda path: path.stem + suffix, SUFFIXES, "images")
-    if any(task.target is None for task in tasks):
-        files.refuse_terminal(force)
+    tasks = files.plan(images, output, lambda stem: stem + suffix, SUFFIXES, force)
     encoder = _Encoder(codecs.open_model(model or registry.DEFAULT), options, npy, force, talk)
     talk.verbose = talk.verbose or len(tasks) == 1
     written: list[tuple[int, float]] = []
@@ -79,7 +77,7 @@ def command(
 
 def _check(options: EncodeOptions, npy: bool) -> None:
     """Raises UsageError when a file could not keep what is asked for."""
-    chooses = options.max_bytes is not None or options.min_psnr is not None
+    chooses = _chooses(options)
     if chooses and options.quality is not None:
         raise click.UsageError("--max-bytes and --min-psnr choose the quality, which -q fixes")
     if npy and (chooses or options.fit or options.invert):
@@ -87,6 +85,11 @@ def _check(options: EncodeOptions, npy: bool) -> None:
             "symbols as .npy carry no header, which would record --fit, --invert and the quality "
             "that --max-bytes and --min-psnr choose"
         )
+
+
+def _chooses(options: EncodeOptions) -> bool:
+    """Whether each image gets a quality of its own."""
+    return options.max_bytes is not None or options.min_psnr is not None
 
 
 def _check_single(inputs: Sequence[str], output: str | None) -> None:
@@ -130,6 +133,7 @@ class _Encoder:
     ) -> None:
         self.codec = codec
         self._options, self._npy, self._force, self._talk = options, npy, force, talk
+        self._chooses = _chooses(options)
 
     def encode(self, tasks: list[Task]) -> list[tuple[int, float]]:
         """Encodes what can be read; size and PSNR of each file written."""
@@ -138,10 +142,9 @@ class _Encoder:
         read = list(self._read(tasks))
         if not read:
             return []
-        batch = np.stack([item.pixels for item in read])
-        if self._options.invert:
-            batch = 255 - batch
-        coded = _encode_batch(self.codec, batch, self._options, [item.size for item in read])
+        batch, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
+        encode = self.codec.encode_to_target if self._chooses else self.codec.encode_batch
+        coded: Sequence[Encoded | CvaeError] = encode(batch, self._options, sizes)
         written = []
         for (task, *_), pixels, item in zip(read, batch, coded, strict=True):
             try:
@@ -163,8 +166,8 @@ class _Encoder:
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
         from cvae.data.reading import Reading
 
-        shape = self.codec.image_shape
-        reading = Reading(shape, "stretch" if self._options.fit else "exact")
+        height, width, _ = self.codec.image_shape
+        reading = Reading(self.codec.image_shape, "stretch" if self._options.fit else "exact")
         for task in tasks:
             try:
                 with at(task.name):
@@ -175,8 +178,7 @@ class _Encoder:
             except CvaeError as error:
                 self._talk.error(error)
                 continue
-            fitted = image.size != (shape[1], shape[0])
-            yield _Read(task, pixels, image.size if fitted else None)
+            yield _Read(task, pixels, None if image.size == (width, height) else image.size)
 
     def _symbols(self, item: Encoded) -> bytes:
         """An .npy file of the symbols in the smallest signed integers that hold them."""
@@ -195,8 +197,7 @@ class _Encoder:
         height, width, _ = self.codec.image_shape
         fitted = f" (of the {width}x{height} it was fitted to)" if self._options.fit else ""
         payload = f"{size} bytes ({item.payload_bytes} of payload)"
-        chosen = self._options.max_bytes is not None or self._options.min_psnr is not None
-        quality = f", quality {item.quality}" if chosen else ""
+        quality = f", quality {item.quality}" if self._chooses else ""
         return f"{payload}, {_ratio(self.codec, size)}, {item.psnr:.2f} dB{fitted}{quality}"
 
     def _poor(self, pixels: Pixels, item: Encoded) -> str:
@@ -206,20 +207,13 @@ class _Encoder:
             f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of "
             f"the images of model {self.codec.name} reach"
         )
-        options = replace(self._options, quality=item.quality, max_bytes=None, min_psnr=None)
-        (inverted,) = self.codec.encode_batch(255 - pixels[None], options)
+        invert = not self._options.invert
+        options = replace(self._options, quality=item.quality, invert=invert)
+        (inverted,) = self.codec.encode_batch(pixels[None], options)
         if inverted.psnr <= item.psnr or inverted.poor:
             return text
         option = "leaving out --invert" if self._options.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
-
-
-def _encode_batch(
-    codec: Codec, batch: Pixels, options: EncodeOptions, sizes: list[tuple[int, int] | None]
-) -> Sequence[Encoded | CvaeError]:
-    if options.max_bytes is None and options.min_psnr is None:
-        return codec.encode_batch(batch, options, sizes)
-    return codec.encode_to_target(batch, options, sizes)
 
 
 def _summary(codec: Codec, written: list[tuple[int, float]]) -> str:

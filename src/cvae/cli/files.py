@@ -84,9 +84,9 @@ class Task(NamedTuple):
 def plan(
     inputs: Sequence[str],
     output: str | None,
-    derive: Callable[[Path], str],
-    endings: Collection[str],
-    what: str,
+    derive: Callable[[str], str],
+    suffixes: Collection[str],
+    force: bool,
 ) -> list[Task]:
     """Pairs every input with its output.
 
@@ -97,14 +97,15 @@ def plan(
     Args:
         inputs: files, folders and "-".
         output: a file, a folder or "-".
-        derive: from an input's path to its output's file name.
-        endings: of the files that are taken from a folder.
-        what: what messages call those files.
+        derive: from the stem of an input's name to its output's name.
+        suffixes: lower-case endings of the files that are taken from a folder.
+        force: write to a terminal, too.
 
     Raises:
-        CvaeError: two inputs would give one output, or several one file; stdout is a terminal.
+        CvaeError: two inputs would give one output, or several one file.
+        OutputError: a result would go to a terminal.
     """
-    sources = _sources(inputs, endings, what)
+    sources = _sources(inputs, suffixes)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
@@ -118,13 +119,15 @@ def plan(
     folder = Path(output) if output is not None and into_folder else Path()
     tasks = []
     for source, below in sources:
-        target: Path | None = folder / below / derive(source or Path("stdin"))
+        target: Path | None = folder / below / derive(source.stem if source else "stdin")
         if output == STDIO or (source is None and output is None):
             target = None
         elif output is not None and not into_folder:
             target = Path(output)
         tasks.append(Task(source, target))
     _check_targets(tasks)
+    if any(task.target is None for task in tasks):
+        refuse_terminal(force)
     return tasks
 
 
@@ -218,21 +221,20 @@ def open_stdout() -> Any:
     return sys.stdout.buffer
 
 
-def _sources(
-    inputs: Sequence[str], endings: Collection[str], what: str
-) -> list[tuple[Path | None, Path]]:
+def _sources(inputs: Sequence[str], suffixes: Collection[str]) -> list[tuple[Path | None, Path]]:
     """Input files, and the folder below the output that each one's result belongs in."""
-    from cvae.data.files import Local
+    from cvae.data import places
 
     sources: list[tuple[Path | None, Path]] = []
     for item in inputs:
         if item == STDIO:
             sources.append((None, Path()))
         elif Path(item).is_dir():
-            found = [Path(file.name) for file in Local(item).below(endings)]
-            if not found:
-                raise ImageError(f"expected {what}, found none in this folder", where=item)
-            sources.extend((Path(item) / name, name.parent) for name in found)
+            names = [Path(found.name) for found in places.locate(item).below(suffixes)]
+            if not names:
+                what = ", ".join(sorted(suffixes))
+                raise ImageError(f"expected files {what}, found none in this folder", where=item)
+            sources.extend((Path(item) / name, name.parent) for name in names)
         else:
             sources.append((Path(item), Path()))
     return sources

@@ -106,6 +106,5 @@ def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Lat
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
         reading = Reading(codec.image_shape, "stretch" if fit else "exact")
-        pixels = reading.read(item, end.name)
-        latents: Latents = codec.latents(pixels[None])[0]
+        latents: Latents = codec.latents(reading.read(item, end.name)[None])[0]
         return latents

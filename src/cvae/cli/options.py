@@ -177,7 +177,7 @@ class Machines:
     @property
     def wanted(self) -> bool:
         """Whether any of this is asked for, so that a folder of packs is."""
-        return self.resume or any((self.workers, self.scheduler, self.shard_images))
+        return self.resume or (self.workers, self.scheduler, self.shard_images) != (None,) * 3
 
 
 _FOLDER = "A folder of packs"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import DataError, ImageError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import Machines
@@ -19,7 +19,7 @@ from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
-    from cvae.data.places import Location
+    from cvae.data.places import Location, Place
     from cvae.data.sources import Source
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
@@ -129,14 +129,14 @@ def _pack_file(
     from cvae.data.sources import open_images
     from cvae.packs.encode import encode
 
-    images = open_images(
-        [_stdin() if item == STDIO else item for item in inputs],
+    stream = open_images(
+        [_source(item) for item in inputs],
         Reading(codec.image_shape, "stretch" if options.fit else "exact"),
         split=options.split,
         threads=threads or pipeline.processors(),
         refuse=talk.error,
     )
-    options = replace(options, names=options.names and images.named)
+    options = replace(options, names=options.names and stream.named)
 
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
@@ -147,7 +147,7 @@ def _pack_file(
         pipeline.frequent_switches(),
     ):
         tally = encode(
-            codec, images.batches(), file, options, threads=threads, progress=count,
+            codec, stream.batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
         )  # fmt: skip
         if not tally.images:
@@ -155,6 +155,22 @@ def _pack_file(
                 "expected images, found none that can be coded", where=" ".join(inputs)
             )
     return tally
+
+
+def _source(item: str) -> str | Source:
+    """An input as `open_images` takes it. Raises CvaeError when it is missing, or stdin is no archive."""
+    from cvae.data.contents import What
+    from cvae.data.places import is_pattern
+
+    if item == STDIO:
+        if files.what(item) is not What.TAR:
+            raise ImageError(
+                "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
+            )
+        return _stdin()
+    if not is_pattern(item) and files.what(item) is What.NOTHING:
+        raise DataError("there is no such file or folder", where=item)
+    return item
 
 
 def _stdin() -> Source:
@@ -184,7 +200,7 @@ def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
-def _folder(inputs: Sequence[str], output: str | None) -> Location:
+def _folder(inputs: Sequence[str], output: str | None) -> Place:
     """Where a folder of packs goes. Raises UsageError when several processes cannot write it."""
     from cvae.data import places
 
@@ -193,7 +209,7 @@ def _folder(inputs: Sequence[str], output: str | None) -> Location:
     if output is None or output == STDIO:
         raise click.UsageError("a folder of packs needs a name: -o DIR")
     folder = places.locate(output).absolute()
-    if folder.exists() and not folder.is_folder():
+    if not files.is_url(output) and folder.exists() and not folder.is_folder():
         raise OutputError("exists already and is no folder", where=output)
     files.refuse_as_folder(output, "a folder of packs")
     return folder
@@ -224,7 +240,7 @@ def _plan(machines: Machines, threads: int | None, force: bool) -> Plan:
 def _pack_folder(
     codec: Codec,
     inputs: Sequence[str],
-    folder: Location,
+    folder: Place,
     options: EncodeOptions,
     plan: Plan,
     talk: Talk,
@@ -239,8 +255,8 @@ def _pack_folder(
             nonlocal done, images
             for message in part.messages:
                 talk.error(ImageError(message))
-            more = part.tally.left_out - len(part.messages)
-            if more > 0:
+            if part.tally.left_out > len(part.messages):
+                more = part.tally.left_out - len(part.messages)
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
@@ -266,7 +282,7 @@ def _summary(tally: Tally, codec: Codec) -> str:
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
     """What a warning says of images that come back badly, and what helps."""
-    expected = codec.model.manifest.expected_psnr[codec.quality(options.quality) - 1]
+    expected = codec.expected_psnr(codec.quality(options.quality))
     comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
     text = (
         f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back below the "

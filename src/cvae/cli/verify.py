@@ -101,8 +101,8 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
 
 def _describe(name: str, what: What) -> tuple[str, list[str]]:
     """What messages call an argument, and the files that it stands for. Raises CvaeError."""
+    from cvae.data import places
     from cvae.data.contents import What
-    from cvae.data.places import find
 
     kinds = {
         What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
@@ -111,7 +111,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
         return kinds.get(what, "container"), [name]
-    found = [str(file.place) for file in find(Path(name), _ENDINGS)]
+    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")
     return counted(len(found), "file"), found
@@ -171,8 +171,8 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        fitting = Reading(codec.image_shape, "stretch")
-        pixels.append(fitting.read(images.read_file(original), str(original)))
+        reading = Reading(codec.image_shape, "stretch")
+        pixels.append(reading.read(images.read_file(original), str(original)))
         coded.append(data)
     if codec is None or not coded:
         raise DataError("has none of the images that were coded, and are whole", where=originals)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.data.places import Location, locate
+from cvae.data import places
+from cvae.data.places import Place
 from cvae.options import EncodeOptions
 from cvae.packs import run
 from cvae.packs.run import Job
@@ -111,14 +112,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     np.save(folder / "x.npy", blobs(150, side=28))
     np.save(folder / "few.npy", blobs(100, side=28))
-    run_here("encode", folder / "x.npy", "-o", folder / "out", "--workers", "2", *FAST)
+    run_here("pack", folder / "x.npy", "-o", folder / "out", "--workers", "2", *FAST)
     return folder
 
 
 @pytest.fixture(scope="package")
 def undisturbed(made: Path) -> dict[str, bytes]:
     """What one process makes of the few images with a long search."""
-    result = run_cvae("encode", "few.npy", "-o", "slow", "--workers", "1", *SLOW, cwd=made)
+    result = run_cvae("pack", "few.npy", "-o", "slow", "--workers", "1", *SLOW, cwd=made)
     assert result.stderr == b""
     return contents(made / "slow")
 
@@ -133,10 +134,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def job(folder: Location, **changes: object) -> Job:
+def job(folder: Place | Path, **changes: object) -> Job:
     model = cvae.open_model("linear-mnist").model.path
     settings = {
-        "folder": locate(folder), "model": model, "model_sha256": run.file_digest(model),
+        "folder": places.locate(folder), "model": model, "model_sha256": run.file_digest(model),
         "options": EncodeOptions(quality=50, effort=0), "request": {"quality": 50},
     }  # fmt: skip
     return Job(**{**settings, **changes})  # type: ignore[arg-type]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import pytest
 from PIL import Image
 
 import cvae
+from cvae import packs
 from cvae.data import places
 from cvae.errors import (
     ClusterError,
@@ -29,8 +28,8 @@ from cvae.errors import (
     MissingExtraError,
     StorageError,
 )
+from cvae.evaluation import verify
 from cvae.packs import executors, run, shards
-from cvae.packs import folder as folders
 from cvae.packs.manifest import Part
 
 from ...conftest import blobs, run_here
@@ -48,14 +47,14 @@ def alive(group: int) -> bool:
 
 def started(made: Path, *machines: str, **settings: bool) -> subprocess.Popen[bytes]:
     """A command that works on the few images for some seconds."""
-    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW, *machines]
+    command = ["pack", str(made / "few.npy"), "-o", "out", *SLOW, *machines]
     return subprocess.Popen(
         [sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE, **settings
     )  # type: ignore[call-overload,no-any-return]
 
 
 def test_a_cluster_writes_what_processes_do(made: Path, scheduler: str) -> None:
-    run_here("encode", made / "x.npy", "-o", "far", "--scheduler", scheduler, *FAST)
+    run_here("pack", made / "x.npy", "-o", "far", "--scheduler", scheduler, *FAST)
     assert contents(Path("far")) == contents(made / "out")
 
 
@@ -132,7 +131,7 @@ class Scripted:
 
 def attempted(made: Path, executor: Scripted) -> list[Part | CvaeError]:
     """What becomes of four shards."""
-    work = shards.cut(shards.resolve([str(made / "x.npy")]), 40)
+    work = shards.cut([shards.resolve(str(made / "x.npy"))], 40)
     return run.encode_all(executor, job(Path("out")), work, {})
 
 
@@ -182,7 +181,7 @@ def test_an_interrupted_run_is_resumed_and_whole_packs_stay(
         data[60] ^= 1
         (out / "part-00002.bin").write_bytes(data)
         (out / "part-00003.bin").unlink()
-        run_here("encode", made / "x.npy", "-o", out, *machines, *FAST, "--resume")
+        run_here("pack", made / "x.npy", "-o", out, *machines, *FAST, "--resume")
         assert contents(out) == expected
         kept = [name for name, at in times.items() if (out / name).stat().st_mtime_ns == at]
         assert sorted(kept) == ["part-00000.bin", "part-00001.bin"]
@@ -192,7 +191,7 @@ def test_a_folder_that_is_not_empty_is_refused(
     made: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = contents(out)
-    command = ["encode", made / "x.npy", "-o", out, "--workers", "1"]
+    command = ["pack", made / "x.npy", "-o", out, "--workers", "1"]
     run_here(*command, *FAST, code=1)
     assert "is not empty; --resume" in errors(capsys)[0]
     run_here(*command, *FAST, "-q", "30", "--resume", code=1)
@@ -210,18 +209,18 @@ def test_bad_images_are_named_and_skipped(capsys: pytest.CaptureFixture[str]) ->
     Path("in/3.png").write_bytes(b"text")
     Path("in/5.png").write_bytes(b"")
     where = ["in", "-o", "out", "--workers", "2"]
-    command = ["encode", *where, *MODEL, "--effort", "0", "--quiet"]
+    command = ["pack", *where, *MODEL, "--effort", "0", "--quiet"]
     run_here(*command, "--shard-images", "4", code=1)
     assert sorted(errors(capsys)) == [
         f"cvae: error: {Path.cwd()}/in/3.png: expected an image, found something else",
         f"cvae: error: {Path.cwd()}/in/5.png: expected an image, found an empty file",
     ]
-    assert folders.open_folder(Path("out")).tally.left_out == 2
-    run_here("decode", "out", "-o", "back", "--quiet")
+    assert packs.open_reader("out").tally.left_out == 2
+    run_here("unpack", "out", "-o", "back", "--quiet")
     assert [path.name for path in sorted(Path("back").iterdir())] == [
         f"{i}.png" for i in (0, 1, 2, 4)
     ]
-    run_here("decode", "out", "-o", "one.png", "--only", "4.png", "--quiet")
+    run_here("unpack", "out", "-o", "one.png", "--only", "4.png", "--quiet")
     assert Path("one.png").read_bytes() == Path("back/4.png").read_bytes()
 
 
@@ -230,12 +229,12 @@ def test_images_of_another_shape_get_advice(capsys: pytest.CaptureFixture[str]) 
     Path("in").mkdir()
     for side in (28, 30):
         Image.new("L", (side, side)).save(f"in/{side}.png")
-    run_here("encode", "in", "-o", "out", "--workers", "1", *FAST, code=1)
+    run_here("pack", "in", "-o", "out", "--workers", "1", *FAST, code=1)
     (line,) = errors(capsys)
     assert "in/30.png: expected 28x28 grey, found 30x30" in line
     assert line.endswith(advice)
     np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
-    command = ["encode", "colour.npy", "-o", "no", "--workers", "1", *MODEL]
+    command = ["pack", "colour.npy", "-o", "no", "--workers", "1", *MODEL]
     run_here(*command, code=1)
     error, end = capsys.readouterr().err.splitlines()
     assert error.endswith(advice)
@@ -251,7 +250,7 @@ def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
     np.save("a.npy", blobs(5, side=28))
     Path("b.tar").write_bytes(b"x" * 600)
     np.save("c.npy", blobs(5, side=28))
-    run_here("encode", "a.npy", "b.tar", "c.npy", "-o", "out", *machines, *FAST, code=1)
+    run_here("pack", "a.npy", "b.tar", "c.npy", "-o", "out", *machines, *FAST, code=1)
     bad, end = errors(capsys)
     assert "b.tar: expected a tar archive" in bad
     assert "1 of 3 packs could not be written, so there is no manifest; when" in end
@@ -261,7 +260,7 @@ def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
 
 
 def test_workers_of_another_version_refuse(made: Path) -> None:
-    shard = next(shards.cut(shards.resolve([str(made / "x.npy")]), 40))
+    shard = next(shards.cut([shards.resolve(str(made / "x.npy"))], 40))
     with pytest.raises(ClusterError, match="expected cvae 9"):
         run.encode_shard(job(Path("out"), version="9"), shard)
 
@@ -283,7 +282,7 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
     assert not Path("out/manifest.json").exists()
     with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* --resume"):
         cvae.open_pack("out")
-    run_here("encode", made / "few.npy", "-o", "out", *SLOW, "--workers", "2", "--resume")
+    run_here("pack", made / "few.npy", "-o", "out", *SLOW, "--workers", "2", "--resume")
     assert contents(Path("out")) == undisturbed
 
 
@@ -305,18 +304,16 @@ def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(mad
     ("arguments", "message"),
     [
         (["--workers", "1", "--scheduler", "tcp://x:1", "-o", "out"], "choose one"),
-        (["--resume", "-o", "out"], "need --workers"),
-        (["--workers", "1"], "name a folder with -o DIR"),
-        (["--workers", "1", "-o", "out", "--threads", "2"], "one thread each"),
+        (["--workers", "1"], "needs a name: -o DIR"),
         (["--workers", "1", "-o", "out.bin"], "put a / behind it"),
         (["--workers", "1", "-o", "out", "--resume", "--force"], "choose one"),
-        (["--workers", "1", "-o", "out", "--max-bytes", "9"], "a pack has one for all"),
+        (["--workers", "1", "-o", "-"], "needs a name: -o DIR"),
     ],
 )
 def test_options_that_contradict_each_other(
     made: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_here("encode", made / "x.npy", *arguments, code=2)
+    run_here("pack", made / "x.npy", *arguments, code=2)
     assert message in capsys.readouterr().err
 
 
@@ -328,7 +325,7 @@ def test_what_is_no_address_is_wrong_usage(
     made: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("distributed")
-    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
+    run_here("pack", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
     assert f"--scheduler {address}: expected tcp://HOST:PORT" in capsys.readouterr().err
     assert not Path("out").exists()
 
@@ -353,7 +350,7 @@ def test_a_scheduler_that_is_not_there_is_an_error(
 ) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(executors, "_ANSWER", "1s")
-    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
+    run_here("pack", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
     assert "tcp://127.0.0.1:9: expected a Dask scheduler" in errors(capsys)[0]
     assert not Path("out").exists()
 
@@ -363,7 +360,7 @@ def test_processes_need_no_extra_and_a_scheduler_names_it(
 ) -> None:
     for name in ("dask", "distributed", "fsspec", "fsspec.core"):
         monkeypatch.setitem(sys.modules, name, None)
-    run_here("encode", made / "few.npy", "-o", "out", "--workers", "1", *FAST)
+    run_here("pack", made / "few.npy", "-o", "out", "--workers", "1", *FAST)
     with (
         pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"),
         executors.open_executor(scheduler="tcp://x:1"),
@@ -377,9 +374,9 @@ def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
     made: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     array = str(made / "x.npy")
-    resume = ["encode", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
+    resume = ["pack", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
     commands = [
-        ["info", "out/"], ["decode", "out", "-o", "x"], ["eval", array, "--coded", "./out"], resume,
+        ["info", "out/"], ["unpack", "out", "-o", "x"], ["verify", "./out", "--against", array], resume,
     ]  # fmt: skip
     manifest = out / "manifest.json"
     for content, expected in (
@@ -397,27 +394,14 @@ def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
         cvae.open_pack("out")
 
 
-def test_folders_of_packs_are_decoded_one_at_a_time(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(out, "more")
-    run_here("decode", "out", "more", "-o", "back/", code=1)
-    advice = "packs are decoded one at a time: cvae decode out"
-    assert errors(capsys) == [f"cvae: error: out: it is a folder of packs; {advice}"]
-    assert not Path("back").exists()
-
-
-def test_what_is_left_of_a_folder_of_packs_is_measured(
-    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_left_of_a_folder_of_packs_is_measured(made: Path, out: Path) -> None:
     (out / "part-00001.bin").unlink()
     (out / "part-00003.bin").unlink()
-    run_here("eval", made / "x.npy", "--coded", "out", "--json", code=1)
-    output = capsys.readouterr()
-    found = json.loads(output.out)
+    refused: list[CvaeError] = []
+    with cvae.open_pack(out) as pack:
+        found = verify.compare(pack, str(made / "x.npy"), refuse=refused.append)
     assert (found["images"], found["lost"]) == (80, 70)
-    assert [line.split(": ")[2:4] for line in output.err.splitlines()] == [
-        ["out", "part-00001.bin"],
-        ["out", "part-00003.bin"],
-    ]
+    assert [str(error).split(": ")[:2] for error in refused] == [
+        ["part-00001.bin", "is missing"], ["part-00003.bin", "is missing"],
+    ]  # fmt: skip
     assert found["psnr_mean"] > 20
