@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from cvae.data import files
-from cvae.errors import TrainingError
+from cvae.errors import TrainingError, translated
 from cvae.training import backend, runs
 from cvae.training.batches import shared
 from cvae.training.networks import features
@@ -18,13 +18,13 @@ from cvae.training.networks.losses import Perceptual, Trainable
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
 
-# Makes the model of a preset, from its seed and what the perceptual loss compares.
+# Makes the model of a preset, from a seed and the perceptual loss.
 Make = Callable[[Preset, int, Perceptual | None], Trainable]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """How a machine is used; no part of what a run is."""
+    """How a machine is used; no part of a run's settings."""
 
     devices: str | None = None  # see `backend.use`
     xla: bool | None = None  # None: as Keras chooses
@@ -38,7 +38,7 @@ def build(make: Make, run: Run, train_images: int, machine: Machine | None = Non
         make: the architecture's.
         run: the run.
         train_images: how many there are.
-        machine: what to train on; None for a model to look at, in whole precision.
+        machine: what to train on; None for a model in float32 that is not trained.
 
     Raises:
         TrainingError: the preset's networks do not fit its image size.
@@ -46,7 +46,7 @@ def build(make: Make, run: Run, train_images: int, machine: Machine | None = Non
     keras.config.set_dtype_policy(run.preset.precision if machine else "float32")
     try:
         with backend.use(machine.devices) if machine else nullcontext():
-            # A model to look at needs no loss, so the features need not be there any more.
+            # A model that is not trained needs no loss, so its features may be gone.
             perceptual = features.perceptual(run.preset) if machine else None
             xla = machine.xla if machine else None
             return _compiled(make, run, train_images, xla, perceptual)
@@ -83,7 +83,7 @@ def load(make: Make, run: Run, machine: Machine | None = None) -> Trainable:
     Args:
         make: the architecture's.
         run: the run.
-        machine: what to go on training on, from the last epoch.
+        machine: what to continue training on, from the last epoch.
 
     Raises:
         TrainingError: no epoch of the run has finished, or the file is damaged.
@@ -95,10 +95,9 @@ def load(make: Make, run: Run, machine: Machine | None = None) -> Trainable:
         path = best
     if not path.exists():
         raise TrainingError("no checkpoint; no epoch of this run has finished", where=path)
-    try:
+    caught = (OSError, ValueError, KeyError)
+    with translated(TrainingError, "the checkpoint cannot be read", path, caught):
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"the checkpoint cannot be read: {error}", where=path) from error
     return model
 
 
