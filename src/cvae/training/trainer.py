@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from cvae.errors import TrainingError
-from cvae.training import architectures, checkpoints, runs
+from cvae.training import checkpoints, runs
 from cvae.training.batches import Batches
 from cvae.training.checkpoints import Machine
 from cvae.training.datasets import Dataset
@@ -75,11 +75,10 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
 
 def _resumed(run: Run, dataset: Dataset, machine: Machine) -> tuple[Trainable, list[runs.Row]]:
     """The model and the history after the last finished epoch; a new model where there is none."""
-    architecture, train = architectures.of(run.preset), dataset.train
     if not (run.folder / runs.CHECKPOINT).exists():
-        return architecture.start(run, train, machine), []
-    model = architecture.load(run, machine)
-    steps = checkpoints.steps(run.preset, len(train), model.replicas)
+        return checkpoints.start(run, dataset.train, machine), []
+    model = checkpoints.load(run, machine)
+    steps = checkpoints.steps(run.preset, len(dataset.train), model.replicas)
     done = int(model.optimizer.iterations.numpy()) // steps
     history = runs.read_history(run)[:done]
     if len(history) < done:
