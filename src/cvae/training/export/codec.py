@@ -28,7 +28,7 @@ from cvae.training.datasets import Dataset
 from cvae.training.export import calibration
 from cvae.training.export import gradient as adjoint
 from cvae.training.export.graph import Floats, Graph
-from cvae.training.export.model import Made, check_pixels, levels_apart, previous
+from cvae.training.export.made import Made, check_pixels, levels_apart, previous
 from cvae.training.export.rotation import Rotation
 from cvae.training.export.rotation import fit as fit_rotation
 from cvae.training.preset import Preset
