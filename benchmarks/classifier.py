@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.codec import DEFAULT_EFFORT, Codec, open_model
+from cvae.codec import Codec, open_model
 from cvae.data import arrays, files, images, metrics
 from cvae.data.images import Pixels
 from cvae.evaluation import measure as evaluation
+from cvae.options import DEFAULT_EFFORT
 from cvae.training import backend
 
 Labels = NDArray[np.int64]  # (n,), 0 to 9

@@ -23,6 +23,8 @@ from cvae.codec import Codec
 from cvae.data import images, sinks, sources
 from cvae.data.images import Pixels
 from cvae.data.pipeline import processors
+from cvae.data.reading import Reading
+from cvae.data.sources import array_source
 from cvae.models.file import ANALYSIS, SYNTHESIS
 from cvae.packs import encode as bulk
 from cvae.packs import reader as unpack
@@ -85,7 +87,7 @@ def _packs(codec: Codec, pixels: Pixels) -> str:
 def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., bulk.Report], Work]:
     """What `cvae encode` and `cvae decode` do once they have started."""
     packed, back = folder / "x.bin", folder / "back.npz"
-    source, reading = sources.array_source(folder / "in.npz"), sources.Reading(codec.image_shape)
+    source, reading = sources.array_source(folder / "in.npz"), Reading(codec.image_shape, "exact")
 
     def encode(verify: bool = False) -> bulk.Report:
         options = bulk.Options(effort=0, verify=verify)
@@ -210,7 +212,7 @@ def _pillow(pixels: np.ndarray) -> dict[str, Work]:
 def main() -> None:
     started = time.monotonic()
     path = Path(sys.argv[1])
-    print(report(images.read_npz(path, "test")))
+    print(report(array_source(path, "test").all()))
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

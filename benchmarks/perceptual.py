@@ -18,6 +18,7 @@ from cvae import open_model
 from cvae.codec import Codec
 from cvae.data import images
 from cvae.data.images import Pixels
+from cvae.data.sources import array_source
 from cvae.evaluation.measure import Measured, measure
 from cvae.training import backend
 
@@ -35,7 +36,7 @@ def main() -> None:
     from cvae.training.networks import features
     from cvae.training.preset import Preset
 
-    pixels = images.read_npz(arguments.data, "test")
+    pixels = array_source(arguments.data, "test").all()
     with_it, without = open_model(arguments.model), open_model(arguments.without)
     first = measure(with_it, pixels)
     second = measure(without, pixels, nearest(without, pixels, float(first.file_bytes.mean())))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cvae import CvaeError
 from cvae.data import files
-from cvae.data.images import find_images
+from cvae.data.files import Local
+from cvae.data.names import SUFFIXES
 from cvae.errors import DataError
 
 PARTS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
@@ -25,7 +26,7 @@ def split(folder: Path, output: Path) -> None:
         DataError: two images have one name, in subfolders, and would be one file.
         OutputError: `output` exists, or cannot be written.
     """
-    found = sorted(find_images(folder))
+    found = sorted(folder / image.name for image in Local(folder).below(SUFFIXES))
     _check_names(found)
     with files.atomic_folder(output) as temporary:
         for part in set(PARTS):

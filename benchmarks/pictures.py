@@ -14,10 +14,11 @@ from PIL import Image
 from cvae import denoising as denoise
 from cvae import sampling as generate
 from cvae.codec import Codec
-from cvae.data import images
+from cvae.data import grids, images
 from cvae.data.images import Pixels
+from cvae.data.reading import Reading
+from cvae.data.sources import open_images
 from cvae.evaluation import noise
-from cvae.evaluation import plots as report
 from cvae.models import registry
 from cvae.models.file import CODEC, Model
 
@@ -59,14 +60,14 @@ def _smaller(pixels: Pixels) -> Pixels:
 
 
 def grid(rows: list[Pixels]) -> Pixels:
-    return report.grid(rows, report.zoom_for(rows[0].shape[1:]))
+    return grids.grid(rows, grids.zoom_for(rows[0].shape[1:]))
 
 
 def _originals(codec: Codec) -> Pixels | None:
     data = str(codec.model.manifest.preset.get("dataset"))
     if data == "mnist":
         paths = sorted((ROOT / "samples").glob("digit_?.png"))
-        return images.read_images(paths, codec.image_shape)[:_COLUMNS]
+        return open_images(paths, Reading(codec.image_shape, "exact")).all()[0][:_COLUMNS]
     if data in _DRAWS and codec.name != _DRAWS[data]:
         return generate.sample(Codec(registry.open_model(_DRAWS[data])), _COLUMNS, _SEED)
     return None

@@ -21,14 +21,15 @@ import tiles
 
 from cvae import open_model
 from cvae.bitstream import rans, tables
-from cvae.codec import DEFAULT_EFFORT
-from cvae.data import files, images
+from cvae.data import files
 from cvae.data.images import Pixels
+from cvae.data.sources import array_source
 from cvae.evaluation import comparison
 from cvae.evaluation import plots as report
 from cvae.evaluation.rivals import RIVALS
 from cvae.kinds import search
 from cvae.models import registry
+from cvae.options import DEFAULT_EFFORT
 
 # By tangents and by gradients; the latter take long.
 EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]
@@ -276,7 +277,7 @@ def document(folder: Path, figures: Path) -> str:
         tiles.write(folder / "tiles", KEPT / "tiles.npz")
     # Not shipped, for its size.
     fit("linear-tiles", KEPT / "tiles.npz")
-    pixels = images.read_npz(folder / "mnist.npz", "test")
+    pixels = array_source(folder / "mnist.npz", "test").all()
     sections = [section(item, with_tiles[item.file], figures) for item in DATA]
     return "\n\n".join(
         [

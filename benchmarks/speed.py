@@ -19,8 +19,8 @@ from cvae import open_model
 from cvae import sampling as generate
 from cvae.bitstream import exact as entropy
 from cvae.bitstream import rans, tables
-from cvae.data import images
 from cvae.data.images import Pixels
+from cvae.data.sources import array_source
 
 COUNT = 10_000
 BARE = "import numpy, PIL.Image, click, onnxruntime"
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="an .npz file with an x_test of 28x28 images")
     arguments = parser.parse_args()
     if arguments.data:
-        pixels, which = images.read_npz(arguments.data, "test")[:COUNT], arguments.data.name
+        pixels, which = array_source(arguments.data, "test").all()[:COUNT], arguments.data.name
     else:
         pixels = generate.sample(open_model(), COUNT, seed=0)
         which = "drawn by the model"

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.data.images import Pixels, find_images
+from cvae.data.files import Local
+from cvae.data.images import Pixels
+from cvae.data.names import SUFFIXES
 
 SIDE = 32
 # The share of pixels below which two tiles are of one family.
@@ -24,7 +26,7 @@ def read(folder: Path) -> tuple[Pixels, Pixels]:
     several colours do, stay on one side; which side is a check sum of the first one's name.
     """
     found: dict[bytes, tuple[str, Pixels]] = {}
-    for path in sorted(find_images(folder)):
+    for path in sorted(folder / tile.name for tile in Local(folder).below(SUFFIXES)):
         with Image.open(path) as image:
             rgba = image.convert("RGBA")
         if rgba.size == (SIDE, SIDE):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvae.models.file import CODEC, read_manifest
+from cvae import kinds
+from cvae.models.file import read_manifest
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
@@ -28,7 +29,7 @@ SHIPPED = sorted(
 
 
 def _is_codec(name: str) -> bool:
-    return read_manifest(ROOT / "weights" / f"{name}.cvae").kind == CODEC
+    return kinds.codes(read_manifest(ROOT / "weights" / f"{name}.cvae"))
 
 
 CODECS = [name for name in SHIPPED if _is_codec(name)]

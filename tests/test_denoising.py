@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae import denoising as denoise
+from cvae import kinds
 from cvae.codec import Codec
 from cvae.data import metrics, pipeline
-from cvae.data.images import Pixels, as_floats, encode_image, read_photo
+from cvae.data.images import Pixels, as_floats, encode_image
+from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -128,7 +130,8 @@ def test_a_codec_that_never_saw_noise_denoises_by_analysis_and_synthesis_without
 ):
     model = registry.open_model("linear-mnist")
     x = photos(3, 28, 28, 1)
-    expected = model.synthesis(model.analysis(as_floats(x)))
+    coding = kinds.of(model.manifest).coding(model)
+    expected = coding.synthesize(coding.analyse(as_floats(x)))
     found = denoise.denoise(model, x)
     assert np.abs(found - 255 * expected).max() <= 0.5001
     with pytest.raises(ImageShapeError, match="28x28 grey"):
@@ -143,7 +146,7 @@ def test_what_denoises_is_told_from_what_does_not(tmp_path: Path) -> None:
     denoise.check(Model(trained).manifest)
     model = Model(denoisers.write(tmp_path / "d.cvae", denoisers.box()))
     denoise.check(model.manifest)
-    assert model.manifest.describe_images() == "any size RGB"
+    assert kinds.of(model.manifest).describe(model.manifest) == "any size RGB"
     with pytest.raises(ImageShapeError, match="any size RGB"):
         denoise.denoise(model, photos(1, 8, 8, 1))
 
@@ -167,10 +170,10 @@ def test_a_denoiser_is_no_codec_and_no_file_is_written_by_it(
     with pytest.raises(ModelKindError, match=r"photo is a denoiser, not a codec.*cvae denoise -m"):
         Codec(Model(path))
     monkeypatch.setenv("CVAE_MODELS", str(path))
-    assert registry.find_by_id(known.id).manifest.name == "mnist"
+    assert registry.find_by_id(known.id, kinds.codes).manifest.name == "mnist"
     path = denoisers.write(tmp_path / "photo.cvae", denoisers.box(), id=1)
     with pytest.raises(ModelNotFoundError, match="no model of id 0x0001"):
-        registry.find_by_id(1)
+        registry.find_by_id(1, kinds.codes)
 
 
 def swap_for(graph: bytes) -> Edit:
@@ -213,20 +216,20 @@ def lose(members: dict[str, bytes]) -> None:
 def test_a_denoiser_that_was_tampered_with_is_refused_by_name(tmp_path: Path, edit: Edit) -> None:
     path = edited(denoisers.write(tmp_path / "d.cvae", denoisers.box()), tmp_path, edit)
     with pytest.raises(ModelError, match=r"edited\.cvae"):
-        assert Model(path).denoiser
+        kinds.verify(Model(path))
 
 
 def test_a_codec_says_nothing_of_tiles(tmp_path: Path) -> None:
     path = edited(registry.open_model("mnist").path, tmp_path, manifest(reach=8))
     with pytest.raises(ModelError, match="multiple and reach"):
-        Model(path)
+        Codec(Model(path))
 
 
 def test_a_denoiser_of_fixed_size_or_another_result_is_refused(tmp_path: Path) -> None:
     graph = denoisers.Graph()
     fixed = graph.to_bytes("d", {"x": (8, 8, 3)}, graph.add("Identity", "x"), (8, 8, 3))
     with pytest.raises(ModelError, match="expected inputs of shape"):
-        assert Model(denoisers.write(tmp_path / "f.cvae", fixed)).denoiser
+        kinds.verify(Model(denoisers.write(tmp_path / "f.cvae", fixed)))
     graph = denoisers.Graph()
     cut = graph.add("MaxPool", "x", kernel_shape=[2, 1], strides=[2, 1])
     half = graph.to_bytes("d", {"x": ("h", "w", 3)}, cut, ("h", "v", 3))
@@ -335,7 +338,7 @@ def test_photos_of_any_mode_are_read(tmp_path: Path) -> None:
     def read(image: Image.Image, channels: int = 3) -> tuple[tuple[int, ...], bool, bool]:
         path = tmp_path / "x.tif"
         image.save(path)
-        photo = read_photo(path.read_bytes(), "x", channels)
+        photo = Reading((0, 0, channels), "own").read(path.read_bytes(), "x")
         return photo.pixels.shape, photo.grey, photo.changed
 
     colours = Image.fromarray(photos(5, 7, 3))

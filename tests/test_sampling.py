@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cvae import sampling as generate
+from cvae.bitstream.tables import Bank
 from cvae.codec import Codec, open_model
-from cvae.models.qualities import Bank
 
 from .conftest import blobs
 
@@ -92,16 +93,15 @@ def test_latents_of_a_vae_are_normal(
 def test_latents_of_other_models_follow_their_tables(
     hq: Codec, drawn: Callable[[Codec, int], NDArray[np.float32]]
 ) -> None:
-    bank = hq.model.bank
-    quality = hq.quality(None)
-    tables = bank.tables(quality)
+    qualities = hq.model.qualities
+    quality, bank = hq.quality(None), qualities.bank
     latents = drawn(hq, 4000)
-    symbols = bank.quantizer(quality).quantize(latents)
-    assert np.abs(symbols).max() <= tables.radius
-    for element in range(tables.elements):
-        counts = np.bincount(symbols[:, element] + tables.radius, minlength=tables.escape)
+    symbols = qualities.quantizer(quality).quantize(latents)
+    assert np.abs(symbols).max() <= bank.radius
+    for element, row in enumerate(qualities.rows(quality)):
+        counts = np.bincount(symbols[:, element] + bank.radius, minlength=bank.escape)
         # One is what every entry has, to be codable; it was in no image.
-        shares = tables.frequencies[tables.index[element], : tables.escape] - 1
+        shares = bank.frequencies[row, : bank.escape] - 1
         assert not counts[shares == 0].any()
         assert np.abs(counts / 4000 - shares / shares.sum()).max() < 0.05
 
@@ -109,15 +109,13 @@ def test_latents_of_other_models_follow_their_tables(
 def test_an_element_that_was_never_within_the_radius_is_drawn_as_zero(
     hq: Codec, drawn: Callable[[Codec, int], NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank = hq.model.bank
-    row = np.ones((1, bank.bank.shape[1]), np.uint16)
+    qualities = hq.model.qualities
+    row = np.ones((1, qualities.bank.table.shape[1]), np.uint16)
     row[0, -1] = 65536 - row[0, :-1].sum()
-    escapes = Bank(
-        row, np.zeros_like(bank.index), bank.scale, bank.step, bank.offset, bank.curvature
-    )
+    escapes = replace(qualities, bank=Bank(row), index=np.zeros_like(qualities.index))
     with monkeypatch.context() as patch:
-        patch.setitem(hq.model.__dict__, "bank", escapes)
-        assert np.array_equal(drawn(hq, 3), np.tile(bank.offset, (3, 1)))
+        patch.setitem(hq.model.__dict__, "qualities", escapes)
+        assert np.array_equal(drawn(hq, 3), np.tile(qualities.offset, (3, 1)))
 
 
 @pytest.mark.parametrize("count", [2, 3, 9])

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cvae import targets
-from cvae.codec import Codec, Encoded, open_model
+from cvae.codec import Codec, open_model
 from cvae.errors import TargetError
-from cvae.targets import Target
+from cvae.options import Encoded, EncodeOptions, Target
 
 from .conftest import SAMPLES, blobs, run_cvae
 
@@ -25,11 +24,11 @@ BATCH = blobs(30, seed=5)
 @pytest.fixture(scope="module")
 def every_quality(codec: Codec) -> list[list[Encoded]]:
     """All that there is to choose from: one list a quality."""
-    return [codec.encode_batch(BATCH, quality) for quality in range(1, 101)]
+    return [codec.encode_batch(BATCH, EncodeOptions(quality=quality)) for quality in range(1, 101)]
 
 
-def coded(codec: Codec, target: Target) -> list[Encoded]:
-    results = targets.encode_batch(codec, BATCH, target)
+def coded(codec: Codec, **limits: float) -> list[Encoded]:
+    results = codec.encode_to_target(BATCH, EncodeOptions(**limits))  # type: ignore[arg-type]
     good = [item for item in results if isinstance(item, Encoded)]
     assert len(good) == len(results), results
     return good
@@ -38,7 +37,7 @@ def coded(codec: Codec, target: Target) -> list[Encoded]:
 def test_the_picture_is_the_best_that_fits(
     codec: Codec, every_quality: list[list[Encoded]]
 ) -> None:
-    found = coded(codec, Target(max_bytes=9))
+    found = coded(codec, max_bytes=9)
     best = [
         max(item.psnr for item in items if len(item.data) <= 9)
         for items in zip(*every_quality, strict=True)
@@ -52,7 +51,7 @@ def test_the_picture_is_the_best_that_fits(
 def test_the_file_is_the_smallest_that_is_good_enough(
     codec: Codec, every_quality: list[list[Encoded]]
 ) -> None:
-    found = coded(codec, Target(min_psnr=18))
+    found = coded(codec, min_psnr=18)
     best = [
         min(len(item.data) for item in items if item.psnr >= 18)
         for items in zip(*every_quality, strict=True)
@@ -62,7 +61,7 @@ def test_the_file_is_the_smallest_that_is_good_enough(
 
 
 def test_both_limits_are_kept(codec: Codec) -> None:
-    for item in coded(codec, Target(max_bytes=10, min_psnr=15)):
+    for item in coded(codec, max_bytes=10, min_psnr=15):
         assert len(item.data) <= 10
         assert item.psnr >= 15
 
@@ -72,14 +71,24 @@ def test_a_limit_that_is_no_number_is_refused() -> None:
         Target(min_psnr=float("nan"))
 
 
+def test_images_are_analysed_once_for_all_qualities(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysed = []
+    analyse = codec.coding.analyse
+    monkeypatch.setattr(codec.coding, "analyse", lambda x: analysed.append(len(x)) or analyse(x))
+    codec.encode_to_target(BATCH, EncodeOptions(max_bytes=9, effort=0))
+    assert analysed == [len(BATCH)]
+
+
 def test_what_cannot_be_reached_says_how_near_it_comes(codec: Codec) -> None:
     batch = blobs(3)
-    for target, text in (
-        (Target(max_bytes=5), "at most 5 bytes, found [678] as the least"),
-        (Target(min_psnr=80), "at least 80 dB, found .* dB as the best"),
-        (Target(max_bytes=9, min_psnr=70), "at least 70 dB in at most 9 bytes, found .* dB"),
+    for limits, text in (
+        ({"max_bytes": 5}, "at most 5 bytes, found [678] as the least"),
+        ({"min_psnr": 80}, "at least 80 dB, found .* dB as the best"),
+        ({"max_bytes": 9, "min_psnr": 70}, "at least 70 dB in at most 9 bytes, found .* dB"),
     ):
-        for item in targets.encode_batch(codec, batch, target):
+        for item in codec.encode_to_target(batch, EncodeOptions(**limits)):  # type: ignore[arg-type]
             assert isinstance(item, TargetError)
             with pytest.raises(TargetError, match=text):
                 raise item

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cvae.codec import Codec, EncodeOptions, QualityWarning
+    from cvae.codec import Codec, QualityWarning
+    from cvae.options import EncodeOptions
     from cvae.packs.decode import Pack
 
 __version__ = "0.1.0"
@@ -119,7 +120,7 @@ def encode_pack(
         ImageError: an image is of another dtype or shape.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
-    from cvae.codec import EncodeOptions
+    from cvae.options import EncodeOptions
     from cvae.packs import encode as packing
 
     options = EncodeOptions(quality=quality, effort=effort, verify=False)

@@ -1,109 +1,43 @@
-"""Images <-> bytes: composes networks, quantizer, coder and container of one model."""
+"""Images <-> the container of one model: the front door to networks, quantizer and coders."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream import container, rans, tables
-from cvae.bitstream import exact as entropy
+from cvae import kinds
+from cvae.bitstream import container
 from cvae.bitstream.container import Container
-from cvae.bitstream.tables import Symbols
+from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.data import images, metrics
 from cvae.data.images import Pixels
-from cvae.errors import CvaeError, FormatError, ImageError, ModelKindError, ModelNotFoundError
+from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, TargetError
 from cvae.models import registry
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
+from cvae.models.qualities import QUALITIES, Latents
+from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, Target
 
-MAX_EFFORT = 9
-DEFAULT_EFFORT = 5
-LINEAR = "linear"  # the architecture of a linear codec in a manifest's preset
 _BYTES = (bytes, bytearray, memoryview)
+_DEFAULTS = EncodeOptions()
 
 
 class QualityWarning(UserWarning):
     """An image came back worse than nearly all validation images: not the kind that the model codes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodeOptions:
-    """How images are coded: all that is asked for besides the images and the model.
-
-    `asdict` of it is what a folder of packs records as its request.
-    """
-
-    quality: int | None = None  # 1 to 100; None for the model's default
-    effort: int = DEFAULT_EFFORT  # 0 (plain rounding) to 9 (longest search)
-    max_bytes: int | None = None  # single files: the best picture in so many bytes
-    min_psnr: float | None = None  # single files: the smallest file of so many dB
-    fit: bool = False  # convert and resize images that the model does not code
-    invert: bool = False  # invert before coding; decode inverts back
-    split: str | None = None  # which images of an .npz file: test or train
-    names: bool = True  # packs: keep the names of the images
-    verify: bool = True  # packs: decode everything again, to know the PSNR
-    block_images: int = 4096  # packs: images a block, at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tally:
-    """What is known of images that were coded; tallies add up."""
-
-    images: int = 0
-    file_bytes: int = 0
-    left_out: int = 0  # images that could not be coded
-    verified: int = 0  # images that were decoded again
-    psnr_sum: float = 0.0  # dB, of those
-    poor: int = 0  # of those, images below what 99 % of the model's validation images reach
-    poor_sampled: int = 0  # of the poor ones, how many were tried inverted
-    poor_inverted: int = 0  # of these, how many are fine then
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        )
-
-    @property
-    def psnr_mean(self) -> float | None:
-        """In dB; None where nothing was decoded again."""
-        return self.psnr_sum / self.verified if self.verified else None
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One coded image and what is known of it."""
-
-    data: bytes  # the container
-    symbols: Symbols  # (elements,)
-    quality: int
-    payload_bytes: int
-    information_bits: float
-    psnr: float  # dB, of the pixels that `decode` gives for `data`
-    expected_psnr: float  # dB, reached by 99 % of the model's validation images
-
-    @property
-    def poor(self) -> bool:
-        """Whether the picture is worse than expected of the model's kind of image."""
-        return self.psnr < self.expected_psnr
-
-
 class Codec:
     """Encodes and decodes images with one model; made by `cvae.open_model`."""
 
     def __init__(self, model: Model) -> None:
-        """Raises ModelKindError when the model is a denoiser."""
-        if model.manifest.kind != CODEC:
-            name = model.manifest.name
-            raise ModelKindError(
-                f"{name} is a denoiser, not a codec: `cvae denoise -m {name} IMAGE` uses it, "
-                f"`cvae eval DATA -m {name} --noise 0.4` measures it"
-            )
+        """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
         self.model = model
+        self.coding = kinds.of(model.manifest, model.path).coding(model)
 
     @property
     def name(self) -> str:
@@ -142,7 +76,7 @@ class Codec:
             CvaeError: quality or effort is out of range.
         """
         batch, single = self._as_batch(image)
-        coded = self.encode_batch(batch, quality, effort=effort)
+        coded = self.encode_batch(batch, EncodeOptions(quality=quality, effort=effort))
         poor = sum(item.poor for item in coded)
         if poor:
             warnings.warn(
@@ -173,101 +107,112 @@ class Codec:
         """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
         if quality is None:
             return self.model.manifest.default_quality
-        low, high = container.MIN_QUALITY, container.MAX_QUALITY
-        if not isinstance(quality, int | np.integer) or not low <= quality <= high:
+        if not isinstance(quality, int | np.integer) or quality not in QUALITIES:
+            low, high = QUALITIES[0], QUALITIES[-1]
             raise CvaeError(f"expected a quality of {low} to {high}, found {quality!r}")
         return int(quality)
 
-    def encode_block(self, symbols: Symbols, quality: int) -> bytes:
-        """Symbols (n, elements) of many images as the payload of one block."""
-        return rans.encode_block(symbols, self.model.bank.tables(quality))
+    def expected_psnr(self, quality: int) -> float:
+        """What 99 % of the model's validation images reach at a quality, in dB."""
+        return self.model.manifest.expected_psnr[quality - 1]
 
-    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
-        """The inverse of `encode_block`. Raises FormatError when the payload is damaged."""
-        return rans.decode_block(payload, images, self.model.bank.tables(quality))
+    def quantize(
+        self, batch: Pixels, quality: int, effort: int = DEFAULT_EFFORT, threads: int | None = None
+    ) -> Symbols:
+        """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on.
 
-    def quantize(self, batch: Pixels, quality: int, effort: int = DEFAULT_EFFORT) -> Symbols:
-        """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on."""
-        if effort not in range(MAX_EFFORT + 1):
-            raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
-        bank, x = self.model.bank, images.as_floats(batch)
-        latents = self._analysis(x)
-        quantizer = bank.quantizer(quality)
-        if effort == 0:
-            return quantizer.quantize(latents)
-        from cvae.kinds import search
+        Raises CvaeError when the effort is out of range. `threads` is that of `Network`.
+        """
+        _check_effort(effort)
+        x = images.as_floats(batch)
+        latents = self.coding.analyse(x, threads)
+        return self.coding.choose(x, latents, quality, effort, threads)
 
-        problem = search.Problem(
-            quantizer,
-            bank.tables(quality),
-            bank.curvature,
-            self.model.manifest.latent_shape,
-            self.model.synthesis,
-            self._gradient(),
-        )
-        return search.search(x, latents, problem, effort)
-
-    def latents(self, batch: Pixels) -> NDArray[np.float32]:
+    def latents(self, batch: Pixels) -> Latents:
         """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
-        return self._analysis(images.as_floats(batch))
+        return self.coding.analyse(images.as_floats(batch))
 
-    def _analysis(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, h, w, c) in [0, 1] -> latents (n, elements)."""
-        return self.model.analysis(x).reshape(len(x), self.model.manifest.elements)
-
-    def _gradient(self) -> Any:
-        """What a search of many latents follows; None for one by tangents."""
-        if self.model.manifest.preset.get("architecture") == LINEAR:
-            from cvae.kinds import search
-
-            return search.orthonormal_gradient(self.model.analysis, self.model.synthesis)
-        return self.model.gradient
-
-    def _synthesis(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Latents (n, elements) -> (n, h, w, c) in [0, 1]."""
-        return self.model.synthesis(latents.reshape(-1, *self.model.manifest.latent_shape))
-
-    def synthesize(self, symbols: Symbols, quality: int) -> Pixels:
+    def synthesize(self, symbols: Symbols, quality: int, threads: int | None = None) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
-        latents = self.model.bank.quantizer(quality).dequantize(symbols)
-        return self.to_pixels(latents)
+        return self.to_pixels(self.coding.dequantize(symbols, quality), threads)
 
-    def to_pixels(self, latents: NDArray[np.float32]) -> Pixels:
+    def to_pixels(self, latents: Latents, threads: int | None = None) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        return images.as_pixels(self._synthesis(latents))
+        return images.as_pixels(self.coding.synthesize(latents, threads))
 
     def encode_batch(
         self,
         batch: Pixels,
-        quality: int | None = None,
-        original_sizes: Sequence[tuple[int, int] | None] | None = None,
-        inverted: bool = False,
-        effort: int = DEFAULT_EFFORT,
+        options: EncodeOptions = _DEFAULTS,
+        sizes: Sequence[Size | None] | None = None,
     ) -> list[Encoded]:
         """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
 
-        `original_sizes` (width, height) and `inverted` are recorded for `decode` to undo.
+        Args:
+            batch: images of the model's shape; with `invert` they are inverted here.
+            options: of these `quality`, `effort` and `invert`; `encode_to_target` takes the targets.
+            sizes: (width, height) of each image before it was fitted; `decode` restores it.
+
+        Raises:
+            CvaeError: quality or effort is out of range.
         """
-        quality = self.quality(quality)
-        symbols = self.quantize(batch, quality, effort)
-        frequency_tables = self.model.bank.tables(quality)
-        payloads = entropy.encode_images(symbols, frequency_tables)
-        bits = tables.information_bits(symbols, frequency_tables)
-        psnr = metrics.psnr(batch, self.synthesize(symbols, quality))
-        manifest = self.model.manifest
-        expected = manifest.expected_psnr[quality - 1]
-        sizes = original_sizes or [None] * len(batch)
+        _check_effort(options.effort)
+        analysed = self._analysed(batch, options)
+        return self._encoded(analysed, self.quality(options.quality), options, sizes)
+
+    def encode_to_target(
+        self, batch: Pixels, options: EncodeOptions, sizes: Sequence[Size | None] | None = None
+    ) -> list[Encoded | TargetError]:
+        """As `encode_batch`, each image at the quality that `max_bytes` and `min_psnr` ask for.
+
+        All hundred qualities are tried: neither bytes nor PSNR of a searched image rise with every
+        one of them, so that a bisection would settle anywhere.
+
+        Returns:
+            For each image what was coded, or the error that says how near to the target it comes.
+
+        Raises:
+            TargetError: a limit is no number.
+            CvaeError: the effort is out of range.
+        """
+        _check_effort(options.effort)
+        target = Target(options.max_bytes, options.min_psnr)
+        analysed = self._analysed(batch, options)
+        best: list[Encoded] = []
+        for quality in QUALITIES:
+            coded = self._encoded(analysed, quality, options, sizes)
+            best = [max(pair, key=target.rank) for pair in zip(best or coded, coded, strict=True)]
+        return [item if target.allows(item) else target.missed(item) for item in best]
+
+    def _analysed(self, batch: Pixels, options: EncodeOptions) -> _Analysed:
+        pixels = 255 - batch if options.invert else batch
+        x = images.as_floats(pixels)
+        return _Analysed(pixels, x, self.coding.analyse(x))
+
+    def _encoded(
+        self,
+        analysed: _Analysed,
+        quality: int,
+        options: EncodeOptions,
+        sizes: Sequence[Size | None] | None,
+    ) -> list[Encoded]:
+        coding, model_id = self.coding, self.model.manifest.id
+        symbols = coding.choose(analysed.x, analysed.latents, quality, options.effort)
+        payloads = coding.encode_each(symbols, quality)
+        bits = coding.information_bits(symbols, quality)
+        psnr = metrics.psnr(analysed.pixels, self.synthesize(symbols, quality))
+        sizes = sizes or [None] * len(payloads)
         return [
             Encoded(
-                data=container.pack(Container(manifest.id, quality, payload, sizes[i], inverted)),
+                data=container.pack(Container(model_id, quality, payload, size, options.invert)),
                 symbols=symbols[i],
                 quality=quality,
                 payload_bytes=len(payload),
                 information_bits=float(bits[i]),
                 psnr=float(psnr[i]),
-                expected_psnr=expected,
+                expected_psnr=self.expected_psnr(quality),
             )
-            for i, payload in enumerate(payloads)
+            for i, (payload, size) in enumerate(zip(payloads, sizes, strict=True))
         ]
 
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
@@ -277,11 +222,12 @@ class Codec:
             FormatError: a payload is damaged.
             ModelNotFoundError: a container was written by another model.
         """
-        symbols = [self.decode_payload(item) for item in containers]
-        return list(self.reconstruct(containers, symbols))
+        return list(
+            self.reconstruct(containers, [self.decode_payload(item) for item in containers])
+        )
 
-    def decode_payload(self, item: Container) -> list[int]:
-        """The symbols in a container.
+    def decode_payload(self, item: Container) -> Symbols:
+        """The symbols (1, elements) in a container.
 
         Raises:
             FormatError: the payload is damaged, or the original size is out of range.
@@ -294,30 +240,36 @@ class Codec:
                 f"expected an original size of at most {images.MAX_PIXELS:,} pixels, "
                 f"found {width}x{height}"
             )
-        return entropy.decode_image(item.payload, self.model.bank.tables(item.quality))
+        return self.coding.decode_each(item.payload, item.quality)
 
-    def payload_latents(self, item: Container) -> NDArray[np.float32]:
+    def encode_block(self, symbols: Symbols, quality: int) -> bytes:
+        """Symbols (n, elements) of many images as the payload of one block."""
+        return self.coding.encode_block(symbols, quality)
+
+    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
+        """The inverse of `encode_block`. Raises FormatError when the payload is damaged."""
+        return self.coding.decode_block(payload, images, quality)
+
+    def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
-        symbols = np.array([self.decode_payload(item)], np.int32)
-        latents = self.model.bank.quantizer(item.quality).dequantize(symbols)
-        return latents.reshape(-1)
+        return self.coding.dequantize(self.decode_payload(item), item.quality).reshape(-1)
 
     def reconstruct(
-        self, containers: Sequence[Container], symbols: Sequence[list[int]]
+        self, containers: Sequence[Container], symbols: Sequence[Symbols]
     ) -> Iterator[Pixels]:
         """The pictures (h, w, c) of containers and their symbols, in order.
 
         One pass of the synthesis network serves all; only the resizing is done one by one.
         """
-        bank = self.model.bank
-        latents = np.empty((len(containers), bank.elements), np.float32)
-        qualities = np.array([item.quality for item in containers])
-        rows = np.array(symbols, np.int32).reshape(latents.shape)
-        for quality in set(qualities.tolist()):
-            here = qualities == quality
-            latents[here] = bank.quantizer(quality).dequantize(rows[here])
-        for item, image in zip(containers, self.to_pixels(latents), strict=True):
-            yield _restore(image, item)
+        latents = [
+            self.coding.dequantize(rows, item.quality)
+            for item, rows in zip(containers, symbols, strict=True)
+        ]
+        if latents:
+            for item, image in zip(
+                containers, self.to_pixels(np.concatenate(latents)), strict=True
+            ):
+                yield _restore(image, item)
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
@@ -331,16 +283,11 @@ class Codec:
                 f"expected an array of integers of shape {shape}, "
                 f"found {symbols.dtype} {symbols.shape}"
             )
-        if symbols.size and max(-int(symbols.min()), int(symbols.max())) > tables.MAX_SYMBOL:
-            raise FormatError(f"expected |symbol| <= {tables.MAX_SYMBOL}")
+        if symbols.size and max(-int(symbols.min()), int(symbols.max())) > MAX_SYMBOL:
+            raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
         row = symbols.reshape(1, -1).astype(np.int32)
         pixels: Pixels = self.synthesize(row, self.quality(quality))[0]
         return pixels
-
-    def information_bits(self, symbols: list[int], quality: int) -> float:
-        """Information content of one image's symbols in bits, under the tables of a quality."""
-        row = np.array([symbols], np.int32)
-        return float(tables.information_bits(row, self.model.bank.tables(quality))[0])
 
     def check_id(self, model_id: int) -> None:
         """Raises ModelNotFoundError when the id is not this model's."""
@@ -371,6 +318,20 @@ class Codec:
                 f"expected uint8 arrays of shape {flat}, found {batch.dtype} {batch.shape}"
             )
         return batch.reshape(-1, *shape), single
+
+
+@dataclass(frozen=True, eq=False)
+class _Analysed:
+    """Images with what every quality needs of them."""
+
+    pixels: Pixels  # (n, h, w, c), inverted if that is asked for
+    x: NDArray[np.float32]  # the same in [0, 1]
+    latents: Latents  # (n, elements)
+
+
+def _check_effort(effort: int) -> None:
+    if effort not in range(MAX_EFFORT + 1):
+        raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
 
 
 def _as_bytes(data: Any) -> list[bytes]:
@@ -404,4 +365,9 @@ def open_model_of(data: bytes) -> Codec:
         FormatError: not a container, or a damaged one.
         ModelNotFoundError: the container is whole and its model is not here.
     """
-    return Codec(registry.find_by_id(container.unpack(data).model_id))
+    return find_codec(container.unpack(data).model_id)
+
+
+def find_codec(model_id: int) -> Codec:
+    """The codec of a model by its id. Raises ModelNotFoundError when none or several have it."""
+    return Codec(registry.find_by_id(model_id, kinds.codes))

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvae.codec import Codec
+from cvae import kinds
 from cvae.data import images, pipeline
 from cvae.data.images import Pixels
 from cvae.errors import ImageShapeError, ModelError, ModelKindError
+from cvae.kinds.base import Cleaner
 from cvae.models import registry
-from cvae.models.file import CODEC, REACH_LIMIT, Manifest, Model
+from cvae.models.file import REACH_LIMIT, Manifest, Model
 from cvae.models.networks import Network
 
 # The side of a tile. Through a U-Net of 32, 64 and 128 channels one takes some 130 MB, four times as
@@ -42,29 +43,28 @@ def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
         ModelError: the model cannot be read, or fails.
     """
     manifest = model.manifest
-    shape = manifest.image_shape
-    if pixels.shape[3] != shape[2] or (manifest.kind == CODEC and pixels.shape[1:] != shape):
+    shape, kind = manifest.image_shape, kinds.of(manifest, model.path)
+    cleaner = kind.cleaner(model)
+    if pixels.shape[3] != shape[2] or not (kind.any_size or pixels.shape[1:] == shape):
         raise ImageShapeError(
-            f"{manifest.name} denoises {manifest.describe_images()}, "
+            f"{manifest.name} denoises {kind.describe(manifest)}, "
             f"found {pixels.shape[2]}x{pixels.shape[1]} of {pixels.shape[3]} channels"
         )
-    if model.denoiser is None:
-        return Codec(model).to_pixels(model.analysis(images.as_floats(pixels)))
-    if manifest.kind == CODEC:
-        return images.as_pixels(model.denoiser(images.as_floats(pixels)))
-    return _tiled(model.denoiser, manifest, pixels, tile)
+    if kind.any_size:
+        return _tiled(cleaner, pixels, tile)
+    return images.as_pixels(cleaner.network(images.as_floats(pixels)))
 
 
 def check(manifest: Manifest) -> None:
     """Raises ModelKindError, which names the models that denoise, when this one does not."""
-    if not manifest.denoises:
+    if not kinds.of(manifest).denoises(manifest):
         raise ModelKindError(f"{manifest.name} was not trained on noisy images; {denoisers()}")
 
 
 def denoisers() -> str:
     """What messages say of the models on the search path that denoise, or of how to get one."""
-    manifests = [entry.manifest for entry in registry.known_models()[0]]
-    names = [f"{m.name} ({m.describe_images()})" for m in manifests if m.denoises]
+    known = [(m, kinds.of(m)) for _, m in kinds.known_models()[0]]
+    names = [f"{m.name} ({kind.describe(m)})" for m, kind in known if kind.denoises(m)]
     none = (
         "none found; `cvae train photo-dae --data FOLDER` makes one, and "
         f"{registry.SEARCH_PATH} says where others lie"
@@ -100,10 +100,10 @@ def windows(length: int, tile: int, reach: int) -> list[Window]:
     return [Window(start, start + tile, *edges[i : i + 2]) for i, start in enumerate(starts)]
 
 
-def _tiled(network: Network, manifest: Manifest, pixels: Pixels, tile: int) -> Pixels:
+def _tiled(cleaner: Cleaner, pixels: Pixels, tile: int) -> Pixels:
     if not pixels.size:
         return pixels.copy()
-    multiple, reach = manifest.multiple, manifest.reach
+    multiple, reach = cleaner.multiple, cleaner.reach
     count, height, width = pixels.shape[:3]
     padding = [(0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)]
     padded = np.pad(pixels, padding, "reflect")  # which repeats the edge of a single pixel
@@ -114,7 +114,7 @@ def _tiled(network: Network, manifest: Manifest, pixels: Pixels, tile: int) -> P
         strip = padded[:, row.start : row.stop]
         for group in _groups(columns, strip.shape, max(tile, 4 * reach)):
             tiles = np.concatenate([strip[:, :, column.start : column.stop] for column in group])
-            clean = images.as_pixels(network(images.as_floats(tiles)))
+            clean = images.as_pixels(cleaner.network(images.as_floats(tiles)))
             for column, part in zip(group, clean.reshape(-1, count, *clean.shape[1:]), strict=True):
                 kept = part[
                     :,

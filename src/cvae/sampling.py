@@ -8,20 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import Tables
 from cvae.codec import Codec
 from cvae.data.images import Pixels
-from cvae.models.quantizer import Latents
+from cvae.kinds.fixed import has_normal_latents
+from cvae.models.qualities import Latents, Qualities
 
-# Architectures that are trained towards latents of N(0, I).
-_WITH_PRIOR = ("cvae", "vae")
 # So many pictures, and at most so many bytes of floats, are in memory at once.
 _BATCH, _BATCH_BYTES = 256, 1 << 26
 
 
 def has_prior(codec: Codec) -> bool:
     """Whether the model is a VAE, whose latents are drawn from N(0, I); see `sample`."""
-    return codec.model.manifest.preset.get("architecture") in _WITH_PRIOR
+    return has_normal_latents(codec.model.manifest)
 
 
 def sample(codec: Codec, count: int, seed: int) -> Pixels:
@@ -87,26 +85,27 @@ def _from_prior(codec: Codec, count: int, rng: np.random.Generator) -> Latents:
 
 
 def _from_tables(codec: Codec, count: int, rng: np.random.Generator) -> Latents:
-    quality = codec.quality(None)
-    tables = codec.model.bank.tables(quality)
-    numbers = rng.random((count, tables.elements))
+    quality, qualities = codec.quality(None), codec.model.qualities
+    rows, radius = qualities.rows(quality), qualities.bank.radius
+    numbers = rng.random((count, qualities.elements))
     symbols = np.empty(numbers.shape, np.int32)
-    for row in np.unique(tables.index):
-        here = tables.index == row
-        ends = _shares(tables, int(row)).cumsum()
+    for row in np.unique(rows):
+        here = rows == row
+        ends = _shares(qualities, int(row)).cumsum()
         # The entry whose part of 0 .. 1 a number falls into.
         entries = np.searchsorted(ends, numbers[:, here] * ends[-1], side="right")
-        symbols[:, here] = entries - tables.radius
-    return codec.model.bank.quantizer(quality).dequantize(symbols)
+        symbols[:, here] = entries - radius
+    return codec.coding.dequantize(symbols, quality)
 
 
-def _shares(tables: Tables, row: int) -> NDArray[np.int64]:
+def _shares(qualities: Qualities, row: int) -> NDArray[np.int64]:
     """How often the symbols -radius .. radius were counted, as a table has it.
 
     Each entry has 1 for nothing, which only makes it codable. Drawn from those, every second image
     would hold a latent as no training image has, and be noise. The escape stands for no one symbol.
     """
-    shares = tables.frequencies[row, : tables.escape] - 1
+    bank = qualities.bank
+    shares: NDArray[np.int64] = bank.frequencies[row, : bank.escape] - 1
     if not shares.any():
-        shares[tables.radius] = 1
+        shares[bank.radius] = 1
     return shares

@@ -84,7 +84,7 @@ def test_a_truncated_cmyk_photo_costs_itself_alone(photo_model: Path) -> None:
     for arguments in (
         ["denoise", "in", "-m", photo_model, "-o", "clean"],
         ["encode", "in", "--fit", "-o", "coded"],
-        ["encode", "in", "--fit", "-o", "x.bin"],
+        ["pack", "in", "--fit", "-o", "x.bin"],
     ):
         result = run_cvae(*arguments, code=1)
         assert b"cvae: error: in/b.jpg: the image is damaged" in result.stderr
@@ -157,11 +157,11 @@ def test_models_and_info_know_denoisers(photo_model: Path) -> None:
     assert (listed["box"]["kind"], listed["box"]["denoises"]) == ("denoiser", True)
     assert (listed["mnist"]["kind"], listed["mnist"]["denoises"]) == ("codec", False)
     facts = json.loads(run_cvae("info", photo_model, "--json").stdout)
-    assert facts["kind"] == "model, a denoiser"
+    assert facts["kind"] == "model (denoiser)"
     assert facts["reach"] == 1
     assert "expected_psnr" not in str(facts)
     facts = json.loads(run_cvae("info", "mnist", "--json").stdout)
-    assert facts["kind"] == "model"
+    assert facts["kind"] == "model (codec)"
     assert "expected_psnr_at_quality_50" in facts
 
 
@@ -203,7 +203,7 @@ def test_eval_of_a_codec_adds_the_noise_to_its_figures(digit_model: Path) -> Non
 def test_a_split_that_there_is_not_is_not_in_the_title(photo_model: Path) -> None:
     Path("photo.png").write_bytes(PHOTO)
     command = ["eval", "photo.png", "-m", photo_model, "--noise", "0.3"]
-    assert b"(all, 1 images)" in run_cvae(*command, "--split", "train").stdout
+    assert b"(all, 1 image)" in run_cvae(*command, "--split", "train").stdout
     np.savez("grey.npz", x_test=np.zeros((3, 8, 8), np.uint8))
     command[1] = "grey.npz"
     assert "in the test split" in error_line(run_cvae(*command, code=1))
@@ -223,7 +223,7 @@ def test_what_was_trained_on_and_left_out_is_said_with_noise_as_without(
         for options in ([], ["--noise", "0.3"]) if model == digit_model else (["--noise", "0.3"],):
             result = run_cvae("eval", "in", "-m", model, "--split", "train", *options)
             said[model, len(options)] = result.stderr.decode().replace(model.stem, "MODEL")
-    assert "in: 1 file left out\n  text.png" in said[digit_model, 0]
+    assert "in: 1 file skipped\n  text.png" in said[digit_model, 0]
     assert "in: not the images that digits-dae was trained on" in said[digit_model, 0]
     assert said[digit_model, 2] == said[digit_model, 0]
     assert "in: not the images that MODEL was trained on" in said[photo_model, 2]
@@ -245,10 +245,10 @@ def test_a_folder_that_does_not_fit_comes_with_advice(photo_model: Path) -> None
 
 def test_options_that_make_no_sense_together_are_wrong_usage(photo_model: Path) -> None:
     for options in (
-        ["--noise", "0.3", "--against", "png"],
+        ["--noise", "0.3", "-m", photo_model, "--against", "png"],
         ["--noise", "0.3", "--against", "tv", "--plot", "x.png"],
-        ["--noise", "0.3", "--html", "x.html"],
-        ["--noise", "0.3", "--csv", "x.csv"],
+        ["--noise", "0.3", "-m", photo_model, "--html", "x.html"],
+        ["--noise", "0.3", "-m", photo_model, "--csv", "x.csv"],
         ["--noise", "-1"],
         ["--against", "tv"],
         ["--noise", "0.3", "-m", photo_model, "-q", "50"],

@@ -25,7 +25,7 @@ from cvae.training import datasets, runs
 from ..conftest import blobs, run_cvae
 from ..data.test_families import jpeg, pictures
 
-READING = Reading((8, 8, 3))
+READING = Reading((8, 8, 3), "crop")
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_pixels_belong_to_names(folder: Path) -> None:
     found = read(folder)
     for part in PARTS:
         for name, pixels in zip(found.names[part], found.images[part][:], strict=True):
-            image = READING.picture((folder / name).read_bytes(), name)
-            assert np.array_equal(READING.pixels(image), pixels)
+            data = (folder / name).read_bytes()
+            assert np.array_equal(READING.read(data, name), pixels)
 
 
 def test_the_split_depends_on_bytes_alone(folder: Path, tmp_path: Path) -> None:
@@ -86,7 +86,11 @@ def test_the_split_depends_on_bytes_alone(folder: Path, tmp_path: Path) -> None:
 
 def test_size_and_colour_leave_the_split_as_it_is_and_count_as_other_data(folder: Path) -> None:
     before = read(folder)
-    for reading in (Reading((16, 8, 1)), Reading((8, 8, 3), "resize"), Reading((32, 32, 3))):
+    for reading in (
+        Reading((16, 8, 1), "crop"),
+        Reading((8, 8, 3), "resize"),
+        Reading((32, 32, 3), "crop"),
+    ):
         found = read(folder, reading)
         assert parts(found) == parts(before)
         assert found.sha256 != before.sha256
@@ -269,7 +273,7 @@ def test_a_folder_of_all_kinds_trains_and_names_exactly_what_is_left_out(run: Ru
     named = [line.strip() for line in stderr.decode().splitlines() if line.startswith("  ")]
     assert [line.partition(":")[0] for line in named] == left_out
     assert (out / "skipped.txt").read_text().splitlines() == named
-    assert b"4 files left out" in stderr
+    assert b"4 files skipped" in stderr
     settings = json.loads((out / "run.json").read_text())
     assert settings["data"]["skipped"] == 4
     assert sum(settings["data"][part] for part in PARTS) == 64

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from cvae.data import images
-from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
+from cvae.data.reading import Reading
+from cvae.errors import ImageError, ImageShapeError, OutputError
 
 GREY = (6, 5, 1)
 COLOUR = (6, 5, 3)
@@ -26,7 +27,11 @@ def png(image: Image.Image, **options: object) -> bytes:
 
 
 def read(image: Image.Image, shape: images.Shape = GREY, fit: bool = False) -> images.Pixels:
-    return images.read_image(png(image), "x.png", shape, fit)[0]
+    return of_data(png(image), shape, fit)
+
+
+def of_data(data: bytes, shape: images.Shape = GREY, fit: bool = False) -> images.Pixels:
+    return Reading(shape, "stretch" if fit else "exact").read(data, "x.png")
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -83,17 +88,16 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
 def test_another_size_takes_fit_and_the_original_size_is_told() -> None:
     data = png(grey.resize((50, 60)))
     with pytest.raises(ImageError, match="found 50x60"):
-        images.read_image(data, "x.png", GREY)
-    pixels, original = images.read_image(data, "x.png", GREY, fit=True)
-    assert pixels.shape == GREY
-    assert original == (60, 50, 1)
+        of_data(data)
+    assert of_data(data, fit=True).shape == GREY
+    assert Reading(GREY, "stretch").picture(data, "x.png").image.size == (50, 60)
 
 
 def test_exif_rotation_is_applied_before_the_size_is_judged() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
     data = png(grey.transpose(Image.Transpose.ROTATE_90), exif=exif)
-    assert np.array_equal(images.read_image(data, "x.png", GREY)[0][..., 0], PIXELS)
+    assert np.array_equal(of_data(data)[..., 0], PIXELS)
 
 
 def header_only(width: int, height: int) -> bytes:
@@ -107,13 +111,13 @@ def header_only(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [9_000, 12_000, 100_000])
 def test_a_header_that_claims_a_giant_is_refused_unread(side: int, fit: bool) -> None:
     with pytest.raises(ImageError, match=r"x\.png"):
-        images.read_image(header_only(side, side), "x.png", GREY, fit)
+        of_data(header_only(side, side), GREY, fit)
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", header_only(5, 6), png(grey)[:-30]])
 def test_damaged_images_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"x\.png"):
-        images.read_image(data, "x.png", GREY, fit=True)
+        of_data(data, fit=True)
 
 
 def cut(image: Image.Image, file_format: str) -> bytes:
@@ -138,17 +142,9 @@ noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 50), np.u
 def test_truncated_images_of_modes_that_take_conversion_are_refused(data: bytes) -> None:
     for fit in (False, True):
         with pytest.raises(ImageError, match=r"x\.png"):
-            images.read_image(data, "x.png", (60, 50, 1), fit)
+            of_data(data, (60, 50, 1), fit)
     with pytest.raises(ImageError, match=r"x\.png"):
-        images.read_photo(data, "x.png", 3)
-
-
-def test_folders_are_read_in_a_fixed_order_without_hidden_files(tmp_path: Path) -> None:
-    for name in ("b.png", "a/c.PNG", ".hidden.png", ".git/x.png", "note.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(png(grey))
-    found = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
-    assert found == ["a/c.PNG", "b.png"]
+        Reading((0, 0, 3), "own").read(data, "x.png")
 
 
 def test_of_a_huge_file_no_more_is_read_than_an_image_has(
@@ -163,13 +159,6 @@ def test_of_a_huge_file_no_more_is_read_than_an_image_has(
         images.read_file(tmp_path / "movie.mp4", "movie")
     (tmp_path / "movie.mp4").write_bytes(bytes(1000))
     assert images.read_file(tmp_path / "movie.mp4") == bytes(1000)
-
-
-def test_npz_splits_are_read_as_images(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x_train=np.zeros((3, 4, 5), np.uint8), x_test=np.zeros((2, 4)))
-    assert images.read_npz(tmp_path / "a.npz", "train").shape == (3, 4, 5, 1)
-    with pytest.raises(DataError, match="float64"):
-        images.read_npz(tmp_path / "a.npz", "test")
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 3)])

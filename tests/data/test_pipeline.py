@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -79,3 +80,15 @@ def test_a_reader_that_stops_early_ends_all_stages() -> None:
 def test_what_is_no_iterable_is_an_error_and_no_wait() -> None:
     with pytest.raises(TypeError, match="not iterable"):
         next(pipeline.ahead(5))  # type: ignore[arg-type]
+
+
+def test_the_switch_interval_is_restored_when_the_last_block_ends() -> None:
+    before = sys.getswitchinterval()
+    first, second = pipeline.frequent_switches(), pipeline.frequent_switches()
+    with pytest.raises(RuntimeError), first:
+        second.__enter__()
+        assert sys.getswitchinterval() == pytest.approx(5e-4)
+        raise RuntimeError
+    assert sys.getswitchinterval() == pytest.approx(5e-4)
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == before

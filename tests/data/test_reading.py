@@ -12,8 +12,8 @@ from PIL import Image
 from cvae.data.reading import Reading
 from cvae.errors import ImageError
 
-RGB = Reading((8, 8, 3))
-GREY = Reading((8, 8, 1))
+RGB = Reading((8, 8, 3), "crop")
+GREY = Reading((8, 8, 1), "crop")
 # Left half red, right half blue.
 COLOURS = np.zeros((8, 8, 3), np.uint8)
 COLOURS[:, :4, 0] = COLOURS[:, 4:, 2] = 255
@@ -26,7 +26,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def read(reading: Reading, image: Image.Image, kind: str = "PNG", **options: Any) -> np.ndarray:
-    return reading.pixels(reading.picture(encoded(image, kind, **options), "x"))
+    return reading.read(encoded(image, kind, **options), "x")
 
 
 def test_images_of_the_size_keep_their_pixels() -> None:
@@ -52,12 +52,12 @@ def test_of_an_animation_the_first_picture_is_read() -> None:
 def test_transparency_is_laid_on_the_background() -> None:
     clear = Image.new("RGBA", (8, 8), (9, 9, 9, 0))
     assert not read(RGB, clear).any()
-    white = Reading((8, 8, 3), background="#ff8000")
+    white = Reading((8, 8, 3), "crop", background="#ff8000")
     assert (read(white, clear) == [255, 128, 0]).all()
     palette = clear.quantize(4)
     assert (read(white, palette, transparency=0) == [255, 128, 0]).all()
     assert (read(white, clear.convert("LA")) == [255, 128, 0]).all()
-    assert (read(Reading((8, 8, 1), background="#ffffff"), clear) == 255).all()
+    assert (read(Reading((8, 8, 1), "crop", background="#ffffff"), clear) == 255).all()
 
 
 def test_sixteen_bits_are_scaled_and_cmyk_is_converted() -> None:
@@ -92,9 +92,9 @@ def test_large_photographs_are_read_small_and_look_the_same() -> None:
 
 
 def test_images_far_smaller_than_the_shape_are_refused_and_others_enlarged() -> None:
-    assert read(Reading((32, 32, 3)), Image.fromarray(COLOURS)).shape == (32, 32, 3)
+    assert read(Reading((32, 32, 3), "crop"), Image.fromarray(COLOURS)).shape == (32, 32, 3)
     with pytest.raises(ImageError, match=r"x: expected at least a quarter of 33x33 .* found 8x8"):
-        read(Reading((33, 33, 3)), Image.fromarray(COLOURS))
+        read(Reading((33, 33, 3), "crop"), Image.fromarray(COLOURS))
 
 
 def test_damage_and_floats_are_refused() -> None:
@@ -121,3 +121,19 @@ def test_a_reading_survives_json_and_nonsense_is_refused() -> None:
     for shape in ([0, 8, 3], [8, 8, 2], [10**6, 10**6, 3], [8.0, 8, 3], ["8", 8, 3]):
         with pytest.raises((ValueError, TypeError)):
             Reading.from_json({**reading.to_json(), "shape": shape})
+
+
+def test_a_picture_of_its_own_size_says_what_it_was() -> None:
+    reading = Reading((0, 0, 3), "own")
+    for mode, grey, changed in [("L", True, False), ("RGB", False, False), ("CMYK", False, True)]:
+        picture = reading.picture(encoded(Image.new(mode, (9, 7)), "TIFF"), "x")
+        assert (picture.grey, picture.changed) == (grey, changed)
+        assert reading.pixels(picture.image).shape == (7, 9, 3)
+    clear = reading.picture(encoded(Image.new("LA", (9, 7), (200, 0))), "x")
+    assert (clear.grey, clear.changed) == (True, True)
+    assert not reading.pixels(clear.image).any()
+
+
+def test_sides_that_a_pack_cannot_hold_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"x: expected sides of at most 65535, found 65536x1"):
+        Reading((8, 8, 1), "stretch").read(encoded(Image.new("L", (65536, 1))), "x")

@@ -13,15 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.data import files, images, sources, tars
-from cvae.data.sources import Batch, Reading, Source
+from cvae.data import files, places, sources
+from cvae.data.contents import begins_tar
+from cvae.data.reading import Reading
+from cvae.data.sources import Batch, ListSource, Refuse, Source, cut, open_images, sources_at
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
 
 from ..conftest import blobs
 from ..data.test_arrays import npy_claiming
 
 SHAPE = (8, 8, 1)
-READING = Reading(SHAPE, jobs=2)
+READING = Reading(SHAPE, "exact")
+FITTING = Reading(SHAPE, "stretch")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -30,8 +33,8 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def all_of(source: Source, reading: Reading = READING) -> Batch:
-    parts = list(source.batches(reading))
+def all_of(source: Source, reading: Reading = READING, refuse: Refuse = None) -> Batch:
+    parts = list(source.batches(reading, 2, refuse))
     names = [name for part in parts for name in part.names or []]
     sizes = [size for part in parts for size in part.sizes or []]
     return Batch(np.concatenate([part.pixels for part in parts]), names, sizes)
@@ -50,17 +53,15 @@ def test_a_folder_keeps_relative_names_and_their_order(tmp_path: Path) -> None:
         files.write_bytes(tmp_path / name, png(image))
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no image")
-    found = all_of(sources.FolderSource(tmp_path))
+    found = all_of(sources_at(tmp_path)[0])
     assert found.names == names
     assert np.array_equal(found.pixels, pixels)
-    walked = list(files.walk(tmp_path, images.SUFFIXES))
-    assert walked == files.find(tmp_path, images.SUFFIXES)
 
 
 def test_a_folder_that_holds_itself_by_a_link_ends(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "x.png").write_bytes(png(blobs(1)[0]))
-    assert all_of(sources.FolderSource(tmp_path)).names == ["x.png"]
+    assert all_of(sources_at(tmp_path)[0]).names == ["x.png"]
 
 
 def test_bad_images_are_handed_to_whoever_takes_them(tmp_path: Path) -> None:
@@ -68,16 +69,16 @@ def test_bad_images_are_handed_to_whoever_takes_them(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(png(blobs(1)[0]))
     (tmp_path / "c.png").write_bytes(png(blobs(1, side=9)[0]))
     refused: list[CvaeError] = []
-    found = all_of(sources.FolderSource(tmp_path), Reading(SHAPE, refuse=refused.append))
+    found = all_of(sources_at(tmp_path)[0], refuse=refused.append)
     assert found.names == ["b.png"]
     assert [Path(str(error).split(":")[0]).name for error in refused] == ["a.png", "c.png"]
     with pytest.raises(ImageError, match=r"a\.png"):
-        all_of(sources.FolderSource(tmp_path))
+        all_of(sources_at(tmp_path)[0])
 
 
 def test_fitted_images_keep_their_sizes(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png(np.zeros((20, 30), np.uint8)))
-    found = all_of(sources.FileSource(tmp_path / "x.png"), Reading(SHAPE, fit=True))
+    found = all_of(ListSource(((tmp_path / "x.png", "x.png"),)), FITTING)
     assert found.sizes == [(30, 20)]
     assert found.pixels.shape == (1, *SHAPE)
 
@@ -111,7 +112,7 @@ def test_arrays_of_another_shape_are_refused_or_fitted(tmp_path: Path) -> None:
     source = sources.array_source(tmp_path / "x.npy")
     with pytest.raises(ImageShapeError, match="30x20 with 3 channels"):
         all_of(source)
-    found = all_of(source, Reading(SHAPE, fit=True))
+    found = all_of(source, FITTING)
     assert found.pixels.shape == (3, *SHAPE)
     assert found.sizes == [(30, 20)] * 3
 
@@ -120,7 +121,7 @@ def test_arrays_of_another_shape_are_refused_or_fitted(tmp_path: Path) -> None:
 def test_arrays_that_cannot_be_fitted_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     with pytest.raises(ImageShapeError):
-        all_of(sources.array_source(tmp_path / "x.npy"), Reading(SHAPE, fit=True))
+        all_of(sources.array_source(tmp_path / "x.npy"), FITTING)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +145,19 @@ def test_hostile_arrays_are_a_data_error(tmp_path: Path, data: bytes) -> None:
             all_of(sources.array_source(tmp_path / name))
 
 
-def test_an_array_in_fortran_order_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.asfortranarray(np.zeros((3, 8, 8), np.uint8)))
-    with pytest.raises(DataError, match="Fortran"):
-        all_of(sources.array_source(tmp_path / "x.npy"))
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_an_array_in_fortran_order_is_read_whole_or_refused_where_it_is_large(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = np.save if name == "x.npy" else np.savez
+    save(tmp_path / name, np.asfortranarray(blobs(2000)))
+    source = sources.array_source(tmp_path / name)
+    assert np.array_equal(all_of(source).pixels, blobs(2000))
+    part = sources.ArraySource(source.path, source.member, 3, 7)
+    assert np.array_equal(all_of(part).pixels, blobs(2000)[3:7])
+    monkeypatch.setattr("cvae.data.arrays._MAX_FORTRAN", 2000 * 64 - 1)
+    with pytest.raises(DataError, match=r"C order, or at most 127,999 bytes"):
+        all_of(source)
 
 
 def test_damage_in_an_npz_is_noticed_by_its_check(tmp_path: Path) -> None:
@@ -183,7 +193,7 @@ def test_a_tar_is_read_from_a_pipe(mode: str) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
         add(archive, "c" * 150 + ".png", png(pixels[2]))
-    assert tars.begins_tar(buffer.getvalue()[:512])
+    assert begins_tar(buffer.getvalue()[:512])
     read, write = os.pipe()
     os.write(write, buffer.getvalue()[:60000])
     os.close(write)
@@ -191,3 +201,71 @@ def test_a_tar_is_read_from_a_pipe(mode: str) -> None:
         found = all_of(sources.TarSource(pipe, "stdin"))
     assert found.names == ["deep/a.png", "etc/b.png", "c" * 150 + ".png"]
     assert np.array_equal(found.pixels, pixels)
+
+
+def test_every_place_is_opened_by_what_lies_there(tmp_path: Path) -> None:
+    pixels = blobs(6)
+    for number, name in enumerate(["a.png", "in/b.png", "in/c.png"]):
+        files.write_bytes(tmp_path / name, png(pixels[number]))
+    np.savez(tmp_path / "d.npz", x_train=pixels[3:5], x_test=blobs(1))
+    with tarfile.open(tmp_path / "unnamed", "w") as archive:
+        add(archive, "e.png", png(pixels[5]))
+    items = [tmp_path / "a.png", str(tmp_path / "in"), tmp_path / "d.npz", tmp_path / "unnamed"]
+    stream = open_images(items, READING, split="train", threads=2)
+    assert stream.named
+    found, names = stream.all()
+    assert np.array_equal(found, pixels)
+    assert names == ["a.png", "b.png", "c.png", "e.png"]
+    numbered = open_images([tmp_path / "d.npz"], READING, split="train")
+    assert not numbered.named
+    assert numbered.all()[1] == ["0", "1"]
+
+
+def test_a_pattern_finds_files_of_all_kinds(tmp_path: Path) -> None:
+    pixels = blobs(4)
+    for number, name in enumerate(["a.png", "b.png"]):
+        files.write_bytes(tmp_path / name, png(pixels[number]))
+    np.save(tmp_path / "c.npy", pixels[2:])
+    (tmp_path / "d").mkdir()
+    stream = open_images([f"{tmp_path}/*"], READING)
+    assert np.array_equal(stream.all()[0], pixels)
+    assert len(stream.sources) == 2
+
+
+def test_what_is_missing_is_an_error_and_what_vanishes_is_skipped(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.png: there is no such file or folder"):
+        open_images([tmp_path / "x.png"], READING)
+    (tmp_path / "x.png").write_bytes(b"")
+    refused: list[CvaeError] = []
+    stream = open_images([tmp_path / "x.png"], READING, refuse=refused.append)
+    (tmp_path / "x.png").unlink()
+    assert not len(stream.all()[0])
+    assert "x.png: cannot be read: No such file" in str(refused[0])
+
+
+def test_images_of_their_own_sizes_come_in_batches_of_one_size(tmp_path: Path) -> None:
+    sides = [8, 8, 9, 8]
+    for number, side in enumerate(sides):
+        (tmp_path / f"{number}.png").write_bytes(png(blobs(1, side=side)[0]))
+    own = Reading((0, 0, 1), "own")
+    batches = list(sources_at(tmp_path)[0].batches(own))
+    assert [batch.pixels.shape for batch in batches] == [(2, 8, 8, 1), (1, 9, 9, 1), (1, 8, 8, 1)]
+    np.save(tmp_path / "x.npy", np.zeros((2, 5, 6, 3), np.uint8))
+    with pytest.raises(ImageShapeError, match="any size, grey, found 6x5 with 3 channels"):
+        all_of(sources.array_source(tmp_path / "x.npy"), own)
+    rgb = all_of(sources.array_source(tmp_path / "x.npy"), Reading((0, 0, 3), "own"))
+    assert rgb.pixels.shape == (2, 5, 6, 3)
+
+
+def test_listed_files_are_cut_into_sources_of_one_kind_and_size(tmp_path: Path) -> None:
+    for name in ["a.png", "b.png", "c.png", "e.tar", "f.jpg"]:
+        (tmp_path / name).write_bytes(b"")
+    np.save(tmp_path / "d.npy", blobs(5))
+    found = list(places.locate(tmp_path).below())
+    cuts = [(source, [file.name for file in of]) for source, of in cut(found, 2)]
+    assert [of for _, of in cuts] == [
+        ["a.png", "b.png"], ["c.png"], ["d.npy"], ["d.npy"], ["d.npy"], ["e.tar"], ["f.jpg"],
+    ]  # fmt: skip
+    rows = [source.rows for source, _ in cuts]
+    assert rows == [(), (), (None, 0, 2), (None, 2, 4), (None, 4, 5), (), ()]
+    assert len(list(cut(found))) == 4

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from cvae.data import sources
-from cvae.data.sources import Batch, Reading, TarSource
+from cvae.data.reading import Reading
+from cvae.data.sources import Batch, TarSource
 from cvae.errors import CvaeError, DataError
 
 from ..conftest import blobs
-from ..data.test_sources import READING, SHAPE, add, all_of, png
+from ..data.test_sources import READING, add, all_of, png
 
 MODES = ["w:", "w:gz", "w:bz2", "w:xz"]
 
@@ -119,7 +120,7 @@ def test_headers_for_all_members_do_not_pile_up() -> None:
         for i in range(40)
     )
     with peak_below(1 << 23), pytest.raises(DataError, match="a header of"):
-        read(gzip.compress(many, 1), Reading(SHAPE, jobs=1))
+        read(gzip.compress(many, 1))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +147,7 @@ def test_images_that_are_left_out_hold_no_memory() -> None:
         for number in range(12):
             add(archive, f"{number}.png", bytes(1 << 23))
     refused: list[CvaeError] = []
-    reading = Reading(SHAPE, jobs=2, refuse=refused.append)
     source: Any = sources.TarSource(io.BytesIO(buffer.getvalue()), "x.tar")
     with peak_below(6 << 23):
-        assert not list(source.batches(reading))
+        assert not list(source.batches(READING, 2, refused.append))
     assert len(refused) == 12

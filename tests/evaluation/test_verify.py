@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvae
-from cvae.codec import EncodeOptions
+from cvae import packs
 from cvae.data import metrics
+from cvae.errors import CvaeError, FormatError, StorageError
+from cvae.evaluation import verify
+from cvae.options import EncodeOptions
 from cvae.packs.encode import encode_pack
 
 from ..conftest import blobs, run_here
@@ -28,28 +32,26 @@ def _in_an_empty_folder(workdir: Path) -> None:
     Path("in/a").mkdir(parents=True)
     for i, image in enumerate(pixels[..., 0]):
         Image.fromarray(image).save(f"in/{'a/' if i % 2 else ''}{i:02d}.png")
-    run_here("encode", "x.npy", "-o", "x.bin", *FAST)
-    run_here("encode", "in", "-o", "in.bin", *FAST)
+    run_here("pack", "x.npy", "-o", "x.bin", *FAST)
+    run_here("pack", "in", "-o", "in.bin", *FAST)
 
 
-def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, float]:
-    run_here("eval", *arguments, "--json")
-    return json.loads(capsys.readouterr().out)  # type: ignore[no-any-return]
+def figures(data: str, coded: str, split: str | None = None) -> dict[str, Any]:
+    with cvae.open_pack(coded) as pack:
+        return verify.compare(pack, data, split)
+
+
+FIGURES = (
+    "images", "quality", "psnr_mean", "psnr_of_mean_mse", "mse_mean", "ssim_mean", "warned",
+)  # fmt: skip
 
 
 def test_a_pack_is_measured_as_evaluation_measures(capsys: pytest.CaptureFixture[str]) -> None:
-    found = figures(capsys, "x.npy", "--coded", "x.bin")
+    found = figures("x.npy", "x.bin")
     np.savez("x.npz", x_test=np.load("x.npy")[..., 0])
-    expected = figures(capsys, "x.npz", "-m", "linear-mnist", "--effort", "0")
-    for key in (
-        "images",
-        "quality",
-        "psnr_mean",
-        "psnr_of_mean_mse",
-        "mse_mean",
-        "ssim_mean",
-        "warned",
-    ):
+    run_here("eval", "x.npz", "-m", "linear-mnist", "--effort", "0", "--json")
+    expected = json.loads(capsys.readouterr().out)
+    for key in FIGURES:
         assert found[key] == pytest.approx(expected[key]), key
     size = Path("x.bin").stat().st_size
     assert found["file_bytes_mean"] == pytest.approx(size / 30)
@@ -57,47 +59,77 @@ def test_a_pack_is_measured_as_evaluation_measures(capsys: pytest.CaptureFixture
     assert found["bpp"] == pytest.approx(8 * size / 30 / 784)
 
 
-def test_images_are_matched_by_name_in_folders_and_archives(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    expected = figures(capsys, "x.npy", "--coded", "x.bin")["psnr_mean"]
-    assert figures(capsys, "in", "--coded", "in.bin")["psnr_mean"] == pytest.approx(expected)
+def test_containers_are_measured_as_packs_are() -> None:
+    pixels, codec = np.load("x.npy"), cvae.open_model("linear-mnist")
+    coded = [item.data for item in codec.encode_batch(pixels, EncodeOptions(effort=0))]
+    found, expected = verify.compare_containers(codec, coded, pixels), figures("x.npy", "x.bin")
+    for key in (*FIGURES, "model"):
+        assert found[key] == pytest.approx(expected[key]), key
+    assert found["file_bytes_mean"] == pytest.approx(sum(map(len, coded)) / 30)
+
+
+def test_fitted_and_inverted_containers_are_measured_at_the_size_of_the_model() -> None:
+    pixels, codec = np.load("x.npy")[:1], cvae.open_model("linear-mnist")
+    options = EncodeOptions(quality=90, effort=0, fit=True, invert=True)
+    (item,) = codec.encode_batch(pixels, options, [(100, 70)])
+    found = verify.compare_containers(codec, [item.data], pixels)
+    assert (found["images"], found["quality"]) == (1, 90)
+    assert found["psnr_mean"] == pytest.approx(item.psnr)
+
+
+def test_damage_is_found_in_files_of_every_kind() -> None:
+    Path("one.bin").write_bytes(cvae.encode(np.load("x.npy")[0], "linear-mnist"))
+    run_here("pack", "x.npy", "-o", "folder", "--workers", "1", *FAST)
+    for place in ("one.bin", "x.bin", "folder"):
+        assert verify.check(place) == []
+    for place in ("one.bin", "x.bin", "folder/part-00000.bin"):
+        data = bytearray(Path(place).read_bytes())
+        data[len(data) // 2] ^= 4
+        Path(place).write_bytes(data)
+    assert [item.images for place in ("one.bin", "x.bin", "folder") for item in verify.check(place)] == [
+        1, 30, 30,
+    ]  # fmt: skip
+    for data in (b"", b"text", Path("in.bin").read_bytes()[:-1]):
+        Path("bad").write_bytes(data)
+        assert verify.check("bad")
+    with pytest.raises(StorageError, match="no-such-file"):
+        verify.check("no-such-file")
+
+
+def test_images_are_matched_by_name_in_folders_and_archives() -> None:
+    expected = figures("x.npy", "x.bin")["psnr_mean"]
+    assert figures("in", "in.bin")["psnr_mean"] == pytest.approx(expected)
     with tarfile.open("in.tar", "w") as archive:
         for path in sorted(Path("in").rglob("*.png")):
             archive.add(path, path.relative_to("in").as_posix())
-    run_here("encode", "in.tar", "-o", "tar.bin", *FAST)
-    assert figures(capsys, "in.tar", "--coded", "tar.bin")["psnr_mean"] == pytest.approx(expected)
+    run_here("pack", "in.tar", "-o", "tar.bin", *FAST)
+    assert figures("in.tar", "tar.bin")["psnr_mean"] == pytest.approx(expected)
     # Nothing of the order is needed where names can be looked up.
-    assert figures(capsys, "in", "--coded", "tar.bin")["psnr_mean"] == pytest.approx(expected)
+    assert figures("in", "tar.bin")["psnr_mean"] == pytest.approx(expected)
 
 
-def test_missing_originals_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_originals_are_counted() -> None:
     Path("in/a/01.png").unlink()
-    run_here("eval", "in", "--coded", "in.bin", "--json")
-    output = capsys.readouterr()
-    found = json.loads(output.out)
+    found = figures("in", "in.bin")
     assert (found["images"], found["missing"]) == (29, 1)
-    assert "in: has no original of 1 coded image\n" in output.err
 
 
-def test_the_split_that_was_measured_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_split_that_was_measured_is_named() -> None:
     pixels = np.load("x.npy")
     np.savez("x.npz", x_test=pixels, x_train=pixels)
     np.savez("plain.npz", images=pixels)
-    for arguments, split in (
-        (["x.npz"], "test"),
-        (["x.npz", "--split", "train"], "train"),
-        (["plain.npz"], "all"),
-        (["x.npy"], "all"),
+    for data, split, expected in (
+        ("x.npz", None, "test"),
+        ("x.npz", "train", "train"),
+        ("plain.npz", None, "all"),
+        ("x.npy", None, "all"),
     ):
-        assert figures(capsys, *arguments, "--coded", "x.bin")["split"] == split
-    assert figures(capsys, "in", "--split", "test", "--coded", "in.bin")["split"] == "all"
+        assert figures(data, "x.bin", split)["split"] == expected
+    assert figures("in", "in.bin", "test")["split"] == "all"
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_of_a_damaged_pack_what_is_whole_is_measured(
-    named: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_a_damaged_pack_what_is_whole_is_measured(named: bool) -> None:
     pixels = np.load("x.npy")
     data = "in" if named else "x.npy"
     names = sorted(p.relative_to("in").as_posix() for p in Path("in").rglob("*.png"))
@@ -112,18 +144,16 @@ def test_of_a_damaged_pack_what_is_whole_is_measured(
     for block in (0, 2):
         damaged[places[block].offset + 50] ^= 1
     Path("d.bin").write_bytes(damaged)
-    capsys.readouterr()
-    run_here("eval", data, "--coded", "d.bin", "--json", code=1)
-    output = capsys.readouterr()
-    found = json.loads(output.out)
+    refused: list[CvaeError] = []
+    with cvae.open_pack("d.bin") as pack:
+        found = verify.compare(pack, data, refuse=refused.append)
     assert (found["images"], found["lost"], found["missing"]) == (14, 16, 0)
     kept = [*range(8, 16), *range(24, 30)]
     expected = metrics.psnr(images[kept], decoded[kept]).mean()
     assert found["psnr_mean"] == pytest.approx(expected)
-    lines = output.err.splitlines()
-    assert [line.split(": ")[:3] for line in lines] == 2 * [["cvae", "error", "d.bin"]]
-    assert "images 0 to 7" in lines[0]
-    assert "images 16 to 23" in lines[1]
+    assert [type(error) for error in refused] == [FormatError] * 2
+    assert "images 0 to 7" in str(refused[0])
+    assert "images 16 to 23" in str(refused[1])
 
 
 @pytest.mark.parametrize(
@@ -133,14 +163,12 @@ def test_of_a_damaged_pack_what_is_whole_is_measured(
         ("z.npy", "x.bin", "as many as were coded, found more"),
         ("in", "x.bin", "expected names in the pack"),
         ("x.npy", "cut.bin", "damaged"),
-        ("x.npy", "missing.bin", "missing.bin"),
+        ("x.npy", "missing.bin", r"missing\.bin"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
-    data: str, coded: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_belong_together_is_refused(data: str, coded: str, message: str) -> None:
     np.save("y.npy", blobs(20, side=28))
     np.save("z.npy", blobs(31, side=28))
     Path("cut.bin").write_bytes(Path("x.bin").read_bytes()[:-60])
-    run_here("eval", data, "--coded", coded, code=1)
-    assert message in capsys.readouterr().err
+    with pytest.raises(CvaeError, match=message), packs.open(coded, damaged=True) as pack:
+        verify.compare(pack, data)

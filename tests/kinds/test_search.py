@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.bitstream import exact as entropy
 from cvae.codec import Codec, open_model
 from cvae.kinds import search
-from cvae.models.quantizer import Quantizer
+from cvae.models.qualities import Quantizer
+from cvae.options import EncodeOptions
 
 from ..conftest import blobs
-from ..strategies import make_tables
+from ..strategies import make_bank
 
 
 @pytest.fixture(scope="module", params=["tiny_model", "tiny_hq_model"])
@@ -23,7 +23,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
 
 def mean_cost(codec: Codec, effort: int) -> tuple[float, float]:
     """Mean information in bits and mean PSNR in dB."""
-    coded = codec.encode_batch(blobs(200, seed=3), 70, effort=effort)
+    coded = codec.encode_batch(blobs(200, seed=3), EncodeOptions(quality=70, effort=effort))
     bits = np.mean([item.information_bits for item in coded])
     return float(bits), float(np.mean([item.psnr for item in coded]))
 
@@ -43,8 +43,8 @@ def test_more_effort_never_gives_worse_pictures(codec: Codec) -> None:
 
 
 def test_what_is_found_is_written_and_decodes(codec: Codec) -> None:
-    for item in codec.encode_batch(blobs(20, seed=4), effort=9):
-        payload = entropy.encode_images(item.symbols[np.newaxis], codec.model.bank.tables(50))[0]
+    for item in codec.encode_batch(blobs(20, seed=4), EncodeOptions(effort=9)):
+        payload = codec.coding.encode_each(item.symbols[np.newaxis], 50)[0]
         assert len(payload) == item.payload_bytes
         assert codec.decode(item.data).shape == (8, 8)
 
@@ -53,11 +53,12 @@ def test_on_a_linear_synthesis_the_search_finds_the_optimum() -> None:
     rng = np.random.default_rng(0)
     # Two latents that are far from orthogonal, where rounding one by one goes wrong.
     basis = np.array([[1, 0.9, 0], [0.9, 1, 0.1]], np.float32)
-    tables = make_tables(np.ones((1, 40)), [0, 0])
+    bank, rows = make_bank(np.ones((1, 40))), np.zeros(2, int)
     quantizer = Quantizer(np.ones(2, np.float32), np.zeros(2, np.float32))
     latents = rng.uniform(-3, 3, (200, 2)).astype(np.float32)
     x = latents @ basis
-    problem = search.Problem(quantizer, tables, np.ones(2, np.float32), (2,), lambda y: y @ basis)
+    curvature = np.ones(2, np.float32)
+    problem = search.Problem(quantizer, bank, rows, curvature, (2,), lambda y: y @ basis)
     found = search.search(x, latents, problem, effort=9)
     grid = np.stack(np.meshgrid(np.arange(-5, 6), np.arange(-5, 6)), axis=-1).reshape(-1, 2)
     errors = np.square(x[:, np.newaxis] - grid @ basis).sum(axis=2)

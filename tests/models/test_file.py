@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvae import kinds
 from cvae.errors import ModelError, ModelNotFoundError
 from cvae.models import registry
 from cvae.models.file import Model
@@ -31,9 +32,8 @@ def no_extra_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def use(model: Path) -> None:
     """Everything that coding reads of a model."""
     opened = Model(model)
-    opened.bank.tables(50)
-    assert opened.analysis
-    assert opened.synthesis
+    assert opened.qualities
+    kinds.verify(opened)
 
 
 def edited(model: Path, folder: Path, edit: Edit, compression: int = zipfile.ZIP_STORED) -> Path:
@@ -185,7 +185,7 @@ def test_models_are_found_in_files_and_folders_of_the_search_path(
         monkeypatch.setenv("CVAE_MODELS", f"{place}:/nowhere")
         assert registry.open_model("tiny").path == tiny_model
         tiny_id = Model(tiny_model).manifest.id
-        assert registry.find_by_id(tiny_id).path == tiny_model
+        assert registry.find_by_id(tiny_id, kinds.codes).path == tiny_model
 
 
 def test_two_models_with_one_id_are_ambiguous_and_a_copy_is_not(
@@ -194,11 +194,11 @@ def test_two_models_with_one_id_are_ambiguous_and_a_copy_is_not(
     tiny_id = Model(tiny_model).manifest.id
     shutil.copy(tiny_model, tmp_path / "copy.cvae")
     monkeypatch.setenv("CVAE_MODELS", f"{tiny_model}:{tmp_path}")
-    assert registry.find_by_id(tiny_id)
+    assert registry.find_by_id(tiny_id, kinds.codes)
     hashes = {**Model(tiny_model).manifest.hashes, "weights": "others"}
     edited(tiny_model, tmp_path, manifest(hashes=hashes))
     with pytest.raises(ModelNotFoundError, match=r"ambiguous.*tiny\.cvae and .*edited\.cvae"):
-        registry.find_by_id(tiny_id)
+        registry.find_by_id(tiny_id, kinds.codes)
 
 
 def test_a_broken_model_on_the_search_path_does_not_hide_the_others(
@@ -222,7 +222,7 @@ def test_one_model_under_two_names_is_not_ambiguous(
 ) -> None:
     edited(tiny_model, tmp_path, manifest(name="other", versions={}))
     monkeypatch.setenv("CVAE_MODELS", f"{tiny_model}:{tmp_path}")
-    assert registry.find_by_id(Model(tiny_model).manifest.id).path == tiny_model
+    assert registry.find_by_id(Model(tiny_model).manifest.id, kinds.codes).path == tiny_model
     assert registry.open_model("other").path == tmp_path / "edited.cvae"
 
 

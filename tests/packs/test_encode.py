@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cvae
-from cvae.bitstream import tables
-from cvae.codec import Codec, EncodeOptions, Tally
+from cvae.codec import Codec
 from cvae.data import metrics
 from cvae.data.sources import Batch
 from cvae.errors import (
@@ -28,6 +27,7 @@ from cvae.errors import (
     OutputError,
     StorageError,
 )
+from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing
 from cvae.packs import layout as pack
 from cvae.packs import reader as readers
@@ -258,7 +258,7 @@ def test_a_pack_costs_its_information_and_one_percent(codec: Codec) -> None:
     pixels = digits(3000)
     data, _ = packed(codec, [Batch(pixels)], options(verify=False))
     symbols = codec.quantize(pixels, 50, 0)
-    bits = tables.information_bits(symbols, codec.model.bank.tables(50)).sum()
+    bits = codec.coding.information_bits(symbols, 50).sum()
     assert len(data) <= 1.01 * bits / 8
 
 

@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvae.bitstream import rans
+from cvae.bitstream import container
 from cvae.errors import FormatError
 from cvae.packs import layout as pack
 from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
 from cvae.packs.reader import FileReader
 
-from ..bitstream.test_exact import GOLDEN, golden_tables
+from ..bitstream.test_exact import GOLDEN, golden
+from ..bitstream.test_rans import decode as decode_block
+from ..bitstream.test_rans import encode as encode_block
 
 PACKS = json.loads((Path(__file__).parents[1] / "golden" / "packs.json").read_text())
 
@@ -121,7 +123,7 @@ def test_a_flipped_byte_is_noticed_and_costs_one_block_at_most(flip: int) -> Non
     for at in range(len(SMALL)):
         damaged = bytearray(SMALL)
         damaged[at] ^= flip
-        assert pack.is_pack_file(io.BytesIO(bytes(damaged)))
+        assert container.is_pack_file(io.BytesIO(bytes(damaged)))
         reader = opened(bytes(damaged))
         assert reader.damage or reader.check(reader.places), at
         found = whole(reader)
@@ -301,16 +303,16 @@ def test_a_header_of_unknown_flags_is_refused() -> None:
 
 
 def test_golden_pack() -> None:
-    tables = golden_tables()
+    case = golden()
     symbols = np.array(GOLDEN["symbols"] * 3, np.int32)
     parts = [symbols[:4], symbols[4:]]
-    blocks = [Block(len(part), rans.encode_block(part, tables)) for part in parts]
-    golden = bytes.fromhex(PACKS["plain"])
-    assert written(Header(0xBEEF, 50, inverted=True), blocks) == golden
-    reader = opened(golden)
+    blocks = [Block(len(part), encode_block(case._replace(symbols=part))) for part in parts]
+    written_before = bytes.fromhex(PACKS["plain"])
+    assert written(Header(0xBEEF, 50, inverted=True), blocks) == written_before
+    reader = opened(written_before)
     assert reader.header == Header(0xBEEF, 50, inverted=True)
     found = [reader.read(place) for place in reader.places]
-    decoded = [rans.decode_block(block.payload, block.images, tables) for block in found]
+    decoded = [decode_block(block.payload, block.images, case.bank, case.rows) for block in found]
     assert np.array_equal(np.concatenate(decoded), symbols)
 
 

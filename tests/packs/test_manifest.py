@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvae.codec import Tally
+from cvae.options import Tally
 from cvae.packs.manifest import Manifest, Part, note_name, numbered, read_note
 
 COUNT = st.integers(0, 2**40)

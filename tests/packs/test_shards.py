@@ -32,7 +32,7 @@ def pictures(folder: str, count: int) -> None:
 
 
 def shards(*texts: str, size: int = 4, split: str | None = None) -> list[Shard]:
-    return list(worklist.cut(worklist.resolve(texts), size, split))
+    return list(worklist.cut(map(worklist.resolve, texts), size, split))
 
 
 def names(shard: Shard) -> list[str]:
@@ -57,7 +57,7 @@ def test_arrays_are_cut_into_rows_that_give_all_images() -> None:
     np.savez_compressed("y.npz", x_train=pixels[:3], x_test=pixels)
     for source in ("x.npy", "x.npz", "y.npz"):
         parts = [
-            np.concatenate([b.pixels for b in shard.source.batches(Reading((8, 8, 1)))])
+            np.concatenate([b.pixels for b in shard.source.batches(Reading((8, 8, 1), "exact"))])
             for shard in shards(source)
         ]
         assert [len(part) for part in parts] == [4, 4, 2]
@@ -124,9 +124,9 @@ def test_remote_folders_are_cut_as_local_ones() -> None:
         assert [names(shard) for shard in far] == [names(shard) for shard in near]
         assert names(shards("memory://cut/*/0*.png")[0]) == names(near[0])
         for a, b in zip(far, near, strict=True):
-            read = [list(s.source.batches(Reading((8, 8, 1)))) for s in (a, b)]
+            read = [list(s.source.batches(Reading((8, 8, 1), "exact"))) for s in (a, b)]
             assert np.array_equal(read[0][0].pixels, read[1][0].pixels)
         with pytest.raises(CvaeError, match="memory of one process"):
-            worklist.shared(worklist.resolve(["memory://cut"]), storage.locate("out"))
+            worklist.shared([worklist.resolve("memory://cut")], storage.locate("out"))
     finally:
         memory.rm("/cut", recursive=True)

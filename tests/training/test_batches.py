@@ -103,7 +103,7 @@ def test_images_of_a_large_folder_are_read_when_their_batch_is(
     for number, picture in enumerate(pictures(20)):
         picture.save(tmp_path / f"{number:02}.png")
     monkeypatch.setattr(folders, "IN_MEMORY", 1000)
-    found = folders.read(tmp_path, Reading((8, 8, 3)))
+    found = folders.read(tmp_path, Reading((8, 8, 3), "crop"))
     lazy = found.images[folders.TRAIN]
     assert not isinstance(lazy, np.ndarray)
     expected = images.as_floats(lazy[:])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvae.codec import open_model
 from cvae.data import images
 from cvae.models.file import Model
 from cvae.models.networks import Network
@@ -42,7 +43,7 @@ def test_it_is_what_small_changes_of_the_latents_do(
     synthesis = Network(graph, "s", shapes[:1], shapes[1])
     gradient = Network(adjoint.gradient(graph), "g", shapes, (shapes[0][0] + 1,))
     x = images.as_floats(blobs(6))
-    y = opened.analysis(x) + 0.1
+    y = open_model(opened.path).coding.analyse(x) + 0.1
     found = gradient(y, x)
 
     def error(latents: np.ndarray) -> np.ndarray:

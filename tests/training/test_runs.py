@@ -21,7 +21,7 @@ def test_a_run_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({**GOOD, "data": {**DATA, "reading": READING}}))
     run = Run.open(tmp_path)
     assert (run.preset.name, run.preset.image_shape, run.begin) == ("x", (8, 8, 1), "")
-    assert run.reading == Reading((8, 8, 1))
+    assert run.reading == Reading((8, 8, 1), "crop")
     run.save()
     assert Run.open(tmp_path) == run
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.bitstream.tables import Symbols, Tables, information_bits
+from cvae.bitstream.tables import Bank, Symbols
 from cvae.codec import open_model
 from cvae.errors import DataError, TrainingError
 from cvae.models import registry
 from cvae.models.file import Model
-from cvae.models.quantizer import Quantizer
+from cvae.models.qualities import Quantizer
 from cvae.training import architectures, datasets, presets, runs
 from cvae.training.export import calibration, naming
 from cvae.training.export import codec as codec_export
@@ -148,7 +148,7 @@ def test_exporting_again_keeps_id_tables_and_name(
     first, second = Model(tiny_run / "tiny.cvae"), Model(run / "tiny.cvae")
     assert second.manifest.id == first.manifest.id
     assert second.manifest.name == first.manifest.name
-    assert second.bank.hashes() == first.bank.hashes()
+    assert second.qualities.hashes() == first.qualities.hashes()
 
 
 def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> None:
@@ -161,8 +161,13 @@ def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run:
     from cvae.training import checkpoints
 
     run = runs.Run.open(tiny_run)
+<<<<<<< HEAD
+    model = architectures.of(run.preset).load(run)
+    bank = Model(tiny_run / "tiny.cvae").qualities
+=======
     model = checkpoints.load(run)
     bank = Model(tiny_run / "tiny.cvae").bank
+>>>>>>> train
     x = blobs(100)
     networks = codec_export.from_keras(model, run.preset, x.astype(np.float32) / 255)
     codec_export.check(networks, bank, x)
@@ -265,18 +270,19 @@ def test_calibrated_tables_cost_little_more_than_the_entropy() -> None:
     latents = np.random.default_rng(0).normal(0, [1, 3, 0.01], (20_000, 3)).astype(np.float32)
     step = np.full(3, 0.5, np.float32)
 
-    def round_plainly(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
+    def round_plainly(images: int, quantizer: Quantizer, bank: Bank) -> Symbols:
         return quantizer.quantize(latents[:images])
 
-    bank = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
+    qualities = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
     for quality in (20, 50, 80):
-        symbols = bank.quantizer(quality).quantize(latents)
+        symbols = qualities.quantizer(quality).quantize(latents)
         entropy = 0.0
         for column in symbols.T:
             _, counts = np.unique(column, return_counts=True)
             shares = counts / counts.sum()
             entropy -= (shares * np.log2(shares)).sum()
-        cost = information_bits(symbols, bank.tables(quality)).mean()
+        bits = qualities.bank.bits(qualities.rows(quality), symbols)
+        cost = bits.sum(axis=1).mean()
         assert entropy <= cost <= entropy + 0.1
 
 

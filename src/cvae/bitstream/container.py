@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import binascii
+import os
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from cvae.errors import FormatError
 
@@ -20,6 +22,10 @@ _INVERTED = 0x02
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
 MAX_SIDE = 65535
+
+# The last bytes of a pack, and the fewest that one has: a header and a trailer.
+END_MARKER = b"\xc1END"
+_MIN_PACK = 25
 
 # From here up the check has four bytes instead of two.
 _LONG_PAYLOAD = 256
@@ -58,6 +64,21 @@ def pack(container: Container) -> bytes:
 def is_container(data: bytes) -> bool:
     """Whether bytes are meant as a container, by the first one; image files begin otherwise."""
     return data[:1] != b"" and data[0] & 0xE0 == MAGIC
+
+
+def is_pack(data: bytes) -> bool:
+    """Whether bytes are meant as a pack of any version, by the first one."""
+    return data[:1] != b"" and data[0] & 0xE3 == MAGIC | KIND_PACK
+
+
+def is_pack_file(file: BinaryIO) -> bool:
+    """Whether a seekable file is meant as a pack, by its first byte or else by its last ones."""
+    if is_pack(file.read(1)):
+        return True
+    if file.seek(0, os.SEEK_END) < _MIN_PACK:
+        return False
+    file.seek(-len(END_MARKER), os.SEEK_END)
+    return file.read() == END_MARKER
 
 
 def unpack(data: bytes) -> Container:

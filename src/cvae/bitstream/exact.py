@@ -20,81 +20,121 @@ from cvae.bitstream.tables import (
     MAX_SYMBOL,
     MAX_SYMBOL_BYTES,
     PRECISION,
+    Bank,
+    Rows,
     Symbols,
-    Tables,
-    check_symbols,
     escape_bits,
     escape_symbol,
-    to_entries,
 )
 from cvae.errors import FormatError
 
 
-def encode_images(symbols: Symbols, tables: Tables) -> list[bytes]:
-    """Each image by itself: (images, elements) -> one payload an image.
+class Encoder:
+    """Codes images side by side, each to a payload of its own; see `coders.Encoder`."""
 
-    Raises:
-        ValueError: a symbol is beyond the format's range.
-    """
-    check_symbols(symbols)
-    entries = to_entries(symbols, tables)
-    # Looked up for all images at once: the loops below see Python integers only.
-    all_widths = tables.frequencies[tables.index, entries].tolist()
-    all_starts = tables.starts[tables.index, entries].tolist()
-    escaped_images = set(np.flatnonzero((entries == tables.escape).any(axis=1)).tolist())
-    payloads = []
-    for image, (widths, offsets) in enumerate(zip(all_widths, all_starts, strict=True)):
-        if image in escaped_images:
-            payloads.append(
-                _encode_escaped(symbols[image].tolist(), widths, offsets, tables.radius)
+    def __init__(self, bank: Bank, images: int = 1) -> None:
+        self._bank = bank
+        self._intervals = [(0, 1, 0)] * images  # low, width, bits
+
+    def push(self, rows: Rows, symbols: Symbols) -> None:
+        """The symbols (images, k) of a stage; raises ValueError when one is out of range."""
+        bank = self._bank
+        entries = bank.entries(symbols)
+        # Looked up for all images at once: the loops below see Python integers only.
+        widths = bank.frequencies[rows, entries].tolist()
+        starts = bank.starts[rows, entries].tolist()
+        escaped = (entries == bank.escape).any(axis=1).tolist()
+        for image, interval in enumerate(self._intervals):
+            given = widths[image], starts[image]
+            self._intervals[image] = (
+                self._with_escapes(interval, symbols[image].tolist(), *given)
+                if escaped[image]
+                else _narrowed(interval, *given)
             )
-            continue
-        low, width = 0, 1
-        for frequency, start in zip(widths, offsets, strict=True):
+
+    def finish(self) -> list[bytes]:
+        """The payload of each image."""
+        return [_shortest(*interval) for interval in self._intervals]
+
+    def _with_escapes(
+        self,
+        interval: tuple[int, int, int],
+        symbols: list[int],
+        widths: list[int],
+        starts: list[int],
+    ) -> tuple[int, int, int]:
+        low, width, bits = interval
+        for symbol, frequency, start in zip(symbols, widths, starts, strict=True):
             low = (low << PRECISION) + start * width
             width *= frequency
-        payloads.append(_shortest(low, width, PRECISION * len(widths)))
-    return payloads
+            bits += PRECISION
+            if abs(symbol) > self._bank.radius:
+                value, count = escape_bits(symbol, self._bank.radius)
+                low = (low << count) + value * width
+                bits += count
+        return low, width, bits
 
 
-def decode_image(payload: bytes, tables: Tables) -> list[int]:
-    """The symbols of one image. Raises FormatError when no encoder writes such a payload."""
-    radius = tables.radius
-    if len(payload) > tables.elements * MAX_SYMBOL_BYTES + 1:
-        raise FormatError(
-            f"damaged: expected at most {tables.elements * MAX_SYMBOL_BYTES + 1} bytes of payload, "
-            f"found {len(payload)}"
-        )
-    # The interval is [0, width) and `code` our place in it; both grow instead of ever being rounded.
-    code, width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
-    symbols = []
-    for frequencies, starts in tables.rows:
-        code <<= PRECISION
-        entry = _find(starts, code // width)
-        code -= starts[entry] * width
-        width *= frequencies[entry]
-        if entry <= 2 * radius:
-            symbols.append(entry - radius)
-            continue
-        symbol, code, width = _decode_escape(code, width, radius)
-        symbols.append(symbol)
-    # An exact coder has one payload for a row of symbols; another one is damage that the check missed.
-    if encode_images(np.array([symbols], np.int32), tables)[0] != payload:
-        raise FormatError("damaged: the payload is not one that an encoder writes")
-    return symbols
+class Decoder:
+    """Reads the payload of one image; see `coders.Decoder`."""
+
+    def __init__(self, payload: bytes, bank: Bank, symbols: int) -> None:
+        """Raises FormatError when the payload is longer than any of so many symbols."""
+        most = symbols * MAX_SYMBOL_BYTES + 1
+        if len(payload) > most:
+            raise FormatError(
+                f"damaged: expected at most {most} bytes of payload, found {len(payload)}"
+            )
+        self._payload, self._bank = payload, bank
+        # The interval is [0, width) and `code` our place in it; both grow instead of being rounded.
+        self._code, self._width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
+        self._pulled: list[tuple[Rows, Symbols]] = []
+        self._tables: dict[int, tuple[list[int], list[int]]] = {}
+
+    def pull(self, rows: Rows) -> Symbols:
+        """The symbols (1, k) of a stage; raises FormatError when no encoder writes such a payload."""
+        code, width, radius = self._code, self._width, self._bank.radius
+        symbols = []
+        for row in rows.ravel().tolist():
+            frequencies, starts = self._tables.get(row) or self._lists(row)
+            code <<= PRECISION
+            # The entry whose range holds our place: the last that begins at or before it.
+            entry = bisect_right(starts, code // width) - 1
+            code -= starts[entry] * width
+            width *= frequencies[entry]
+            if entry <= 2 * radius:
+                symbols.append(entry - radius)
+                continue
+            symbol, code, width = _decode_escape(code, width, radius)
+            symbols.append(symbol)
+        self._code, self._width = code, width
+        found: Symbols = np.array(symbols, np.int32).reshape(rows.shape)
+        self._pulled.append((rows, found))
+        return found
+
+    def finish(self) -> None:
+        """An exact coder has one payload for its symbols; another one is damage that the check missed."""
+        again = Encoder(self._bank)
+        for rows, symbols in self._pulled:
+            again.push(rows, symbols)
+        if again.finish() != [self._payload]:
+            raise FormatError("damaged: the payload is not one that an encoder writes")
+
+    def _lists(self, row: int) -> tuple[list[int], list[int]]:
+        """Frequencies and starts of a table as Python integers."""
+        found = self._bank.frequencies[row].tolist(), self._bank.starts[row].tolist()
+        self._tables[row] = found
+        return found
 
 
-def _encode_escaped(symbols: list[int], widths: list[int], starts: list[int], radius: int) -> bytes:
-    low, width, bits = 0, 1, 0
-    for symbol, frequency, start in zip(symbols, widths, starts, strict=True):
+def _narrowed(
+    interval: tuple[int, int, int], widths: list[int], starts: list[int]
+) -> tuple[int, int, int]:
+    low, width, bits = interval
+    for frequency, start in zip(widths, starts, strict=True):
         low = (low << PRECISION) + start * width
         width *= frequency
-        bits += PRECISION
-        if abs(symbol) > radius:
-            value, count = escape_bits(symbol, radius)
-            low = (low << count) + value * width
-            bits += count
-    return _shortest(low, width, bits)
+    return low, width, bits + PRECISION * len(widths)
 
 
 def _shortest(low: int, width: int, bits: int) -> bytes:
@@ -111,17 +151,11 @@ def _shortest(low: int, width: int, bits: int) -> bytes:
     return fraction.to_bytes(size, "big")
 
 
-def _find(starts: list[int], target: int) -> int:
-    """The entry whose range holds `target`: the last with starts[entry] <= target."""
-    return bisect_right(starts, target) - 1
-
-
 def _decode_escape(code: int, width: int, radius: int) -> tuple[int, int, int]:
     zeros, number = 0, 0
     while number == 0:
-        code, bit = _take_bit(code, width)
-        number = bit
-        zeros += not bit
+        code, number = _take_bit(code, width)
+        zeros += not number
         if zeros > 2 * MAX_SYMBOL.bit_length():
             raise FormatError("damaged: an escape has no end")
     for _ in range(zeros):

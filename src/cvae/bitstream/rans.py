@@ -1,8 +1,8 @@
 """Symbols of a block of images <-> bytes, by rANS with interleaved lanes, vectorized over the lanes.
 
 Duda 2013, arXiv:1311.2540. A lane's state is in ``[2^16, 2^32)`` and moves 16-bit words; symbol ``i``
-of the block belongs to lane ``i % lanes``. The encoder works from the last symbol to the first, the
-decoder the other way, so the words of the stream lie in the decoder's order.
+of the block belongs to lane ``i % lanes``, through all stages. The encoder works from the last symbol
+to the first, the decoder the other way, so the words of the stream lie in the decoder's order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cvae.bitstream.tables import (
     MAX_SYMBOL_BYTES,
     PRECISION,
     TOTAL,
+    Bank,
+    Rows,
     Symbols,
-    Tables,
-    check_symbols,
     escape_bits,
+    escape_number,
     escape_symbol,
-    information_bits,
-    to_entries,
+    uniform,
 )
 from cvae.errors import FormatError
 
@@ -36,137 +36,181 @@ _HEAD = struct.Struct("<H")
 # most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
 _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
 
+Integers = NDArray[np.int64]
 
-def lane_count(symbols: Symbols, tables: Tables) -> int:
-    """How many lanes `encode_block` uses: more for more information and for many symbols, up to 1,024."""
-    size = float(information_bits(symbols, tables).sum()) / 8
-    wanted = max(size / _BYTES_A_LANE, min(symbols.size / _STEPS, size / _FEWEST_BYTES_A_LANE))
+
+def lane_count(bits: float, symbols: int) -> int:
+    """How many lanes code so much information in so many symbols: 1 to 1,024."""
+    size = bits / 8
+    wanted = max(size / _BYTES_A_LANE, min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE))
     return max(1, min(_LANES_MAX, int(wanted)))
 
 
-def encode_block(symbols: Symbols, tables: Tables, lanes: int | None = None) -> bytes:
-    """All images as one byte string: (images, elements) -> bytes. The layout is in docs/format.md.
+class Encoder:
+    """Codes all images as one byte string; see `coders.Encoder`. The layout is in docs/format.md."""
 
-    Args:
-        symbols: of all images.
-        tables: of their quality.
-        lanes: 1 to 1,024, few for the least bytes and many for speed; None for `lane_count`.
+    def __init__(self, bank: Bank, stages: int = 1) -> None:
+        """Takes the tables, and how many stages there will be."""
+        self._bank, self._left = bank, stages
+        self._widths: list[Integers] = []
+        self._starts: list[Integers] = []
+        self._bits = 0.0
+        self._escaped: list[int] = []  # symbols of the last stage that are beyond the radius
 
-    Raises:
-        ValueError: a symbol is beyond the format's range.
-    """
-    check_symbols(symbols)
-    entries = to_entries(symbols, tables)
-    escaped = symbols[entries == tables.escape].tolist()
-    lanes = lanes or lane_count(symbols, tables)
-    widths = _in_lanes(tables.frequencies[tables.index, entries], lanes, TOTAL)
-    offsets = _in_lanes(tables.starts[tables.index, entries], lanes, 0)
+    def push(self, rows: Rows, symbols: Symbols) -> None:
+        """The symbols of a stage in reading order; raises ValueError when one is out of range."""
+        bank = self._bank
+        entries = bank.entries(symbols)
+        self._append(bank, rows, entries)
+        self._bits += float(bank.bits(rows, symbols).sum(axis=1).sum())
+        escaped = symbols[entries == bank.escape].tolist()
+        self._left -= 1
+        if not self._left:
+            self._escaped = escaped
+        elif escaped:
+            # The next stage may depend on them, so they cannot wait for the end.
+            numbers = np.array([escape_number(symbol, bank.radius) - 1 for symbol in escaped])
+            halves = np.stack([numbers >> 8, numbers & 0xFF], axis=1)
+            self._append(uniform(256), np.zeros(1, np.int64), halves)
 
-    state = np.full(lanes, _STATE_MIN, np.int64)
-    words = []
-    for width, offset in zip(widths[::-1], offsets[::-1], strict=True):
-        full = state >= width << _WORD_BITS
-        # A padded place has width 2^16: it is never full and leaves the state as it is.
-        words.append(state[full] & 0xFFFF)
-        state = np.where(full, state >> _WORD_BITS, state)
-        quotient, rest = np.divmod(state, width)
-        state = (quotient << PRECISION) + rest + offset
-    stream = np.concatenate(words[::-1]) if words else np.empty(0, np.int64)
-    return (
-        _HEAD.pack(lanes)
-        + state.astype("<u4").tobytes()
-        + stream.astype("<u2").tobytes()
-        + _pack_escapes(escaped, tables)
-    )
+    def finish(self, lanes: int | None = None) -> bytes:
+        """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
+        widths, starts = (
+            np.concatenate([*parts, np.empty(0, np.int64)])
+            for parts in (self._widths, self._starts)
+        )
+        lanes = lanes or lane_count(self._bits, widths.size)
+        state = np.full(lanes, _STATE_MIN, np.int64)
+        words = []
+        steps = zip(_in_lanes(widths, lanes, TOTAL), _in_lanes(starts, lanes, 0), strict=True)
+        for width, start in reversed(list(steps)):
+            full = state >= width << _WORD_BITS
+            # A padded place has width 2^16: it is never full and leaves the state as it is.
+            words.append(state[full] & 0xFFFF)
+            state = np.where(full, state >> _WORD_BITS, state)
+            quotient, rest = np.divmod(state, width)
+            state = (quotient << PRECISION) + rest + start
+        stream = np.concatenate(words[::-1]) if words else np.empty(0, np.int64)
+        return (
+            _HEAD.pack(lanes)
+            + state.astype("<u4").tobytes()
+            + stream.astype("<u2").tobytes()
+            + _pack_escapes(self._escaped, self._bank.radius)
+        )
 
-
-def decode_block(data: bytes, images: int, tables: Tables) -> Symbols:
-    """The inverse of `encode_block`: (images, elements) int32.
-
-    Raises:
-        FormatError: the bytes are not a block of so many images.
-    """
-    count = images * tables.elements
-    lanes = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
-    if not 1 <= lanes <= _LANES_MAX:
-        raise FormatError(f"damaged block: expected 1 to {_LANES_MAX} lanes, found {lanes}")
-    start = _HEAD.size + 4 * lanes
-    most = start + MAX_SYMBOL_BYTES * count + 1
-    if not start <= len(data) <= most:
-        raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
-    state = np.frombuffer(data, "<u4", lanes, _HEAD.size).astype(np.int64)
-    body = data[start:]
-    # Where the words end and the escapes begin is known once the words are read.
-    words = np.frombuffer(body[: len(body) // 2 * 2], "<u2").astype(np.int64)
-    entries, used = _decode_lanes(state, words, count, lanes, tables)
-    symbols = (entries - tables.radius).astype(np.int32).reshape(images, tables.elements)
-    escaped = symbols > tables.radius
-    symbols[escaped] = _unpack_escapes(body[2 * used :], int(escaped.sum()), tables)
-    return symbols
+    def _append(self, bank: Bank, rows: Rows, entries: Integers) -> None:
+        self._widths.append(bank.frequencies[rows, entries].ravel())
+        self._starts.append(bank.starts[rows, entries].ravel())
 
 
-def _decode_lanes(
-    state: NDArray[np.int64], words: NDArray[np.int64], count: int, lanes: int, tables: Tables
-) -> tuple[NDArray[np.int64], int]:
-    """The alphabet entries (count,) and how many words were read."""
-    # One sorted array of the starts of all tables in use: a single search finds table and entry at once.
-    used, index = np.unique(tables.index, return_inverse=True)
-    frequencies, starts = tables.frequencies[used], tables.starts[used]
-    alphabet = starts.shape[1]
-    flat_frequencies, flat_starts = frequencies.ravel(), starts.ravel()
-    keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
-    steps = -(-count // lanes)
-    # The table of each place, lane by lane; the places that pad the last step are not decoded.
-    rows = np.resize(index.astype(np.int64), steps * lanes).reshape(steps, lanes)
-    entries = np.empty((steps, lanes), np.int64)
-    place = 0
-    for step in range(steps):
-        active = min(lanes, count - step * lanes)
-        x, row = state[:active], rows[step, :active]
-        slot = x & TOTAL - 1
-        found = np.searchsorted(keys, row * TOTAL + slot, side="right") - 1
-        entries[step, :active] = found - row * alphabet
-        x = flat_frequencies[found] * (x >> PRECISION) + slot - flat_starts[found]
-        low = np.flatnonzero(x < _STATE_MIN)
-        if place + len(low) > len(words):
-            raise FormatError("damaged block: the stream ends too early")
-        x[low] = (x[low] << _WORD_BITS) | words[place : place + len(low)]
-        place += len(low)
-        state[:active] = x
-    if np.any(state != _STATE_MIN):
-        raise FormatError("damaged block: the coder does not end where it began")
-    return entries.ravel()[:count], place
+class Decoder:
+    """Reads a block; see `coders.Decoder`."""
+
+    def __init__(self, data: bytes, bank: Bank, symbols: int, stages: int = 1) -> None:
+        """Reads the head.
+
+        Args:
+            data: what an encoder gave.
+            bank: the tables.
+            symbols: how many there are in all stages, for a bound on the bytes.
+            stages: how many there are.
+
+        Raises:
+            FormatError: the bytes are no block of so many symbols.
+        """
+        lanes = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
+        if not 1 <= lanes <= _LANES_MAX:
+            raise FormatError(f"damaged block: expected 1 to {_LANES_MAX} lanes, found {lanes}")
+        start = _HEAD.size + 4 * lanes
+        most = start + MAX_SYMBOL_BYTES * symbols + 1
+        if not start <= len(data) <= most:
+            raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
+        self._bank, self._left = bank, stages
+        self._state = np.frombuffer(data, "<u4", lanes, _HEAD.size).astype(np.int64)
+        self._body = data[start:]
+        # Where the words end and the escapes begin is known once the words are read.
+        self._words = np.frombuffer(self._body[: len(self._body) // 2 * 2], "<u2").astype(np.int64)
+        self._used = 0  # words
+        self._place = 0  # symbols, escapes of earlier stages included
+        self._rest = ""  # bits behind the last escape
+
+    def pull(self, rows: Rows) -> Symbols:
+        """The symbols of a stage, of the shape of its rows; raises FormatError at damage."""
+        radius = self._bank.radius
+        entries = self._take(self._bank, rows.ravel())
+        symbols = (entries - radius).astype(np.int32)
+        escaped = np.flatnonzero(symbols > radius)
+        self._left -= 1
+        if not self._left:
+            symbols[escaped] = self._last_escapes(len(escaped))
+        elif len(escaped):
+            halves = self._take(uniform(256), np.zeros(2 * len(escaped), np.int64))
+            numbers = (halves[::2] << 8) + halves[1::2] + 1
+            symbols[escaped] = [escape_symbol(int(number), radius) for number in numbers]
+        return symbols.reshape(rows.shape)
+
+    def finish(self) -> None:
+        """Raises FormatError unless the lanes end where they began, and nothing is left over."""
+        if self._left or np.any(self._state != _STATE_MIN):
+            raise FormatError("damaged block: the coder does not end where it began")
+        if len(self._rest) >= 8 or "1" in self._rest:
+            raise FormatError("damaged block: bytes are left over")
+
+    def _take(self, bank: Bank, rows: Rows) -> Integers:
+        """The next alphabet entries (n,), of these tables."""
+        # One sorted array of the starts of all tables in use: a search finds table and entry at once.
+        used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
+        index = np.zeros(len(bank), np.int64)
+        index[used] = np.arange(len(used))
+        rows = index[rows]
+        starts, alphabet = bank.starts[used], bank.starts.shape[1]
+        flat_starts, frequencies = starts.ravel(), bank.frequencies[used].ravel()
+        keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
+        words, lanes, done = self._words, len(self._state), 0
+        entries = np.empty(len(rows), np.int64)
+        while done < len(rows):
+            lane = self._place % lanes  # above 0 only where a stage ends within a step
+            active = min(lanes - lane, len(rows) - done)
+            x, row = self._state[lane : lane + active], rows[done : done + active]
+            slot = x & TOTAL - 1
+            found = np.searchsorted(keys, row * TOTAL + slot, side="right") - 1
+            entries[done : done + active] = found - row * alphabet
+            x[:] = frequencies[found] * (x >> PRECISION) + slot - flat_starts[found]
+            low = np.flatnonzero(x < _STATE_MIN)
+            end = self._used + len(low)
+            if end > len(words):
+                raise FormatError("damaged block: the stream ends too early")
+            x[low] = (x[low] << _WORD_BITS) | words[self._used : end]
+            self._used, self._place, done = end, self._place + active, done + active
+        return entries
+
+    def _last_escapes(self, count: int) -> list[int]:
+        """The symbols behind the words, in Elias gamma code."""
+        data = self._body[2 * self._used :]
+        bits = format(int.from_bytes(data, "big"), f"0{8 * len(data)}b") if data else ""
+        place, symbols = 0, []
+        for _ in range(count):
+            one = bits.find("1", place)
+            end = 2 * one - place + 1
+            # No escape has more: a number of thousands of digits would be slow, or refused by Python.
+            if one < 0 or one - place > MAX_SYMBOL.bit_length() or end > len(bits):
+                raise FormatError("damaged block: an escape has no end")
+            symbols.append(escape_symbol(int(bits[one:end], 2), self._bank.radius))
+            place = end
+        self._rest = bits[place:]
+        return symbols
 
 
-def _in_lanes(values: NDArray[np.int64], lanes: int, fill: int) -> NDArray[np.int64]:
-    """(images, elements) -> (steps, lanes) in reading order, the last step filled up."""
-    flat = values.ravel()
-    steps = -(-flat.size // lanes)
+def _in_lanes(values: Integers, lanes: int, fill: int) -> Integers:
+    """(n,) -> (steps, lanes) in reading order, the last step filled up."""
+    steps = -(-values.size // lanes)
     padded = np.full(steps * lanes, fill, np.int64)
-    padded[: flat.size] = flat
+    padded[: values.size] = values
     return padded.reshape(steps, lanes)
 
 
-def _pack_escapes(symbols: list[int], tables: Tables) -> bytes:
-    bits = "".join(
-        format(value, f"0{count}b")
-        for value, count in (escape_bits(symbol, tables.radius) for symbol in symbols)
-    )
+def _pack_escapes(symbols: list[int], radius: int) -> bytes:
+    codes = (escape_bits(symbol, radius) for symbol in symbols)
+    bits = "".join(format(value, f"0{count}b") for value, count in codes)
     size = math.ceil(len(bits) / 8)
     return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big") if bits else b""
-
-
-def _unpack_escapes(data: bytes, count: int, tables: Tables) -> list[int]:
-    bits = format(int.from_bytes(data, "big"), f"0{8 * len(data)}b") if data else ""
-    place, symbols = 0, []
-    for _ in range(count):
-        one = bits.find("1", place)
-        end = 2 * one - place + 1
-        # No escape has more: a number of thousands of digits would be slow, or refused by Python.
-        if one < 0 or one - place > MAX_SYMBOL.bit_length() or end > len(bits):
-            raise FormatError("damaged block: an escape has no end")
-        symbols.append(escape_symbol(int(bits[one:end], 2), tables.radius))
-        place = end
-    if len(bits) - place >= 8 or "1" in bits[place:]:
-        raise FormatError("damaged block: bytes are left over")
-    return symbols

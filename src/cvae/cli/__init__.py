@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from cvae import CvaeError, __version__
+from cvae import CvaeError, OutputError, __version__
+from cvae.cli.talk import Talk
 
 # In the order of use; a command's module is only imported when the command is asked for.
 COMMANDS = (
-    "encode", "decode", "eval", "denoise", "sample", "interpolate",
+    "encode", "decode", "pack", "unpack", "verify", "eval", "denoise", "sample", "interpolate",
     "info", "models", "train", "export",
 )  # fmt: skip
 
@@ -37,16 +38,20 @@ class Group(click.Group):
         try:
             return super().invoke(context)
         except CvaeError as error:
-            click.echo(f"cvae: error: {error}", err=True)
-            context.exit(1)
+            _fail(context, error)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
-            click.echo(f"cvae: error: {error.filename or 'output'}: {error.strerror}", err=True)
-            context.exit(1)
+            _fail(context, OutputError(f"{error.strerror}", where=error.filename or "output"))
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)
             sys.exit(130)
+
+
+def _fail(context: click.Context, error: CvaeError) -> None:
+    talk = context.obj or Talk()
+    talk.error(error)
+    talk.end()
 
 
 @click.group(
@@ -63,9 +68,11 @@ def main() -> None:
     \b
       cvae encode digit.png     -> digit.bin
       cvae decode digit.bin     -> digit_reconstructed.png
+      cvae pack scans/          -> scans.bin, one file for many images
+      cvae unpack scans.bin     -> scans_reconstructed/
       cvae eval mnist.npz       PSNR, bytes and compression ratio
     """
-    # Pillow's: of large images, where our own cap decides, and of damaged EXIF data, which no pixel is of.
+    # Pillow's, of large images and damaged EXIF data: our own limits decide, and no pixel is of EXIF.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with suppress(ValueError):  # not in the main thread
         # So that nothing half written stays behind.

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, ImageShapeError, ModelNotFoundError
-from cvae.cli import common
-from cvae.cli.common import Talk, Task
-from cvae.errors import at
+from cvae import ModelNotFoundError
+from cvae.cli import files, options
+from cvae.cli.files import Task
+from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
     from cvae.data.images import Pixels
@@ -18,28 +18,15 @@ if TYPE_CHECKING:
 
 @click.command("denoise")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    help="File, or folder for several images; `-` is stdout. Its ending chooses the image format.  "
-    "[default: NAME_denoised.png in the current folder]",
+@options.output(
+    "File, or folder for several images; `-` is stdout. Its ending chooses the image format.  "
+    "[default: NAME_denoised.png in the current folder]"
 )
-@click.option(
-    "-m",
-    "--model",
-    metavar="MODEL",
-    help="Name (see `cvae models`) or path of a .cvae file.  [default: fashion-dae for 28x28 grey "
-    "images, else photo-dae]",
-)
-@common.file_options
+@options.model("fashion-dae for 28x28 grey images, else photo-dae")
+@options.force
+@options.talk()
 def command(
-    images: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    images: tuple[str, ...], output: str | None, model: str | None, force: bool, talk: Talk
 ) -> None:
     """Take the noise out of images.
 
@@ -49,14 +36,13 @@ def command(
     codec that was trained on noisy images takes those of its own size. A bad file is named and
     skipped; the exit code is then 1.
     """
-    from cvae.data.images import find_images
+    from cvae import denoising
+    from cvae.data.names import SUFFIXES
 
-    tasks = common.plan(
-        images, output, lambda path: f"{path.stem}_denoised.png", find_images, "images"
-    )
-    common.refuse_terminal(tasks, force)
+    talk.advice = denoising.denoisers
+    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
     models = _Models(model)
-    talk = Talk(quiet, verbose or len(tasks) == 1)
+    talk.verbose = talk.verbose or len(tasks) == 1
     done = 0
     with talk.bar(len(tasks)) as bar:
         for task in tasks:
@@ -65,8 +51,7 @@ def command(
             bar.update(1)
     if len(tasks) > 1:
         talk.say(f"{done:,} of {len(tasks):,} images denoised")
-    if talk.errors:
-        raise click.exceptions.Exit(1)
+    talk.end()
 
 
 class _Models:
@@ -81,67 +66,59 @@ class _Models:
         """The model for an image file. Raises CvaeError when it is no image, or has no model."""
         if self._given:
             return self._given
-        from cvae import denoising as denoise
+        from cvae import denoising
         from cvae.data import images
 
         image = images.open_image(data, name)
-        default = denoise.default(image.size, image.mode)
+        default = denoising.default(image.size, image.mode)
         try:
             return self._opened.get(default) or self._open(default)
         except ModelNotFoundError as error:
             raise ModelNotFoundError(
-                f"the default, {default}, is not here; name another with -m; {denoise.denoisers()}"
+                f"the default, {default}, is not here; name another with -m",
+                advice=denoising.denoisers(),
             ) from error
 
     def _open(self, name: str) -> Model:
-        from cvae import denoising as denoise
+        from cvae import denoising
         from cvae.models import registry
 
         model = registry.open_model(name)
-        denoise.check(model.manifest)
+        denoising.check(model.manifest)
         self._opened[name] = model
         return model
 
 
 def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
-    from cvae import denoising as denoise
-    from cvae.data import files, images
+    from cvae import denoising
+    from cvae.data import images
+    from cvae.data.reading import Reading
 
-    try:
-        with at(task.name):
-            data = task.read()
-            if task.target is not None:
-                files.check_writable(task.target, force)
-            model = models.of(data, task.name)
-            pixels, grey = _read(model, data, task.name, talk)
-            clean = denoise.denoise(model, pixels[None])[0]
-            if grey and clean.shape[2] == 3:
-                clean = images.to_grey(clean)
-            name = "" if task.target is None else task.target.name
-            task.write(images.encode_image(clean, name), force)
-    except CvaeError as error:
-        talk.error(error)
-        return False
-    height, width = clean.shape[:2]
-    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")
-    return True
+    with talk.trying(task.name):
+        data = task.read()
+        task.check(force)
+        model = models.of(data, task.name)
+        pixels, grey = _read(model, data, task.name, talk)
+        clean = denoising.denoise(model, pixels[None])[0]
+        if grey and clean.shape[2] == 3:
+            clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
+        task.write_image(clean, force)
+        size, name = f"{clean.shape[1]}x{clean.shape[0]}", model.manifest.name
+        talk.detail(f"{task.name} -> {task.target_name}: {size}, model {name}")
+        return True
+    return False
 
 
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
     """The image as the model takes it, and whether the file's was grey."""
-    from cvae import denoising as denoise
-    from cvae.data import images
-    from cvae.models.file import CODEC
+    from cvae import kinds
+    from cvae.data.reading import Reading
 
     shape = model.manifest.image_shape
-    if model.manifest.kind == CODEC:
-        try:
-            return images.read_image(data, name, shape)[0], False
-        except ImageShapeError as error:
-            error.advice = denoise.denoisers()
-            raise
-    photo = images.read_photo(data, name, shape[2])
-    if photo.changed:
+    any_size = kinds.of(model.manifest, model.path).any_size
+    reading = Reading(shape, "own" if any_size else "exact")
+    picture = reading.picture(data, name)
+    if any_size and picture.changed:
         mode = "grey" if shape[2] == 1 else "RGB"
         talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return photo.pixels, photo.grey
+    return reading.pixels(picture.image), any_size and picture.grey

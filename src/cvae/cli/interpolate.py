@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import CvaeError, OutputError
-from cvae.cli import common, gallery
-from cvae.cli.common import STDIO, Talk, Task
+from cvae.cli import options
+from cvae.cli.files import STDIO, Gallery, Task
+from cvae.cli.talk import FIT_ADVICE, Talk
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -22,25 +23,17 @@ if TYPE_CHECKING:
 @click.argument("first", metavar="A")
 @click.argument("last", metavar="B")
 @click.option(
-    "-n",
-    "--count",
-    type=click.IntRange(min=2),
-    default=8,
-    show_default=True,
-    metavar="N",
+    "-n", "--count", type=click.IntRange(min=2), default=8, show_default=True, metavar="N",
     help="How many pictures, both ends included.",
+)  # fmt: skip
+@options.model("that of a container, else mnist")
+@options.output(
+    "An image file gets one row, .gif an animation there and back, a folder a file for each "
+    "picture; `-` is the row as PNG on stdout.  [default: A_to_B.png in the current folder]"
 )
-@common.model_option
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    help="A name with the ending of an image gives one row, .gif an animation there and back, a folder "
-    "a file for each picture, `-` the row as PNG on stdout.  "
-    "[default: A_to_B.png in the current folder]",
-)
-@click.option("--fit", is_flag=True, help="Convert and resize images that the model does not code.")
-@common.file_options
+@options.fit
+@options.force
+@options.talk(FIT_ADVICE)
 def command(
     first: str,
     last: str,
@@ -49,38 +42,36 @@ def command(
     output: str | None,
     fit: bool,
     force: bool,
-    quiet: bool,
-    verbose: bool,
+    talk: Talk,
 ) -> None:
     """Go from image A to image B through latent space.
 
-    A and B are images or containers (.bin), and one of them may be `-` for stdin. The pictures are
-    syntheses of latents that lie evenly on the straight line between those of A and B, in the model's
+    A and B are images or containers (.bin), and one of them may be `-` for stdin. The latents of the
+    pictures lie evenly on the straight line between those of A and B. The pictures have the model's
     size and polarity. Latents of images are not quantized here.
     """
-    from cvae import sampling as generate
+    from cvae import sampling
 
     ends = [Task(None if name == STDIO else Path(name), None) for name in (first, last)]
     stems = [end.source.stem if end.source else end.name for end in ends]
-    place = gallery.place(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
-    _check_ends(ends, place)
+    gallery = Gallery.at(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
+    _check_ends(ends, gallery)
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
     start, end = (_latents(codec, task, item, fit) for task, item in zip(ends, read, strict=True))
-    batches = generate.interpolate_batches(codec, start, end, count)
-    talk = Talk(quiet, verbose)
-    gallery.write(place, batches, codec.image_shape, count, talk, animated=True)
+    batches = sampling.interpolate_batches(codec, start, end, count)
+    gallery.write(batches, codec.image_shape, count, talk, animated=True)
     talk.say(
-        f"{count} pictures from {ends[0].name} to {ends[1].name} by {codec.name} -> {place.name}"
+        f"{count} pictures from {ends[0].name} to {ends[1].name} by {codec.name} -> {gallery.name}"
     )
 
 
-def _check_ends(ends: list[Task], place: gallery.Place) -> None:
+def _check_ends(ends: list[Task], gallery: Gallery) -> None:
     """Before anything is read or written."""
     sources = [end.source for end in ends]
     if sources == [None, None]:
-        raise CvaeError("stdin: expected one image from there, found A and B")
-    for path in place.paths():
+        raise CvaeError("expected one image from there, found A and B", where="stdin")
+    for path in gallery.paths():
         if path in sources:
             raise OutputError("is input and output at once", where=path)
 
@@ -103,22 +94,17 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
         for end, item in zip(ends, read, strict=True):
             if not isinstance(item, bytes):
                 with at(end.name):
-                    return codecs.Codec(registry.find_by_id(item.model_id))
+                    return codecs.find_codec(item.model_id)
     return codecs.open_model(model or registry.DEFAULT)
 
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
     """The latents (elements,) of an image, or of what a container's symbols stand for."""
-    from cvae import ImageShapeError
-    from cvae.data import images
+    from cvae.data.reading import Reading
 
     with at(end.name):
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
-        try:
-            pixels, _ = images.read_image(item, end.name, codec.image_shape, fit)
-        except ImageShapeError as error:
-            error.advice = common.FIT_ADVICE
-            raise
-        latents: Latents = codec.latents(pixels[None])[0]
+        reading = Reading(codec.image_shape, "stretch" if fit else "exact")
+        latents: Latents = codec.latents(reading.read(item, end.name)[None])[0]
         return latents

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cvae.cli import common
+from cvae.cli import options, tables
+from cvae.cli.talk import Talk, echo
 
 if TYPE_CHECKING:
-    from cvae.models.file import Manifest
     from cvae.models.registry import Entry
-
-_COLUMNS = 80
 
 
 @click.group("models", invoke_without_command=True)
-@common.json_option
+@options.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """List the models that every command finds.
@@ -28,18 +27,19 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from cvae.models import registry
+    from cvae import kinds
 
-    entries, errors = registry.known_models()
+    entries, errors = kinds.known_models()
+    talk = Talk()
     for error in errors:
-        click.echo(f"cvae: warning: {error}", err=True)
+        talk.warning(str(error))
     if as_json:
         click.echo(json.dumps([_facts(entry) for entry in entries], indent=2))
         return
     width = max((len(entry.manifest.name) for entry in entries), default=0)
     for entry in entries:
-        click.echo(_lines(entry, width))
-    click.echo("* default; bytes a file and PSNR are of validation images", err=True)
+        tables.show(_lines(entry, width))
+    talk.say("* default; bytes a file and PSNR are of validation images")
 
 
 @command.command("add")
@@ -51,10 +51,11 @@ def add(file: Path, force: bool) -> None:
     FILE is a .cvae file, or the folder of a training run. A model is refused when another one has its
     name or its id. The copy goes to a folder of your own (CVAE_HOME names another one).
     """
+    from cvae import kinds
     from cvae.models import registry
 
-    path, manifest = registry.add(file, force)
-    click.echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
+    path, manifest = registry.add(file, kinds.verify, force)
+    echo(f"added {manifest.name}, id {manifest.id:#06x}: {path}", err=True)
 
 
 @command.command("remove")
@@ -66,16 +67,18 @@ def remove(name: str) -> None:
     """
     from cvae.models import registry
 
-    click.echo(f"removed {registry.remove(name)}", err=True)
+    echo(f"removed {registry.remove(name)}", err=True)
 
 
 def _facts(entry: Entry) -> dict[str, object]:
+    from cvae import kinds
+
     path, manifest = entry
     return {
         "name": manifest.name,
         "id": f"{manifest.id:#06x}",
         "kind": manifest.kind,
-        "denoises": manifest.denoises,
+        "denoises": kinds.of(manifest).denoises(manifest),
         "image_shape": manifest.image_shape,
         "latent_shape": manifest.latent_shape,
         "summary": manifest.summary,
@@ -84,28 +87,20 @@ def _facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def _lines(entry: Entry, width: int) -> str:
+def _lines(entry: Entry, width: int) -> Iterator[str]:
     """What the model codes and how well; its summary; where it is, unless it is shipped."""
+    from cvae import kinds
     from cvae.models import registry
 
     path, manifest = entry
+    kind = kinds.of(manifest)
     mark = "*" if manifest.name == registry.DEFAULT else " "
-    lines = [
-        f"{mark} {manifest.name:{width}}  {manifest.describe_images():12} "
-        f"{_figures(manifest)}  id {manifest.id:#06x}"
-    ]
+    yield (
+        f"{mark} {manifest.name:{width}}  {kind.describe(manifest):12} "
+        f"{kind.figures(manifest)}  id {manifest.id:#06x}"
+    )
     if manifest.summary:
-        lines.append(click.wrap_text(manifest.summary, _COLUMNS, "    ", "    "))
+        yield from click.wrap_text(manifest.summary, tables.COLUMNS, "    ", "    ").splitlines()
     if path.parent != registry.shipped_folder():
         added = path.parent == registry.added_folder()
-        lines.append(f"    {'added' if added else registry.SEARCH_PATH}: {path}")
-    return "\n".join(lines)
-
-
-def _figures(manifest: Manifest) -> str:
-    from cvae.models.file import CODEC
-
-    if manifest.kind == CODEC:
-        size = manifest.figures.get("payload_bytes_mean", 0) + 6
-        return f"{size:6.1f} B {manifest.figures.get('psnr_mean', 0):6.2f} dB"
-    return f"denoiser {manifest.figures.get('denoised_psnr', 0):6.2f} dB"
+        yield f"    {'added' if added else registry.SEARCH_PATH}: {path}"

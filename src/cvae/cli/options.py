@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from cvae.codec import EncodeOptions
+    from cvae.options import EncodeOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -106,15 +105,15 @@ def talk(advice: str = "", verbose: str = "Print a line for every file.") -> Dec
     """--quiet and --verbose as one `talk`; `advice` is that of `Talk`."""
     return collect(
         "talk",
-        partial(_talk, advice),
+        partial(make_talk, advice),
         click.option("--quiet", is_flag=True, help="Print only errors."),
         click.option("-v", "--verbose", is_flag=True, help=verbose),
     )
 
 
-def _talk(advice: str, quiet: bool, verbose: bool) -> Talk:
+def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> Talk:
+    """What a command says things with; its group says with it what ends the command, too."""
     found = Talk(quiet, verbose, advice)
-    # The group says with it what ends the command.
     click.get_current_context().find_root().obj = found
     return found
 
@@ -122,7 +121,7 @@ def _talk(advice: str, quiet: bool, verbose: bool) -> Talk:
 def _encode_options(
     no_names: bool = False, no_verify: bool = False, **values: Any
 ) -> EncodeOptions:
-    from cvae.codec import EncodeOptions
+    from cvae.options import EncodeOptions
 
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
 
@@ -161,43 +160,5 @@ packing = collect(
     click.option(
         "--no-verify", is_flag=True,
         help="Do not decode what was coded, which tells the PSNR. Much faster at --effort 0.",
-    ),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Machines:
-    """The processes that write a folder of packs, and how they share the work."""
-
-    workers: int | None
-    scheduler: str | None
-    shard_images: int | None
-    resume: bool
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any of this is asked for, so that a folder of packs is."""
-        return self.resume or any((self.workers, self.scheduler, self.shard_images))
-
-
-_FOLDER = "A folder of packs"
-machines = collect(
-    "machines",
-    Machines,
-    grouped(
-        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
-        help="Write packs to the folder OUT with N processes.",
-    ),
-    grouped(
-        _FOLDER, "--scheduler", metavar="ADDRESS",
-        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
-    ),
-    grouped(
-        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
-        help="Images a pack.  [default: 65,536]",
-    ),
-    grouped(
-        _FOLDER, "--resume", is_flag=True,
-        help="Continue the same command after an interruption; packs that are whole stay.",
     ),
 )  # fmt: skip

@@ -1,14 +1,21 @@
-"""Files appear whole or not at all: written beside their final name, then renamed."""
+"""Files and folders on this machine. They appear atomically: written beside their name, then renamed."""
 
 from __future__ import annotations
 
+import glob as globs
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from cvae.errors import DataError, OutputError
+from cvae.data.place import Found, reaching, relative
+from cvae.errors import DataError, OutputError, translated
+
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())  # the class for this system, which can be derived from
 
 _SUFFIX = 8  # characters of a name's ending, at most
 
@@ -29,7 +36,7 @@ class Closing:
 
 def check_writable(path: Path, force: bool) -> None:
     """Raises OutputError when `path` exists and `force` is off, or is no regular file."""
-    try:
+    with translated(OutputError, "cannot be written", path):
         if path.is_dir():
             raise OutputError("is a folder, expected the name of a file", where=path)
         if not os.path.lexists(path):
@@ -38,10 +45,8 @@ def check_writable(path: Path, force: bool) -> None:
             raise OutputError("exists already", where=path, advice="use --force to overwrite it")
         if path.exists() and not path.is_file():
             raise OutputError(
-                "is a device or a pipe, expected a file", where=path, advice="`-o -` is stdout"
+                "is a device or a pipe, expected a file", advice="`-o -` is stdout", where=path
             )
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
 
 
 @contextmanager
@@ -52,19 +57,18 @@ def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
     or cannot be written.
     """
     check_writable(path, force)
-    # The suffixes stay: libraries choose a file format by them. Not what only looks like one, and
-    # would make the name too long. The rest is nobody else's, on whatever machine.
+    # Libraries choose a file format by the suffixes, so they stay, unless one makes the name too long.
+    # The rest is random: no other process has it, on whatever machine.
     suffixes = "".join(suffix for suffix in path.suffixes[-2:] if len(suffix) <= _SUFFIX)
     temporary = path.with_name(f".cvae-{os.urandom(8).hex()}{suffixes}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _rename(temporary, path, force)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with translated(OutputError, "cannot be written", path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _rename(temporary, path, force)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -76,60 +80,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     import shutil
 
     temporary = path.with_name(f".cvae-{os.urandom(8).hex()}")
-    try:
-        if os.path.lexists(path):
-            raise OutputError("exists already", where=path)
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(path)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", where=path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with translated(OutputError, "cannot be written", path):
+        try:
+            if os.path.lexists(path):
+                raise OutputError("exists already", where=path)
+            temporary.mkdir(parents=True)
+            yield temporary
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes, force: bool = False) -> None:
-    """Writes `data` to `path` in one step; raises OutputError as `atomic_path` does."""
+    """Writes `data` to `path` atomically; raises OutputError as `atomic_path` does."""
     with atomic_path(path, force) as temporary:
         temporary.write_bytes(data)
-
-
-def walk(folder: Path, suffixes: set[str]) -> Iterator[Path]:
-    """What `find` gives, but only the names in one folder and those above it are held at once.
-
-    Raises DataError when a folder cannot be read.
-    """
-    above = [(folder, iter(_names_in(folder)))]
-    while above:
-        place, names = above[-1]
-        name, is_folder = next(names, ("", False))
-        if not name:
-            above.pop()
-        elif is_folder:
-            above.append((place / name, iter(_names_in(place / name))))
-        elif Path(name).suffix.lower() in suffixes and (place / name).is_file():
-            yield place / name
-
-
-def _names_in(folder: Path) -> list[tuple[str, bool]]:
-    """What is in a folder and not hidden, sorted; and whether it is a folder itself, and no link to one."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=folder) from error
-    return sorted(pair for pair in found if not pair[0].startswith("."))
-
-
-def find(folder: Path, suffixes: set[str]) -> list[Path]:
-    """All files below a folder with one of these (lower-case) endings, hidden ones left out, sorted."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
 
 
 def _rename(temporary: Path, path: Path, force: bool) -> None:
@@ -145,3 +110,73 @@ def _rename(temporary: Path, path: Path, force: bool) -> None:
         except OSError:
             check_writable(path, force)  # a file system without links
     temporary.replace(path)
+
+
+class Local(_Path):
+    """A place on this machine."""
+
+    far = False
+
+    # Unlike those of a Path, these never raise.
+    def is_folder(self) -> bool:
+        return os.path.isdir(self)  # noqa: PTH112
+
+    def is_file(self) -> bool:  # type: ignore[override, unused-ignore]
+        return os.path.isfile(self)  # noqa: PTH113
+
+    def exists(self) -> bool:  # type: ignore[override, unused-ignore]
+        return os.path.exists(self)  # noqa: PTH110
+
+    def stamp(self) -> str:
+        found = self.stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    def sizes(self) -> dict[str, int]:
+        with reaching(self):
+            try:
+                with os.scandir(self) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries}
+            except FileNotFoundError:
+                return {}
+
+    def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
+        # Only the names in one folder and those above it are held at once.
+        above = [("", iter(self._names_in("", "")))]
+        while above:
+            folder, names = above[-1]
+            name, is_folder = next(names, ("", False))
+            if not name:
+                above.pop()
+            elif is_folder:
+                above.append((f"{folder}{name}/", iter(self._names_in(f"{folder}{name}", skip))))
+            elif not suffixes or os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
+                yield Found(self / f"{folder}{name}", f"{folder}{name}")
+
+    def _names_in(self, folder: str, skip: str) -> list[tuple[str, bool]]:
+        """Files and folders in a folder, sorted, with whether each is a folder; no hidden ones."""
+        with (
+            translated(DataError, "cannot be read", self / folder),
+            os.scandir(self / folder) as entries,
+        ):
+            found = [e for e in entries if not e.name.startswith(".")]
+            if skip and any(entry.name == skip and entry.is_file() for entry in found):
+                return []
+            kinds = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in found]
+            return sorted((name, folder) for name, folder, file in kinds if folder or file)
+
+    def matching(self, base: str) -> Iterator[tuple[Found, bool]]:
+        base = str(Path(base)) if base else ""
+        for text in sorted(globs.glob(str(self), recursive=True)):  # noqa: PTH207
+            path = Local(text)
+            yield Found(path, relative(text, base)), path.is_dir()
+
+    def remove(self) -> None:
+        with reaching(self):
+            self.unlink(missing_ok=True)
+
+    def make_folder(self) -> None:
+        with reaching(self):
+            self.mkdir(parents=True, exist_ok=True)
+
+    def writing(self, force: bool = False) -> AbstractContextManager[Path]:
+        return atomic_path(self, force)

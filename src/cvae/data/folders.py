@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.data import families
+from cvae.data.contents import RUN
+from cvae.data.files import Local
 from cvae.data.images import Images, Pixels, read_file
+from cvae.data.names import printable
 from cvae.data.reading import Reading
-from cvae.errors import DataError, ImageError
+from cvae.errors import DataError, ImageError, StorageError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
@@ -41,9 +44,6 @@ IN_MEMORY = 1 << 30
 MIN_IMAGES = 10
 _THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
 _LOT = 256  # files between two moves of a progress bar
-
-# A folder with this file is a training run's, whose pictures are not the user's.
-RUN = "run.json"
 
 # Sees the lots of files on their way, to show progress.
 Watch = Callable[[list[list[str]]], Iterable[list[str]]]
@@ -85,7 +85,7 @@ class FileImages:
 
     def _read(self, name: str) -> Pixels:
         path = self._root / name
-        return self._reading.pixels(self._reading.picture(read_file(path), str(path)))
+        return self._reading.read(read_file(path), str(path))
 
 
 class _Item(NamedTuple):
@@ -218,18 +218,8 @@ def _own_part(name: str) -> str:
 
 
 def find(root: Path) -> list[str]:
-    """All regular files below a folder as paths below it, sorted; no hidden ones, no training runs."""
-    try:
-        paths = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=error.filename) from error
-    # Below the root: the folder that was asked for is read, whatever lies in it.
-    runs = {path.parent for path in paths if path.name == RUN} - {Path()}
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if runs.isdisjoint(path.parents) and not any(part.startswith(".") for part in path.parts)
-    )
+    """All files below a folder as paths below it, except hidden ones and those of training runs."""
+    return sorted(found.name for found in Local(root).below(skip=RUN))
 
 
 def _scan(
@@ -241,8 +231,8 @@ def _scan(
     def scan(name: str) -> _Item | str:
         try:
             data = read_file(root / name, name)
-            picture = reading.picture(data, name)
-        except ImageError as error:
+            picture = reading.picture(data, name).image
+        except (ImageError, StorageError) as error:
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
         pixels = reading.pixels(picture) if keep else None
@@ -272,10 +262,3 @@ def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:
     lines = [json.dumps(reading.to_json(), sort_keys=True)]
     lines += [f"{part} {item.digest}" for part in (TRAIN, VALIDATION) for item in by_part[part]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def printable(text: str) -> str:
-    """A text with names of files in it, in which nothing moves a terminal's cursor or ends a line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )

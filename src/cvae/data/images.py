@@ -1,18 +1,16 @@
-"""Images in and out: Pillow <-> uint8 arrays, folders, `.npz`."""
+"""Images in and out: files <-> Pillow <-> uint8 arrays."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.data import arrays, files
-from cvae.errors import DataError, ImageError, ImageShapeError, OutputError
+from cvae.data.places import Location
+from cvae.errors import ImageError, OutputError, StorageError, translated
 from cvae.records import Check
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
@@ -31,11 +29,6 @@ class Images(Protocol):
         """Those images as an array (k, h, w, c)."""
 
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
-
-# What messages call Pillow's modes.
-_MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
-
 # The readers that may see a file; some of Pillow's others start programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -45,6 +38,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
+# A file that cannot be read for one of these reasons cannot be read tomorrow either.
+_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 def _is_shape(shape: Shape) -> bool:
@@ -61,7 +56,8 @@ CheckedShape = Annotated[
 def describe(shape: Shape) -> str:
     """`28x28 grey`: what people call an image of this (h, w, c)."""
     height, width, channels = shape
-    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+    size = f"{width}x{height} " if height else ""  # none where every image has its own
+    return f"{size}{'grey' if channels == 1 else 'RGB'}"
 
 
 def as_floats(pixels: Pixels) -> NDArray[np.float32]:
@@ -105,87 +101,6 @@ def _open(file: io.BytesIO) -> Image.Image:
     return PngImageFile(file)
 
 
-def read_image(data: bytes, name: str, shape: Shape, fit: bool = False) -> tuple[Pixels, Shape]:
-    """Decodes an image to the shape that a model codes.
-
-    Args:
-        data: an image file's bytes.
-        name: what errors call it.
-        shape: (h, w, c) of the model, c = 1 (grey) or 3 (RGB).
-        fit: convert and resize an image that differs; without it only lossless changes of mode pass.
-
-    Returns:
-        uint8 pixels of that shape, and the image's own (h, w, c) before any change.
-
-    Raises:
-        ImageShapeError: the image differs from `shape` and `fit` is off.
-        ImageError: the data is no image, or is damaged.
-    """
-    image = open_image(data, name)
-    height, width, channels = shape
-    wanted = "L" if channels == 1 else "RGB"
-    # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
-    if not fit and sorted(image.size) != sorted((width, height)):
-        _refuse(name, shape, image)
-    image, converted = _decode(image, name, wanted)
-    original = (image.height, image.width, channels)
-    if not fit and (converted is None or converted.size != (width, height)):
-        _refuse(name, shape, image)
-    if converted is None:
-        converted = flatten(image).convert(wanted)
-    if converted.size != (width, height):
-        converted = converted.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(converted, np.uint8).reshape(shape), original
-
-
-class Photo(NamedTuple):
-    """An image at its own size."""
-
-    pixels: Pixels  # (h, w, c)
-    grey: bool  # the file holds a grey image, whatever `c` is
-    changed: bool  # transparency, colour or depth was lost
-
-
-def read_photo(data: bytes, name: str, channels: int) -> Photo:
-    """Decodes an image of any size and mode to 1 (grey) or 3 (RGB) channels of 8 bits.
-
-    Transparent parts are composited on black.
-
-    Raises:
-        ImageError: the data, which errors call `name`, is no image, or is damaged.
-    """
-    wanted = "L" if channels == 1 else "RGB"
-    image, converted = _decode(open_image(data, name), name, wanted)
-    changed = converted is None
-    if converted is None:
-        converted = flatten(image).convert(wanted)
-    pixels = np.asarray(converted, np.uint8).reshape(converted.height, converted.width, channels)
-    return Photo(pixels, Image.getmodebase(image.mode) == "L", changed)
-
-
-def to_grey(pixels: Pixels) -> Pixels:
-    """(h, w, 3) uint8 RGB -> (h, w, 1), its luma."""
-    return np.asarray(Image.fromarray(pixels).convert("L"), np.uint8)[..., np.newaxis]
-
-
-def _decode(image: Image.Image, name: str, wanted: str) -> tuple[Image.Image, Image.Image | None]:
-    """The image upright, and in mode `wanted` if that loses nothing."""
-    try:
-        image.load()  # here, because what cannot be converted is decoded nowhere below
-        image = upright(image)
-        return image, _convert(image, wanted)
-    except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"the image is damaged: {error}", where=name) from error
-
-
-def _refuse(name: str, shape: Shape, image: Image.Image) -> NoReturn:
-    mode = _MODES.get(image.mode, image.mode)
-    raise ImageShapeError(
-        f"expected {describe(shape)}, found {image.width}x{image.height} {mode}",
-        where=name,
-    )
-
-
 def upright(image: Image.Image) -> Image.Image:
     """Phones store photographs lying on their side and say so in the EXIF data."""
     if image.getexif().get(_ORIENTATION, 1) == 1:
@@ -195,7 +110,7 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _convert(image: Image.Image, wanted: str) -> Image.Image | None:
+def lossless(image: Image.Image, wanted: str) -> Image.Image | None:
     """The image in mode `wanted` if that loses nothing, else None."""
     if image.mode == wanted:
         return image.copy()
@@ -228,76 +143,46 @@ def flatten(image: Image.Image, background: tuple[int, int, int] = (0, 0, 0)) ->
     return image
 
 
+def as_image(pixels: Pixels) -> Image.Image:
+    """uint8 pixels (h, w) or (h, w, c) for Pillow."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """(h, w, c) uint8 pixels resampled to another size."""
+    resized = as_image(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.uint8).reshape(height, width, pixels.shape[2])
+
+
 def encode_image(pixels: Pixels, name: str = "") -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
 
     Raises:
         OutputError: Pillow does not write such files, or not from such pixels.
     """
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
     buffer = io.BytesIO()
     # Pillow chooses by the ending, and then loads that one format only.
     buffer.name = name or "x.png"
-    try:
-        Image.fromarray(pixels).save(buffer)
-    except (OSError, ValueError, KeyError) as error:
-        raise OutputError(
-            f"expected the ending of an image format, such as .png: {error}",
-            where=name,
-        ) from error
+    wrong = "expected the ending of an image format, such as .png"
+    with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
+        as_image(pixels).save(buffer)
     return buffer.getvalue()
 
 
-def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """(h, w, c) uint8 pixels resampled to another size."""
-    channels = pixels.shape[2]
-    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized, np.uint8).reshape(height, width, channels)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by suffix, hidden ones left out, in a fixed order."""
-    return files.find(folder, SUFFIXES)
-
-
-def read_images(paths: Iterable[Path], shape: Shape) -> Pixels:
-    """All files as one array (n, h, w, c); raises ImageError at the first that does not fit."""
-    pixels = [read_image(read_file(path), str(path), shape)[0] for path in paths]
-    return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
-
-
-def read_file(path: Path, name: str = "") -> bytes:
+def read_file(place: Location, name: str = "") -> bytes:
     """The bytes of an image file, which errors call `name` where that is not its path.
 
-    Raises ImageError when it cannot be read, or has more than `MAX_FILE` bytes; no more are read.
+    Raises:
+        ImageError: it is missing, may not be read, or has more than `MAX_FILE` bytes; no more are read.
+        StorageError: anything else went wrong, so that the next attempt may find it.
     """
-    name = name or str(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}", where=name) from error
+    name = name or str(place)
+    with (
+        translated(StorageError, "cannot be reached", name),
+        translated(ImageError, "cannot be read", name, _LOST),
+        place.open("rb") as file,
+    ):
+        data: bytes = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise ImageError(f"expected an image, found more than {MAX_FILE:,} bytes", where=name)
     return data
-
-
-def read_npz(path: Path, split: str) -> Pixels:
-    """One split of an `.npz` in the layout of `keras.datasets`: `x_train` or `x_test`.
-
-    Returns:
-        uint8 (n, h, w, c).
-
-    Raises:
-        DataError: no such file or array, another dtype, or a shape that is not images.
-    """
-    key = f"x_{split}"
-    (array,) = arrays.read_npz(path, [key], str(path))
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise DataError(
-            f"expected {key} as uint8 (n, h, w) or (n, h, w, c), found {array.dtype} {array.shape}",
-            where=path,
-        )
-    return array if array.ndim == 4 else array[..., np.newaxis]

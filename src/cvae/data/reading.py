@@ -1,34 +1,60 @@
-"""How any image becomes one of a model's shape, so that evaluation reads as training did."""
+"""How any image becomes one of a model's shape: the one way from a file to pixels."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 
 from cvae import records
+from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
-from cvae.data.images import CheckedShape, Pixels
-from cvae.errors import ImageError
+from cvae.data.images import CheckedShape, Pixels, Shape
+from cvae.errors import ImageError, ImageShapeError
 
-# An image is left out when a side would have to grow by more.
+# An image is skipped when a side would have to grow by more.
 MAX_ENLARGEMENT = 4
 # JPEG is decoded at half, a quarter or an eighth of its size where so much more remains than needed.
 _DRAFT = 2
 _DRAFT_SIDE = 32  # at least, so that small targets see the picture as others do
+# What messages call Pillow's modes.
+_MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
+
+
+class Picture(NamedTuple):
+    """A decoded image before it is brought to a shape."""
+
+    image: Image.Image  # upright, without transparency
+    grey: bool  # the file holds a grey image, whatever it is converted to
+    changed: bool  # transparency, colour or depth was lost
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What a file may say of a reading: how training reads folders."""
+
+    shape: CheckedShape
+    fit: Literal["crop", "resize"]
+    background: Annotated[str, records.matching("#[0-9a-f]{6}")]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The shape that images are brought to, and how; it is recorded in the run and in the model."""
+    """The shape that images are brought to, and how. A run and its model record that of a folder.
 
-    shape: CheckedShape
-    # crop: the shorter side is scaled and the middle cut out; resize: the aspect is given up.
-    fit: Literal["crop", "resize"] = "crop"
-    # What transparent images are composited on.
-    background: Annotated[str, records.matching("#[0-9a-f]{6}")] = "#000000"
+    What `fit` means:
+        exact: an image that differs is refused; only lossless changes of mode pass.
+        stretch: an image that differs is converted and resized, as by `--fit`.
+        own: images keep their sizes; only the channels count.
+        crop: as training reads folders; the shorter side is scaled and the middle cut out.
+        resize: as training reads folders; the aspect is given up.
+    """
+
+    shape: Shape  # (h, w, c), c = 1 (grey) or 3 (RGB)
+    fit: Literal["exact", "stretch", "own", "crop", "resize"]
+    background: str = "#000000"  # what transparent images are composited on
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
@@ -37,50 +63,114 @@ class Reading:
     @classmethod
     def from_json(cls, values: object) -> Reading:
         """Raises ValueError when the values are not a reading's."""
-        return records.read(cls, values, complete=True)
+        recorded = records.read(_Recorded, values, complete=True)
+        return cls(**vars(recorded))
 
     def __str__(self) -> str:
-        how = "cropped" if self.fit == "crop" else "resized"
+        how = {"crop": "cropped", "resize": "resized"}.get(self.fit, self.fit)
         return f"{images.describe(self.shape)}, {how}, on {self.background}"
 
-    def picture(self, data: bytes, name: str) -> Image.Image:
-        """An image file's first picture in RGB, upright, without transparency, of any size.
+    def read(self, data: bytes, name: str) -> Pixels:
+        """An image file as uint8 pixels (h, w, c); raises as `picture` does."""
+        return self.pixels(self.picture(data, name).image)
+
+    def picture(self, data: bytes, name: str) -> Picture:
+        """An image file's first picture, of any size where it may differ.
+
+        Args:
+            data: the file's bytes.
+            name: what errors call it.
 
         Raises:
-            ImageError: the data is no image, is damaged, or is far smaller than the shape.
+            ImageShapeError: the image differs from the shape, and must not.
+            ImageError: the data is no image, is damaged, or cannot be brought to the shape.
         """
         image = images.open_image(data, name)
         height, width, _ = self.shape
-        enough = _DRAFT * max(height, width, _DRAFT_SIDE)
+        exact, trains = self.fit == "exact", self.fit in ("crop", "resize")
+        # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
+        if exact and sorted(image.size) != sorted((width, height)):
+            self._refuse(image, name)
         try:
-            image.draft(None, (enough, enough))
+            if trains:
+                enough = _DRAFT * max(height, width, _DRAFT_SIDE)
+                image.draft(None, (enough, enough))
+            image.load()  # here, because what cannot be converted is decoded nowhere below
             image = images.upright(image)
-            if image.mode == "F":
+            if trains and image.mode == "F":
                 raise ImageError("samples are floats, of which black and white are unknown")
-            image = images.flatten(image, self._background).convert("RGB")
+            # Training looks at colours, too, whatever the model takes.
+            same = None if trains else images.lossless(image, self._mode)
+            if exact and (same is None or same.size != (width, height)):
+                self._refuse(image, name)
+            picture = same
+            if picture is None:
+                flat = images.flatten(image, self._background)
+                picture = flat.convert("RGB" if trains else self._mode)
+        except ImageShapeError:
+            raise
         except Exception as error:  # of any kind: Pillow's readers have no common base class
             raise ImageError(f"the image is damaged: {error}", where=name) from error
-        if image.width * MAX_ENLARGEMENT < width or image.height * MAX_ENLARGEMENT < height:
-            raise ImageError(
-                f"expected at least a quarter of {width}x{height} pixels a side, "
-                f"found {image.width}x{image.height}",
-                where=name,
-            )
-        return image
+        self._check_sides(picture, name)
+        return Picture(picture, Image.getmodebase(image.mode) == "L", same is None)
 
     def pixels(self, picture: Image.Image) -> Pixels:
-        """A picture as uint8 pixels (h, w, c) of the shape; of that size already, it is not resampled."""
+        """A picture as uint8 pixels (h, w, c); one of the right size is not resampled."""
         height, width, channels = self.shape
-        if channels == 1:
-            picture = picture.convert("L")
-        if picture.size != (width, height):
+        if picture.mode != self._mode:
+            picture = picture.convert(self._mode)
+        if self.fit != "own" and picture.size != (width, height):
             if self.fit == "crop":
                 from PIL import ImageOps
 
                 picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
             else:
                 picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return np.asarray(picture, np.uint8).reshape(self.shape)
+        return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
+
+    def check_array(self, shape: Shape, name: str) -> None:
+        """Raises ImageShapeError when images (h, w, c) of an array cannot be brought to the shape."""
+        height, width, channels = shape
+        fits = shape == self.shape
+        if self.fit != "exact":
+            sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
+            fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
+        if self.fit == "own":
+            fits = fits and channels == self.shape[2]
+        if not fits:
+            sizes = "any size, " if self.fit == "own" else ""
+            raise ImageShapeError(
+                f"expected {sizes}{images.describe(self.shape)}, "
+                f"found {width}x{height} with {channels} channels",
+                where=name,
+            )
+
+    def _check_sides(self, picture: Image.Image, name: str) -> None:
+        height, width, _ = self.shape
+        if self.fit == "stretch" and max(picture.size) > MAX_SIDE:
+            raise ImageError(
+                f"expected sides of at most {MAX_SIDE}, found {picture.width}x{picture.height}",
+                where=name,
+            )
+        if self.fit in ("crop", "resize") and (
+            picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
+        ):
+            raise ImageError(
+                f"expected at least a quarter of {width}x{height} pixels a side, "
+                f"found {picture.width}x{picture.height}",
+                where=name,
+            )
+
+    def _refuse(self, image: Image.Image, name: str) -> NoReturn:
+        mode = _MODES.get(image.mode, image.mode)
+        raise ImageShapeError(
+            f"expected {images.describe(self.shape)}, found {image.width}x{image.height} {mode}",
+            where=name,
+        )
+
+    @property
+    def _mode(self) -> str:
+        return "L" if self.shape[2] == 1 else "RGB"
 
     @property
     def _background(self) -> tuple[int, int, int]:

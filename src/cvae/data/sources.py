@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae.bitstream.container import MAX_SIDE
-from cvae.data import arrays, files, images, pipeline, tars
-from cvae.data.images import MAX_FILE, MAX_PIXELS, Pixels, Shape
-from cvae.data.places import Location, Remote
-from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError, StorageError
+from cvae.data import arrays, images, pipeline, places, tars
+from cvae.data.contents import What, what_is, what_lies_at
+from cvae.data.images import MAX_FILE, Pixels, Shape
+from cvae.data.names import SUFFIXES
+from cvae.data.places import Found, Location
+from cvae.data.reading import Reading
+from cvae.errors import CvaeError, DataError, ImageError, StorageError, translated
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-# An image that cannot be read for one of these reasons cannot be read tomorrow either.
-_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+# Called with every image that is skipped, from another thread; None raises at the first.
+Refuse = Callable[[CvaeError], None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,36 +38,6 @@ class Batch:
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How images are read."""
-
-    shape: Shape  # what every image is brought to
-    fit: bool = False  # convert and resize images that differ
-    jobs: int = 1  # threads that read images
-    # Called with every image that is left out, from another thread; None raises at the first.
-    refuse: Callable[[CvaeError], None] | None = None
-
-    @property
-    def batch(self) -> int:
-        """How many images go on together."""
-        return max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.shape)))
-
-
-class Source(Protocol):
-    """Where images come from."""
-
-    named: bool  # images have names
-
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        """All images in order.
-
-        Raises:
-            DataError: the source itself cannot be read.
-            ImageError: an image cannot be, and nobody takes refused ones.
-        """
-
-
 class _File(NamedTuple):
     """One image file, read already or not."""
 
@@ -72,126 +46,209 @@ class _File(NamedTuple):
     data: bytes | Location
 
 
-@dataclass(frozen=True)
-class FolderSource:
-    """All image files below a folder."""
+class Source:
+    """Where images come from. Those of files can be pickled, to be read by another process."""
 
-    path: Path
-    named = True
+    named = True  # images have names
+    # Which part of an array it is: its name, the first row, and the one behind the last.
+    rows: tuple[object, ...] = ()
 
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        found = files.walk(self.path, images.SUFFIXES)
-        items = (_File(str(p), p.relative_to(self.path).as_posix(), p) for p in found)
-        return _decoded(items, reading)
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        """All images in order.
 
-
-@dataclass(frozen=True)
-class FileSource:
-    """One image file."""
-
-    path: Location
-    named = True
-
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        return _decoded([_File(str(self.path), self.path.name, self.path)], reading)
-
-
-@dataclass(frozen=True)
-class ListSource:
-    """Image files that were found before, each with the name it has in a pack."""
-
-    files: tuple[tuple[Location, str], ...]
-    named = True
-
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        return _decoded((_File(str(place), name, place) for place, name in self.files), reading)
-
-
-@dataclass(frozen=True)
-class TarSource:
-    """The image files in a tar archive, compressed or not: a path, or an open file that need not seek."""
-
-    file: Location | BinaryIO | tars.Rejoined
-    label: str
-    named = True
-
-    def batches(self, reading: Reading) -> Iterator[Batch]:
-        return _decoded(self._files(), reading)
+        Raises:
+            DataError: the source itself cannot be read.
+            ImageError: an image cannot be, and `refuse` is None.
+            ImageShapeError: an array has another shape than the reading takes.
+            StorageError: storage does not answer.
+        """
+        return _decoded(self._files(), reading, threads, refuse)
 
     def _files(self) -> Iterator[_File]:
-        with self._open() as file:
+        raise NotImplementedError
+
+
+class Stream(NamedTuple):
+    """The images of several places, one after another; made by `open_images`."""
+
+    sources: list[Source]
+    reading: Reading
+    threads: int
+    refuse: Refuse
+
+    @property
+    def named(self) -> bool:
+        """Whether some of the images have names."""
+        return any(source.named for source in self.sources)
+
+    def batches(self) -> Iterator[Batch]:
+        """All images in order; raises as `Source.batches` does."""
+        for source in self.sources:
+            yield from source.batches(self.reading, self.threads, self.refuse)
+
+    def all(self) -> tuple[Pixels, list[str]]:
+        """All images at once, uint8 (n, h, w, c), and the name or the number of each."""
+        batches = list(self.batches())
+        names = [name for batch in batches for name in batch.names or []]
+        if not batches:
+            return np.empty((0, *self.reading.shape), np.uint8), names
+        pixels = np.concatenate([batch.pixels for batch in batches])
+        return pixels, names or [str(number) for number in range(len(pixels))]
+
+
+def open_images(
+    items: Iterable[str | Path | Source],
+    reading: Reading,
+    *,
+    split: str | None = None,
+    threads: int = 1,
+    refuse: Refuse = None,
+) -> Stream:
+    """The images of every place that they can come from.
+
+    Args:
+        items: files, folders, arrays, tar archives, URLs or patterns of such, or sources.
+        reading: how each image becomes one of the shape.
+        split: of `.npz` files; see `array_source`.
+        threads: that decode image files.
+        refuse: called with every image that is skipped, from another thread; None raises at the first.
+
+    Raises:
+        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
+        StorageError: a place cannot be reached.
+    """
+    sources: list[Source] = []
+    for item in items:
+        sources += sources_at(item, split) if isinstance(item, str | Path) else [item]
+    return Stream(sources, reading, threads, refuse)
+
+
+def sources_at(text: str | Path, split: str | None = None) -> list[Source]:
+    """The sources of a path, a URL or a pattern of either; raises as `open_images` does."""
+    if places.is_pattern(str(text)):
+        return [source for source, _ in cut(places.find(text, SUFFIXES), split=split)]
+    place, what = places.locate(text), what_lies_at(text)
+    if what is What.NOTHING:
+        raise DataError("there is no such file or folder", where=text)
+    if what in (What.FOLDER, What.RUN, What.PACKS):
+        return [ListSource((file.place, file.name) for file in place.below(SUFFIXES))]
+    if what is What.ARRAY:
+        return [array_source(place, split)]
+    return [TarSource(place, str(text)) if what is What.TAR else ListSource([(place, place.name)])]
+
+
+def cut(
+    found: Iterable[Found], size: int | None = None, split: str | None = None
+) -> Iterator[tuple[Source, list[Found]]]:
+    """Listed files as sources, known by their names, each with the files that it is of.
+
+    Image files that follow each other are one source, at most `size` of them; so are at most `size`
+    rows of an array; an archive is one. Raises DataError when an array cannot be read.
+    """
+    for what, group in groupby(found, lambda item: what_is(item.name)):
+        if what is What.ARRAY:
+            yield from ((rows, [item]) for item in group for rows in _rows(item, size, split))
+        elif what is What.TAR:
+            yield from ((TarSource(item.place, str(item.place)), [item]) for item in group)
+        else:
+            while files := list(islice(group, size)):
+                yield ListSource(tuple((item.place, item.name) for item in files)), files
+
+
+def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
+    with places.reaching(item.place):
+        array = array_source(item.place, split)
+        if size is None:
+            yield array
+            return
+        with arrays.open_rows(array.path, array.member) as rows:
+            total = rows.shape[0] if rows.shape else 0
+    for start in range(0, total, size):
+        yield ArraySource(array.path, array.member, start, min(start + size, total))
+
+
+@dataclass(frozen=True)
+class ListSource(Source):
+    """Image files, each with the name it has in a pack."""
+
+    files: Iterable[tuple[Location, str]]
+
+    def _files(self) -> Iterator[_File]:
+        return (_File(str(place), name, place) for place, name in self.files)
+
+
+@dataclass(frozen=True)
+class TarSource(Source):
+    """The image files in a tar archive, compressed or not."""
+
+    file: Any  # a place, or an open file that need not seek
+    label: str
+
+    def _files(self) -> Iterator[_File]:
+        with translated(DataError, "cannot be read", self.label):
+            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+        with opened as file:
             for name, data in tars.members(file, self.label, _wanted, MAX_FILE):
                 yield _File(f"{self.label}: {name}", name, data)
 
-    def _open(self) -> AbstractContextManager[Any]:
-        if not isinstance(self.file, Path | Remote):
-            return nullcontext(self.file)
-        try:
-            return self.file.open("rb")
-        except OSError as error:
-            raise DataError(
-                f"cannot be read: {error.strerror or error}",
-                where=self.label,
-            ) from error
-
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Source):
     """An array of images: an `.npy` file, or one array of an `.npz` file."""
 
     path: Location
     member: str | None = None  # of an .npz file
     start: int = 0  # the first of its rows
     stop: int | None = None  # behind the last of them; None for all
+
     named = False
 
-    def batches(self, reading: Reading) -> Iterator[Batch]:
+    @property
+    def rows(self) -> tuple[object, ...]:  # type: ignore[override]
+        return self.member, self.start, self.stop
+
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        with self._open() as (rows, shape, label):
+            reading.check_array(shape, label)
+            rows.only(self.start, self.stop)
+            while rows.left:
+                count = min(_batch(reading.shape), _batch(shape))
+                pixels = rows.read(count).reshape(-1, *shape)
+                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
+                if shape != reading.shape and reading.fit != "own":
+                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+    def all(self) -> Pixels:
+        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
+        with self._open() as (rows, shape, _):
+            rows.only(self.start, self.stop)
+            return rows.read(rows.left).reshape(-1, *shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
+        """The array, the (h, w, c) of its images, and what messages call it."""
+        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
         with arrays.open_rows(self.path, self.member) as rows:
-            label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
-            shape = rows.shape[1:]
-            if rows.dtype != np.uint8 or len(shape) not in (2, 3):
+            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
                 raise DataError(
                     f"expected uint8 (n, h, w) or (n, h, w, c), found {rows.dtype} {rows.shape}",
                     where=label,
                 )
-            found: Shape = (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
-            if found != reading.shape and not (reading.fit and _can_be_fitted(found)):
-                raise ImageShapeError(
-                    f"expected {images.describe(reading.shape)}, "
-                    f"found {found[1]}x{found[0]} with {found[2]} channels",
-                    where=label,
-                )
-            batch = max(1, min(reading.batch, _BATCH_BYTES // math.prod(found)))
-            rows.only(self.start, self.stop)
-            while rows.left:
-                pixels = rows.read(batch).reshape(-1, *found)
-                sizes = [(found[1], found[0])] * len(pixels) if reading.fit else None
-                if found != reading.shape:
-                    pixels = np.stack([_fitted(image, reading.shape) for image in pixels])
-                yield Batch(pixels, sizes=sizes)
+            height, width, *channels = rows.shape[1:]
+            yield rows, (height, width, channels[0] if channels else 1), label
 
 
-def _can_be_fitted(shape: Shape) -> bool:
-    height, width, channels = shape
-    sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
-    return channels in (1, 3) and sides and height * width <= MAX_PIXELS
-
-
-def _fitted(pixels: Pixels, shape: Shape) -> Pixels:
-    """An image of an array converted and resized, as `--fit` does it with files."""
-    height, width, channels = shape
-    if pixels.shape[2] > channels:
-        pixels = images.to_grey(pixels)
-    elif pixels.shape[2] < channels:
-        pixels = np.repeat(pixels, channels, axis=2)
-    return images.resize(pixels, width, height)
+def _batch(shape: Shape) -> int:
+    """How many images of a shape go on together."""
+    return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
 
 
 def array_source(path: Location, split: str | None = None) -> ArraySource:
     """The images of an `.npy` or `.npz` file.
 
     In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
-    `cvae decode` writes them; else the only array.
+    `cvae unpack` writes them; else the only array.
 
     Raises:
         DataError: the file is damaged, or has no such array.
@@ -210,42 +267,48 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
     )
 
 
-def is_array(path: Location) -> bool:
-    """Whether a file's name says that it holds an array of images."""
-    return path.suffix.lower() in (".npz", ".npy")
-
-
 def _wanted(name: str) -> bool:
     """An image by its ending, and not hidden: what a folder's are."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in images.SUFFIXES and not any(p.startswith(".") for p in path.parts)
+    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
 
 
-def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
+def _decoded(
+    items: Iterator[_File], reading: Reading, threads: int, refuse: Refuse
+) -> Iterator[Batch]:
     """Image files, decoded on several threads, in batches."""
 
-    def work(item: _File) -> tuple[Pixels, Shape] | CvaeError:
+    def work(item: _File) -> tuple[str, Pixels, tuple[int, int]] | CvaeError:
         try:
-            return _decode(item, reading)
+            data = (
+                item.data
+                if isinstance(item.data, bytes)
+                else images.read_file(item.data, item.label)
+            )
+            if len(data) > MAX_FILE:
+                raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
+            image = reading.picture(data, item.label).image
+            return item.name, reading.pixels(image), image.size
         except StorageError:
-            raise  # the next attempt may find it; to leave an image out would be for ever
+            raise  # the next attempt may find it; to skip an image would be for ever
         except CvaeError as error:
+            error.where = error.where or item.label
             # Without the frames, which hold the file's bytes.
             error.__traceback__ = error.__cause__ = error.__context__ = None
             return error
 
     held: list[tuple[str, Pixels, tuple[int, int]]] = []
-    for name, result in pipeline.ordered_map(
-        lambda item: (item.name, work(item)), items, reading.jobs
-    ):
+    for result in pipeline.ordered_map(work, items, threads):
         if isinstance(result, CvaeError):
-            if reading.refuse is None:
+            if refuse is None:
                 raise result
-            reading.refuse(result)
+            refuse(result)
             continue
-        pixels, (height, width, _) = result
-        held.append((name, pixels, (width, height)))
-        if len(held) == reading.batch:
+        if held and held[0][1].shape != result[1].shape:  # images of their own sizes
+            yield _joined(held, reading)
+            held = []
+        held.append(result)
+        if len(held) == _batch(result[1].shape):
             yield _joined(held, reading)
             held = []
     if held:
@@ -254,34 +317,4 @@ def _decoded(items: Iterable[_File], reading: Reading) -> Iterator[Batch]:
 
 def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -> Batch:
     names, pixels, sizes = zip(*held, strict=True)
-    return Batch(np.stack(pixels), list(names), list(sizes) if reading.fit else None)
-
-
-def _decode(item: _File, reading: Reading) -> tuple[Pixels, Shape]:
-    data = item.data if isinstance(item.data, bytes) else _read(item.data, item.label)
-    if len(data) > MAX_FILE:
-        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more", where=item.label)
-    pixels, original = images.read_image(data, item.label, reading.shape, reading.fit)
-    height, width, _ = original
-    if max(height, width) > MAX_SIDE:
-        raise ImageError(
-            f"expected sides of at most {MAX_SIDE}, found {width}x{height}",
-            where=item.label,
-        )
-    return pixels, original
-
-
-def _read(place: Location, label: str) -> bytes:
-    """The file's bytes; one too many where it is too large.
-
-    Raises:
-        ImageError: there is no such file, or it may not be read.
-        StorageError: anything else went wrong.
-    """
-    try:
-        with place.open("rb") as file:
-            return file.read(MAX_FILE + 1)
-    except _LOST as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}", where=label) from error
-    except OSError as error:
-        raise StorageError(f"cannot be reached: {error.strerror or error}", where=label) from error
+    return Batch(np.stack(pixels), list(names), None if reading.fit == "exact" else list(sizes))

@@ -9,28 +9,16 @@ import tarfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import PurePosixPath
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from cvae.data import arrays
+from cvae.data.contents import COMPRESSED
 from cvae.errors import DataError
 
 _CHUNK = 1 << 16
-_MAX_HEADER = (
-    1 << 20
-)  # bytes of a tar's extended header, and of all those that are for every member
+# Bytes of a tar's extended header, and of all those that are for every member.
+_MAX_HEADER = 1 << 20
 _MAX_HEADERS = 8  # extended headers in front of a member
-_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-# Which module reads what begins so; imported when it is needed, because a Python may be without it.
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
-_USTAR = 257  # where a tar says that it is one
-
-
-class Named(Protocol):
-    """A `Path`, or what has a name as one has."""
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
 
 
 def members(
@@ -41,8 +29,8 @@ def members(
     Args:
         file: has `read`, and need not seek.
         label: what messages call it.
-        wanted: whether a member of that name is asked for; others are passed over.
-        limit: of a larger member come one byte more than this.
+        wanted: whether a member of that name is read; others are passed over.
+        limit: bytes; a larger member comes with one byte more than this.
 
     Raises:
         DataError: not a tar archive, one that breaks off or is damaged, or a check of its compression
@@ -68,16 +56,6 @@ def members(
         raise DataError(f"expected a tar archive: {error}", where=label) from error
 
 
-def is_tar(path: Named) -> bool:
-    """Whether a file's name says that it is a tar archive."""
-    return path.name.lower().endswith(_SUFFIXES)
-
-
-def begins_tar(data: bytes) -> bool:
-    """Whether these are the first bytes of a tar archive, which may be compressed."""
-    return data.startswith(tuple(_COMPRESSED)) or data[_USTAR : _USTAR + 5] == b"ustar"
-
-
 def inner_name(name: str) -> str:
     """The path of an archive's member as one relative to the archive: no root, no `..`."""
     return "/".join(
@@ -100,9 +78,9 @@ class Rejoined:
 
 
 def _decompressed(file: Any) -> Any:
-    start = file.read(max(map(len, _COMPRESSED)))
+    start = file.read(max(map(len, COMPRESSED)))
     whole = Rejoined(start, file)
-    modules = [module for magic, module in _COMPRESSED.items() if start.startswith(magic)]
+    modules = [module for magic, module in COMPRESSED.items() if start.startswith(magic)]
     return import_module(modules[0]).open(whole) if modules else whole
 
 
@@ -114,9 +92,8 @@ class _BoundedInfo(tarfile.TarInfo):
         try:
             return super().fromtarfile(archive)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(
-                str(error)
-            ) from error  # of the others it says that this is the end
+            # tarfile takes other kinds of errors for the end.
+            raise tarfile.ReadError(str(error)) from error
         except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
             raise tarfile.ReadError("it has no end") from error
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cvae.bitstream import rans
+from cvae import kinds
 from cvae.codec import Codec
-from cvae.data import folders, metrics
+from cvae.data import metrics
+from cvae.data.names import printable
 from cvae.errors import CvaeError, MissingExtraError, ModelNotFoundError
 from cvae.evaluation import rivals
 from cvae.evaluation.measure import Measured, measure
 from cvae.evaluation.rivals import Point, Progress
+from cvae.kinds.fixed import is_linear
 from cvae.models import registry
 from cvae.models.file import Model
 
@@ -66,20 +68,20 @@ def find_linear(codec: Codec) -> Codec:
         CvaeError: the model is itself linear.
     """
     manifest = codec.model.manifest
-    if manifest.preset.get("architecture") == "linear":
+    if is_linear(manifest):
         raise CvaeError(f"--against linear: expected another kind of model, found {codec.name}")
     data = manifest.data.get("sha256")
-    entries, errors = registry.known_models()
+    entries, errors = kinds.known_models()
     fitting = [
         (other.elements, path)
         for path, other in entries
         if other.image_shape == codec.image_shape
         and other.data.get("sha256") == data is not None
-        and other.preset.get("architecture") == "linear"
+        and is_linear(other)
     ]
     if fitting:
         return Codec(Model(max(fitting)[1]))  # that of most components
-    name = folders.printable(str(manifest.data.get("name", "unknown data")))
+    name = printable(str(manifest.data.get("name", "unknown data")))
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
         f"--against linear: expected a linear model of the images that {codec.name} was trained on "
@@ -199,9 +201,8 @@ def _point(codec: Codec, measured: Measured, layout: str) -> Point:
     if layout == "single":
         size = int(measured.file_bytes.sum())
     else:
-        tables = codec.model.bank.tables(measured.quality)
         lanes = max(1, min(_LANES, measured.symbols.size // _SYMBOLS_A_LANE))
-        size = len(rans.encode_block(measured.symbols, tables, lanes))
+        size = len(codec.coding.encode_block(measured.symbols, measured.quality, lanes))
     settings = f"quality={measured.quality} effort={measured.effort}"
     return Point(settings, size, measured.mse, measured.decoded)
 

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import container
 from cvae.bitstream.tables import Symbols
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae.codec import Codec
 from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
-from cvae.errors import DataError, ImageShapeError, MissingExtraError, ModelError, translated
+from cvae.data.sources import open_images
+from cvae.errors import DataError, MissingExtraError, ModelError, translated
 from cvae.models.file import Model
+from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 
 def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
-    """The images to evaluate on: a split of an `.npz` file, a folder, or one image file.
+    """The images to evaluate on: a split of an `.npz` file, a folder, an archive, or one image file.
 
     Returns:
         uint8 (n, h, w, c), and what each is called: its path in a folder, its index in an `.npz`.
@@ -34,26 +36,11 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
         ImageError: one of its images cannot be read.
         ImageShapeError: they are not of the model's shape.
     """
-    if source.is_dir():
-        paths = images.find_images(source)
-        if not paths:
-            raise DataError("expected images, found none in this folder", where=source)
-        return images.read_images(paths, shape), [str(path.relative_to(source)) for path in paths]
-    if not source.exists():
-        raise DataError("there is no such file or folder", where=source)
-    if not is_npz(source):
-        return images.read_images([source], shape), [source.name]
-    pixels = images.read_npz(source, split)
-    if pixels.shape[1:] != shape:
-        height, width, channels = pixels.shape[1:]
-        raise ImageShapeError(
-            f"the model codes {images.describe(shape)}, "
-            f"found {width}x{height} with {channels} channels",
-            where=source,
-        )
+    pixels, names = open_images([source], Reading(shape, "exact"), split=split).all()
     if not len(pixels):
-        raise DataError(f"the {split} split has no images", where=source)
-    return pixels, [str(index) for index in range(len(pixels))]
+        found = f"none in the {split} split" if is_npz(source) else "none"
+        raise DataError(f"expected images, found {found}", where=source)
+    return pixels, names
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +86,7 @@ def reading_of(model: Model) -> Reading:
     """
     manifest = model.manifest
     if "reading" not in manifest.data:
-        return Reading(manifest.image_shape)
+        return Reading(manifest.image_shape, "crop")
     with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
     if reading.shape != manifest.image_shape:
@@ -168,9 +155,10 @@ def measure(
     """
     quality = codec.quality(quality)
     # Loads the networks, so that the rates are of work alone.
-    codec.encode_batch(pixels[:1], quality, effort=effort)
+    options = EncodeOptions(quality=quality, effort=effort)
+    codec.encode_batch(pixels[:1], options)
     started = time.perf_counter()
-    coded = codec.encode_batch(pixels, quality, effort=effort)
+    coded = codec.encode_batch(pixels, options)
     encode_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -199,8 +187,7 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     most 99) unless the key says otherwise.
     """
     pixels = measured.pixels
-    latents = codec.model.analysis(images.as_floats(pixels))
-    of_means = codec.to_pixels(latents)
+    of_means = codec.to_pixels(codec.latents(pixels))
     figures = metrics.figures(codec.image_shape, int(measured.file_bytes.sum()), measured.mse)
     return {
         "images": figures["images"],

@@ -16,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising as denoise
-from cvae.data import images, metrics
-from cvae.data.images import Pixels
-from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError
+from cvae import kinds
+from cvae.data import images, metrics, places
+from cvae.data.contents import What, what_lies_at
+from cvae.data.images import Pixels, Shape
+from cvae.data.names import SUFFIXES
+from cvae.data.places import Location
+from cvae.data.reading import Reading
+from cvae.data.sources import open_images
+from cvae.errors import CvaeError, DataError, MissingExtraError
 from cvae.evaluation import measure as evaluation
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
 
 SEED = 0
 MAX_FACTOR = 10.0
@@ -39,18 +45,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Photos:
-    """The images of a folder, each at its own size, read when they are asked for."""
+    """Image files, read when they are asked for, each at its own size."""
 
-    paths: list[Path]
-    channels: int
+    files: list[Location]
+    reading: Reading
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> Pixels:
         """(h, w, c). Raises ImageError when the file cannot be read."""
-        path = self.paths[index]
-        return images.read_photo(images.read_file(path), str(path), self.channels).pixels
+        file = self.files[index]
+        return self.reading.read(images.read_file(file), str(file))
 
 
 Images = Pixels | Photos  # (n, h, w, c), or of different sizes
@@ -70,30 +76,28 @@ def load(source: Path, split: str | None, model: Model) -> Images:
     """
     split = split or "test"
     shape = model.manifest.image_shape
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return evaluation.load(source, split, shape)[0]
-    if evaluation.is_npz(source):
-        pixels = images.read_npz(source, split)
-        if pixels.shape[3] != shape[2] or not pixels.size:
-            raise ImageError(
-                f"expected images of {shape[2]} channels in the {split} split, "
-                f"found an array {pixels.shape}",
-                where=source,
-            )
-        return pixels
-    if not source.exists():
-        raise DataError("there is no such file or folder", where=source)
-    paths = images.find_images(source) if source.is_dir() else [source]
-    if not paths:
-        raise DataError("expected images, found none in this folder", where=source)
-    return Photos(paths, shape[2])
+    reading = _own_sizes(shape)
+    if what_lies_at(source) is What.ARRAY:
+        data: Images = open_images([source], reading, split=split).all()[0]
+    else:
+        data = Photos([found.place for found in places.find(source, SUFFIXES)], reading)
+    if not len(data):
+        raise DataError("expected images, found none", where=source)
+    return data
 
 
 def of_part(folder: Path, part: evaluation.Part, model: Model) -> Images:
     """The images of a part of a folder, those of a denoiser at their own sizes."""
-    if model.manifest.kind == CODEC:
+    if not kinds.of(model.manifest, model.path).any_size:
         return part.images[:]
-    return Photos([folder / name for name in sorted(part.names)], model.manifest.image_shape[2])
+    files: list[Location] = [folder / name for name in sorted(part.names)]
+    return Photos(files, _own_sizes(model.manifest.image_shape))
+
+
+def _own_sizes(shape: Shape) -> Reading:
+    return Reading((0, 0, shape[2]), "own")
 
 
 def count(data: Images, limit: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Pictures: loss curves, grids of images, rate-distortion plots. matplotlib is only imported in here."""
+"""Plots by matplotlib, which nothing else imports: loss curves, latents, rate against distortion."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from cvae.data import files, images
-from cvae.data.images import Pixels, Shape
+from cvae.data import files
+from cvae.data.images import Pixels
 from cvae.errors import MissingExtraError
 
 Points = NDArray[np.float32]  # (n, 2)
 
-_GAP = 2
-_PAPER = 128
-_SEEN = 96  # pixels: no image is enlarged beyond this side
 _CELLS = 14  # thumbnails along each axis of a map, at most
-_FRAME = 120  # milliseconds
 
 
 def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
@@ -84,54 +79,6 @@ def latent_map(points: Points, pixels: Pixels, path: Path) -> None:
     )  # fmt: skip
     with files.atomic_path(path, force=True) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
-
-
-def image_grid(rows: list[Pixels], path: Path, zoom: int = 3) -> None:
-    """Writes rows of uint8 images, each (n, h, w, c), as one PNG, every pixel `zoom` times as large."""
-    files.write_bytes(path, images.encode_image(grid(rows, zoom)), force=True)
-
-
-def zoom_for(shape: Shape) -> int:
-    """How often a pixel of images (h, w, c) is repeated so that small ones can be seen."""
-    return max(1, min(3, _SEEN // max(shape[:2])))
-
-
-def grid_shape(rows: int, columns: int, shape: Shape, zoom: int) -> Shape:
-    """(h, w, c) of a grid of images (h, w, c)."""
-    height, width, channels = shape
-    return (
-        (rows * (height + _GAP) + _GAP) * zoom,
-        (columns * (width + _GAP) + _GAP) * zoom,
-        channels,
-    )
-
-
-def grid(rows: list[Pixels], zoom: int) -> Pixels:
-    """Rows of uint8 images, each (n, h, w, c), as one picture on grey; no row is longer than the first."""
-    columns, height, width, _ = rows[0].shape
-    paper = np.full(grid_shape(len(rows), columns, rows[0].shape[1:], 1), _PAPER, np.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            top, left = _GAP + i * (height + _GAP), _GAP + j * (width + _GAP)
-            paper[top : top + height, left : left + width] = image
-    return _enlarge(paper, zoom)
-
-
-def animation(frames: Pixels, zoom: int) -> bytes:
-    """uint8 images (n, h, w, c) as a GIF that runs through them and back, for ever."""
-    if frames.shape[3] == 1:
-        frames = frames[..., 0]
-    there_and_back = [*frames, *frames[-2:0:-1]]
-    pictures = [Image.fromarray(_enlarge(frame, zoom)) for frame in there_and_back]
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=_FRAME, loop=0
-    )
-    return buffer.getvalue()
-
-
-def _enlarge(pixels: Pixels, zoom: int) -> Pixels:
-    return pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 # Okabe and Ito's colours, which differ for colour-blind readers, too; ours is black.

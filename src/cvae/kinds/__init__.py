@@ -1,1 +1,59 @@
-"""How each kind of model turns pixels into symbols, and back."""
+"""How each kind of model turns pixels into stages of symbols, and back."""
+
+from __future__ import annotations
+
+from cvae.errors import ModelError
+from cvae.kinds.base import Cleaner as Cleaner
+from cvae.kinds.base import Coding as Coding
+from cvae.kinds.base import Kind as Kind
+from cvae.kinds.denoiser import Denoiser
+from cvae.kinds.fixed import Fixed
+from cvae.models import registry
+from cvae.models.file import Manifest, Model
+
+# By what manifests call them.
+KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser()}
+
+
+def of(manifest: Manifest, where: object = "") -> Kind:
+    """The kind of a model.
+
+    Args:
+        manifest: the model's.
+        where: its file, for errors.
+
+    Raises:
+        ModelError: the kind is unknown, or the manifest says what no model of it can have.
+    """
+    kind = KINDS.get(manifest.kind)
+    if kind is None:
+        found = f"found {manifest.kind!r}"
+        raise ModelError(f"expected a manifest of kind {' or '.join(KINDS)}, {found}", where=where)
+    try:
+        kind.check(manifest)
+    except ValueError as error:
+        raise ModelError(f"the manifest is damaged: {error}", where=where) from error
+    return kind
+
+
+def codes(manifest: Manifest) -> bool:
+    """Whether models of this kind write files."""
+    return manifest.kind in KINDS and KINDS[manifest.kind].codes
+
+
+def verify(model: Model) -> None:
+    """Reads every member of a model and runs its networks. Raises ModelError when one is damaged."""
+    of(model.manifest, model.path).run_once(model)
+
+
+def known_models() -> tuple[list[registry.Entry], list[ModelError]]:
+    """As `registry.known_models`, less the models of which `of` raises."""
+    entries, errors = registry.known_models()
+    sound = []
+    for entry in entries:
+        try:
+            of(entry.manifest, entry.path)
+            sound.append(entry)
+        except ModelError as error:
+            errors.append(error)
+    return sound, errors

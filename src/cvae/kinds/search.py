@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import MAX_SYMBOL, TOTAL, Symbols, Tables
-from cvae.models.quantizer import Latents, Quantizer
+from cvae.bitstream.tables import MAX_SYMBOL, TOTAL, Bank, Rows, Symbols
+from cvae.models.qualities import Latents, Quantizer
 
 Floats = NDArray[np.float32]
 Synthesis = Callable[[Floats], Floats]  # latents (n, *latent_shape) -> images in [0, 1]
@@ -51,11 +51,16 @@ class Problem:
     """What a search is given: the entropy model of one quality, and the synthesis in two forms."""
 
     quantizer: Quantizer
-    tables: Tables
-    curvature: NDArray[np.float32]  # (d,), see `Bank`
+    bank: Bank
+    rows: Rows  # (d,), the table of each element
+    curvature: NDArray[np.float32]  # (d,), see `Qualities`
     latent_shape: tuple[int, ...]
     synthesis: Synthesis
     gradient: Gradient | None = None
+
+    def bits(self, symbols: Symbols) -> NDArray[np.float64]:
+        """Information content of symbols (n, d) in bits: (n, d)."""
+        return self.bank.bits(self.rows, symbols)
 
     def pixels(self, latents: Latents) -> Floats:
         """Latents (n, d) -> flattened images (n, p)."""
@@ -121,19 +126,19 @@ def _follow_gradient(
     the next gradient then shows. What is found counts only where the real synthesis agrees.
     """
     plain = symbols
-    step, tables = problem.quantizer.step, problem.tables
+    step = problem.quantizer.step
     curvature = problem.curvature * step * step
-    weight = _weight(_mean_curvature(curvature, tables))
+    weight = _weight(_mean_curvature(curvature, problem))
 
     def measure(candidate: Symbols) -> tuple[Floats, NDArray[np.float64]]:
         latents = problem.quantizer.dequantize(candidate)
         result = gradient(latents.reshape(-1, *problem.latent_shape), x)
-        return result[:, :-1] * step, tables.bits(candidate).sum(axis=1) + weight * result[:, -1]
+        return result[:, :-1] * step, problem.bits(candidate).sum(axis=1) + weight * result[:, -1]
 
     slope, cost = measure(symbols)
     share = np.ones(len(symbols))
     for _ in range(trials):
-        gain, move = _single_moves(symbols, slope, curvature, weight, tables)
+        gain, move = _single_moves(symbols, slope, curvature, weight, problem)
         order = np.argsort(np.argsort(-gain, axis=1), axis=1)
         moving = np.ceil(share * np.count_nonzero(gain > 0, axis=1))
         candidate = _clip(symbols + np.where(order < moving[:, np.newaxis], move, 0))
@@ -152,7 +157,7 @@ def _cost(x: Floats, symbols: Symbols, weight: Any, problem: Problem) -> NDArray
     """Bits + weight * squared error of flattened images (n, p) coded by symbols (n, d): (n,)."""
     x_hat = problem.pixels(problem.quantizer.dequantize(symbols))
     error = np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
-    return np.asarray(problem.tables.bits(symbols).sum(axis=1) + weight * error)
+    return np.asarray(problem.bits(symbols).sum(axis=1) + weight * error)
 
 
 def _clip(symbols: Symbols) -> Symbols:
@@ -161,22 +166,22 @@ def _clip(symbols: Symbols) -> Symbols:
 
 
 def _single_moves(
-    symbols: Symbols, slope: Floats, curvature: Floats, weight: float, tables: Tables
+    symbols: Symbols, slope: Floats, curvature: Floats, weight: float, problem: Problem
 ) -> tuple[NDArray[np.float64], Symbols]:
     """What the best change of each element by itself gains, in bits, and which it is: (n, d) twice."""
-    bits = tables.bits(symbols)
+    bits = problem.bits(symbols)
     gain, move = np.zeros(symbols.shape), np.zeros_like(symbols)
     for step in (-1, 1):
         error = step * step * curvature - 2 * step * slope
-        change = bits - tables.bits(symbols + step) - weight * error
+        change = bits - problem.bits(symbols + step) - weight * error
         move[change > gain] = step
         gain = np.maximum(change, gain)
     return gain, move
 
 
-def _mean_curvature(curvature: Floats, tables: Tables) -> float:
+def _mean_curvature(curvature: Floats, problem: Problem) -> float:
     """The mean over the elements, each counted by the bits that it takes."""
-    p = tables.bank[tables.index] / TOTAL
+    p = problem.bank.table[problem.rows] / TOTAL
     bits = -np.sum(p * np.log2(p), axis=1)
     return float(np.average(curvature, weights=bits + 1e-9))
 
@@ -188,7 +193,7 @@ def _round(
     problem: Problem,
     moving: int,
 ) -> Symbols:
-    quantizer, tables, synthesis = problem.quantizer, problem.tables, problem.pixels
+    quantizer, synthesis = problem.quantizer, problem.pixels
     present = quantizer.dequantize(symbols)
     x_hat = synthesis(present)
     # Elements that were rounded by most have the most to gain.
@@ -199,10 +204,10 @@ def _round(
     slope = np.matmul(tangents, (x - x_hat)[..., np.newaxis])[..., 0]
     moved = np.trace(gram, axis1=1, axis2=2, dtype=np.float64) / moving
     weight = _TANGENT_WEIGHT * _weight(moved)
-    found = _descend(symbols, elements, gram, slope, weight, tables)
+    found = _descend(symbols, elements, gram, slope, weight, problem)
 
     better = _cost(x, found, weight, problem) < (
-        tables.bits(symbols).sum(axis=1)
+        problem.bits(symbols).sum(axis=1)
         + weight * np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
     )
     return np.where(better[:, np.newaxis], found, symbols)
@@ -242,7 +247,7 @@ def _descend(
     gram: Floats,
     slope: Floats,
     weight: NDArray[np.float64],
-    tables: Tables,
+    problem: Problem,
 ) -> Symbols:
     """Coordinate descent on bits + weight * (quadratic model of the squared error), all images at once."""
     found = symbols.copy()
@@ -251,12 +256,12 @@ def _descend(
     for place in list(range(elements.shape[1])) * _PASSES:
         element = elements[:, place]
         gain = slope[:, place] - np.einsum("nm,nm->n", gram[:, place], steps)
-        now = found[rows, element]
-        bits = tables.element_bits(element, now)
+        now, tables = found[rows, element], problem.rows[element]
+        bits = problem.bank.bits(tables, now)
         best, move = np.zeros(len(rows)), np.zeros(len(rows), np.int32)
         for step in _MOVES:
             error = step * step * gram[:, place, place] - 2 * step * gain
-            change = weight * error + tables.element_bits(element, now + step) - bits
+            change = weight * error + problem.bank.bits(tables, now + step) - bits
             move = np.where(change < best, step, move)
             best = np.minimum(change, best)
         found[rows, element] = _clip(now + move)

@@ -14,15 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-
 from cvae import records
-from cvae.data import files, images
+from cvae.data import files
 from cvae.data.images import CheckedShape
 from cvae.errors import ModelError, translated
 from cvae.models.networks import Network
 from cvae.models.networks import Shape as Sides
-from cvae.models.qualities import QUALITIES, Bank
+from cvae.models.qualities import Qualities
 
 FORMAT = 2
 SUFFIX = ".cvae"
@@ -31,12 +29,9 @@ MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
 DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
-# What a model is for.
-CODEC = "codec"
-KINDS = (CODEC, "denoiser")
 _MANIFEST_LIMIT = 1 << 20
 _MEMBER_LIMIT = 1 << 28
-_MULTIPLE_LIMIT, REACH_LIMIT = 256, 512  # pixels; tiles, and so memory, grow with them
+REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
 
 def is_name(text: str) -> bool:
@@ -71,9 +66,9 @@ class Manifest:
     expected_psnr: tuple[_Number, ...]
     hashes: dict[_Text, _Text]  # sha256 of members, and of each table array
 
-    kind: str = CODEC  # or "denoiser": no latents, tables, qualities and expected PSNR
-    # Of a denoiser, in pixels: what sides are multiples of, and how far a cell of so many pixels
-    # looks beyond its edges, itself such a multiple.
+    kind: str = "codec"  # a key of `kinds.KINDS`
+    # Denoisers, in pixels: what sides are multiples of, and how far a cell of so many pixels looks
+    # beyond its edges, itself such a multiple.
     multiple: int = 1
     reach: int = 0
 
@@ -89,21 +84,10 @@ class Manifest:
         return math.prod(self.latent_shape)
 
     @property
-    def denoises(self) -> bool:
-        """Whether it is a denoiser, or a codec that was trained on noisy images."""
-        return self.kind != CODEC or self.preset.get("noise", 0) > 0
-
-    @property
     def identity(self) -> tuple[object, ...]:
         """Equal for models that decode each other's files: id, weights and tables, not the graphs."""
         names = sorted(name for name in self.hashes if not name.endswith((".onnx", "/curvature")))
         return (self.id, *((name, self.hashes[name]) for name in names))
-
-    def describe_images(self) -> str:
-        """`28x28 grey` or `any size RGB`: the images that the model takes."""
-        if self.kind == CODEC:
-            return images.describe(self.image_shape)
-        return f"any size {'grey' if self.image_shape[2] == 1 else 'RGB'}"
 
     def to_json(self) -> bytes:
         return records.dump({"format": FORMAT, **asdict(self)})
@@ -116,115 +100,49 @@ class Manifest:
         manifest = records.read(cls, values)
         for numbers in (manifest.figures, manifest.preset):
             records.read(_Counted, numbers)
-        (_check_codec if manifest.kind == CODEC else _check_denoiser)(manifest)
+        if min(manifest.latent_shape, default=1) < 1 or manifest.elements > 1 << 24:
+            raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         return manifest
 
 
-def _check_codec(manifest: Manifest) -> None:
-    shape = manifest.latent_shape
-    if not shape or min(shape) < 1 or manifest.elements > 1 << 24:
-        raise ValueError(f"latent shape {shape} is out of range")
-    if manifest.default_quality not in QUALITIES:
-        raise ValueError(f"quality {manifest.default_quality} is out of range")
-    if len(manifest.expected_psnr) != len(QUALITIES):
-        found = len(manifest.expected_psnr)
-        raise ValueError(f"expected {len(QUALITIES)} values of expected_psnr, found {found}")
-    if (manifest.multiple, manifest.reach) != (1, 0):
-        raise ValueError("expected no multiple and reach of a codec")
-
-
-def _check_denoiser(manifest: Manifest) -> None:
-    multiple, reach = manifest.multiple, manifest.reach
-    if manifest.kind not in KINDS:
-        raise ValueError(f"expected kind {' or '.join(KINDS)}, found {manifest.kind!r:.80}")
-    if manifest.latent_shape or manifest.expected_psnr or manifest.default_quality:
-        raise ValueError("expected no latents, expected PSNR and quality of a denoiser")
-    if not 1 <= multiple <= _MULTIPLE_LIMIT:
-        raise ValueError(f"multiple {multiple} is out of range")
-    if not 0 <= reach <= REACH_LIMIT or reach % multiple:
-        raise ValueError(
-            f"expected a reach of 0 to {REACH_LIMIT}, a multiple of {multiple}, found {reach}"
-        )
-
-
 class Model:
-    """An open model file. Members are read, checked and loaded when they are first used."""
+    """An open model file. Members are read and checked when they are first used."""
 
     def __init__(self, path: Path) -> None:
         """Reads the manifest. Raises ModelError when the file is missing, damaged or of a later version."""
         self.path = path
         self.manifest = read_manifest(path)
+        self._networks: dict[str, Network] = {}
 
     @cached_property
-    def bank(self) -> Bank:
-        bank = Bank.from_npz(io.BytesIO(_read_member(self.path, TABLES)), f"{self.path}: {TABLES}")
-        for name, digest in bank.hashes().items():
+    def qualities(self) -> Qualities:
+        """The steps and tables. Raises ModelError when they are damaged."""
+        data = io.BytesIO(_read_member(self.path, TABLES))
+        qualities = Qualities.from_npz(data, f"{self.path}: {TABLES}")
+        for name, digest in qualities.hashes().items():
             self._check_hash(f"{TABLES}/{name}", digest)
-        if bank.elements != self.manifest.elements:
-            text = f"expected tables of {self.manifest.elements} elements, found {bank.elements}"
+        if qualities.elements != self.manifest.elements:
+            text = (
+                f"expected tables of {self.manifest.elements} elements, found {qualities.elements}"
+            )
             raise ModelError(text, where=self.path)
-        return bank
+        return qualities
 
-    @cached_property
-    def analysis(self) -> Network:
-        """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
-        return self._network(ANALYSIS, [self.manifest.image_shape], self.manifest.latent_shape)
+    def has(self, member: str) -> bool:
+        """Whether the model has a network."""
+        return member in self.manifest.hashes
 
-    @cached_property
-    def synthesis(self) -> Network:
-        """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
-        return self._network(SYNTHESIS, [self.manifest.latent_shape], self.manifest.image_shape)
+    def network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
+        """A network of these shapes, without the batch axis; opened once.
 
-    @cached_property
-    def gradient(self) -> Network | None:
-        """How the squared error of a synthesis changes with its latents; None where the model has none.
-
-        Latents (n, *latent_shape) and images (n, h, w, c) -> (n, elements + 1): half the negative
-        gradient of the squared error, then that error.
+        Raises ModelError when it is damaged.
         """
-        if GRADIENT not in self.manifest.hashes:
-            return None
-        shapes = (self.manifest.latent_shape, self.manifest.image_shape)
-        return self._network(GRADIENT, shapes, (self.manifest.elements + 1,))
-
-    @cached_property
-    def denoiser(self) -> Network | None:
-        """float32 (n, h, w, c) in [0, 1] -> the same shape, less noisy.
-
-        That of a codec takes images of the model's shape; None where it was not trained on noise. That
-        of a denoiser takes sides that are multiples of `multiple`.
-        """
-        shape: Sides = self.manifest.image_shape
-        if self.manifest.kind != CODEC:
-            shape = (None, None, shape[2])
-        elif DENOISER not in self.manifest.hashes:
-            return None
-        return self._network(DENOISER, [shape], shape)
-
-    def check(self) -> None:
-        """Reads every member, and runs every network once. Raises ModelError when one is damaged."""
-        manifest = self.manifest
-        codes = manifest.kind == CODEC
-        height, width = manifest.image_shape[:2] if codes else (manifest.multiple,) * 2
-        x = np.zeros((1, height, width, manifest.image_shape[2]), np.float32)
-        if self.denoiser is not None:
-            self.denoiser(x)
-        if not codes:
-            return
-        latents = (
-            self.bank.quantizer(manifest.default_quality)
-            .dequantize(np.zeros((1, manifest.elements), np.int32))
-            .reshape(1, *manifest.latent_shape)
-        )
-        self.analysis(x)
-        self.synthesis(latents)
-        if self.gradient is not None:
-            self.gradient(latents, x)
-
-    def _network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
-        graph = _read_member(self.path, member)
-        self._check_hash(member, hashlib.sha256(graph).hexdigest())
-        return Network(graph, f"{self.path}: {member}", input_shapes, output_shape)
+        if member not in self._networks:
+            graph = _read_member(self.path, member)
+            self._check_hash(member, hashlib.sha256(graph).hexdigest())
+            name = f"{self.path}: {member}"
+            self._networks[member] = Network(graph, name, input_shapes, output_shape)
+        return self._networks[member]
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)
@@ -241,7 +159,11 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_model(
-    path: Path, manifest: Manifest, graphs: dict[str, bytes], bank: Bank | None, force: bool
+    path: Path,
+    manifest: Manifest,
+    graphs: dict[str, bytes],
+    qualities: Qualities | None,
+    force: bool,
 ) -> None:
     """Writes a model file in one step; the manifest must hold `member_hashes` of the other arguments.
 
@@ -249,15 +171,15 @@ def write_model(
         path: the file.
         manifest: the member that says what the others are.
         graphs: ANALYSIS, SYNTHESIS, perhaps GRADIENT and DENOISER, or DENOISER alone.
-        bank: the tables; None for a denoiser.
+        qualities: the steps and tables; None for a denoiser.
         force: overwrite a file that exists.
 
     Raises:
         OutputError: the file exists and `force` is off, or cannot be written.
     """
     members = {MANIFEST: manifest.to_json(), **graphs}
-    if bank is not None:
-        members[TABLES] = bank.to_npz()
+    if qualities is not None:
+        members[TABLES] = qualities.to_npz()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
@@ -265,9 +187,9 @@ def write_model(
     files.write_bytes(path, buffer.getvalue(), force)
 
 
-def member_hashes(graphs: dict[str, bytes], bank: Bank | None) -> dict[str, str]:
+def member_hashes(graphs: dict[str, bytes], qualities: Qualities | None) -> dict[str, str]:
     """What a manifest says of the other members."""
-    tables = {} if bank is None else bank.hashes()
+    tables = {} if qualities is None else qualities.hashes()
     return {
         **{name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
         **{f"{TABLES}/{name}": digest for name, digest in tables.items()},

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,20 +31,6 @@ _BATCH_BYTES = 1 << 24
 _FREE_CHANNELS = 32
 
 Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
-
-
-# Whether networks that this thread calls stay on it.
-_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
-
-
-@contextmanager
-def on_this_thread() -> Iterator[None]:
-    """Networks that are called within use the calling thread only: for callers that have many threads."""
-    token = _ALONE.set(True)
-    try:
-        yield
-    finally:
-        _ALONE.reset(token)
 
 
 @cache
@@ -104,14 +88,20 @@ class Network:
         self._inputs = [i.name for i in inputs]
         self._output_shape = output_shape
 
-    def __call__(self, *items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(
+        self, *items: NDArray[np.float32], threads: int | None = None
+    ) -> NDArray[np.float32]:
         """An array (n, *shape) for each input -> (n, *output_shape).
+
+        Args:
+            items: the inputs.
+            threads: that batches run on; None for one a processor, 1 for the calling thread alone.
 
         Raises:
             ModelError: the graph fails on it.
         """
         count = len(items[0])
-        threads = 1 if _ALONE.get() else pipeline.processors()
+        threads = threads or pipeline.processors()
         batch = self._batch(items, threads)
         try:
             if 0 < count <= batch:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from cvae.data import files
 from cvae.errors import ModelError, ModelNotFoundError, OutputError
-from cvae.models.file import CODEC, SUFFIX, Manifest, Model, is_name, read_manifest
+from cvae.models.file import SUFFIX, Manifest, Model, is_name, read_manifest
 
 DEFAULT = "mnist"
 SEARCH_PATH = "CVAE_MODELS"
@@ -123,7 +124,7 @@ def open_model(name_or_path: str | Path) -> Model:
 
 def _only_in(folder: Path) -> Path:
     """The model file of a training run's folder."""
-    from cvae.data.folders import RUN
+    from cvae.data.contents import RUN
 
     is_run = (folder / RUN).exists()
     if is_run and not _models_below(folder):
@@ -142,11 +143,18 @@ def _only_in(folder: Path) -> Path:
     return found[0]
 
 
-def find_by_id(model_id: int) -> Model:
-    """The model that a container names. Raises ModelNotFoundError when none or several have the id."""
+def find_by_id(model_id: int, codes: Callable[[Manifest], bool]) -> Model:
+    """The model that a container names.
+
+    Args:
+        model_id: 0 to 65,535.
+        codes: whether a model writes files; others may share an id.
+
+    Raises:
+        ModelNotFoundError: none or several have the id.
+    """
     entries, errors = known_models()
-    codecs = [entry for entry in entries if entry.manifest.kind == CODEC]  # only they write files
-    found = [entry for entry in codecs if entry.manifest.id == model_id]
+    found = [entry for entry in entries if entry.manifest.id == model_id and codes(entry.manifest)]
     if len({entry.manifest.identity for entry in found}) == 1:
         found = found[:1]  # one model under several names
     advice = (
@@ -167,11 +175,12 @@ def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) 
     raise ModelNotFoundError(f"there is no model {what}{advice}{unread}")
 
 
-def add(source: Path, force: bool = False) -> Entry:
+def add(source: Path, check: Callable[[Model], None], force: bool = False) -> Entry:
     """Checks a model file whole and copies it to where every command finds it.
 
     Args:
         source: a `.cvae` file, or the folder of a training run.
+        check: raises ModelError when a member is damaged.
         force: replace an added model of the same name.
 
     Raises:
@@ -183,7 +192,7 @@ def add(source: Path, force: bool = False) -> Entry:
     model = open_model(source)
     target = added_folder() / f"{model.manifest.name}{SUFFIX}"
     files.check_writable(target, force)
-    model.check()
+    check(model)
     for entry in known_models()[0]:
         if entry.path != target:
             _check_apart(model, entry)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Symbols
-from cvae.codec import Codec, EncodeOptions, Tally
+from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
 from cvae.data.images import Pixels
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError
-from cvae.models import networks
+from cvae.options import EncodeOptions, Size, Tally
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
@@ -37,7 +38,7 @@ class _Coded:
 
     symbols: Symbols  # (n, elements)
     names: list[str] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     psnr: NDArray[np.float64] | None = None  # (n,) in dB, where they were decoded again
     tally: Tally = Tally()  # noqa: RUF009
 
@@ -70,22 +71,16 @@ def encode(
     Raises:
         CvaeError: a batch has another shape, quality or effort is out of range, or what `batches` raises.
     """
-    options = replace(options, quality=codec.quality(options.quality))
-    quality, manifest = codec.quality(options.quality), codec.model.manifest
-    header = Header(manifest.id, quality, options.invert, options.names, options.fit)
-    writer = Writer(file, header)
-    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // manifest.elements))
-    tally = Tally()
-
-    def quantize(batch: Batch) -> _Coded:
-        with networks.on_this_thread():
-            return _quantize(codec, batch, options)
+    quality, tally = codec.quality(options.quality), Tally()
+    model_id = codec.model.manifest.id
+    writer = Writer(file, Header(model_id, quality, options.invert, options.names, options.fit))
+    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // codec.coding.elements))
 
     def counted(parts: Iterable[_Coded]) -> Iterator[_Coded]:
         nonlocal tally
         for part in parts:
             if poor is not None and part.psnr is not None:
-                for row in np.flatnonzero(part.psnr < manifest.expected_psnr[quality - 1]):
+                for row in np.flatnonzero(part.psnr < codec.expected_psnr(quality)):
                     name = part.names[row] if part.names else f"image {tally.images + row}"
                     poor(name, float(part.psnr[row]))
             tally += part.tally
@@ -93,7 +88,8 @@ def encode(
 
     def blocks() -> Iterator[Block]:
         parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
-        coded = pipeline.ordered_map(quantize, parts, threads or pipeline.processors())
+        work = partial(_quantized, codec, options)
+        coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
         for part in _regrouped(pipeline.ahead(counted(coded)), per_block):
             payload = codec.encode_block(part.symbols, quality)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
@@ -108,16 +104,13 @@ def encode(
 
 def _parts(batch: Batch) -> Iterator[Batch]:
     """A batch in as many images as one thread takes at once."""
+    names, sizes = batch.names, batch.sizes
     for start in range(0, len(batch.pixels), _ENCODED):
         part = slice(start, start + _ENCODED)
-        yield Batch(
-            batch.pixels[part],
-            batch.names[part] if batch.names is not None else None,
-            batch.sizes[part] if batch.sizes is not None else None,
-        )
+        yield Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
 
 
-def _quantize(codec: Codec, batch: Batch, options: EncodeOptions) -> _Coded:
+def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
     pixels, count = batch.pixels, len(batch.pixels)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
         raise ImageError(
@@ -127,32 +120,26 @@ def _quantize(codec: Codec, batch: Batch, options: EncodeOptions) -> _Coded:
     if options.invert:
         pixels = 255 - pixels
     quality = codec.quality(options.quality)
-    symbols = codec.quantize(pixels, quality, options.effort)
+    symbols = codec.quantize(pixels, quality, options.effort, threads=1)
     height, width = pixels.shape[1:3]
-    coded = _Coded(
-        symbols,
-        (batch.names or [""] * count) if options.names else [],
-        (batch.sizes or [(width, height)] * count) if options.fit else [],
-        tally=Tally(images=count),
-    )
-    return _verified(codec, pixels, coded, quality) if options.verify else coded
-
-
-def _verified(codec: Codec, pixels: Pixels, coded: _Coded, quality: int) -> _Coded:
-    """The same images, decoded again."""
-    expected = codec.model.manifest.expected_psnr[quality - 1]
-    psnr = metrics.psnr(pixels, codec.synthesize(coded.symbols, quality))
+    names = (batch.names or [""] * count) if options.names else []
+    sizes = (batch.sizes or [(width, height)] * count) if options.fit else []
+    if not options.verify:
+        return _Coded(symbols, names, sizes, tally=Tally(images=count))
+    expected = codec.expected_psnr(quality)
+    psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
-    inverted = 255 - pixels[poor[:_SAMPLE]]
+    tried = 255 - pixels[poor[:_SAMPLE]]
     fine = 0
-    if len(inverted):
-        again = codec.synthesize(codec.quantize(inverted, quality, 0), quality)
-        fine = int((metrics.psnr(inverted, again) >= expected).sum())
-    tally = replace(
-        coded.tally, verified=len(psnr), psnr_sum=float(psnr.sum()),
-        poor=len(poor), poor_sampled=len(inverted), poor_inverted=fine,
+    if len(tried):
+        again = codec.quantize(tried, quality, 0, threads=1)
+        found = metrics.psnr(tried, codec.synthesize(again, quality, threads=1))
+        fine = int((found >= expected).sum())
+    tally = Tally(
+        images=count, verified=count, psnr_sum=float(psnr.sum()),
+        poor=len(poor), poor_sampled=len(tried), poor_inverted=fine,
     )  # fmt: skip
-    return replace(coded, psnr=psnr, tally=tally)
+    return _Coded(symbols, names, sizes, psnr, tally)
 
 
 def _regrouped(parts: Iterable[_Coded], count: int) -> Iterator[_Coded]:
@@ -218,7 +205,7 @@ def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
 
 
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
-    named = None if names is None else iter(names)
+    labels = None if names is None else iter(names)
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
     parts: Iterable[Any]
     if isinstance(images, np.ndarray):
@@ -236,7 +223,7 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
     for part in parts:
         pixels = _as_batch(codec, part, first)
         first += len(pixels)
-        labels = None if named is None else list(islice(named, len(pixels)))
-        if labels is not None and len(labels) != len(pixels):
+        own = None if labels is None else list(islice(labels, len(pixels)))
+        if own is not None and len(own) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")
-        yield Batch(pixels, labels)
+        yield Batch(pixels, own)

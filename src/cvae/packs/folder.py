@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from cvae.data.files import Closing
-from cvae.data.places import Location
+from cvae.data.places import Place as FolderPlace
 from cvae.errors import FormatError, StorageError, at, translated
 from cvae.packs import manifest as manifests
 from cvae.packs import reader as readers
@@ -19,6 +19,8 @@ from cvae.packs.manifest import Manifest, Part
 from cvae.packs.reader import Damage, FileReader, Place, Range, images_text, overlap
 
 _OPEN = 8  # shards that are kept open
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class FolderReader(Closing):
 
     damage: Sequence[Damage] = ()  # nothing is known before a shard is opened
 
-    def __init__(self, folder: Location, manifest: Manifest) -> None:
+    def __init__(self, folder: FolderPlace, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self.tally = manifest.tally
@@ -50,9 +52,7 @@ class FolderReader(Closing):
         self.header = Header(
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
-        self._firsts = [part.first for part in manifest.shards]
         self._open: dict[int, FileReader] = {}
-        self._places: dict[int, list[ShardPlace]] = {}
         # Held as long as a shard is in use: to open another one may close it.
         self._lock = threading.Lock()
 
@@ -65,17 +65,20 @@ class FolderReader(Closing):
     @cached_property
     def named(self) -> bool:
         # Shards of arrays have no names, others of the same folder may.
-        return any(self._has_names(shard) for shard in range(len(self._firsts)))
+        shards = range(len(self.manifest.shards))
+        return any(self._ask(shard, lambda reader: reader.named, False) for shard in shards)
 
     @property
     def places(self) -> list[Place]:
         """The blocks of all shards that can be read; opens every shard."""
-        return [place for shard in range(len(self._firsts)) for place in self._places_in(shard)]
+        shards = range(len(self.manifest.shards))
+        return [place for shard in shards for place in self._places_in(shard)]
 
     def find(self, number: int) -> Place | None:
         if not 0 <= number < self.images:
             return None
-        return readers.find(self._places_in(bisect_right(self._firsts, number) - 1), number)
+        shard = bisect_right(self.manifest.shards, number, key=lambda part: part.first) - 1
+        return readers.find(self._places_in(shard), number)
 
     def read(self, place: Place) -> Block:
         assert isinstance(place, ShardPlace)
@@ -121,45 +124,31 @@ class FolderReader(Closing):
         if reader.images < part.images:
             damage.append(Damage("", reader.images, part.images - reader.images))
         for item in damage:
+            first, text = part.first + item.first, f"{part.file}: {item}"
             if item.images:
-                numbers = images_text(part.first + item.first, item.images)
-                yield Damage(
-                    f"damaged: {part.file}, {numbers}", part.first + item.first, item.images
-                )
-            else:
-                yield Damage(f"{part.file}: {item}")
+                text = f"damaged: {part.file}, {images_text(first, item.images)}"
+            yield Damage(text, first, item.images)
         if not damage:
-            yield Damage(
-                f"{part.file}: is another pack than the manifest names: {lost}",
-                part.first, part.images,
-            )  # fmt: skip
+            text = f"{part.file}: is another pack than the manifest names: {lost}"
+            yield Damage(text, part.first, part.images)
 
     def _places_in(self, shard: int) -> list[ShardPlace]:
-        with self._lock:
-            if shard not in self._places:
-                self._places[shard] = self._found_in(shard)
-            return self._places[shard]
-
-    def _found_in(self, shard: int) -> list[ShardPlace]:
-        part = self.manifest.shards[shard]
-        try:
-            local = self._reader(shard).places
-        except FormatError:
-            return []
+        part, nothing = self.manifest.shards[shard], list[Place]()
         return [
             ShardPlace(
                 p.ordinal, p.offset, p.size, part.first + p.first, p.images,
                 shard=shard, file=part.file, local=p,
             )
-            for p in local
+            for p in self._ask(shard, lambda reader: reader.places, nothing)
         ]  # fmt: skip
 
-    def _has_names(self, shard: int) -> bool:
+    def _ask(self, shard: int, question: Callable[[FileReader], Answer], lost: Answer) -> Answer:
+        """What a shard answers, and `lost` where it cannot be read."""
         with self._lock:
             try:
-                return self._reader(shard).named
+                return question(self._reader(shard))
             except FormatError:
-                return False
+                return lost
 
     def _reader(self, shard: int) -> FileReader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""
@@ -170,32 +159,24 @@ class FolderReader(Closing):
         return self._open[shard]
 
     def _opened(self, part: Part) -> FileReader:
-        place = self.folder / part.file
-        try:
-            with translated(StorageError, "cannot be read", place):
+        place, own = self.folder / part.file, self.header
+        with translated(StorageError, "cannot be read", place):
+            try:
                 file = place.open("rb")
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+            except FileNotFoundError as error:
                 raise FormatError("is missing", where=place) from error
-            raise
         try:
             with at(place):
                 reader = readers.open_file(file)
-                self._check(part, reader)
+                # All but `names` is the same in all shards.
+                if replace(reader.header, names=False) != own or reader.images > part.images:
+                    raise FormatError("is another pack than the manifest names")
         except FormatError:
             file.close()
             raise
         return reader
 
-    def _check(self, part: Part, reader: FileReader) -> None:
-        found, own = reader.header, self.header
-        same = (found.model_id, found.quality, found.inverted, found.sizes) == (
-            own.model_id, own.quality, own.inverted, own.sizes,
-        )  # fmt: skip
-        if not same or reader.images > part.images:
-            raise FormatError("is another pack than the manifest names")
 
-
-def open_folder(folder: Location) -> FolderReader:
+def open_folder(folder: FolderPlace) -> FolderReader:
     """A folder of packs, by its manifest; raises as `manifest.read_manifest` does."""
     return FolderReader(folder, manifests.read_manifest(folder))

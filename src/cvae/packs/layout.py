@@ -5,13 +5,21 @@ A writer appends to a file that need not be seekable; `unpack` reads what it wro
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cvae.bitstream.container import KIND_PACK, MAGIC, MAX_QUALITY, MAX_SIDE, MIN_QUALITY, VERSION
+from cvae.bitstream.container import (
+    END_MARKER,
+    KIND_PACK,
+    MAGIC,
+    MAX_QUALITY,
+    MAX_SIDE,
+    MIN_QUALITY,
+    VERSION,
+    is_pack,
+)
 from cvae.errors import FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
@@ -20,7 +28,7 @@ MAX_NAME = 4095  # bytes
 _MAX_NAMES = 1 << 24  # bytes of a block's names: 4,096 of the longest
 
 _SIZES, _INVERTED, _NAMES = 0x01, 0x02, 0x04
-BLOCK_MARKER, INDEX_MARKER, END_MARKER = b"\xc1BLK", b"\xc1IDX", b"\xc1END"
+BLOCK_MARKER, INDEX_MARKER = b"\xc1BLK", b"\xc1IDX"
 
 _HEADER = struct.Struct(">BBHB")
 CHECK = struct.Struct(">I")
@@ -88,21 +96,6 @@ class Block:
     payload: bytes  # of `rans.encode_block`
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height in pixels
-
-
-def is_pack(data: bytes) -> bool:
-    """Whether bytes are meant as a pack of any version, by the first one."""
-    return data[:1] != b"" and data[0] & 0xE3 == MAGIC | KIND_PACK
-
-
-def is_pack_file(file: BinaryIO) -> bool:
-    """Whether a seekable file is meant as a pack, by its first byte or else by its last ones."""
-    if is_pack(file.read(1)):
-        return True
-    if file.seek(0, os.SEEK_END) < HEADER_SIZE + TRAILER.size:
-        return False
-    file.seek(-len(END_MARKER), os.SEEK_END)
-    return file.read() == END_MARKER
 
 
 class Writer:

@@ -10,16 +10,13 @@ from typing import Annotated, Any
 
 from cvae import records
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
-from cvae.codec import Tally
 from cvae.data import places
-from cvae.data.places import Location
+from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
+from cvae.data.places import Place
 from cvae.errors import FormatError, OutputError, StorageError, translated
+from cvae.options import Tally
 
 FORMAT = 0
-MANIFEST = "manifest.json"
-UNFINISHED = "unfinished.json"  # what was asked for, while it is worked on
-_KIND = "cvae shards"
-_FIRST = "part-00000.bin"
 # Shards, the notes beside them, and either while it is written.
 _OURS = re.compile(
     r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
@@ -56,7 +53,8 @@ class Part:
 
     @property
     def images(self) -> int:
-        return self.tally.images
+        tally: Tally = self.tally
+        return tally.images
 
     @property
     def file_bytes(self) -> int:
@@ -91,7 +89,7 @@ class Manifest:
     def to_json(self) -> bytes:
         tally = self.tally
         values = {
-            "kind": _KIND, "format": FORMAT, **vars(self), "images": tally.images,
+            "kind": PACKS_KIND, "format": FORMAT, **vars(self), "images": tally.images,
             "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
         del values["shards"]  # it is long, so it comes last
@@ -115,7 +113,7 @@ def note_name(part: str) -> str:
     return part.removesuffix(".bin") + ".json"
 
 
-def read_note(folder: Location, part: str) -> Part | None:
+def read_note(folder: Place, part: str) -> Part | None:
     """The note beside a shard; None where there is none, or a damaged one. Raises StorageError."""
     try:
         values = records.parse(places.read(folder / note_name(part), _NOTE_LIMIT))
@@ -124,7 +122,7 @@ def read_note(folder: Location, part: str) -> Part | None:
         return None
 
 
-def digest_of(folder: Location, part: str) -> str | None:
+def digest_of(folder: Place, part: str) -> str | None:
     """The sha256 of a shard's file; None where there is none. Raises StorageError."""
     try:
         with (folder / part).open("rb") as file, places.reaching(folder / part):
@@ -135,7 +133,7 @@ def digest_of(folder: Location, part: str) -> str | None:
         raise StorageError(f"cannot be read: {error}", where=folder / part) from error
 
 
-def read_manifest(folder: Location) -> Manifest:
+def read_manifest(folder: Place) -> Manifest:
     """The manifest of a folder of packs.
 
     Raises:
@@ -143,7 +141,7 @@ def read_manifest(folder: Location) -> Manifest:
         StorageError: the folder cannot be reached.
     """
     place = folder / MANIFEST
-    if not places.exists(place):
+    if not place.exists():
         raise _missing(folder)
     with translated(FormatError, "cannot be read", place):
         data = places.read(place, _LIMIT)
@@ -152,21 +150,19 @@ def read_manifest(folder: Location) -> Manifest:
         return Manifest.from_json(data)
 
 
-def _missing(folder: Location) -> FormatError:
+def _missing(folder: Place) -> FormatError:
     advice = ""
-    if places.exists(folder / UNFINISHED):
+    if (folder / UNFINISHED).exists():
         text = "is not finished: it is still being written, or was interrupted"
         advice = "the command that wrote it goes on with --resume"
-    elif places.exists(folder / _FIRST):
+    elif (folder / FIRST_PACK).exists():
         text, advice = f"holds packs but no {MANIFEST}", "its packs decode one by one"
     else:
         text = f"expected a pack, or a folder of packs with its {MANIFEST}, found another folder"
     return FormatError(text, where=folder, advice=advice)
 
 
-def check(
-    folder: Location, request: dict[str, Any], *, resume: bool, force: bool
-) -> Manifest | None:
+def check(folder: Place, request: dict[str, Any], *, resume: bool, force: bool) -> Manifest | None:
     """Whether shards may be written to a folder; the manifest of a finished run that is resumed.
 
     Args:
@@ -180,7 +176,7 @@ def check(
         FormatError: the folder holds packs and has lost its manifest.
         StorageError: the folder cannot be reached.
     """
-    names = places.sizes(folder)
+    names = folder.sizes()
     if force or not names:
         return None
     if not resume:
@@ -189,7 +185,7 @@ def check(
             where=folder,
             advice="--resume goes on with a run that was interrupted, --force overwrites its shards",
         )
-    if _FIRST in names and not {MANIFEST, UNFINISHED} & names.keys():
+    if FIRST_PACK in names and not {MANIFEST, UNFINISHED} & names.keys():
         raise _missing(folder)
     found, manifest = _request_of(folder, names)
     if found != records.parse(records.dump(request)):
@@ -202,7 +198,7 @@ def check(
     return manifest
 
 
-def begin(folder: Location, request: dict[str, Any], *, force: bool) -> None:
+def begin(folder: Place, request: dict[str, Any], *, force: bool) -> None:
     """Makes a folder ready for shards. Raises StorageError when it cannot be reached.
 
     Args:
@@ -210,15 +206,15 @@ def begin(folder: Location, request: dict[str, Any], *, force: bool) -> None:
         request: what is asked for.
         force: delete the shards of another run. Other files stay.
     """
-    places.make_folder(folder)
+    folder.make_folder()
     places.write(folder / UNFINISHED, records.dump(request), force=True)
     if force:
         # The manifest first: from now on the folder is not whole.
-        for name in [MANIFEST, *filter(_OURS.fullmatch, places.sizes(folder))]:
-            places.remove(folder / name)
+        for name in [MANIFEST, *filter(_OURS.fullmatch, folder.sizes())]:
+            (folder / name).remove()
 
 
-def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest | None]:
+def _request_of(folder: Place, names: dict[str, int]) -> tuple[Any, Manifest | None]:
     """What the run in a folder was asked for, and its manifest, if it came that far."""
     manifest = read_manifest(folder) if MANIFEST in names else None
     if UNFINISHED in names:
@@ -229,13 +225,13 @@ def _request_of(folder: Location, names: dict[str, int]) -> tuple[Any, Manifest 
     return (manifest.request, manifest) if manifest else (None, None)
 
 
-def finish(folder: Location, manifest: Manifest) -> None:
+def finish(folder: Place, manifest: Manifest) -> None:
     """Writes the manifest, when every shard is there; then the notes are not needed any more.
 
     Raises:
         StorageError: a shard is not where it was written to, or the folder cannot be reached.
     """
-    sizes = places.sizes(folder)
+    sizes = folder.sizes()
     for part in manifest.shards:
         if sizes.get(part.file) != part.file_bytes:
             raise StorageError(
@@ -248,7 +244,7 @@ def finish(folder: Location, manifest: Manifest) -> None:
     # Also what a killed worker had begun, and shards of an earlier attempt that had more images.
     for name in sizes:
         if name == UNFINISHED or (_OURS.fullmatch(name) and name not in known):
-            places.remove(folder / name)
+            (folder / name).remove()
 
 
 def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -260,8 +256,8 @@ def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def tidy(folder: Location) -> None:
+def tidy(folder: Place) -> None:
     """Deletes what workers had begun, once they are gone. Raises StorageError."""
-    for name in places.sizes(folder):
+    for name in folder.sizes():
         if _BEGUN.fullmatch(name):
-            places.remove(folder / name)
+            (folder / name).remove()

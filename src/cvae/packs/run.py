@@ -10,7 +10,6 @@ import hashlib
 import json
 import signal
 import tempfile
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,11 +22,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__
-from cvae.codec import Codec, EncodeOptions
+from cvae import __version__, kinds
+from cvae.codec import Codec
 from cvae.data import places
-from cvae.data.places import Location
-from cvae.data.sources import Reading
+from cvae.data.places import Location, Place
+from cvae.data.reading import Reading
 from cvae.errors import (
     ClusterError,
     CvaeError,
@@ -41,6 +40,7 @@ from cvae.errors import (
     translated,
 )
 from cvae.models.file import Model
+from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
@@ -71,7 +71,7 @@ class Plan:
 class Job:
     """What a worker does with every shard."""
 
-    folder: Location  # where shards go
+    folder: Place  # where shards go
     model: Path  # its file
     model_sha256: str
     options: EncodeOptions
@@ -109,13 +109,13 @@ def run(
         ClusterError: a shard kills its workers again and again, or the scheduler does not answer.
         CvaeError: a shard failed for a reason that is not in its images.
     """
-    found = shards.resolve(inputs)
+    folder = places.locate(folder).absolute()
+    found = [shards.resolve(text) for text in inputs]
     shards.shared(found, folder)
     job = _job(codec, found, folder, options, plan)
     before = manifest.check(folder, job.request, resume=plan.resume, force=plan.force)
     known = {part.file: part for part in before.shards} if before else {}
     with (
-        _one_interrupt(),
         _tidied(folder, plan),
         executors.open_executor(plan.workers, plan.scheduler) as executor,
     ):
@@ -127,31 +127,36 @@ def run(
         if failed:
             failed(error)
     if errors:
-        raise DataError(
-            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
-            where=folder, advice=_advice(errors),
-        )  # fmt: skip
+        raise _unfinished(errors, len(results), folder)
     parts = manifest.numbered([result for result in results if isinstance(result, Part)])
     if not any(part.images for part in parts):
         raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
-    facts, quality = codec.model.manifest, codec.quality(options.quality)
+    model = codec.model.manifest
+    quality = codec.quality(options.quality)
     written = Manifest(
-        facts.name, facts.id, quality, options.invert, options.fit, parts, job.request
+        model.name, model.id, quality, options.invert, options.fit, parts, job.request
     )
     manifest.finish(folder, written)
     return written
 
 
+def _unfinished(errors: list[CvaeError], shards: int, folder: Place) -> DataError:
+    advice = "when their sources are repaired, --resume does the rest"
+    if any(isinstance(error, ImageShapeError) for error in errors):
+        advice = "another model (-m) or --fit is another run; --force starts it in this folder"
+    text = f"{len(errors)} of {shards} packs could not be written, so there is no manifest"
+    return DataError(text, where=folder, advice=advice)
+
+
 def _job(
-    codec: Codec, found: list[shards.Input], folder: Location, options: EncodeOptions, plan: Plan
+    codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    first = [item.folder or item.files[0].place for item in found]
-    far = any(isinstance(place, places.Remote) for place in first)
+    far = any(item.place.far for item in found)
     request = {
         **asdict(options),
-        "sources": [str(places.absolute(places.locate(item.text))) for item in found],
+        "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
@@ -161,15 +166,21 @@ def _job(
     )  # fmt: skip
 
 
-def _advice(errors: list[CvaeError]) -> str:
-    if any(isinstance(error, ImageShapeError) for error in errors):
-        return "another model (-m) or --fit is another run, which --force starts in this folder"
-    return "when their sources are repaired, --resume does the rest"
-
-
 @contextmanager
-def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
-    """After an error, deletes what workers of this machine had begun; by then they are gone."""
+def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
+    """After an error, deletes what workers of this machine had begun; by then they are gone.
+
+    Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
+        raise KeyboardInterrupt
+
+    # Another handler has been chosen on purpose.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except BaseException:
@@ -177,30 +188,9 @@ def _tidied(folder: Location, plan: Plan) -> Iterator[None]:
             with suppress(CvaeError):  # what went wrong first is what is told
                 manifest.tidy(folder)
         raise
-
-
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it."""
-    before = signal.getsignal(signal.SIGINT)
-    # Elsewhere than in the main thread none could be set; another one has been chosen on purpose.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or before is not signal.default_int_handler
-    ):
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def encode_all(
@@ -210,20 +200,13 @@ def encode_all(
     known: Mapping[str, Part],
     progress: Callable[[Part], None] | None = None,
 ) -> list[Part | CvaeError]:
-    """Has every shard written; what became of each, in order.
+    """Writes every shard through an executor; raises as `run` does.
 
     Few more shards are handed out than there are workers, so a scheduler never sees a long list.
+    `known` has the shards of a finished run that is resumed, by name.
 
-    Args:
-        executor: who works.
-        job: what to do.
-        work: with what; taken as workers get free.
-        known: shards of a finished run that is resumed, by name.
-        progress: called with each shard that is done.
-
-    Raises:
-        ClusterError: a shard has killed its workers again and again, or the scheduler is gone.
-        CvaeError: a shard failed for a reason that is not in its images.
+    Returns:
+        Each shard in order, or the error of its images.
     """
     model = executor.sent(job.model)
     done: dict[int, Part | CvaeError] = {}
@@ -240,6 +223,7 @@ def encode_all(
             if progress:
                 progress(part)
         except (DataError, ImageError) as error:
+            error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
             key = (shard.name, type(error))
@@ -290,7 +274,7 @@ def encode_shard(
         request = _request(job, shard)
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
-        part = _encode(job, shard, request, _codec(job, model))
+        part = _encode(job, shard, request, _opened(job.model, job.model_sha256, model))
         places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
     except Exception as error:
@@ -324,44 +308,29 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = Reading(codec.image_shape, job.options.fit, job.readers, refuse)
+    reading = Reading(codec.image_shape, "stretch" if job.options.fit else "exact")
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading)
-    with places.writing(job.folder / shard.name, force=True) as temporary:
+    batches = shard.source.batches(reading, job.readers, refuse)
+    with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
-        digest = manifest.digest_of(temporary.parent, temporary.name) or ""
+        digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     tally = replace(tally, left_out=skipped)
     return Part(shard.name, request, digest, tally, tuple(messages))
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, sha256: str) -> Codec:
-    """The codec of a model's file, opened once a process."""
-    if file_digest(path) != sha256:
-        raise ModelError("is another model on this worker", where=path)
-    return _loaded(Codec(Model(path)))
-
-
-@lru_cache(maxsize=2)
-def _received(data: bytes) -> Codec:
-    """The same of a model that was sent."""
+def _opened(path: Path, sha256: str, sent: bytes | None) -> Codec:
+    """The codec of a model's file, or of its bytes if they were sent; opened once a process."""
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
-        path = Path(folder) / "model.cvae"
-        path.write_bytes(data)
-        # The file does not stay.
-        return _loaded(Codec(Model(path)))
-
-
-def _loaded(codec: Codec) -> Codec:
-    """Reads every member that coding needs."""
-    model = codec.model
-    _ = (model.bank, model.analysis, model.synthesis, model.gradient)
-    return codec
-
-
-def _codec(job: Job, model: bytes | None) -> Codec:
-    return _opened(job.model, job.model_sha256) if model is None else _received(model)
+        if sent is not None:
+            path = Path(folder) / "model.cvae"
+            path.write_bytes(sent)
+        elif file_digest(path) != sha256:
+            raise ModelError("is another model on this worker", where=path)
+        model = Model(path)
+        kinds.verify(model)  # reads all of the file, which may not stay
+        return Codec(model)
 
 
 def file_digest(path: Path) -> str:

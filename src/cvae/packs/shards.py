@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, count, groupby, islice
+from itertools import chain
+from typing import NamedTuple
 
-from cvae.data import arrays, images, sources, tars
-from cvae.data import places as storage
-from cvae.data.places import Found, Location
-from cvae.data.sources import ListSource, Source, TarSource
+from cvae.data import places, sources
+from cvae.data.names import SUFFIXES
+from cvae.data.places import Found, Place
+from cvae.data.sources import Source
 from cvae.errors import CvaeError, DataError
 
 SHARD_IMAGES = 1 << 16  # sixteen blocks
@@ -34,65 +34,48 @@ class Shard:
         return f"part-{self.ordinal:05d}.bin"
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """What one argument stands for: a folder, or files."""
 
     text: str
-    folder: Location | None = None
+    folder: Place | None
     files: tuple[Found, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it is; that of the first of several files."""
+        return self.folder or self.files[0].place
 
     def found(self) -> Iterator[Found]:
         """Its files, in order. Raises DataError when there are none, or a folder cannot be read."""
-        if self.folder is None:
-            yield from self.files
-            return
-        found = storage.below(self.folder, images.SUFFIXES)
+        found = iter(self.files) if self.folder is None else self.folder.below(SUFFIXES)
         first = next(found, None)
         if first is None:
+            pattern = f"'{self.text.rstrip('/')}/*.npz'"
             raise DataError(
-                "expected images, found none in this folder",
-                where=self.text,
-                advice="a pattern in quotes finds arrays and archives: "
-                f"'{self.text.rstrip('/')}/*.npz'",
-            )
+                "expected images, found none in this folder", where=self.text,
+                advice=f"a pattern in quotes finds arrays and archives: {pattern}",
+            )  # fmt: skip
         yield from chain([first], found)
 
 
-def resolve(texts: Iterable[str]) -> list[Input]:
-    """The inputs that arguments stand for, each a path, a URL or a glob pattern of either.
+def resolve(text: str) -> Input:
+    """The input that a path, a URL or a glob pattern of either stands for.
 
     Raises:
-        DataError: one of them is not there, or matches nothing.
-        StorageError: one of them cannot be reached.
+        DataError: it is not there, or matches nothing.
+        StorageError: it cannot be reached.
     """
-    return [_resolve(text) for text in texts]
-
-
-def _resolve(text: str) -> Input:
-    if storage.is_pattern(text):
-        found = storage.matching(text)
-        files = tuple(item for item in found if not storage.is_folder(item.place))
-        if not files:
-            raise DataError("matches folders only", where=text)
-        return Input(text, files=tuple(_absolute(item) for item in files))
-    place = storage.absolute(storage.locate(text))
-    if storage.is_folder(place):
-        return Input(text, folder=place)
-    return Input(text, files=(storage.one(place),))
-
-
-def _absolute(item: Found) -> Found:
-    return item._replace(place=storage.absolute(item.place))
+    if not places.is_pattern(text) and places.locate(text).is_folder():
+        return Input(text, places.locate(text).absolute())
+    found = places.find(text, SUFFIXES)
+    return Input(text, None, tuple(f._replace(place=f.place.absolute()) for f in found))
 
 
 def cut(
     inputs: Sequence[Input], size: int = SHARD_IMAGES, split: str | None = None
 ) -> Iterator[Shard]:
-    """The shards of all inputs, in order.
-
-    Image files that follow each other are cut every `size` of them, whatever input they come from; an array
-    every `size` rows; an archive is one shard.
+    """The shards of all inputs, in order; see `sources.cut`.
 
     Args:
         inputs: what `resolve` gives.
@@ -101,57 +84,25 @@ def cut(
 
     Raises:
         DataError: a folder or an array cannot be read.
-        StorageError: one cannot be reached.
+        StorageError: an input cannot be reached.
     """
-    ordinals = count()
     found = chain.from_iterable(item.found() for item in inputs)
-    for many, group in groupby(found, _holds_many):
-        cut_up = partial(_parts, split=split) if many else _lists
-        for source, stamp in cut_up(group, size):
-            yield Shard(next(ordinals), source, stamp)
-
-
-def _holds_many(item: Found) -> bool:
-    return sources.is_array(item.place) or tars.is_tar(item.place)
-
-
-def _lists(items: Iterator[Found], size: int) -> Iterator[tuple[Source, str]]:
-    while chunk := list(islice(items, size)):
-        source = ListSource(tuple((item.place, item.name) for item in chunk))
-        yield source, _digest(chunk)
-
-
-def _parts(items: Iterator[Found], size: int, split: str | None) -> Iterator[tuple[Source, str]]:
-    for item in items:
-        if tars.is_tar(item.place):
-            yield TarSource(item.place, str(item.place)), _digest([item])
-            continue
-        with storage.reaching(item.place):
-            array = sources.array_source(item.place, split)
-            with arrays.open_rows(array.path, array.member) as rows:
-                total = rows.shape[0] if rows.shape else 0
-        for start in range(0, total, size):
-            stop = min(start + size, total)
-            part = sources.ArraySource(array.path, array.member, start, stop)
-            yield part, _digest([item], array.member, start, stop)
+    for ordinal, (source, files) in enumerate(sources.cut(found, size, split)):
+        yield Shard(ordinal, source, _digest(files, *source.rows))
 
 
 def _digest(items: Iterable[Found], *more: object) -> str:
     """What tells one piece of work from another, and from itself with other images."""
     found = hashlib.sha256(repr(more).encode())
     for item in items:
-        found.update(
-            repr((str(item.place), item.name, item.stamp)).encode("utf-8", "surrogatepass")
-        )
+        known = repr((str(item.place), item.name, item.stamp))
+        found.update(known.encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 
-def shared(inputs: Iterable[Input], output: Location) -> None:
+def shared(inputs: Iterable[Input], output: Place) -> None:
     """Raises CvaeError when a place is in this process's memory, which no worker sees."""
-    places = [output, *(i.folder for i in inputs), *(f.place for i in inputs for f in i.files[:1])]
-    for place in places:
-        if isinstance(place, storage.Remote) and place.protocol == "memory":
-            raise CvaeError(
-                "is in the memory of one process, which workers cannot see",
-                where=place,
-            )
+    for place in (output, *(item.place for item in inputs)):
+        if str(place).startswith("memory://"):
+            what = "is in the memory of one process, which workers cannot see"
+            raise CvaeError(what, where=place)

@@ -14,6 +14,7 @@ from cvae.data import folders, images
 from cvae.data.folders import Folder, Watch
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.reading import Reading
+from cvae.data.sources import array_source
 from cvae.errors import DataError
 
 LICENCES = {
@@ -97,7 +98,7 @@ def load(
         path = Path(source)
         name, source = path.resolve().stem, str(path.resolve())
         if path.is_dir():
-            folder = folders.read(path, reading or Reading(shape), watch)
+            folder = folders.read(path, reading or Reading(shape, "crop"), watch)
             return Dataset(
                 source,
                 path.resolve().name,
@@ -124,7 +125,7 @@ def load(
 
 def _read(path: Path) -> Pixels:
     if path.suffix == ".npz":
-        return images.read_npz(path, "train")
+        return array_source(path, "train").all()
     found = "no such file or folder" if not path.exists() else "another kind of file"
     raise DataError(
         f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data, "

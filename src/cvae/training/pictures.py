@@ -8,7 +8,8 @@ import numpy as np
 
 from cvae import denoising, sampling
 from cvae.codec import Codec
-from cvae.data.images import Pixels, as_floats
+from cvae.data import grids
+from cvae.data.images import Pixels
 from cvae.evaluation import noise, plots
 from cvae.models.file import Model
 from cvae.training import architectures, runs
@@ -40,29 +41,29 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
         plots.loss_curves(history, run.folder / "curves.png")
     model = Model(path)
     shown = np.asarray(dataset.validation[:_SHOWN])
-    zoom = plots.zoom_for(run.preset.image_shape)
+    zoom = grids.zoom_for(run.preset.image_shape)
     if run.preset.noise:
         noisy = np.stack(
             [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
         )
         rows = [shown, noisy, denoising.denoise(model, noisy)]
-        plots.image_grid(rows, run.folder / "denoised.png", zoom)
+        grids.image_grid(rows, run.folder / "denoised.png", zoom)
     if not architectures.of(run.preset).codes:
         return
     codec = Codec(model)
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
-    plots.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    grids.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
     samples = sampling.sample(codec, _ROWS * _SHOWN, _SEED)
-    plots.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
+    grids.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
                       run.folder / "samples.png", zoom)  # fmt: skip
     mapped = np.asarray(dataset.validation[:_MAPPED])
-    plots.latent_map(_flattened(model, mapped), mapped, run.folder / "latents.png")
+    plots.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")
 
 
-def _flattened(model: Model, pixels: Pixels) -> plots.Points:
+def _flattened(codec: Codec, pixels: Pixels) -> plots.Points:
     """The two principal components of the latents of images: (n, 2)."""
-    latents = model.analysis(as_floats(pixels)).reshape(len(pixels), -1)
+    latents = codec.latents(pixels)
     centred = latents - latents.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     points = left[:, :2] * values[:2]

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import cvae
 from cvae import records
 from cvae.data import files
-from cvae.data.folders import RUN as RUN
-from cvae.data.folders import printable
+from cvae.data.contents import RUN as RUN
+from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
 from cvae.training import architectures

@@ -1,4 +1,4 @@
-"""A scheduler with two workers, an S3 server, and folders of packs that they made."""
+"""Folders of packs, a Dask scheduler with two workers, and an S3 server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.data import places as storage
-from cvae.packs import run as cluster
-from cvae.packs.encode import Options
+from cvae.data import places
+from cvae.data.places import Place
+from cvae.options import EncodeOptions
+from cvae.packs import run
 from cvae.packs.run import Job
 
 from ...conftest import blobs, run_cvae, run_here
@@ -81,6 +82,7 @@ def bucket(s3: str) -> str:
 @pytest.fixture(scope="package")
 def scheduler(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Iterator[str]:
     """The address of a scheduler with two workers, each a process of its own."""
+    pytest.importorskip("distributed")
     folder = tmp_path_factory.mktemp("dask")
     where = folder / "scheduler.json"
     common = ["--scheduler-file", str(where), "--host", "127.0.0.1", "--no-dashboard"]
@@ -105,19 +107,19 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Iterator[str
 
 
 @pytest.fixture(scope="package")
-def made(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Path:
-    """A folder with `x.npy`, 150 images, `few.npy`, 100, and `out`, what the two workers made of `x`."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `x.npy`, 150 images, `few.npy`, 100, and `out`, what two processes made of `x`."""
     folder = tmp_path_factory.mktemp("made")
     np.save(folder / "x.npy", blobs(150, side=28))
     np.save(folder / "few.npy", blobs(100, side=28))
-    run_here("encode", folder / "x.npy", "-o", folder / "out", "--scheduler", scheduler, *FAST)
+    run_here("pack", folder / "x.npy", "-o", folder / "out", "--workers", "2", *FAST)
     return folder
 
 
 @pytest.fixture(scope="package")
 def undisturbed(made: Path) -> dict[str, bytes]:
-    """What one local worker makes of the few images with a long search."""
-    result = run_cvae("encode", "few.npy", "-o", "slow", "--workers", "1", *SLOW, cwd=made)
+    """What one process makes of the few images with a long search."""
+    result = run_cvae("pack", "few.npy", "-o", "slow", "--workers", "1", *SLOW, cwd=made)
     assert result.stderr == b""
     return contents(made / "slow")
 
@@ -132,11 +134,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def job(folder: storage.Location, **changes: object) -> Job:
+def job(folder: Place | Path, **changes: object) -> Job:
     model = cvae.open_model("linear-mnist").model.path
     settings = {
-        "folder": folder, "model": model, "model_sha256": cluster.file_digest(model),
-        "options": Options(50, 0, names=True), "fit": False, "jobs": 1, "request": {"quality": 50},
+        "folder": places.locate(folder), "model": model, "model_sha256": run.file_digest(model),
+        "options": EncodeOptions(quality=50, effort=0), "request": {"quality": 50},
     }  # fmt: skip
     return Job(**{**settings, **changes})  # type: ignore[arg-type]
 

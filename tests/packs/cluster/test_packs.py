@@ -6,40 +6,64 @@ import io
 import json
 import math
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cvae
+from cvae import packs
+from cvae.data import places
 from cvae.errors import CvaeError, FormatError, OutputError
-from cvae.packs import folder as sharded
-from cvae.packs import manifest as shards
+from cvae.options import EncodeOptions
+from cvae.packs import folder as folders
+from cvae.packs import manifest
 
 from ...conftest import run_here
 from ...packs.test_layout import Interrupted
-from .conftest import MODEL, contents, errors
-
-pytest.importorskip("distributed")
+from .conftest import FAST, MODEL, contents, errors
 
 
 def test_a_folder_of_packs_is_named_by_its_manifest(made: Path) -> None:
     found = contents(made / "out")
     parts = [f"part-0000{i}.bin" for i in range(4)]
     assert list(found) == ["manifest.json", *parts]
-    manifest = json.loads(found["manifest.json"])
-    assert (manifest["images"], manifest["model"], manifest["quality"]) == (150, "linear-mnist", 50)
-    assert [part["first"] for part in manifest["shards"]] == [0, 40, 80, 120]
-    assert [part["file_bytes"] for part in manifest["shards"]] == [len(found[p]) for p in parts]
-    assert manifest["psnr_mean"] > 20
+    written = json.loads(found["manifest.json"])
+    assert (written["images"], written["model"], written["quality"]) == (150, "linear-mnist", 50)
+    assert [part["first"] for part in written["shards"]] == [0, 40, 80, 120]
+    assert [part["file_bytes"] for part in written["shards"]] == [len(found[p]) for p in parts]
+    assert written["psnr_mean"] > 20
+
+
+def test_the_manifest_has_what_was_asked_for(made: Path) -> None:
+    request = manifest.read_manifest(places.locate(made / "out")).request
+    assert request.pop("sources") == [str(made / "x.npy")]
+    assert len(request.pop("model")) == 64
+    assert request == {
+        **asdict(EncodeOptions(quality=50, effort=0)), "shard_images": 40
+    }  # fmt: skip
+
+
+def test_whether_images_have_names_is_known_without_their_names(made: Path) -> None:
+    Path("in").mkdir()
+    Image.new("L", (28, 28)).save("in/a.png")
+    run_here("pack", "in", made / "few.npy", "-o", "both", "--workers", "1", *FAST)
+    with packs.open_reader("both") as both, packs.open_reader(made / "out") as numbers:
+        assert (both.named, numbers.named) == (True, False)
+        assert (both.facts()["names"], numbers.facts()["names"]) == (["a.png"], None)
+    (Path("both") / "part-00000.bin").unlink()
+    with packs.open_reader("both") as left:
+        assert not left.named
 
 
 def test_it_decodes_to_what_one_pack_does(made: Path) -> None:
-    run_here("encode", made / "x.npy", "-o", "x.bin", *MODEL, "--effort", "0", "--quiet")
+    run_here("pack", made / "x.npy", "-o", "x.bin", *MODEL, "--effort", "0", "--quiet")
     for source in ("x.bin", made / "out"):
-        run_here("decode", source, "-o", f"{Path(source).stem}.npy", "--quiet")
+        run_here("unpack", source, "-o", f"{Path(source).stem}.npy", "--quiet")
     assert np.array_equal(np.load("x.npy"), np.load("out.npy"))
-    run_here("decode", made / "out", "-o", "some.npz", "--only", "38-41,149", "--quiet")
+    run_here("unpack", made / "out", "-o", "some.npz", "--only", "38-41,149", "--quiet")
     some = np.load("some.npz")
     assert np.array_equal(some["images"], np.load("x.npy")[some["numbers"]])
     assert some["numbers"].tolist() == [38, 39, 40, 41, 149]
@@ -57,7 +81,7 @@ def test_python_opens_a_folder_of_packs_as_one(made: Path) -> None:
 def test_lost_and_damaged_packs_are_named_and_the_rest_decodes(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_here("decode", out, "-o", "all.npy", "--quiet")
+    run_here("unpack", out, "-o", "all.npy", "--quiet")
     (out / "part-00001.bin").unlink()
     data = bytearray((out / "part-00002.bin").read_bytes())
     data[60] ^= 1
@@ -68,21 +92,21 @@ def test_lost_and_damaged_packs_are_named_and_the_rest_decodes(
         "part-00001.bin: is missing: images 40 to 79 are lost",
         "damaged: part-00002.bin, images 80 to 119",
     ]
-    run_here("decode", out, "-o", "x.npz", code=1)
+    run_here("unpack", out, "-o", "x.npz", code=1)
     assert not Path("x.npz").exists()
     assert "part-00001.bin: is missing" in errors(capsys)[0]
-    run_here("decode", out, "-o", "x.npz", "--keep-going", "--quiet", code=1)
+    run_here("unpack", out, "-o", "x.npz", "--keep-going", "--quiet", code=1)
     left = np.load("x.npz")
     assert left["numbers"].tolist() == [*range(40), *range(120, 150)]
     assert np.array_equal(left["images"], np.load("all.npy")[left["numbers"]])
-    run_here("decode", out, "-o", "y.npy", "--only", "0-39,149", "--quiet")  # needs neither
+    run_here("unpack", out, "-o", "y.npy", "--only", "0-39,149", "--quiet")  # needs neither
 
 
 def test_packs_that_changed_places_are_noticed(out: Path) -> None:
     (out / "part-00000.bin").rename("x")
     (out / "part-00001.bin").rename(out / "part-00000.bin")
     Path("x").rename(out / "part-00001.bin")
-    damage = sharded.open_folder(out).damage_in([(0, 150)])
+    damage = packs.open_reader(out).damage_in([(0, 150)])
     assert [(item.first, item.images) for item in damage] == [(0, 40), (40, 40)]
 
 
@@ -90,7 +114,7 @@ def test_a_pack_cut_off_loses_its_images_and_no_others(out: Path) -> None:
     data = (out / "part-00003.bin").read_bytes()
     for cut in (0, 5, 30, 60, len(data) - 20, len(data) - 1):
         (out / "part-00003.bin").write_bytes(data[:cut])
-        damage = sharded.open_folder(out).damage_in([(0, 150)])
+        damage = packs.open_reader(out).damage_in([(0, 150)])
         assert damage
         lost = [n for d in damage for n in range(d.first, d.first + d.images)]
         assert lost == ([] if cut > len(data) - 30 else [*range(120, 150)]), cut
@@ -104,8 +128,8 @@ def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.Mon
         return files[-1]
 
     monkeypatch.setattr(Path, "open", opened)
-    monkeypatch.setattr(sharded, "_OPEN", 1)  # so that the one closes what the other reads
-    with sharded.open_folder(out) as reader:
+    monkeypatch.setattr(folders, "_OPEN", 1)  # so that the one closes what the other reads
+    with packs.open_reader(out) as reader:
         last, first = reader.places[-1], reader.places[0]
         expected = [reader.read(last), reader.read(first)]
         found = []
@@ -136,7 +160,7 @@ def test_a_made_up_manifest_is_refused(
     target.update(changes)
     (out / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(FormatError, match=r"manifest\.json"):
-        sharded.open_folder(out)
+        packs.open_reader(out)
     run_here("info", out, "--json", code=1)
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) < 500
@@ -150,20 +174,20 @@ def test_a_manifest_of_more_images_than_can_be_is_refused(out: Path) -> None:
     ]
     (out / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(FormatError, match=r"manifest\.json.*images"):
-        sharded.open_folder(out)
+        packs.open_reader(out)
 
 
 def test_packs_that_the_client_does_not_see_give_no_manifest(out: Path) -> None:
-    manifest = shards.read_manifest(out)
+    found = manifest.read_manifest(places.locate(out))
     (out / "part-00001.bin").unlink()
     with pytest.raises(CvaeError, match=r"part-00001\.bin: expected .* found no such file"):
-        shards.finish(out, manifest)
+        manifest.finish(places.locate(out), found)
 
 
 def test_no_other_run_is_resumed(out: Path) -> None:
-    manifest = shards.read_manifest(out)
-    assert shards.check(out, manifest.request, resume=True, force=False) == manifest
+    found = manifest.read_manifest(places.locate(out))
+    assert manifest.check(places.locate(out), found.request, resume=True, force=False) == found
     Path("other").mkdir()
     Path("other/x").write_text("")
     with pytest.raises(OutputError, match="found other files"):
-        shards.check(Path("other"), manifest.request, resume=True, force=False)
+        manifest.check(places.locate("other"), found.request, resume=True, force=False)

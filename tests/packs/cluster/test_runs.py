@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvae
-from cvae.data import places as storage
-from cvae.errors import ClusterError, FormatError, MissingExtraError
-from cvae.packs import executors as schedulers
-from cvae.packs import folder as sharded
-from cvae.packs import run as cluster
-from cvae.packs import shards as worklist
-from cvae.packs.run import Failure
+from cvae import packs
+from cvae.data import places
+from cvae.errors import (
+    ClusterError,
+    CvaeError,
+    DataError,
+    FormatError,
+    MissingExtraError,
+    StorageError,
+)
+from cvae.evaluation import verify
+from cvae.packs import executors, run, shards
+from cvae.packs.manifest import Part
 
 from ...conftest import blobs, run_here
 from .conftest import FAST, MODEL, SLOW, contents, errors, job, wait_for, wait_until
-
-pytest.importorskip("distributed")
 
 
 def alive(group: int) -> bool:
@@ -40,16 +45,48 @@ def alive(group: int) -> bool:
     return True
 
 
-def test_a_killed_worker_costs_nothing_but_time(
+def started(made: Path, *machines: str, **settings: bool) -> subprocess.Popen[bytes]:
+    """A command that works on the few images for some seconds."""
+    command = ["pack", str(made / "few.npy"), "-o", "out", *SLOW, *machines]
+    return subprocess.Popen(
+        [sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE, **settings
+    )  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_cluster_writes_what_processes_do(made: Path, scheduler: str) -> None:
+    run_here("pack", made / "x.npy", "-o", "far", "--scheduler", scheduler, *FAST)
+    assert contents(Path("far")) == contents(made / "out")
+
+
+def test_a_killed_process_costs_nothing_but_time(made: Path, undisturbed: dict[str, bytes]) -> None:
+    psutil = pytest.importorskip("psutil")
+    command = started(made, "--workers", "2")
+    wait_until(lambda: any(Path("out").glob("part-*.bin")))
+    children = psutil.Process(command.pid).children()
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
+    _, stderr = command.communicate(timeout=180)
+    assert (command.returncode, stderr) == (0, b"")
+    # Not even what the worker had begun is left.
+    assert contents(Path("out")) == undisturbed
+
+
+def test_processes_end_with_the_one_that_started_them(made: Path) -> None:
+    command = started(made, "--workers", "2", start_new_session=True)
+    wait_for(Path("out/part-00000.json"), command)
+    command.kill()
+    command.communicate(timeout=60)
+    wait_until(lambda: not alive(command.pid))
+
+
+def test_a_killed_worker_of_a_cluster_costs_nothing_but_time(
     made: Path, scheduler: str, undisturbed: dict[str, bytes]
 ) -> None:
     from distributed import Client
 
-    run = subprocess.Popen(
-        [sys.executable, "-m", "cvae", "encode", str(made / "few.npy"), "-o", "out",
-         "--scheduler", scheduler, *SLOW],
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
+    command = started(made, "--scheduler", scheduler)
     with Client(scheduler, timeout="60s", set_as_default=False) as client:
         workers = client.run(os.getpid)
         assert len(workers) == 2
@@ -57,12 +94,81 @@ def test_a_killed_worker_costs_nothing_but_time(
         busy = client.processing()
         victim = next(address for address, tasks in busy.items() if tasks)
         os.kill(workers[victim], signal.SIGKILL)
-        _, stderr = run.communicate(timeout=180)
+        _, stderr = command.communicate(timeout=180)
         # It was a worker that died; the scheduler may hear of it after the run has ended.
         wait_until(lambda: len(client.nthreads()) == 1)
-    assert (run.returncode, stderr) == (0, b"")
-    # Not even what the worker had begun is left.
+    assert (command.returncode, stderr) == (0, b"")
     assert contents(Path("out")) == undisturbed
+
+
+class Scripted:
+    """An executor of one worker; each call of a shard fails as its script says, until that is empty."""
+
+    def __init__(self, **scripts: list[Exception]) -> None:
+        self.scripts = scripts
+        self.calls = 0
+
+    def slots(self) -> int:
+        return 2
+
+    def sent(self, file: Path) -> None:
+        return None
+
+    def explained(self, error: Exception) -> Exception:
+        return error
+
+    def submit(self, work: Any, *arguments: Any) -> Future[Any]:
+        self.calls += 1
+        _, shard, *_ = arguments
+        script = self.scripts.get(f"shard{shard.ordinal}", [])
+        call: Future[Any] = Future()
+        if script:
+            call.set_exception(script.pop(0))
+        else:
+            call.set_result(Part(shard.name, "", 1, 1, "0" * 64))
+        return call
+
+
+def attempted(made: Path, executor: Scripted) -> list[Part | CvaeError]:
+    """What becomes of four shards."""
+    work = shards.cut([shards.resolve(str(made / "x.npy"))], 40)
+    return run.encode_all(executor, job(Path("out")), work, {})
+
+
+def test_a_shard_that_kills_nine_workers_is_written_by_the_tenth(made: Path) -> None:
+    executor = Scripted(shard1=[BrokenProcessPool()] * 9, shard2=[BrokenProcessPool()])
+    assert all(isinstance(item, Part) for item in attempted(made, executor))
+    assert executor.calls == 4 + 9 + 1
+
+
+def test_a_shard_that_kills_its_workers_again_and_again_is_named(made: Path) -> None:
+    with pytest.raises(ClusterError, match=r"part-00001\.bin: 10 workers died .* memory\?"):
+        attempted(made, Scripted(shard1=[BrokenProcessPool()] * 10))
+
+
+def test_storage_is_tried_again_and_then_its_error_is_raised(made: Path) -> None:
+    lost = StorageError("cannot be reached", where="a.png")
+    assert len(attempted(made, Scripted(shard2=[lost] * 2))) == 4
+    with pytest.raises(StorageError, match=r"^a\.png: cannot be reached"):
+        attempted(made, Scripted(shard2=[lost] * 3))
+
+
+def test_a_bad_shard_does_not_stop_the_others(made: Path) -> None:
+    found = attempted(made, Scripted(shard0=[DataError("no archive")]))
+    assert [type(item) for item in found] == [DataError, Part, Part, Part]
+    assert str(found[0]) == "part-00000.bin: no archive"
+
+
+def test_a_process_that_dies_takes_no_other_with_it() -> None:
+    with executors.open_executor(2) as executor:
+        sleeping, dying = executor.submit(time.sleep, 3), executor.submit(os._exit, 9)
+        with pytest.raises(BrokenProcessPool):
+            dying.result(timeout=60)
+        assert executor.submit(os.getppid).result(timeout=60) == os.getpid()
+        assert sleeping.result(timeout=60) is None
+        after = executor.submit(time.sleep, 600)
+    with pytest.raises(BrokenProcessPool):
+        after.result(timeout=60)
 
 
 def test_an_interrupted_run_is_resumed_and_whole_packs_stay(
@@ -70,21 +176,22 @@ def test_an_interrupted_run_is_resumed_and_whole_packs_stay(
 ) -> None:
     expected = contents(out)
     times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    data = bytearray(expected["part-00002.bin"])
-    data[60] ^= 1
-    (out / "part-00002.bin").write_bytes(data)
-    (out / "part-00003.bin").unlink()
-    run_here("encode", made / "x.npy", "-o", out, "--scheduler", scheduler, *FAST, "--resume")
-    assert contents(out) == expected
-    kept = [name for name, at in times.items() if (out / name).stat().st_mtime_ns == at]
-    assert sorted(kept) == ["part-00000.bin", "part-00001.bin"]
+    for machines in (["--workers", "2"], ["--scheduler", scheduler]):
+        data = bytearray(expected["part-00002.bin"])
+        data[60] ^= 1
+        (out / "part-00002.bin").write_bytes(data)
+        (out / "part-00003.bin").unlink()
+        run_here("pack", made / "x.npy", "-o", out, *machines, *FAST, "--resume")
+        assert contents(out) == expected
+        kept = [name for name, at in times.items() if (out / name).stat().st_mtime_ns == at]
+        assert sorted(kept) == ["part-00000.bin", "part-00001.bin"]
 
 
 def test_a_folder_that_is_not_empty_is_refused(
-    made: Path, out: Path, scheduler: str, capsys: pytest.CaptureFixture[str]
+    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = contents(out)
-    command = ["encode", made / "x.npy", "-o", out, "--scheduler", scheduler]
+    command = ["pack", made / "x.npy", "-o", out, "--workers", "1"]
     run_here(*command, *FAST, code=1)
     assert "is not empty; --resume" in errors(capsys)[0]
     run_here(*command, *FAST, "-q", "30", "--resume", code=1)
@@ -95,104 +202,100 @@ def test_a_folder_that_is_not_empty_is_refused(
     assert list(contents(out)) == ["manifest.json", "mine.txt", "part-00000.bin", "part-00001.bin"]
 
 
-def test_bad_images_are_named_and_left_out(
-    scheduler: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_images_are_named_and_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     for i, pixels in enumerate(blobs(6, side=28)[..., 0]):
         Image.fromarray(pixels).save(f"in/{i}.png")
     Path("in/3.png").write_bytes(b"text")
     Path("in/5.png").write_bytes(b"")
-    where = ["in", "-o", "out", "--scheduler", scheduler]
-    command = ["encode", *where, *MODEL, "--effort", "0", "--quiet"]
+    where = ["in", "-o", "out", "--workers", "2"]
+    command = ["pack", *where, *MODEL, "--effort", "0", "--quiet"]
     run_here(*command, "--shard-images", "4", code=1)
     assert sorted(errors(capsys)) == [
         f"cvae: error: {Path.cwd()}/in/3.png: expected an image, found something else",
         f"cvae: error: {Path.cwd()}/in/5.png: expected an image, found an empty file",
     ]
-    assert sharded.open_folder(Path("out")).tally.left_out == 2
-    run_here("decode", "out", "-o", "back", "--quiet")
+    assert packs.open_reader("out").tally.left_out == 2
+    run_here("unpack", "out", "-o", "back", "--quiet")
     assert [path.name for path in sorted(Path("back").iterdir())] == [
         f"{i}.png" for i in (0, 1, 2, 4)
     ]
-    run_here("decode", "out", "-o", "one.png", "--only", "4.png", "--quiet")
+    run_here("unpack", "out", "-o", "one.png", "--only", "4.png", "--quiet")
     assert Path("one.png").read_bytes() == Path("back/4.png").read_bytes()
 
 
-def test_images_of_another_shape_get_advice(
-    scheduler: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_of_another_shape_get_advice(capsys: pytest.CaptureFixture[str]) -> None:
     advice = "other models (-m) code, --fit converts and resizes it"
     Path("in").mkdir()
     for side in (28, 30):
         Image.new("L", (side, side)).save(f"in/{side}.png")
-    run_here("encode", "in", "-o", "out", "--scheduler", scheduler, *FAST, code=1)
+    run_here("pack", "in", "-o", "out", "--workers", "1", *FAST, code=1)
     (line,) = errors(capsys)
     assert "in/30.png: expected 28x28 grey, found 30x30" in line
     assert line.endswith(advice)
     np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
-    command = ["encode", "colour.npy", "-o", "no", "--scheduler", scheduler, *MODEL]
+    command = ["pack", "colour.npy", "-o", "no", "--workers", "1", *MODEL]
     run_here(*command, code=1)
     error, end = capsys.readouterr().err.splitlines()
     assert error.endswith(advice)
-    assert "another model (-m) or --fit is another run" in end
+    assert "another model (-m) or --fit is another run; --force" in end
     assert "repaired" not in end
 
 
+@pytest.mark.parametrize("far", [False, True])
 def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
-    scheduler: str,
-    capsys: pytest.CaptureFixture[str],
+    far: bool, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    machines = ["--scheduler", request.getfixturevalue("scheduler")] if far else ["--workers", "2"]
     np.save("a.npy", blobs(5, side=28))
     Path("b.tar").write_bytes(b"x" * 600)
-    run_here("encode", "a.npy", "b.tar", "-o", "out", "--scheduler", scheduler, *FAST, code=1)
-    assert "b.tar: expected a tar archive" in errors(capsys)[0]
-    assert "manifest.json" not in contents(Path("out"))
-    assert "part-00000.bin" in contents(Path("out"))
+    np.save("c.npy", blobs(5, side=28))
+    run_here("pack", "a.npy", "b.tar", "c.npy", "-o", "out", *machines, *FAST, code=1)
+    bad, end = errors(capsys)
+    assert "b.tar: expected a tar archive" in bad
+    assert "1 of 3 packs could not be written, so there is no manifest; when" in end
+    assert "--resume does the rest" in end
+    assert {"part-00000.bin", "part-00002.bin"} < contents(Path("out")).keys()
+    assert not {"part-00001.bin", "manifest.json"} & contents(Path("out")).keys()
 
 
 def test_workers_of_another_version_refuse(made: Path) -> None:
-    shard = next(worklist.cut(worklist.resolve([str(made / "x.npy")]), 40))
-    failed = cluster.encode_shard(job(Path("out"), version="9"), shard)
-    assert isinstance(failed, Failure)
-    assert failed.kind == "ClusterError"
-    assert "expected cvae 9" in str(failed.error())
+    shard = next(shards.cut([shards.resolve(str(made / "x.npy"))], 40))
+    with pytest.raises(ClusterError, match="expected cvae 9"):
+        run.encode_shard(job(Path("out"), version="9"), shard)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_workers_and_is_resumed(
-    made: Path, scheduler: str, undisturbed: dict[str, bytes]
+    made: Path, number: signal.Signals, undisturbed: dict[str, bytes]
 ) -> None:
-    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "cvae", *command, "--workers", "1"],
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    wait_for(Path("out/part-00000.json"), run)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    _, stderr = run.communicate(timeout=60)
+    command = started(made, "--workers", "1", start_new_session=True)
+    wait_for(Path("out/part-00000.json"), command)
+    if number == signal.SIGINT:
+        os.killpg(command.pid, number)  # as a terminal does
+    else:
+        command.send_signal(number)
+    _, stderr = command.communicate(timeout=60)
     assert stderr.decode().splitlines() == ["cvae: interrupted"]
-    assert run.returncode == 130
-    wait_until(lambda: not alive(run.pid))
+    assert command.returncode == 130
+    wait_until(lambda: not alive(command.pid))
     assert not Path("out/manifest.json").exists()
     with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* --resume"):
         cvae.open_pack("out")
-    run_here(*command, "--scheduler", scheduler, "--resume")
+    run_here("pack", made / "few.npy", "-o", "out", *SLOW, "--workers", "2", "--resume")
     assert contents(Path("out")) == undisturbed
 
 
 def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(made: Path) -> None:
-    command = ["encode", str(made / "few.npy"), "-o", "out", *SLOW, "--workers", "2"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE, start_new_session=True
-    )
+    command = started(made, "--workers", "2", start_new_session=True)
     wait_until(lambda: any(Path().glob("out/.cvae-*.bin")))
     with suppress(ProcessLookupError):
         for _ in range(20):
-            os.killpg(run.pid, signal.SIGINT)
+            os.killpg(command.pid, signal.SIGINT)
             time.sleep(0.05)
-    _, stderr = run.communicate(timeout=60)
-    assert (run.returncode, stderr) == (130, b"cvae: interrupted\n")
-    wait_until(lambda: not alive(run.pid))
+    _, stderr = command.communicate(timeout=60)
+    assert (command.returncode, stderr) == (130, b"cvae: interrupted\n")
+    wait_until(lambda: not alive(command.pid))
     assert not list(Path().glob("out/.cvae-*"))
     assert Path("out/unfinished.json").exists()
 
@@ -201,18 +304,16 @@ def test_interrupts_in_a_row_end_the_run_once_and_leave_nothing_half_written(mad
     ("arguments", "message"),
     [
         (["--workers", "1", "--scheduler", "tcp://x:1", "-o", "out"], "choose one"),
-        (["--resume", "-o", "out"], "need --workers"),
-        (["--workers", "1"], "name a folder with -o DIR"),
-        (["--workers", "1", "-o", "out", "--threads", "2"], "one thread each"),
+        (["--workers", "1"], "needs a name: -o DIR"),
         (["--workers", "1", "-o", "out.bin"], "put a / behind it"),
         (["--workers", "1", "-o", "out", "--resume", "--force"], "choose one"),
-        (["--workers", "1", "-o", "out", "--max-bytes", "9"], "a pack has one for all"),
+        (["--workers", "1", "-o", "-"], "needs a name: -o DIR"),
     ],
 )
 def test_options_that_contradict_each_other(
     made: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_here("encode", made / "x.npy", *arguments, code=2)
+    run_here("pack", made / "x.npy", *arguments, code=2)
     assert message in capsys.readouterr().err
 
 
@@ -223,20 +324,23 @@ def test_options_that_contradict_each_other(
 def test_what_is_no_address_is_wrong_usage(
     made: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
+    pytest.importorskip("distributed")
+    run_here("pack", made / "x.npy", "-o", "out", "--scheduler", address, code=2)
     assert f"--scheduler {address}: expected tcp://HOST:PORT" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("address", ["tls://x:1", "ws://x:1", "ucx://x:1", "x:1", "tcp://[::1]:1"])
 def test_every_protocol_of_dask_is_an_address(address: str) -> None:
-    assert schedulers.is_address(address)
+    pytest.importorskip("distributed")
+    assert executors.is_address(address)
 
 
 def test_a_protocol_without_its_keys_is_an_error() -> None:
+    pytest.importorskip("distributed")
     with (
         pytest.raises(ClusterError, match=r"tls://x:9: expected .* no keys"),
-        schedulers.connect(scheduler="tls://x:9"),
+        executors.open_executor(scheduler="tls://x:9"),
     ):
         pass
 
@@ -244,29 +348,35 @@ def test_a_protocol_without_its_keys_is_an_error() -> None:
 def test_a_scheduler_that_is_not_there_is_an_error(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(schedulers, "_ANSWER", "1s")
-    run_here("encode", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(executors, "_ANSWER", "1s")
+    run_here("pack", made / "x.npy", "-o", "out", "--scheduler", "tcp://127.0.0.1:9", code=1)
     assert "tcp://127.0.0.1:9: expected a Dask scheduler" in errors(capsys)[0]
     assert not Path("out").exists()
 
 
-def test_without_the_extra_it_is_named(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"), schedulers.connect(1):
+def test_processes_need_no_extra_and_a_scheduler_names_it(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dask", "distributed", "fsspec", "fsspec.core"):
+        monkeypatch.setitem(sys.modules, name, None)
+    run_here("pack", made / "few.npy", "-o", "out", "--workers", "1", *FAST)
+    with (
+        pytest.raises(MissingExtraError, match=r"cvae\[cluster\]"),
+        executors.open_executor(scheduler="tcp://x:1"),
+    ):
         pass
-    monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtraError, match="fsspec is not installed"):
-        storage.is_folder(storage.locate("s3://bucket/in"))
+        places.locate("s3://bucket/in").is_folder()
 
 
 def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
     made: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     array = str(made / "x.npy")
-    resume = ["encode", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
+    resume = ["pack", array, "-o", "out", "--workers", "1", *FAST, "--resume"]
     commands = [
-        ["info", "out/"], ["decode", "out", "-o", "x"], ["eval", array, "--coded", "./out"], resume,
+        ["info", "out/"], ["unpack", "out", "-o", "x"], ["verify", "./out", "--against", array], resume,
     ]  # fmt: skip
     manifest = out / "manifest.json"
     for content, expected in (
@@ -284,27 +394,14 @@ def test_a_lost_or_damaged_manifest_is_one_message_everywhere(
         cvae.open_pack("out")
 
 
-def test_folders_of_packs_are_decoded_one_at_a_time(
-    out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(out, "more")
-    run_here("decode", "out", "more", "-o", "back/", code=1)
-    advice = "packs are decoded one at a time: cvae decode out"
-    assert errors(capsys) == [f"cvae: error: out: it is a folder of packs; {advice}"]
-    assert not Path("back").exists()
-
-
-def test_what_is_left_of_a_folder_of_packs_is_measured(
-    made: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_left_of_a_folder_of_packs_is_measured(made: Path, out: Path) -> None:
     (out / "part-00001.bin").unlink()
     (out / "part-00003.bin").unlink()
-    run_here("eval", made / "x.npy", "--coded", "out", "--json", code=1)
-    output = capsys.readouterr()
-    found = json.loads(output.out)
+    refused: list[CvaeError] = []
+    with cvae.open_pack(out) as pack:
+        found = verify.compare(pack, str(made / "x.npy"), refuse=refused.append)
     assert (found["images"], found["lost"]) == (80, 70)
-    assert [line.split(": ")[2:4] for line in output.err.splitlines()] == [
-        ["out", "part-00001.bin"],
-        ["out", "part-00003.bin"],
-    ]
+    assert [str(error).split(": ")[:2] for error in refused] == [
+        ["part-00001.bin", "is missing"], ["part-00003.bin", "is missing"],
+    ]  # fmt: skip
     assert found["psnr_mean"] > 20

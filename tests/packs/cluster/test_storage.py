@@ -12,18 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.data import places as storage
-from cvae.data import sources
-from cvae.errors import CvaeError, ImageError, StorageError
-from cvae.packs import manifest as shards
-from cvae.packs import run as cluster
-from cvae.packs import shards as worklist
-from cvae.packs.run import Failure
+from cvae.data import places, sources
+from cvae.data.reading import Reading
+from cvae.errors import CvaeError, ImageError, ModelError, StorageError
+from cvae.packs import run, shards
 
 from ...conftest import blobs, run_cvae, run_here
 from .conftest import FAST, MODEL, contents, errors, job
 
-pytest.importorskip("distributed")
+pytest.importorskip("fsspec")
 
 
 def test_images_come_from_s3_and_packs_go_there(
@@ -33,7 +30,7 @@ def test_images_come_from_s3_and_packs_go_there(
 
     system = fsspec.filesystem("s3", use_listings_cache=False)
     system.put_file(str(made / "x.npy"), f"{bucket}/in/x.npy")
-    command = ["encode", f"{bucket}/in/*.npy", "-o", f"{bucket}/out", "--scheduler", scheduler]
+    command = ["pack", f"{bucket}/in/*.npy", "-o", f"{bucket}/out", "--scheduler", scheduler]
     run_here(*command, *FAST)
     parts = {name: data for name, data in contents(made / "out").items() if name[0] == "p"}
     assert {n: system.cat(f"{bucket}/out/{n}") for n in parts} == parts
@@ -45,7 +42,7 @@ def test_images_come_from_s3_and_packs_go_there(
     assert "part-00001.bin: is missing" in json.loads(capsys.readouterr().out)["damage"][0]
     run_here(*command, *FAST, "--resume")
     for source in (f"{bucket}/out", made / "out"):
-        run_here("decode", source, "-o", f"{str(source)[:2].strip('/')}.npy", "--quiet")
+        run_here("unpack", source, "-o", f"{str(source)[:2].strip('/')}.npy", "--quiet")
     arrays = [np.load(path) for path in Path().glob("*.npy")]
     assert len(arrays) == 2
     assert np.array_equal(*arrays)
@@ -56,11 +53,11 @@ def test_one_pack_is_written_to_a_url_and_read_there(made: Path, bucket: str) ->
     import fsspec
 
     fsspec.filesystem("s3").put_file(str(made / "few.npy"), f"{bucket}/few.npy")
-    run_here("encode", f"{bucket}/few.npy", "-o", f"{bucket}/few.bin", *options)
-    run_here("encode", made / "few.npy", "-o", f"{bucket}/few.bin", *options, code=1)
-    run_here("decode", f"{bucket}/few.bin", "-o", "far.npy", "--quiet")
-    run_here("encode", made / "few.npy", "-o", "near.bin", *options)
-    run_here("decode", "near.bin", "-o", "near.npy", "--quiet")
+    run_here("pack", f"{bucket}/few.npy", "-o", f"{bucket}/few.bin", *options)
+    run_here("pack", made / "few.npy", "-o", f"{bucket}/few.bin", *options, code=1)
+    run_here("unpack", f"{bucket}/few.bin", "-o", "far.npy", "--quiet")
+    run_here("pack", made / "few.npy", "-o", "near.bin", *options)
+    run_here("unpack", "near.bin", "-o", "near.npy", "--quiet")
     assert np.array_equal(np.load("far.npy"), np.load("near.npy"))
 
 
@@ -68,15 +65,15 @@ def test_storage_that_refuses_is_one_line(
     made: Path, scheduler: str, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     far = ["--scheduler", scheduler, *FAST]
-    run_here("encode", "s3://no-such-bucket/x.npy", "-o", "out", *far, code=1)
+    run_here("pack", "s3://no-such-bucket/x.npy", "-o", "out", *far, code=1)
     assert "s3://no-such-bucket/x.npy: there is no such file" in errors(capsys)[0]
-    run_here("encode", made / "x.npy", "-o", "s3://no-such-bucket/out", *far, code=1)
+    run_here("pack", made / "x.npy", "-o", "s3://no-such-bucket/out", *far, code=1)
     assert "s3://no-such-bucket" in errors(capsys)[0]
-    run_here("decode", f"{bucket}/missing.bin", "-o", "x", code=1)
+    run_here("unpack", f"{bucket}/missing.bin", "-o", "x", code=1)
     assert "missing.bin" in errors(capsys)[0]
     nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": str(Path.cwd()),
               "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
-    result = run_cvae("decode", f"{bucket}/x.bin", "-o", "x", code=1, env=nobody)
+    result = run_cvae("unpack", f"{bucket}/x.bin", "-o", "x", code=1, env=nobody)
     assert len(result.stderr.splitlines()) == 1
     assert b"redentials" in result.stderr
 
@@ -105,11 +102,11 @@ def test_what_cannot_be_fetched_fails_its_shard_and_is_not_left_out(
         fsspec.filesystem("memory").pipe(f"/in/{name}", Path(name).read_bytes())
     monkeypatch.setattr(MemoryFile, "read", fail)
     for name in ("a.png", "a.tar"):
-        shard = next(worklist.cut(worklist.resolve([f"memory://in/{name}"])))
+        shard = next(shards.cut([shards.resolve(f"memory://in/{name}")]))
         with pytest.raises(StorageError, match=rf"in/{name}: cannot be reached: "):
-            cluster.encode_shard(job(Path("out")), shard)
+            run.encode_shard(job(Path("out")), shard)
         assert not Path("out").exists() or not list(Path("out").iterdir())
-    run_here("decode", "memory://in/a.png", "-o", "x.png", code=1)
+    run_here("unpack", "memory://in/a.png", "-o", "x.png", code=1)
     assert "in/a.png: cannot be reached: " in errors(capsys)[0]
 
 
@@ -126,18 +123,18 @@ def test_only_a_file_that_is_not_there_is_left_out(
     monkeypatch.setattr(Path, "open", fail)
     refused: list[CvaeError] = []
     source = sources.ListSource(((Path("a.png"), "a.png"),))
-    reading = sources.Reading((28, 28, 1), refuse=refused.append)
+    reading = Reading((28, 28, 1), "exact")
     if found is StorageError:
         with pytest.raises(StorageError, match=r"a\.png: cannot be reached: stale"):
-            list(source.batches(reading))
+            list(source.batches(reading, refuse=refused.append))
     else:
-        list(source.batches(reading))
+        list(source.batches(reading, refuse=refused.append))
     assert [type(item) for item in refused] == [found] * (found is ImageError)
 
 
 def test_a_command_without_the_extra_names_it(tmp_path: Path) -> None:
     code = "import sys; sys.modules['s3fs'] = None; from cvae.cli import main; main()"
-    for command in (["decode"], ["info"], ["encode", "-o", "x.bin"]):
+    for command in (["unpack"], ["info"], ["pack", "-o", "x.bin"]):
         result = subprocess.run(
             [sys.executable, "-c", code, *command, "s3://bucket/x.bin"],
             capture_output=True, cwd=tmp_path, timeout=60,
@@ -149,20 +146,18 @@ def test_a_command_without_the_extra_names_it(tmp_path: Path) -> None:
 
 def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
-    inputs = worklist.resolve([str(made / "x.npy")])
-    shard = next(worklist.cut(inputs, 40))
-    folder = storage.locate("memory://written")
+    inputs = [shards.resolve(str(made / "x.npy"))]
+    shard = next(shards.cut(inputs, 40))
+    folder = places.locate("memory://written")
     try:
-        first = cluster.encode_shard(job(folder), shard)
-        assert isinstance(first, shards.Part)
-        data = storage.read(folder / shard.name, 1 << 20)
+        first = run.encode_shard(job(folder), shard)
+        data = places.read(folder / shard.name, 1 << 20)
         assert data == (made / "out" / shard.name).read_bytes()
         sent = (made / "x").with_name("model.cvae")
         sent.write_bytes(job(folder).model.read_bytes())
         nowhere = job(folder, model=Path("/nowhere/x.cvae"))
-        assert cluster.encode_shard(nowhere, shard, None, sent.read_bytes()) == first
-        failed = cluster.encode_shard(nowhere, shard)
-        assert isinstance(failed, Failure)
-        assert "/nowhere/x.cvae: cannot be read" in str(failed.error())
+        assert run.encode_shard(nowhere, shard, None, sent.read_bytes()) == first
+        with pytest.raises(ModelError, match=r"/nowhere/x\.cvae: cannot be read"):
+            run.encode_shard(nowhere, shard)
     finally:
         fsspec.filesystem("memory").rm("/written", recursive=True)

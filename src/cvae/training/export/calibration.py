@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import TOTAL, Symbols, Tables
-from cvae.models.qualities import QUALITIES, Bank
-from cvae.models.quantizer import Latents, Quantizer
+from cvae.bitstream.tables import TOTAL, Bank, Symbols
+from cvae.models.qualities import QUALITIES, Latents, Qualities, Quantizer
 
-# The number of training images, from the first -> the symbols that the encoder's search chooses.
-Search = Callable[[int, Quantizer, Tables], Symbols]
+# The symbols that the encoder's search chooses for the first so many training images, where each
+# element has a table of its own.
+Search = Callable[[int, Quantizer, Bank], Symbols]
 
 DEFAULT_QUALITY = 50
 MIN_RADIUS, MAX_RADIUS = 4, 127
@@ -50,13 +50,13 @@ def calibrate(
     curvature: NDArray[np.float32],
     search: Search,
     values: int,
-) -> Bank:
+) -> Qualities:
     """Counts the symbols of every quality on the training set, and merges similar tables.
 
     Args:
         latents: (images, elements) of the training set.
         step: (elements,) quantization steps at the default quality.
-        curvature: (elements,), see `Bank`.
+        curvature: (elements,), see `Qualities`.
         search: chooses symbols at the default effort.
         values: pixels times channels of an image.
     """
@@ -80,8 +80,13 @@ def calibrate(
         tolerance = 0.0 if quality == DEFAULT_QUALITY else _TOLERANCE
         for element, shares in enumerate(_mix(plain[quality], _between(searched, quality))):
             index[quality - 1, element] = merger.add(to_frequencies(shares), tolerance)
-    return Bank(
-        merger.bank(), index, scale, step.astype(np.float32), offset.astype(np.float32), curvature
+    return Qualities(
+        Bank(merger.bank()),
+        index,
+        scale,
+        step.astype(np.float32),
+        offset.astype(np.float32),
+        curvature,
     )
 
 
@@ -123,8 +128,7 @@ def _searched_shares(
     shares = plain
     for _ in range(_PASSES):
         bank = np.stack([to_frequencies(row) for row in _mix(plain, shares)])
-        tables = Tables(bank, np.arange(len(bank), dtype=np.uint16))
-        shares = _shares(search(images, quantizer, tables), radius)
+        shares = _shares(search(images, quantizer, Bank(bank)), radius)
     return shares
 
 

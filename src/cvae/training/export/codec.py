@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cvae.bitstream.tables import Symbols, Tables
-from cvae.codec import DEFAULT_EFFORT, Codec
+from cvae import kinds
+from cvae.bitstream.tables import Bank, Symbols
+from cvae.codec import Codec
 from cvae.data import metrics
 from cvae.data.images import Pixels, Shape, as_floats
 from cvae.errors import TrainingError
@@ -20,8 +21,8 @@ from cvae.evaluation import noise
 from cvae.kinds import search
 from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
-from cvae.models.qualities import QUALITIES, Bank
-from cvae.models.quantizer import Quantizer
+from cvae.models.qualities import QUALITIES, Qualities, Quantizer
+from cvae.options import DEFAULT_EFFORT
 from cvae.training import datasets
 from cvae.training.datasets import Dataset
 from cvae.training.export import calibration
@@ -118,11 +119,11 @@ def make(run: Run, dataset: Dataset, load: Callable[[Floats], Networks]) -> Made
         """Counting its tables again on another machine could move a count."""
         codec = Codec(model)
         quality = codec.quality(None)
-        y = model.bank.quantizer(quality).dequantize(codec.quantize(validation, quality, effort=0))
-        return levels_apart(networks.synthesis(y), model.synthesis(y)) <= 1
+        y = codec.coding.dequantize(codec.quantize(validation, quality, effort=0), quality)
+        return levels_apart(networks.synthesis(y), codec.coding.synthesize(y)) <= 1
 
     earlier = previous(run, networks.weights_hash, alike)
-    bank = earlier.bank if earlier else _calibrate(networks, run.preset.step_width, train)
+    bank = earlier.qualities if earlier else _calibrate(networks, run.preset.step_width, train)
     check(networks, bank, validation)
     return Made(
         graphs=networks.graphs,
@@ -138,7 +139,7 @@ def make(run: Run, dataset: Dataset, load: Callable[[Floats], Networks]) -> Made
     )
 
 
-def check(networks: Networks, bank: Bank, pixels: Pixels) -> None:
+def check(networks: Networks, bank: Qualities, pixels: Pixels) -> None:
     """The graphs must give the trained networks' symbols, and their pixels within one level.
 
     Raises:
@@ -165,15 +166,17 @@ def check(networks: Networks, bank: Bank, pixels: Pixels) -> None:
         check_pixels("denoiser", denoiser(x), networks.trained_denoiser(x))
 
 
-def _calibrate(networks: Networks, step_width: float, train: Pixels) -> Bank:
+def _calibrate(networks: Networks, step_width: float, train: Pixels) -> Qualities:
     x = as_floats(train)
     latents = networks.analysis(x)
     step = (networks.widths * step_width).astype(np.float32)
     curvature = calibration.curvature(latents, step, networks.synthesis)
 
-    def choose(images: int, quantizer: Quantizer, tables: Tables) -> Symbols:
-        shape, synthesis = networks.widths.shape, networks.synthesis
-        problem = search.Problem(quantizer, tables, curvature, shape, synthesis, networks.gradient)
+    def choose(images: int, quantizer: Quantizer, bank: Bank) -> Symbols:
+        rows, shape = np.arange(len(bank)), networks.widths.shape
+        problem = search.Problem(
+            quantizer, bank, rows, curvature, shape, networks.synthesis, networks.gradient
+        )
         return search.search(x[:images], latents[:images], problem, DEFAULT_EFFORT)
 
     return calibration.calibrate(latents, step, curvature, choose, math.prod(networks.shape))
@@ -201,7 +204,7 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
         "payload_bytes_mean": round(float(np.mean([c.payload_bytes for c in coded])), 4),
         "psnr_mean": round(float(np.mean([c.psnr for c in coded])), 4),
     }
-    if manifest.denoises:
+    if kinds.of(manifest).denoises(manifest):
         figures |= noise.measure(codec.model, pixels, manifest.preset["noise"])
     return replace(manifest, expected_psnr=tuple(expected.tolist()), figures=figures)
 

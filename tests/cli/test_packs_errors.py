@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.codec import EncodeOptions
+from cvae.options import EncodeOptions
 from cvae.packs import layout as pack
 from cvae.packs.encode import encode_pack
 
-from ..cli.test_bulk import FAST, NAMES, errors, listed, tar_of
-from ..conftest import SAMPLES, run_here
+from ..cli.test_packs import FAST, NAMES, errors, listed, tar_of
+from ..conftest import SAMPLES, run_cvae, run_here
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +30,16 @@ def _in_an_empty_folder(workdir: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["encode", "digits.npz", "--max-bytes", "9"],
-        ["encode", "digits.npz", "-o", "x.npz"],
-        ["encode", "digits.npz", str(SAMPLES)],
+        ["pack", "digits.npz", "--max-bytes", "9"],
+        ["pack", "digits.npz", "-o", "x.npz"],
+        ["pack", "digits.npz", "-o", "x.png"],
+        ["pack", "digits.npz", "-o", "x.tar.gz"],
+        ["pack", "digits.npz", str(SAMPLES)],
+        ["pack", "digits.npz", "--workers", "2"],
+        ["pack", "digits.npz", "--resume", "-o", "-"],
+        ["pack", "-", "--shard-images", "9", "-o", "x"],
         ["encode", str(SAMPLES / NAMES[0]), "--no-names"],
+        ["encode", str(SAMPLES / NAMES[0]), "-o", "x.png"],
         ["decode", "nothing.bin", "--only", "3"],
     ],
 )
@@ -59,7 +65,7 @@ def test_sources_that_cannot_be_read_are_one_line(
     for name in ("text.npz", "text.npy", "text.tar.gz"):
         Path(name).write_text("this is text")
     np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
-    run_here("encode", source, "-o", "x.bin", code=1)
+    run_here("pack", source, "-o", "x.bin", code=1)
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not Path("x.bin").exists()
@@ -78,21 +84,90 @@ def test_every_damaged_pack_is_decoded_right_or_refused_in_one_line(
     capsys.readouterr()
     for item in damaged:
         Path("bad.bin").write_bytes(item)
-        run_here("decode", "bad.bin", "-o", "out.npz", code=1)
+        run_here("unpack", "bad.bin", "-o", "out.npz", code=1)
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("cvae: error: bad.bin: ")
     assert not Path("out.npz").exists()
 
 
 def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    run_here("encode", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("pack", SAMPLES, "-o", "x.bin", *FAST)
     run_here("encode", SAMPLES / NAMES[0], "-o", "y.bin", *FAST)
     capsys.readouterr()
     run_here("decode", "x.bin", "y.bin", "-o", "back", "--quiet", code=1)
     (line,) = errors(capsys)
-    advice = "it is a pack; packs are decoded one at a time: cvae decode x.bin"
-    assert line == f"cvae: error: x.bin: {advice}"
+    assert line == "cvae: error: x.bin: holds many images; `cvae unpack x.bin` decodes it"
     assert listed("back") == ["y_reconstructed.png"]
+
+
+def test_decode_answers_a_pack_with_the_command_that_fits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_here("pack", SAMPLES, "-o", "a b.bin", *FAST)
+    data = bytearray(Path("a b.bin").read_bytes())
+    data[0] ^= 0xFF  # the end still says what it is
+    Path("damaged.bin").write_bytes(data)
+    Path("coded").mkdir()
+    Path("coded/part-00000.bin").write_bytes(Path("a b.bin").read_bytes())
+    for source, typed in (
+        ("a b.bin", "'a b.bin'"), ("damaged.bin", "damaged.bin"), ("coded", "coded"),
+        ("s3://bucket/x.bin", "s3://bucket/x.bin"),
+    ):  # fmt: skip
+        run_here("decode", source, "-o", "back", code=1)
+        (line,) = errors(capsys)
+        assert line == (
+            f"cvae: error: {source}: holds many images; `cvae unpack {typed}` decodes it"
+        )
+    line = run_cvae(
+        "decode", "-", "-o", "x.png", stdin=Path("a b.bin").read_bytes(), code=1
+    ).stderr.decode()
+    assert line == "cvae: error: stdin: holds many images; `cvae unpack -` decodes it\n"
+    assert listed(".") == ["a b.bin", "coded/part-00000.bin", "damaged.bin"]
+
+
+def test_unpack_answers_a_container_with_the_command_that_fits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    one = "coded/digit_0.bin"
+    for source, found in (
+        (one, "holds one image and is no pack"),
+        (
+            "coded",
+            "expected a pack, or a folder of packs with its manifest.json, found another folder",
+        ),
+    ):
+        run_here("unpack", source, code=1)
+        (line,) = errors(capsys)
+        assert line.startswith(f"cvae: error: {source}: {found}; `cvae decode {source}` decodes ")
+    line = run_cvae("unpack", "-", stdin=Path(one).read_bytes(), code=1).stderr.decode()
+    assert "stdin: holds one image and is no pack; `cvae decode -` decodes it" in line
+    assert len(listed(".")) == 10
+
+
+def test_encode_answers_many_images_for_one_file_with_the_command_that_fits(
+    digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.tar").write_bytes(tar_of(SAMPLES))
+    one = str(SAMPLES / NAMES[0])
+    for arguments, typed in (
+        (["digits.npz"], "digits.npz"),
+        (["x.tar"], "x.tar"),
+        ([one, "digits.npz"], f"{one} digits.npz -o NAME.bin"),
+        (["digits.npz", "-o", "many.bin"], "digits.npz -o many.bin"),
+        (["s3://bucket/in/", "-o", "many.bin"], "s3://bucket/in/ -o many.bin"),
+        ([str(SAMPLES), "-o", "many.bin"], f"{SAMPLES} -o many.bin"),
+        ([str(SAMPLES), "-o", "-"], f"{SAMPLES} -o -"),
+        ([*[one] * 5, "-o", "many.bin"], f"{one} {one} {one} ... -o many.bin"),
+    ):
+        run_here("encode", *arguments, code=1)
+        (line,) = errors(capsys)
+        assert f"; `cvae pack {typed}` writes one pack" in line
+    line = run_cvae("encode", "-", stdin=tar_of(SAMPLES), code=1).stderr.decode()
+    assert "stdin: holds many images; `cvae pack -` writes one pack" in line
+    line = run_cvae("pack", "-", stdin=Path(one).read_bytes(), code=1).stderr.decode()
+    assert "stdin: expected a tar archive; `cvae encode -` takes one image" in line
+    assert listed(".") == ["digits.npz", "x.tar"]
 
 
 def test_large_counts_of_single_files_are_written_as_those_of_packs(
@@ -112,25 +187,29 @@ def test_why_a_pack_gives_no_image_is_said(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cvae.encode_pack([], "empty.bin", "linear-mnist")
-    run_here("encode", "digits.npz", *FAST)
+    run_here("pack", "digits.npz", *FAST)
     for arguments, message in (
         (["empty.bin"], "empty.bin: holds no images"),
         (
             ["digits.bin", "--only", "000017.png"],
-            "'000017.png' (this pack has no names; use numbers",
+            "'000017.png'; this pack has no names; use numbers",
         ),
     ):
-        run_here("decode", *arguments, "-o", "never", code=1)
+        run_here("unpack", *arguments, "-o", "never", code=1)
         assert message in errors(capsys)[0]
     assert not Path("never").exists()
 
 
-@pytest.mark.parametrize("command", [["encode", "digits.npz"], ["decode", "x.bin"]])
+@pytest.mark.parametrize(
+    "command",
+    [["pack", "digits.npz"], ["unpack", "x.bin"], ["encode", str(SAMPLES / NAMES[0])],
+     ["decode", "y.bin"]],
+)  # fmt: skip
 @pytest.mark.parametrize("output", ["/dev/stdout", "/dev/null", "pipe"])
 def test_devices_and_pipes_are_no_outputs_but_stdout_has_a_name(
     digits: np.ndarray, command: list[str], output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_here("encode", "digits.npz", "-o", "x.bin", *FAST)
+    run_here("pack", "digits.npz", "-o", "x.bin", *FAST)
     os.mkfifo("pipe")
     run_here(*command, "-o", output, "--force", code=1)
     assert f"{output}: is a device or a pipe" in errors(capsys)[0]
@@ -146,28 +225,19 @@ def test_info_of_a_file_that_is_not_there_speaks_of_files(
     assert "no model named 'missing'; known are" in errors(capsys)[0]
 
 
-def test_pack_options_for_one_image_say_that_it_makes_none(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run_here("encode", SAMPLES / NAMES[0], "-o", "x.bin", "--no-verify", code=2)
-    assert "one image makes no pack" in capsys.readouterr().err
-    run_here("encode", SAMPLES, "--no-verify", code=2)
-    assert "name a file with -o" in capsys.readouterr().err
-
-
 def test_a_missing_model_is_told_from_damage(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path("x.bin").open("wb") as file:
         pack.Writer(file, pack.Header(0xFFFE, 50)).close()
-    run_here("decode", "x.bin", "-o", "out", code=1)
+    run_here("unpack", "x.bin", "-o", "out", code=1)
     assert "no model of id 0xfffe" in errors(capsys)[0]
 
 
 def encoding_half_a_tar() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """A process that has begun to write a pack and waits for the rest, and where that would go."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cvae", "encode", "-", "-o", "x.bin", *FAST],
+        [sys.executable, "-m", "cvae", "pack", "-", "-o", "x.bin", *FAST],
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

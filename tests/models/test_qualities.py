@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvae.bitstream.tables import MAX_SYMBOL
-from cvae.models.quantizer import Quantizer
+from cvae.models.qualities import Quantizer
 
 
 def quantizer(step: float) -> Quantizer:

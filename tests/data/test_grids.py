@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.evaluation import plots as report
+from cvae.data import grids
 
 
 def pictures(count: int, channels: int = 1) -> np.ndarray:
@@ -21,8 +21,8 @@ def pictures(count: int, channels: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("zoom", [1, 3])
 def test_a_grid_holds_every_image_in_its_place(channels: int, zoom: int) -> None:
     items = pictures(5, channels)
-    grid = report.grid([items[:3], items[3:]], zoom)
-    assert grid.shape == report.grid_shape(2, 3, (4, 6, channels), zoom)
+    grid = grids.grid([items[:3], items[3:]], zoom)
+    assert grid.shape == grids.grid_shape(2, 3, (4, 6, channels), zoom)
     small = grid[::zoom, ::zoom]
     assert np.array_equal(small.repeat(zoom, axis=0).repeat(zoom, axis=1), grid)
     for number, item in enumerate(items):
@@ -34,13 +34,13 @@ def test_a_grid_holds_every_image_in_its_place(channels: int, zoom: int) -> None
 
 def test_only_small_images_are_enlarged() -> None:
     sides = (8, 28, 32, 48, 64, 512)
-    assert [report.zoom_for((side, 1, 3)) for side in sides] == [3, 3, 3, 2, 1, 1]
+    assert [grids.zoom_for((side, 1, 3)) for side in sides] == [3, 3, 3, 2, 1, 1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_animation_runs_there_and_back_for_ever(channels: int) -> None:
     frames = pictures(4, channels)
-    with Image.open(io.BytesIO(report.animation(frames, 2))) as file:
+    with Image.open(io.BytesIO(grids.animation(frames, 2))) as file:
         assert file.size == (12, 8)
         assert file.n_frames == 6
         assert file.info["loop"] == 0

@@ -1,0 +1,49 @@
+"""What a kind of model sees of a coder: `push` and `pull`, stage by stage.
+
+A stage is an array of symbols and an array of rows, which says which table of the bank each symbol
+uses. The rows of a later stage may follow from the symbols of earlier ones.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream.tables import Bank, Rows, Symbols
+
+
+class Encoder(Protocol):
+    """Takes the symbols of one stage after another; `exact`, `rans` and `Meter` are such."""
+
+    def push(self, rows: Rows, symbols: Symbols) -> None:
+        """The symbols (images, k) of a stage and their tables, which broadcast to the same shape.
+
+        Raises ValueError when a symbol is beyond the format's range.
+        """
+
+
+class Decoder(Protocol):
+    """Gives the symbols of one stage after another."""
+
+    def pull(self, rows: Rows) -> Symbols:
+        """The symbols (images, k) of a stage, whose tables have the same shape.
+
+        Raises FormatError when the bytes are damaged.
+        """
+
+    def finish(self) -> None:
+        """Raises FormatError unless all bytes were read, and are those that an encoder writes."""
+
+
+class Meter:
+    """Adds up the information content of each image, instead of coding it."""
+
+    def __init__(self, bank: Bank, images: int) -> None:
+        self._bank = bank
+        self.bits: NDArray[np.float64] = np.zeros(images)  # (images,)
+
+    def push(self, rows: Rows, symbols: Symbols) -> None:
+        """See `Encoder`."""
+        self.bits += self._bank.bits(rows, symbols).sum(axis=1)

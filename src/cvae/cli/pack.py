@@ -1,0 +1,310 @@
+"""`cvae pack`: many images to one file, or to a folder of files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from cvae import DataError, ImageError, OutputError
+from cvae.cli import files, options
+from cvae.cli.files import STDIO
+from cvae.cli.talk import FIT_ADVICE, Talk, counted
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.data.places import Location, Place
+    from cvae.data.sources import Source
+    from cvae.options import EncodeOptions, Tally
+    from cvae.packs.manifest import Part
+    from cvae.packs.run import Plan
+
+
+def _plan(
+    workers: int | None, scheduler: str | None, shard_images: int | None, resume: bool
+) -> Plan | None:
+    """Who writes a folder of packs; None when no option asks for one. Raises UsageError."""
+    if not resume and (workers, scheduler, shard_images) == (None,) * 3:
+        return None
+    from cvae.packs import executors, shards
+    from cvae.packs.run import Plan
+
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
+    if scheduler is not None and not executors.is_address(scheduler):
+        raise click.UsageError(f"--scheduler {scheduler}: expected tcp://HOST:PORT")
+    size = shard_images or shards.SHARD_IMAGES
+    return Plan(
+        workers=workers, scheduler=scheduler, shard_images=size, resume=resume, advice=FIT_ADVICE
+    )
+
+
+_FOLDER = "A folder of packs"
+_machines = options.collect(
+    "plan", _plan,
+    options.grouped(
+        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
+        help="Write packs to the folder OUT with N processes.",
+    ),
+    options.grouped(
+        _FOLDER, "--scheduler", metavar="ADDRESS",
+        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
+    ),
+    options.grouped(
+        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
+        help="Images a pack.  [default: 65,536]",
+    ),
+    options.grouped(
+        _FOLDER, "--resume", is_flag=True,
+        help="Continue the same command after an interruption; packs that are whole stay.",
+    ),
+)  # fmt: skip
+
+
+@click.command("pack", cls=options.GroupedCommand)
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@options.output(
+    "The pack, or a folder of packs; `-` is stdout.  [default: NAME.bin in the current folder; "
+    "stdin goes to stdout]"
+)
+@options.model()
+@options.packing
+@options.threads
+@options.force
+@options.talk(
+    FIT_ADVICE, verbose="Name every image that comes back worse than 99 % of the model's own would."
+)
+@_machines
+def command(
+    inputs: tuple[str, ...],
+    output: str | None,
+    model: str | None,
+    options: EncodeOptions,
+    threads: int | None,
+    force: bool,
+    talk: Talk,
+    plan: Plan | None,
+) -> None:
+    """Encode many images to one pack, which pays for one header.
+
+    \b
+      cvae pack scans/                  -> scans.bin
+      cvae pack mnist.npz               -> mnist.bin, of the test images
+      cvae pack scans/ more.tar -o all.bin
+      cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
+
+    IN is a folder, an image, an array of images (.npz, .npy), a tar archive, a URL or a pattern of
+    URLs in quotes, or `-` for a tar archive on stdin. `cvae unpack` decodes packs.
+
+    Any option under "A folder of packs" makes OUT a folder that many processes fill, and IN may then
+    be a pattern of files, too. A bad image is named and skipped; the exit code is then 1.
+    """
+    from cvae import codec as codecs
+    from cvae.models import registry
+
+    files.refuse_device(output)
+    name = model or registry.DEFAULT
+    if plan is None:
+        target = _target(inputs, output, force)
+        codec = codecs.open_model(name)
+        tally = _pack_file(codec, inputs, target, options, threads, force, talk)
+        where = "stdout" if target is None else f"{target}"
+    else:
+        folder = _folder(inputs, output)
+        plan = replace(plan, threads=threads, force=force)
+        if plan.resume and force:
+            raise click.UsageError("--resume keeps what is there, --force does not: choose one")
+        codec = codecs.open_model(name)
+        packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
+        where = f"{folder}: {counted(packs, 'pack')}"
+    talk.say(f"{where}: {_summary(tally, codec)}")
+    if tally.poor:
+        talk.warning(_poor(tally, codec, options))
+    talk.end()
+
+
+def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location | None:
+    """Where one pack goes; None is stdout."""
+    from cvae.data import places
+    from cvae.data.contents import What, what_is
+    from cvae.data.names import SUFFIXES
+
+    if output is not None and files.is_url(output):
+        if output.endswith("/"):
+            raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
+        return places.locate(output)
+    if output == STDIO or (output is None and inputs == (STDIO,)):
+        files.refuse_terminal(force)
+        return None
+    if output is None or not files.like_a_file(output):
+        folder = Path(output or ".")
+        if output is not None and not folder.is_dir() and not output.endswith("/"):
+            return folder
+        if len(inputs) > 1 or files.is_url(inputs[0]):
+            raise click.UsageError("this pack needs a name: -o NAME.bin")
+        name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
+        return folder / f"{name}.bin"
+    target = Path(output)
+    if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
+    if output in inputs:
+        raise OutputError("is input and output at once", where=output)
+    return target
+
+
+def _pack_file(
+    codec: Codec,
+    inputs: Sequence[str],
+    target: Location | None,
+    options: EncodeOptions,
+    threads: int | None,
+    force: bool,
+    talk: Talk,
+) -> Tally:
+    from cvae.data import pipeline
+    from cvae.data.reading import Reading
+    from cvae.data.sources import open_images
+    from cvae.packs.encode import encode
+
+    stream = open_images(
+        [_source(item) for item in inputs],
+        Reading(codec.image_shape, "stretch" if options.fit else "exact"),
+        split=options.split,
+        threads=threads or pipeline.processors(),
+        refuse=talk.error,
+    )
+    options = replace(options, names=options.names and stream.named)
+
+    def poor(name: str, psnr: float) -> None:
+        talk.detail(f"{name}: comes back at {psnr:.2f} dB")
+
+    with (
+        _writing(target, force) as file,
+        talk.counting("image") as count,
+        pipeline.frequent_switches(),
+    ):
+        tally = encode(
+            codec, stream.batches(), file, options, threads=threads, progress=count,
+            poor=poor if talk.verbose else None,
+        )  # fmt: skip
+        if not tally.images:
+            raise ImageError(
+                "expected images, found none that can be coded", where=" ".join(inputs)
+            )
+    return tally
+
+
+def _source(item: str) -> str | Source:
+    """An input as `open_images` takes it. Raises CvaeError when it is missing, or stdin is no archive."""
+    from cvae.data.contents import What
+    from cvae.data.places import is_pattern
+
+    if item == STDIO:
+        return _stdin()
+    if not is_pattern(item) and files.what(item) is What.NOTHING:
+        raise DataError("there is no such file or folder", where=item)
+    return item
+
+
+def _stdin() -> Source:
+    """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
+    from cvae.data.contents import What
+    from cvae.data.sources import TarSource
+    from cvae.data.tars import Rejoined
+
+    if files.what(STDIO) is not What.TAR:
+        raise ImageError(
+            "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
+        )
+    stdin: Any = sys.stdin.buffer
+    return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
+
+
+@contextmanager
+def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
+    from cvae.data import places
+
+    if target is None:
+        stdout = files.open_stdout()
+        yield stdout
+        stdout.flush()
+        return
+    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def _folder(inputs: Sequence[str], output: str | None) -> Place:
+    """Where a folder of packs goes. Raises UsageError when several processes cannot write it."""
+    from cvae.data import places
+
+    if STDIO in inputs:
+        raise click.UsageError("workers cannot read stdin; name files, folders or URLs")
+    if output is None or output == STDIO:
+        raise click.UsageError("a folder of packs needs a name: -o DIR")
+    folder = places.locate(output).absolute()
+    if not files.is_url(output) and folder.exists() and not folder.is_folder():
+        raise OutputError("exists already and is no folder", where=output)
+    files.refuse_as_folder(output, "a folder of packs")
+    return folder
+
+
+def _pack_folder(
+    codec: Codec,
+    inputs: Sequence[str],
+    folder: Place,
+    options: EncodeOptions,
+    plan: Plan,
+    talk: Talk,
+) -> tuple[int, Tally]:
+    """Writes a folder of packs; how many, and what is known of all."""
+    from cvae.packs.run import run
+
+    done = images = 0
+    with talk.status() as show:
+
+        def report(part: Part) -> None:
+            nonlocal done, images
+            for message in part.messages:
+                talk.error(ImageError(message))
+            if part.tally.left_out > len(part.messages):
+                more = part.tally.left_out - len(part.messages)
+                talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            coded = counted(part.images, "image")
+            talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
+            done, images = done + 1, images + part.images
+            show(f"{counted(done, 'pack')}, {counted(images, 'image')} ")
+
+        manifest = run(
+            codec, inputs, folder, options, plan, progress=report, failed=talk.error
+        )  # fmt: skip
+    return len(manifest.shards), manifest.tally
+
+
+def _summary(tally: Tally, codec: Codec) -> str:
+    """What was written, in one line."""
+    height, width, channels = codec.image_shape
+    each = tally.file_bytes / tally.images
+    psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
+    return (
+        f"{counted(tally.images, 'image')} in {tally.file_bytes:,} bytes, {each:.2f} an image, "
+        f"{height * width * channels / each:.1f}:1{psnr}"
+    )
+
+
+def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
+    """What a warning says of images that come back badly, and what helps."""
+    expected = codec.expected_psnr(codec.quality(options.quality))
+    comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
+    text = (
+        f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back below the "
+        f"{expected:.1f} dB that 99 % of the images of model {codec.name} reach"
+    )
+    if 2 * tally.poor_inverted > tally.poor_sampled:
+        option = "leaving out --invert" if options.invert else "--invert"
+        return f"{text}; {are} of the other polarity: {option} helps"
+    return text

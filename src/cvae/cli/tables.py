@@ -1,0 +1,140 @@
+"""Figures for people: one line a fact, on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cvae.cli.talk import counted, echo
+
+if TYPE_CHECKING:
+    from cvae.evaluation.comparison import Comparison
+
+COLUMNS = 80
+Rows = Sequence[tuple[str, str]]
+
+_SIZE: Rows = [("compression ratio", "{compression_ratio:.1f}:1 ({bpp:.4f} bits a pixel)")]
+_PICTURE: Rows = [
+    ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
+    ("SSIM", "{ssim}"),
+    ("below expected quality", "{warned:,} of {images:,} images"),
+]
+_DECODE: Rows = [("decode", "{decode_images_per_second:,.0f} images a second")]
+_CODING: Rows = [
+    ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
+    ("information", "{information_bits_mean:.2f} bits on average"),
+    *_SIZE,
+    ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
+    *_PICTURE,
+    ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
+    *_DECODE,
+]
+_CODED: Rows = [
+    ("file", "{file_bytes_mean:.2f} bytes an image"),
+    *_SIZE,
+    ("PSNR", "{psnr_mean:.2f} dB"),
+    *_PICTURE,
+    *_DECODE,
+]
+
+
+def show(lines: Iterator[str]) -> None:
+    """Prints a table."""
+    for line in lines:
+        echo(line)
+
+
+def coding(result: dict[str, Any]) -> Iterator[str]:
+    """The figures of a model on a data set."""
+    title = "{model} on {dataset} ({split}, {count}), quality {quality}, effort {effort}"
+    return _table(title, _CODING, result)
+
+
+def coded(result: dict[str, Any]) -> Iterator[str]:
+    """The figures of coded files against their originals."""
+    return _table("{file} against {dataset}: {count}, quality {quality}", _CODED, result)
+
+
+def noise(result: dict[str, Any]) -> Iterator[str]:
+    """The figures of noise that was put on images and taken off again; no title where it has others."""
+    if "quality" not in result:
+        yield from _table("{model} on {dataset} ({split}, {count})", [], result)
+    rows = [
+        (f"noise of {result['noise']:g}", result["noisy_psnr"], result["noisy_mse"], ""),
+        ("denoised", result["denoised_psnr"], result["denoised_mse"], ""),
+        *(
+            (row["codec"], row["psnr"], row["mse"], f", weight {row['weight']:g}")
+            for row in result.get("rivals", [])
+            if "weight" in row
+        ),
+    ]
+    for label, psnr, mse, more in rows:
+        yield f"  {label:22}  {psnr:.2f} dB (mean MSE {mse:.5f} of [0, 1]){more}"
+
+
+def against(result: dict[str, Any], comparison: Comparison) -> Iterator[str]:
+    """One line a codec and layout, beside ours."""
+    from cvae.evaluation.comparison import MARKS, lines
+
+    found = lines(comparison.curve, comparison.rivals, result["quality"], result["psnr_mean"])
+    width = max(len("codec"), *(len(line.codec) for line in found))
+    yield ""
+    yield f"{'codec':{width}}  layout  bytes an image  at PSNR      times ours  BD-rate"
+    for line in found:
+        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB"
+        psnr = f"{psnr} {line.mark}".rstrip()
+        rate = line.bd_rate_percent
+        yield (
+            f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14.2f}  {psnr:11}  "
+            f"{line.times_ours:10.2f}  {'n/a' if rate is None else f'{rate:+.1f} %'}"
+        )
+    yield "BD-rate: our bytes against the codec's at equal PSNR; n/a: curves too far apart"
+    used = {line.mark for line in found}
+    yield from (f"{mark} {text}" for mark, text in MARKS.items() if mark in used)
+
+
+def facts(found: dict[str, Any]) -> Iterator[str]:
+    """What a file says of itself; a long fact below its name."""
+    width = max(len(name) for name in found)
+    for name, value in found.items():
+        label, text = name.replace("_", " "), _plain(value)
+        line = f"{label:{width}}  {text}"
+        if len(line) <= COLUMNS or name == "file":  # a path stays in one piece
+            yield line
+        else:
+            yield label
+            yield from _wrapped(text)
+
+
+def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
+    ssim = result.get("ssim_mean")
+    values = {
+        **result,
+        "count": counted(result["images"], "image"),
+        "ssim": "- (needs the extra eval, and 11x11 pixels)" if ssim is None else f"{ssim:.4f}",
+    }
+    yield title.format(**values)
+    width = max((len(label) for label, _ in rows), default=0)
+    for label, text in rows:
+        yield f"  {label:{width}}  {text.format(**values)}"
+
+
+def _wrapped(text: str) -> list[str]:
+    # click's own would break hashes at the last column, and names at their hyphens.
+    import textwrap
+
+    return textwrap.wrap(
+        text, COLUMNS, initial_indent="  ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    if isinstance(value, tuple | list):
+        sentences = any(" " in str(item) for item in value)
+        return ("; " if sentences else " ").join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

@@ -1,0 +1,169 @@
+"""`cvae unpack`: the images of one pack, or of a folder of packs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from cvae import CvaeError, FormatError
+from cvae.cli import files, options
+from cvae.cli.files import STDIO
+from cvae.cli.talk import Talk, counted
+from cvae.errors import at
+
+if TYPE_CHECKING:
+    from cvae.packs.decode import Pack
+    from cvae.packs.reader import Range
+
+_NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
+
+
+@click.command("unpack")
+@click.argument("source", metavar="PACK")
+@options.output(
+    "A folder, .npz, .npy or .tar; an image file for one image; `-` is a tar archive on stdout.  "
+    "[default: the folder NAME_reconstructed; stdin goes to stdout unless that is a terminal]"
+)
+@options.model("the one that the pack names")
+@click.option(
+    "--only", multiple=True, metavar="IMAGES",
+    help="Only these images, by number from 0 (17,42-50) or by name. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--keep-going", is_flag=True,
+    help="Name what is damaged and decode the rest; the exit code is then 1.",
+)  # fmt: skip
+@options.threads
+@options.force
+@options.talk()
+def command(
+    source: str,
+    output: str | None,
+    model: str | None,
+    only: tuple[str, ...],
+    keep_going: bool,
+    threads: int | None,
+    force: bool,
+    talk: Talk,
+) -> None:
+    """Decode the images of a pack.
+
+    \b
+      cvae unpack scans.bin                 -> scans_reconstructed/
+      cvae unpack mnist.bin -o back.npz
+      cvae unpack coded/ --only 17,42-50    some images of a folder of packs
+
+    PACK is a file or a folder that `cvae pack` wrote, here or at a URL, or `-` for stdin. The model
+    is found by the id in the pack. Nothing is written when what is asked for is damaged, unless
+    --keep-going is given.
+    """
+    from cvae import packs
+    from cvae.data import pipeline, sinks
+
+    files.refuse_device(output)
+    name = "stdin" if source == STDIO else source
+    with ExitStack() as stack:
+        stack.enter_context(at(name))
+        _check_pack(source)
+        pack = stack.enter_context(packs.open(files.place(source), model, damaged=True))
+        if not pack.reader.images and not pack.reader.damage:
+            raise CvaeError("holds no images")
+        ranges = _whole(pack, _chosen(pack, only), keep_going, talk, name)
+        total = sum(stop - start for start, stop in ranges)
+        if not total:
+            raise CvaeError("no image is left to decode")
+        target = _target(source, output)
+        if isinstance(target, Path) and sinks.is_array(target) and pack.reader.header.sizes:
+            talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
+        jobs = threads or pipeline.processors()
+        shape = pack.codec.image_shape
+        sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))
+        with talk.bar(total) as bar, pipeline.frequent_switches():
+            for decoded in pack.decode(ranges, threads):
+                sink.write(decoded)
+                bar.update(len(decoded.numbers))
+        images = len(pack)
+    where = target if isinstance(target, Path) else "stdout"
+    talk.say(f"{name} -> {where}: {total:,} of {counted(images, 'image')} decoded")
+    talk.end()
+
+
+def _check_pack(source: str) -> None:
+    """Raises FormatError, which names the command that fits, when a file is no pack."""
+    from cvae.data.contents import What
+
+    what = files.what(source)
+    if what is What.CONTAINER:
+        advice = f"{files.typed('decode', [source])} decodes it"
+        raise FormatError("holds one image and is no pack", advice=advice)
+    if what in (What.FOLDER, What.RUN):
+        raise FormatError(
+            "expected a pack, or a folder of packs with its manifest.json, found another folder",
+            advice=f"{files.typed('decode', [source])} decodes a folder of single files",
+        )
+
+
+def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
+    """The images that are asked for, by number or by name; all of them when none are."""
+    from cvae.packs.decode import ranges_of
+
+    if not only:
+        return [(0, len(pack))]
+    ranges: list[Range] = []
+    for text in only:
+        if _NUMBERS.fullmatch(text):
+            for part in text.split(","):
+                first, _, last = part.partition("-")
+                ranges.append((int(first), int(last or first) + 1))
+                if ranges[-1][0] >= ranges[-1][1]:
+                    raise CvaeError(f"--only {part}: expected the smaller number first")
+            continue
+        found = pack.find(text)
+        if not found:
+            raise CvaeError(
+                f"there is no image named {text!r}",
+                advice="" if pack.reader.named else "this pack has no names; use numbers, as 17",
+            )
+        ranges += [(number, number + 1) for number in found]
+    chosen = ranges_of(ranges)
+    if chosen[-1][1] > len(pack):
+        raise CvaeError(f"there is no image {chosen[-1][1] - 1}, expected 0 to {len(pack) - 1}")
+    return chosen
+
+
+def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: str) -> list[Range]:
+    """The images that are not damaged, found before anything is written. Raises FormatError."""
+    from cvae.packs.decode import without
+
+    damage = pack.reader.damage_in(ranges)
+    for item in damage:
+        error = FormatError(f"{item}", where=name)
+        if not keep_going:
+            error.advice = "--keep-going decodes what is whole"
+            raise error
+        talk.error(error)
+    return without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+
+
+def _target(source: str, output: str | None) -> Path | BinaryIO:
+    """Where the images go: a path, or stdout for a tar archive."""
+    from cvae.data import sinks
+
+    if output == STDIO:
+        files.refuse_terminal(force=False)
+        return files.open_stdout()  # type: ignore[no-any-return]
+    if output is not None:
+        if files.is_url(output):
+            raise click.UsageError(f"-o {output}: images are written to this machine only")
+        if not sinks.is_array(Path(output)) and Path(output).suffix.lower() != ".tar":
+            files.refuse_as_folder(output, "a folder, .npz, .npy or .tar")
+        return Path(output)
+    if source == STDIO and sys.stdout is not None and not sys.stdout.isatty():
+        return files.open_stdout()  # type: ignore[no-any-return]
+    stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
+    return Path(f"{stem}_reconstructed")

@@ -1,0 +1,191 @@
+"""`cvae verify`: whether files are whole, and how near coded images are to their originals."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError
+from cvae.cli import files, options, tables
+from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo
+from cvae.errors import at
+
+if TYPE_CHECKING:
+    from cvae.codec import Codec
+    from cvae.data.contents import What
+
+_ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
+
+
+@click.command("verify")
+@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--against", metavar="ORIGINALS",
+    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, "
+    "pattern or URL of the images that were coded.",
+)  # fmt: skip
+@options.model("the one that each file names")
+@options.split
+@options.as_json
+def command(
+    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, as_json: bool
+) -> None:
+    """Check that files are whole.
+
+    \b
+      cvae verify scans.bin coded/ runs/mine/mine.cvae
+      cvae verify scans.bin --against scans/    PSNR of what is there, nothing encoded
+
+    FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
+    The exit code is 1 where something is damaged or missing.
+
+    --against matches the images of an array by number, all others by name.
+    """
+    talk = options.make_talk(MODELS_ADVICE)
+    results = []
+    for name in names:
+        try:
+            with at(name):
+                if against is None:
+                    result = _check(name, model, talk)
+                else:
+                    result = _compare(name, against, model, split, talk)
+        except CvaeError as error:
+            talk.error(error)
+            continue
+        results.append(result)
+        if as_json:
+            continue
+        if against is None:
+            state = "damaged" if result["damage"] else "whole"
+            echo("{file}: {kind}, ".format(**result) + state)
+        else:
+            tables.show(tables.coded(result))
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+    sys.stdout.flush()
+    talk.end()
+
+
+def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
+    """What is damaged in a file, or in the files of a folder; every damage is an error, too."""
+    from cvae import kinds
+    from cvae.data.contents import What
+    from cvae.evaluation import verify
+    from cvae.models import registry
+
+    what, damage = files.what(name), []
+    kind, paths = _describe(name, what)
+    for path in paths:
+        found: Sequence[object] = []
+        try:
+            if files.what(path) in (What.MODEL, What.RUN):
+                kinds.verify(registry.open_model(Path(path)))
+            else:
+                found = verify.check(path, model)
+        except ModelNotFoundError as error:
+            with at(path):
+                talk.warning(f"{path}: only its check sum was looked at: {error.text}")
+        except ModelError as error:
+            found = [error.text]
+        for item in found:
+            talk.error(FormatError(f"{item}", where=path))
+            damage.append(str(item) if path == name else f"{path}: {item}")
+    return {"file": name, "kind": kind, "damage": damage}
+
+
+def _describe(name: str, what: What) -> tuple[str, list[str]]:
+    """What messages call an argument, and the files that it stands for. Raises CvaeError."""
+    from cvae.data import places
+    from cvae.data.contents import What
+
+    kinds = {
+        What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
+    }  # fmt: skip
+    if what is What.NOTHING:
+        raise CvaeError("there is no such file or folder")
+    if what is not What.FOLDER:
+        return kinds.get(what, "container"), [name]
+    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
+    if not found:
+        raise CvaeError("expected .bin or .cvae files, found none in this folder")
+    return counted(len(found), "file"), found
+
+
+def _compare(
+    name: str, against: str, model: str | None, split: str | None, talk: Talk
+) -> dict[str, Any]:
+    """The figures of a file, or of the containers of a folder, against their originals."""
+    from cvae import packs
+    from cvae.data.contents import What
+    from cvae.evaluation import verify
+
+    def refuse(error: CvaeError) -> None:
+        # Damage is of the pack; originals have their names already.
+        if isinstance(error, FormatError) and not error.where:
+            error.where = name
+        talk.error(error)
+
+    what = files.what(name)
+    if what in (What.PACK, What.PACKS):
+        with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
+            found = verify.compare(pack, against, split, bar.update, refuse)
+    else:
+        found = _compare_containers(name, what, Path(against), model, refuse)
+    stem = Path(against.rstrip("/")).stem
+    result = {"dataset": stem, "split": found.pop("split", "all"), "file": name, **found}
+    if result.get("missing"):
+        talk.warning(f"{against}: has no original of {counted(result['missing'], 'coded image')}")
+    return result
+
+
+def _compare_containers(
+    name: str, what: What, originals: Path, model: str | None, refuse: Any
+) -> dict[str, Any]:
+    """The figures of one container and its original, or of those of two folders by their names."""
+    from cvae import codec as codecs
+    from cvae.data import images
+    from cvae.data.reading import Reading
+    from cvae.evaluation import verify
+
+    _, paths = _describe(name, what)
+    coded, pixels, missing, lost = [], [], 0, 0
+    codec: Codec | None = None
+    for path in paths:
+        try:
+            with at(path):
+                data = files.Task(Path(path), None).read()
+                codec = codec or (codecs.open_model(model) if model else codecs.open_model_of(data))
+                codec.decode(data)
+        except CvaeError as error:
+            refuse(error)
+            lost += 1
+            continue
+        below = Path(path).name if path == name else Path(path).relative_to(name)
+        original = _original(Path(below), originals)
+        if original is None:
+            missing += 1
+            continue
+        reading = Reading(codec.image_shape, "stretch")
+        pixels.append(reading.read(images.read_file(original), str(original)))
+        coded.append(data)
+    if codec is None or not coded:
+        raise DataError("has none of the images that were coded, and are whole", where=originals)
+    found = verify.compare_containers(codec, coded, pixels)
+    return {**found, "missing": missing, "lost": lost}
+
+
+def _original(coded: Path, originals: Path) -> Path | None:
+    """The image of a container at a path below its folder; None when there is none."""
+    from cvae.data.names import SUFFIXES
+
+    if not originals.is_dir():
+        return originals if originals.exists() else None
+    beside = (originals / coded).parent
+    found = (path for path in sorted(beside.glob("*")) if path.stem == coded.stem)
+    return next((path for path in found if path.suffix.lower() in SUFFIXES), None)

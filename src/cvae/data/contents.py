@@ -1,0 +1,112 @@
+"""What lies at a place: a pack, an array, a folder of images, ... The only module that decides it.
+
+Content decides where it can. The ending decides for arrays, for compressed archives and for what
+cannot be read; a file without a known kind is a FILE, such as an image.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from cvae.bitstream import container
+from cvae.data import places
+from cvae.data.places import Location, Place
+
+# A folder of packs has a manifest with this kind, or notes of an unfinished run, or at least a first pack.
+MANIFEST, UNFINISHED, FIRST_PACK = "manifest.json", "unfinished.json", "part-00000.bin"
+PACKS_KIND = "cvae shards"
+RUN = "run.json"  # in the folder of a training run
+
+HEAD = 512  # bytes that tell a file by its beginning
+_MODEL = ".cvae"
+_ARRAYS = (".npz", ".npy")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_ZIP = b"PK\x03\x04"
+_ZIP_NAME = 30  # where a ZIP archive has the name of its first member
+_USTAR = 257  # where a tar archive says that it is one
+# Which module reads what begins so; a Python may be without it.
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+
+
+class What(Enum):
+    """What can lie at a place."""
+
+    NOTHING = auto()
+    FOLDER = auto()  # of images, or of anything
+    PACKS = auto()  # a folder of packs, finished or not
+    RUN = auto()  # the folder of a training run
+    PACK = auto()
+    CONTAINER = auto()
+    MODEL = auto()
+    ARRAY = auto()  # .npz or .npy
+    TAR = auto()  # compressed or not
+    FILE = auto()  # anything else: an image, a pipe, a file that cannot be read
+
+
+def what_lies_at(place: str | Location) -> What:
+    """What lies at a path or URL. Nothing is read from pipes and devices.
+
+    Raises:
+        StorageError: a URL cannot be reached.
+    """
+    place = places.locate(place)
+    if place.is_folder():
+        return _folder(place)
+    if not place.is_file():
+        return What.FILE if place.exists() else What.NOTHING
+    try:
+        with place.open("rb") as file:
+            what = what_is(place.name, file.read(HEAD))
+            if what in (What.CONTAINER, What.FILE):
+                file.seek(0)
+                what = What.PACK if container.is_pack_file(file) else what
+    except OSError:
+        return what_is(place.name)  # whoever reads it says what is wrong
+    return what
+
+
+def what_is(name: str, head: bytes = b"") -> What:
+    """What a file is by its name and first bytes, as far as these tell. No bytes: by its name alone.
+
+    Args:
+        name: the file's name; empty for stdin.
+        head: at least `HEAD` bytes, or all there are.
+    """
+    name = name.lower()
+    # Before a container, whose first byte a name in an archive can have: some letters in UTF-8.
+    if head.startswith(b"ustar", _USTAR):
+        return What.TAR
+    if container.is_container(head):
+        return What.PACK if container.is_pack(head) else What.CONTAINER
+    if name.endswith(_ARRAYS):
+        return What.ARRAY
+    if head.startswith(_ZIP) and head.startswith(b"manifest.json", _ZIP_NAME):
+        return What.MODEL
+    if name.endswith(_TARS) or begins_tar(head):
+        return What.TAR
+    return What.MODEL if name.endswith(_MODEL) else What.FILE
+
+
+def begins_tar(head: bytes) -> bool:
+    """Whether these are the first bytes of a tar archive, which may be compressed."""
+    return head.startswith(tuple(COMPRESSED)) or head.startswith(b"ustar", _USTAR)
+
+
+def _folder(folder: Place) -> What:
+    try:
+        with (folder / MANIFEST).open("rb") as file:
+            # A damaged manifest counts, too, as far as this can be seen.
+            ours = PACKS_KIND.encode() in file.read(200)
+    except OSError:
+        ours = (folder / UNFINISHED).exists()
+    if ours or _is_pack(folder / FIRST_PACK):
+        return What.PACKS
+    return What.RUN if (folder / RUN).exists() else What.FOLDER
+
+
+def _is_pack(place: Place) -> bool:
+    try:
+        with place.open("rb") as file:
+            return container.is_pack_file(file)
+    except OSError:
+        return False

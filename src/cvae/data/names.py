@@ -1,0 +1,92 @@
+"""Names of images and files: printable ones, ones that are safe as a path, and unique ones."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+# Files with these (lower-case) endings are taken for images.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+
+_DIGITS = 6  # of the number that stands for a name, at least
+_MAX_PART = 180  # bytes of a file's name; a number may be added
+# Bytes of a relative path: Windows takes 260 characters with the folder it is put in.
+_MAX_PATH = 200
+# What Windows takes for a device, whatever its ending.
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"
+}
+_FORBIDDEN = frozenset('<>:"|?*\\')
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: none moves a terminal's cursor or ends a line."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def safe_name(name: str) -> str:
+    """A name of any origin as the relative path of a PNG file that stays below its folder.
+
+    Empty when nothing of the name is left. A long path keeps its end. No folder on the way has a
+    name that a file could have.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts:
+        return ""
+    *above, last = parts
+    last = last.rstrip(" .") or last
+    stem, ending = os.path.splitext(last)  # noqa: PTH122
+    # Before it is cut to its length: half an ending would stay.
+    last = stem if ending.lower() in SUFFIXES else last
+    kept = [f"{_safe_part(last)}.png"]
+    room = _MAX_PATH - len(kept[0].encode())
+    for folder in map(_safe_folder, reversed(above)):
+        room -= len(folder.encode()) + 1
+        if room < 0:
+            break
+        kept.append(folder)
+    return "/".join(reversed(kept))
+
+
+def _safe_folder(part: str) -> str:
+    # All files are PNG files. So none is where another name needs a folder, and no folder has to be
+    # remembered.
+    kept = _safe_part(part)
+    return f"{kept}_" if kept.lower().endswith(".png") else kept
+
+
+def _safe_part(part: str) -> str:
+    if part == "..":
+        return "_"
+    kept = "".join("_" if c in _FORBIDDEN or not c.isprintable() else c for c in part)
+    # Windows drops dots and spaces at the end, and so would make one file of two.
+    kept = kept.encode("utf-8", "replace")[:_MAX_PART].decode("utf-8", "ignore").rstrip(" .")
+    if not kept:
+        return "_"
+    return f"_{kept}" if kept.split(".")[0].strip().lower() in _DEVICES else kept
+
+
+class UniqueNames:
+    """Safe names for numbered images, no two alike."""
+
+    def __init__(self) -> None:
+        # Hashes take less memory. Where two names share one, the second gets its number.
+        self._seen: set[int] = set()
+
+    def __call__(self, number: int, name: str = "") -> str:
+        """The safe name of an image; with its number where the name was given before, or is empty."""
+        digits = f"{number:0{_DIGITS}d}"
+        found = safe_name(name) or f"{digits}.png"
+        while not self._is_new(found):
+            found = f"{found.removesuffix('.png')}_{digits}.png"
+        return found
+
+    def _is_new(self, name: str) -> bool:
+        # Some file systems take A.png and a.png for one file, or both ways to write an accented letter.
+        folded = unicodedata.normalize("NFD", name).casefold()
+        key = hash(unicodedata.normalize("NFD", folded))
+        new = key not in self._seen
+        self._seen.add(key)
+        return new

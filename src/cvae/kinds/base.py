@@ -1,0 +1,136 @@
+"""What a kind of model is: pixels <-> stages of symbols, and what its manifest must say.
+
+A new kind is a subclass of `Kind` in `kinds.KINDS`, and one of `Coding` if it codes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream import coders, exact, rans
+from cvae.bitstream.tables import Bank, Symbols
+from cvae.models.file import Manifest, Model
+from cvae.models.qualities import Latents
+
+Floats = NDArray[np.float32]
+
+
+class Coding(ABC):
+    """The networks and tables of one model, as the codec uses them.
+
+    Symbols are int32 (n, elements), in the order in which the stages have them.
+    """
+
+    bank: Bank
+    elements: int  # symbols of an image
+    stages: int = 1
+
+    @abstractmethod
+    def analyse(self, x: Floats, threads: int | None = None) -> Latents:
+        """Images (n, h, w, c) in [0, 1] -> latents (n, elements); of a VAE the posterior means."""
+
+    @abstractmethod
+    def choose(
+        self, x: Floats, latents: Latents, quality: int, effort: int, threads: int | None = None
+    ) -> Symbols:
+        """The symbols of images and their latents: rounded, then searched from effort 1 on."""
+
+    @abstractmethod
+    def dequantize(self, symbols: Symbols, quality: int) -> Latents:
+        """The latents (n, elements) that symbols stand for."""
+
+    @abstractmethod
+    def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
+        """Latents (n, elements) -> images (n, h, w, c) in [0, 1]."""
+
+    @abstractmethod
+    def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
+        """Gives the symbols to a coder, stage by stage."""
+
+    @abstractmethod
+    def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
+        """Asks a coder for the symbols of so many images, stage by stage."""
+
+    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
+        """Every image by itself -> one payload an image. Raises ValueError at a symbol out of range."""
+        coder = exact.Encoder(self.bank, len(symbols))
+        self.push(coder, symbols, quality)
+        return coder.finish()
+
+    def decode_each(self, payload: bytes, quality: int) -> Symbols:
+        """The symbols (1, elements) of one payload. Raises FormatError when it is damaged."""
+        return self._decoded(exact.Decoder(payload, self.bank, self.elements), 1, quality)
+
+    def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
+        """All images as one payload; see `rans.Encoder`."""
+        coder = rans.Encoder(self.bank, self.stages)
+        self.push(coder, symbols, quality)
+        return coder.finish(lanes)
+
+    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
+        """The symbols of a block of so many images. Raises FormatError when it is damaged."""
+        coder = rans.Decoder(payload, self.bank, images * self.elements, self.stages)
+        return self._decoded(coder, images, quality)
+
+    def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
+        """Information content of each image under the tables: (n,)."""
+        meter = coders.Meter(self.bank, len(symbols))
+        self.push(meter, symbols, quality)
+        return meter.bits
+
+    def _decoded(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
+        symbols = self.pull(coder, images, quality)
+        coder.finish()
+        return symbols
+
+
+class Cleaner(NamedTuple):
+    """A network that takes noise away."""
+
+    network: Callable[[Floats], Floats]  # (n, h, w, c) in [0, 1] -> the same shape
+    multiple: int = 1  # sides are multiples of it, where they may have any length
+    reach: int = 0  # how many pixels a cell looks beyond its edges, see `Manifest`
+
+
+class Kind(ABC):
+    """What holds for all models of one kind; the manifest's `kind` names it."""
+
+    codes = False  # models of this kind write files
+    any_size = False  # they take images of any height and width; else those of one size
+
+    @abstractmethod
+    def check(self, manifest: Manifest) -> None:
+        """Raises ValueError when a manifest says what no model of this kind can have."""
+
+    @abstractmethod
+    def describe(self, manifest: Manifest) -> str:
+        """`28x28 grey` or `any size RGB`: the images that a model takes."""
+
+    @abstractmethod
+    def denoises(self, manifest: Manifest) -> bool:
+        """Whether a model was trained on noisy images."""
+
+    @abstractmethod
+    def facts(self, manifest: Manifest) -> dict[str, Any]:
+        """What `cvae info` says of a model besides what every manifest has."""
+
+    @abstractmethod
+    def figures(self, manifest: Manifest) -> str:
+        """How well a model does, for a line of `cvae models`."""
+
+    @abstractmethod
+    def cleaner(self, model: Model) -> Cleaner:
+        """The network of a model that takes noise away."""
+
+    @abstractmethod
+    def coding(self, model: Model) -> Coding:
+        """The networks and tables of a model. Raises ModelKindError when this kind does not code."""
+
+    @abstractmethod
+    def run_once(self, model: Model) -> None:
+        """Loads every member of a model and runs its networks. Raises ModelError at damage."""

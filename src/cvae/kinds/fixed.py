@@ -1,0 +1,170 @@
+"""The first kind: images of one size, a fixed number of latents, and one table for each of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cvae.bitstream import coders
+from cvae.bitstream.tables import Bank, Symbols
+from cvae.data import images
+from cvae.kinds.base import Cleaner, Coding, Floats, Kind
+from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, Model
+from cvae.models.networks import Network
+from cvae.models.qualities import QUALITIES, Latents
+
+# Architectures, as presets name them, of which inference has to know something.
+_LINEAR = ("linear",)  # the analysis is the transpose of the synthesis
+_WITH_PRIOR = ("cvae", "vae")  # trained towards latents of N(0, I)
+_HEADER = 6  # bytes of a container beyond a short payload
+
+
+class Fixed(Kind):
+    """A codec for images of one size, named `codec` in manifests."""
+
+    codes = True
+
+    def check(self, manifest: Manifest) -> None:
+        if not manifest.latent_shape or min(manifest.latent_shape) < 1:
+            raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        if manifest.default_quality not in QUALITIES:
+            raise ValueError(f"quality {manifest.default_quality} is out of range")
+        if len(manifest.expected_psnr) != len(QUALITIES):
+            raise ValueError(
+                f"expected 100 values of expected_psnr, found {len(manifest.expected_psnr)}"
+            )
+        if (manifest.multiple, manifest.reach) != (1, 0):
+            raise ValueError("expected no multiple and reach of a codec")
+
+    def describe(self, manifest: Manifest) -> str:
+        return images.describe(manifest.image_shape)
+
+    def denoises(self, manifest: Manifest) -> bool:
+        return bool(manifest.preset.get("noise", 0) > 0)
+
+    def facts(self, manifest: Manifest) -> dict[str, Any]:
+        quality = manifest.default_quality
+        return {
+            "latent_shape": manifest.latent_shape,
+            "default_quality": quality,
+            f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1],
+        }
+
+    def figures(self, manifest: Manifest) -> str:
+        size = manifest.figures.get("payload_bytes_mean", 0) + _HEADER
+        return f"{size:6.1f} B {manifest.figures.get('psnr_mean', 0):6.2f} dB"
+
+    def cleaner(self, model: Model) -> Cleaner:
+        """A network of its own where it was trained on noise; else the synthesis of the analysis."""
+        shape = model.manifest.image_shape
+        if model.has(DENOISER):
+            return Cleaner(model.network(DENOISER, [shape], shape))
+        coding = self.coding(model)
+        return Cleaner(lambda x: coding.synthesize(coding.analyse(x)))
+
+    def coding(self, model: Model) -> FixedCoding:
+        return FixedCoding(model)
+
+    def run_once(self, model: Model) -> None:
+        manifest, coding = model.manifest, self.coding(model)
+        x = np.zeros((1, *manifest.image_shape), np.float32)
+        coding.analyse(x)
+        symbols = np.zeros((1, coding.elements), np.int32)
+        latents = coding.dequantize(symbols, manifest.default_quality)
+        coding.synthesize(latents)
+        if coding.gradient is not None:
+            coding.gradient(latents.reshape(1, *manifest.latent_shape), x)
+        self.cleaner(model).network(x)
+
+
+class FixedCoding(Coding):
+    """See `Coding`. Members are read when they are first used."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.elements = model.manifest.elements
+
+    @property
+    def analysis(self) -> Network:
+        """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
+        manifest = self.model.manifest
+        return self.model.network(ANALYSIS, [manifest.image_shape], manifest.latent_shape)
+
+    @property
+    def synthesis(self) -> Network:
+        """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
+        manifest = self.model.manifest
+        return self.model.network(SYNTHESIS, [manifest.latent_shape], manifest.image_shape)
+
+    @property
+    def gradient(self) -> Network | None:
+        """How the squared error of a synthesis changes with its latents; None where the model has none.
+
+        Latents (n, *latent_shape) and images (n, h, w, c) -> (n, elements + 1): half the negative
+        gradient of the squared error, then that error.
+        """
+        manifest = self.model.manifest
+        shapes = (manifest.latent_shape, manifest.image_shape)
+        if not self.model.has(GRADIENT):
+            return None
+        return self.model.network(GRADIENT, shapes, (self.elements + 1,))
+
+    @property
+    def bank(self) -> Bank:  # type: ignore[override]
+        """The model's frequency tables."""
+        return self.model.qualities.bank
+
+    def analyse(self, x: Floats, threads: int | None = None) -> Latents:
+        return self.analysis(x, threads=threads).reshape(len(x), self.elements)
+
+    def choose(
+        self, x: Floats, latents: Latents, quality: int, effort: int, threads: int | None = None
+    ) -> Symbols:
+        qualities = self.model.qualities
+        quantizer = qualities.quantizer(quality)
+        if effort == 0:
+            return quantizer.quantize(latents)
+        from cvae.kinds import search
+
+        synthesis, gradient = partial(self.synthesis, threads=threads), None
+        if is_linear(self.model.manifest):
+            analysis = partial(self.analysis, threads=threads)
+            gradient = search.orthonormal_gradient(analysis, synthesis)
+        elif self.gradient is not None:
+            gradient = partial(self.gradient, threads=threads)
+        problem = search.Problem(
+            quantizer,
+            qualities.bank,
+            qualities.rows(quality),
+            qualities.curvature,
+            self.model.manifest.latent_shape,
+            synthesis,
+            gradient,
+        )
+        return search.search(x, latents, problem, effort)
+
+    def dequantize(self, symbols: Symbols, quality: int) -> Latents:
+        return self.model.qualities.quantizer(quality).dequantize(symbols)
+
+    def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
+        shaped = latents.reshape(-1, *self.model.manifest.latent_shape)
+        return self.synthesis(shaped, threads=threads)
+
+    def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
+        coder.push(self.model.qualities.rows(quality), symbols)
+
+    def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
+        rows = self.model.qualities.rows(quality)
+        return coder.pull(np.broadcast_to(rows, (images, self.elements)))
+
+
+def has_normal_latents(manifest: Manifest) -> bool:
+    """Whether a model is a VAE, trained towards latents of N(0, I)."""
+    return manifest.preset.get("architecture") in _WITH_PRIOR
+
+
+def is_linear(manifest: Manifest) -> bool:
+    """Whether a model is PCA: its analysis is the transpose of its synthesis."""
+    return manifest.preset.get("architecture") in _LINEAR

@@ -1,0 +1,126 @@
+"""What is asked of an encoder, and what is known of images that were coded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from cvae.errors import TargetError
+
+if TYPE_CHECKING:
+    from cvae.bitstream.tables import Symbols
+
+MAX_EFFORT = 9
+DEFAULT_EFFORT = 5
+
+Size = tuple[int, int]  # width, height in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """How images are coded: all that is asked for besides the images and the model.
+
+    `asdict` of it is what a folder of packs records as its request.
+    """
+
+    quality: int | None = None  # 1 to 100; None for the model's default
+    effort: int = DEFAULT_EFFORT  # 0 (plain rounding) to 9 (longest search)
+    max_bytes: int | None = None  # single files: the best picture in so many bytes
+    min_psnr: float | None = None  # single files: the smallest file of so many dB
+    fit: bool = False  # convert and resize images that the model does not code
+    invert: bool = False  # invert before coding; decode inverts back
+    split: str | None = None  # which images of an .npz file: test or train
+    names: bool = True  # packs: keep the names of the images
+    verify: bool = True  # packs: decode everything again, to know the PSNR
+    block_images: int = 4096  # packs: images a block, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What is known of images that were coded; tallies add up."""
+
+    images: int = 0
+    file_bytes: int = 0
+    left_out: int = 0  # images that could not be coded
+    verified: int = 0  # images that were decoded again
+    psnr_sum: float = 0.0  # dB, of those
+    poor: int = 0  # of those, images below what 99 % of the model's validation images reach
+    poor_sampled: int = 0  # of the poor ones, how many were tried inverted
+    poor_inverted: int = 0  # of these, how many are fine then
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    @property
+    def psnr_mean(self) -> float | None:
+        """In dB; None where nothing was decoded again."""
+        return self.psnr_sum / self.verified if self.verified else None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One coded image and what is known of it."""
+
+    data: bytes  # the container
+    symbols: Symbols  # (elements,)
+    quality: int
+    payload_bytes: int
+    information_bits: float
+    psnr: float  # dB, of the pixels that `decode` gives for `data`
+    expected_psnr: float  # dB, reached by 99 % of the model's validation images
+
+    @property
+    def poor(self) -> bool:
+        """Whether the picture is worse than expected of the model's kind of image."""
+        return self.psnr < self.expected_psnr
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file must keep to."""
+
+    max_bytes: int | None = None  # of the whole file
+    min_psnr: float | None = None  # dB, at the size that the model codes
+
+    def __post_init__(self) -> None:
+        """Raises TargetError when a limit is no number."""
+        limits = (self.max_bytes, self.min_psnr)
+        if any(limit is not None and math.isnan(limit) for limit in limits):
+            raise TargetError("expected numbers as limits, found nan")
+
+    def allows(self, item: Encoded) -> bool:
+        """Whether a file keeps to all that is asked."""
+        small = self.max_bytes is None or len(item.data) <= self.max_bytes
+        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
+
+    def rank(self, item: Encoded) -> tuple[float, ...]:
+        """What grows towards the wished-for file, so that the largest is the best of several.
+
+        With `max_bytes` that is the best picture that is allowed, else the smallest file. Where
+        nothing is allowed it is the nearest: the smallest file, or the best picture that is
+        small enough.
+        """
+        size, psnr = len(item.data), item.psnr
+        if self.allows(item):
+            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
+        if self.max_bytes is not None and size > self.max_bytes:
+            return (0, -size, psnr)
+        return (1, psnr, -size)
+
+    def missed(self, nearest: Encoded) -> TargetError:
+        """The error that says how near to the target the nearest file comes."""
+        size, quality = len(nearest.data), nearest.quality
+        if self.max_bytes is not None and size > self.max_bytes:
+            return TargetError(
+                f"expected a file of at most {self.max_bytes} bytes, found {size} as the least "
+                f"of this image and model, at quality {quality}"
+            )
+        limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
+        return TargetError(
+            f"expected at least {self.min_psnr:g} dB{limit}, found {nearest.psnr:.2f} dB as the best "
+            f"of this image and model, at quality {quality}",
+            advice="a higher --effort may reach more",
+        )
