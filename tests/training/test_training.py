@@ -161,13 +161,8 @@ def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run:
     from cvae.training import checkpoints
 
     run = runs.Run.open(tiny_run)
-<<<<<<< HEAD
-    model = architectures.of(run.preset).load(run)
-    bank = Model(tiny_run / "tiny.cvae").qualities
-=======
     model = checkpoints.load(run)
-    bank = Model(tiny_run / "tiny.cvae").bank
->>>>>>> train
+    bank = Model(tiny_run / "tiny.cvae").qualities
     x = blobs(100)
     networks = codec_export.from_keras(model, run.preset, x.astype(np.float32) / 255)
     codec_export.check(networks, bank, x)

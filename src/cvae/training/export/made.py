@@ -10,7 +10,7 @@ import numpy as np
 
 from cvae.errors import ModelError, TrainingError
 from cvae.models.file import SUFFIX, Manifest, Model
-from cvae.models.qualities import Bank
+from cvae.models.qualities import Qualities
 from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS
 from cvae.training.runs import Run
@@ -21,7 +21,7 @@ class Made:
     """What a model file is written from, besides its run."""
 
     graphs: dict[str, bytes]  # by member
-    bank: Bank | None
+    bank: Qualities | None
     weights_hash: str
     previous: Model | None  # an earlier export, whose id and name stay
     fields: dict[str, Any]  # of the manifest

@@ -10,32 +10,13 @@ from cvae.data import files
 from cvae.errors import TrainingError
 from cvae.models import registry
 from cvae.models.file import SUFFIX, Manifest, Model, member_hashes, write_model
-<<<<<<< HEAD
-from cvae.models.qualities import Qualities
-=======
 from cvae.training import architectures
->>>>>>> train
 from cvae.training.datasets import Dataset
 from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, versions
 from cvae.training.runs import Run
 
 
 @dataclass(frozen=True)
-<<<<<<< HEAD
-class Made:
-    """What a model file is written from, besides its run."""
-
-    graphs: dict[str, bytes]  # by member
-    bank: Qualities | None
-    weights_hash: str
-    previous: Model | None  # an earlier export, whose id and name stay
-    fields: dict[str, Any]  # of the manifest
-    measure: Callable[[Model], Manifest]  # the written model -> its manifest with figures
-
-
-@dataclass(frozen=True)
-=======
->>>>>>> train
 class Report:
     """What an export made; all figures are of validation images."""
 
