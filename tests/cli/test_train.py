@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cvae.cli.common import Talk
 from PIL import Image
 
 from cvae.cli import recipes
+from cvae.cli.talk import Talk
 from cvae.evaluation import plots as report
 from cvae.training import pictures, presets
 

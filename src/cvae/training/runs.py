@@ -15,6 +15,7 @@ from cvae.data.contents import RUN as RUN
 from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
+from cvae.training import architectures
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 
@@ -49,9 +50,10 @@ class Run:
     def open(cls, folder: Path) -> Run:
         """Reads `run.json`. Raises TrainingError when the folder holds no run."""
         expected = f"expected the folder of a training run, with a {RUN} in it"
-        with translated(TrainingError, expected, folder, (OSError, ValueError)):
+        with translated(TrainingError, expected, folder, (OSError, ValueError, TrainingError)):
             values = records.parse((folder / RUN).read_bytes())
             preset = Preset.from_json(values.get("preset"))
+            architectures.of(preset)  # raises when there is none of that name
             run = records.read(cls, {**values, "folder": folder, "preset": preset})
             _ = run.reading  # raises when it is damaged
             return run

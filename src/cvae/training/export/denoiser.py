@@ -48,7 +48,7 @@ def make(run: Run, dataset: Dataset, model: Any) -> Made:
     unclipped = _opened(_graph(network, channels, clipped=False), channels)
     return Made(
         graphs={DENOISER: graph},
-        bank=None,
+        qualities=None,
         weights_hash=weights_hash,
         previous=previous(run, weights_hash),
         fields={

@@ -21,7 +21,7 @@ class Made:
     """What a model file is written from, besides its run."""
 
     graphs: dict[str, bytes]  # by member
-    bank: Qualities | None
+    qualities: Qualities | None
     weights_hash: str
     previous: Model | None  # an earlier export, whose id and name stay
     fields: dict[str, Any]  # of the manifest

@@ -68,10 +68,10 @@ def export(
     force = force or (previous is not None and output.resolve() == previous.path.resolve())
     files.check_writable(output, force)
     manifest = Manifest(
-        id=previous.manifest.id if previous else new_id(made.weights_hash, made.bank),
+        id=previous.manifest.id if previous else new_id(made.weights_hash, made.qualities),
         name=name,
         image_shape=run.preset.image_shape,
-        hashes={**member_hashes(made.graphs, made.bank), WEIGHTS: made.weights_hash},
+        hashes={**member_hashes(made.graphs, made.qualities), WEIGHTS: made.weights_hash},
         summary=run.preset.summary,
         preset=run.preset.to_json(),
         data=run.data,
@@ -80,7 +80,7 @@ def export(
     )
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft{SUFFIX}"
-        write_model(draft, manifest, made.graphs, made.bank, True)
+        write_model(draft, manifest, made.graphs, made.qualities, True)
         manifest = made.measure(Model(draft))
-    write_model(output, manifest, made.graphs, made.bank, force)
+    write_model(output, manifest, made.graphs, made.qualities, force)
     return Report(output, manifest, previous is not None)
