@@ -197,7 +197,7 @@ def test_ten_images_are_enough_and_one_picture_ten_times_is_not(tmp_path: Path) 
     assert all(read(tmp_path).names[part] for part in PARTS)
     for path in tmp_path.iterdir():
         pictures(1)[0].save(path)
-    with pytest.raises(DataError, match="expected pictures that differ"):
+    with pytest.raises(DataError, match="expected images that differ"):
         read(tmp_path)
 
 

@@ -11,7 +11,6 @@ from cvae import CvaeError, ModelNotFoundError
 from cvae.cli import files, options
 from cvae.cli.files import Task
 from cvae.cli.talk import Talk
-from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
@@ -90,17 +89,14 @@ class _Decoder:
         read: dict[Codec, list[tuple[Task, Container, Symbols]]] = {}
         done = 0
         for task in tasks:
-            try:
-                with at(task.name):
-                    if task.source is not None and task.source.suffix == ".npy":
-                        done += self._write(task, self._from_npy(task.source))
-                        continue
-                    item = _read(task)
-                    task.check(self._force)
-                    codec = self._codec(item.model_id)
-                    read.setdefault(codec, []).append((task, item, codec.decode_payload(item)))
-            except CvaeError as error:
-                self._talk.error(error)
+            with self._talk.trying(task.name):
+                if task.source is not None and task.source.suffix == ".npy":
+                    done += self._write(task, self._from_npy(task.source))
+                    continue
+                item = _read(task)
+                task.check(self._force)
+                codec = self._codec(item.model_id)
+                read.setdefault(codec, []).append((task, item, codec.decode_payload(item)))
         for codec, group in read.items():
             group_tasks, containers, symbols = zip(*group, strict=True)
             pictures = codec.reconstruct(containers, symbols)
@@ -132,14 +128,12 @@ class _Decoder:
         return self._given.decode_symbols(arrays.read_npy(path), self._quality)
 
     def _write(self, task: Task, pixels: Pixels) -> bool:
-        try:
+        with self._talk.trying(task.target_name):
             task.write_image(pixels, self._force)
-        except CvaeError as error:
-            self._talk.error(error)
-            return False
-        height, width = pixels.shape[:2]
-        self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
-        return True
+            height, width = pixels.shape[:2]
+            self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
+            return True
+        return False
 
 
 def _read(task: Task) -> Container:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, ModelNotFoundError
+from cvae import ModelNotFoundError
 from cvae.cli import files, options
 from cvae.cli.files import Task
 from cvae.cli.talk import Talk
-from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.data.images import Pixels
@@ -95,22 +94,19 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
     from cvae.data import images
     from cvae.data.reading import Reading
 
-    try:
-        with at(task.name):
-            data = task.read()
-            task.check(force)
-            model = models.of(data, task.name)
-            pixels, grey = _read(model, data, task.name, talk)
-            clean = denoising.denoise(model, pixels[None])[0]
-            if grey and clean.shape[2] == 3:
-                clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-            task.write_image(clean, force)
-    except CvaeError as error:
-        talk.error(error)
-        return False
-    height, width = clean.shape[:2]
-    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")
-    return True
+    with talk.trying(task.name):
+        data = task.read()
+        task.check(force)
+        model = models.of(data, task.name)
+        pixels, grey = _read(model, data, task.name, talk)
+        clean = denoising.denoise(model, pixels[None])[0]
+        if grey and clean.shape[2] == 3:
+            clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
+        task.write_image(clean, force)
+        size, name = f"{clean.shape[1]}x{clean.shape[0]}", model.manifest.name
+        talk.detail(f"{task.name} -> {task.target_name}: {size}, model {name}")
+        return True
+    return False
 
 
 def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ from cvae import CvaeError
 from cvae.cli import files, options
 from cvae.cli.files import Task
 from cvae.cli.talk import FIT_ADVICE, Talk
-from cvae.errors import OutputError, at
+from cvae.errors import OutputError
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -139,46 +139,40 @@ class _Encoder:
         """Encodes what can be read; size and PSNR of each file written."""
         import numpy as np
 
-        read = list(self._read(tasks))
+        read = self._read(tasks)
         if not read:
             return []
         batch, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
         encode = self.codec.encode_to_target if self._chooses else self.codec.encode_batch
         coded: Sequence[Encoded | CvaeError] = encode(batch, self._options, sizes)
         written = []
-        for (task, *_), pixels, item in zip(read, batch, coded, strict=True):
-            try:
-                with at(task.name):
-                    if isinstance(item, CvaeError):
-                        raise item
-                    data = self._symbols(item) if self._npy else item.data
-                    task.write(data, self._force)
-            except CvaeError as error:
-                self._talk.error(error)
-                continue
-            written.append((len(data), item.psnr))
-            facts = self._facts(item, len(data))
-            self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
-            if item.poor:
-                self._talk.warning(f"{task.name}: {self._poor(pixels, item)}")
+        for (task, pixels, _), item in zip(read, coded, strict=True):
+            with self._talk.trying(task.name):
+                if isinstance(item, CvaeError):
+                    raise item
+                data = self._symbols(item) if self._npy else item.data
+                task.write(data, self._force)
+                written.append((len(data), item.psnr))
+                facts = self._facts(item, len(data))
+                self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
+                if item.poor:
+                    self._talk.warning(f"{task.name}: {self._poor(pixels, item)}")
         return written
 
-    def _read(self, tasks: list[Task]) -> Iterator[_Read]:
+    def _read(self, tasks: list[Task]) -> list[_Read]:
         from cvae.data.reading import Reading
 
         height, width, _ = self.codec.image_shape
         reading = Reading(self.codec.image_shape, "stretch" if self._options.fit else "exact")
+        read = []
         for task in tasks:
-            try:
-                with at(task.name):
-                    data = task.read()
-                    task.check(self._force)
-                    image = reading.picture(data, task.name).image
-                    pixels = reading.pixels(image)
-            except CvaeError as error:
-                self._talk.error(error)
-                continue
-            yield _Read(task, pixels, None if image.size == (width, height) else image.size)
+            with self._talk.trying(task.name):
+                data = task.read()
+                task.check(self._force)
+                image = reading.picture(data, task.name).image
+                size = None if image.size == (width, height) else image.size
+                read.append(_Read(task, reading.pixels(image), size))
+        return read
 
     def _symbols(self, item: Encoded) -> bytes:
         """An .npy file of the symbols in the smallest signed integers that hold them."""

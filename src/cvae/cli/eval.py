@@ -15,7 +15,6 @@ from cvae.cli import options, tables
 from cvae.cli.talk import MODELS_ADVICE, Talk
 
 if TYPE_CHECKING:
-    from cvae.codec import Codec
     from cvae.data.images import Pixels
     from cvae.evaluation import noise
     from cvae.evaluation.comparison import Comparison
@@ -144,157 +143,159 @@ def command(
     figures only, of each image at its own size. `tv` has its best weight on these images.
     """
     from cvae import kinds
-    from cvae.codec import Codec
-    from cvae.evaluation import measure
-    from cvae.evaluation import noise as noises
     from cvae.models import registry
 
-    data, talk = Path(dataset), options.make_talk(MODELS_ADVICE)
-    rivals = [name for name in against.lower().replace(" ", "").split(",") if name]
-    coders = ",".join(name for name in rivals if name != noises.TV)
-    if noises.TV in rivals and noise is None:
+    coders, tv = _rivals(against, noise, outputs)
+    outputs.check(Path(dataset))
+    opened = registry.open_model(model or registry.DEFAULT)
+    run = _Run(Path(dataset), split, limit, opened, options.make_talk(MODELS_ADVICE))
+    with run.advising():
+        if noise is not None and not kinds.codes(opened.manifest):
+            _refuse_coding(opened.manifest.name, coders)
+            images = run.photos()
+        else:
+            images = run.code(quality, effort, coders)
+        if noise is not None:
+            run.denoise(images, noise, tv)
+    # Before files are written: what was measured is not lost when one cannot be.
+    run.show(as_json)
+    if run.coding is not None:
+        outputs.write(run.result, run.coding)
+
+
+def _rivals(against: str, noise: float | None, outputs: Outputs) -> tuple[str, bool]:
+    """The codecs to compare with, and whether total variation is. Raises UsageError."""
+    from cvae.evaluation.noise import TV, check_tv
+
+    names = [name.strip().lower() for name in against.split(",") if name.strip()]
+    coders = ",".join(name for name in names if name != TV)
+    if TV in names and noise is None:
         raise click.UsageError("--against tv removes noise, which needs --noise")
     if outputs.plot is not None and not coders:
         raise click.UsageError("--plot draws curves, which need --against with other codecs")
-    outputs.check(data)
-    if noises.TV in rivals:
-        noises.check_tv()
-    opened = registry.open_model(model or registry.DEFAULT)
-    result: dict[str, Any] = {
-        "model": opened.manifest.name,
-        "dataset": data.stem,
-        "split": measure.split_name(data, split),
-    }
-    coding = None
-    with _advising(data, split):
-        if noise is not None and not kinds.codes(opened.manifest):
-            _refuse_coding(opened.manifest.name, coders)
-            images = _photos(data, split, opened, talk)
-            result["images"] = noises.count(images, limit)
-        else:
-            codec = Codec(opened)
-            codec.quality(quality)
-            others = _others(codec, coders)
-            images, names = _images(data, split, codec, limit, talk)
-            coding = Coding(measure.measure(codec, images, quality, effort), names)
-            result |= measure.summarize(codec, coding.measured)
-            if others:
-                coding.comparison = _compare(codec, coding, others, talk)
-                result |= {"curve": coding.comparison.curve, "rivals": coding.comparison.rivals}
-        if noise is not None:
-            figures = _denoise(opened, images, noise, limit, noises.TV in rivals, talk)
-            result |= {**figures, "rivals": [*result.get("rivals", []), *figures["rivals"]]}
-    _show(result, coding, noise is not None, as_json)
-    if coding is not None:
-        outputs.write(result, coding)
-
-
-def _show(result: dict[str, Any], coding: Coding | None, noisy: bool, as_json: bool) -> None:
-    """Before files are written: what was measured is not lost when one cannot be."""
-    if not result.get("rivals", True):
-        del result["rivals"]
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-        return
-    if coding is not None:
-        tables.show(tables.coding(result))
-    if noisy:
-        tables.show(tables.noise(result))
-    if coding is not None and coding.comparison is not None:
-        tables.show(tables.against(result, coding.comparison))
+    if TV in names:
+        check_tv()
+    return coders, TV in names
 
 
 def _refuse_coding(name: str, coders: str) -> None:
     """Raises UsageError when a denoiser is asked for what only codecs do."""
     context = click.get_current_context()
+    asked = [f"--against {coders}"] if coders else []
     for option in ("quality", "effort", "csv", "plot", "html"):
         if context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{name} is a denoiser, which has no --{option}")
-    if coders:
-        raise click.UsageError(f"{name} is a denoiser, which has no --against {coders}")
+            asked.append(f"--{option}")
+    if asked:
+        raise click.UsageError(f"{name} is a denoiser, which has no {asked[0]}")
 
 
-def _images(
-    data: Path, split: str | None, codec: Codec, limit: int | None, talk: Talk
-) -> tuple[Pixels, list[str]]:
-    """The images (n, h, w, c) of the model's shape, and what each is called."""
-    from cvae.evaluation import measure
+class _Run:
+    """A model on a data set, and what is known of it so far."""
 
-    if split is not None and data.is_dir():
-        part = _part(data, split, codec.model, talk)
-        return part.images[: len(part.names[:limit])], part.names[:limit]
-    pixels, names = measure.load(data, split or "test", codec.image_shape)
-    return pixels[:limit], names[:limit]
+    def __init__(
+        self, data: Path, split: str | None, limit: int | None, model: Model, talk: Talk
+    ) -> None:
+        from cvae.evaluation.measure import split_name
 
+        self.coding: Coding | None = None
+        self.result: dict[str, Any] = {
+            "model": model.manifest.name,
+            "dataset": data.stem,
+            "split": split_name(data, split),
+        }
+        self._data, self._split, self._limit = data, split, limit
+        self._model, self._talk = model, talk
 
-def _photos(data: Path, split: str | None, model: Model, talk: Talk) -> noise.Images:
-    """The images for a denoiser, each at its own size."""
-    from cvae.evaluation import noise
+    def code(self, quality: int | None, effort: int, coders: str) -> Pixels:
+        """Codes the images, and has other codecs code them; returns them. Raises CvaeError."""
+        from cvae.codec import Codec
+        from cvae.evaluation import comparison, measure
 
-    if split is not None and data.is_dir():
-        return noise.of_part(data, _part(data, split, model, talk), model)
-    return noise.load(data, split, model)
+        codec = Codec(self._model)
+        codec.quality(quality)
+        others = comparison.parse(coders) if coders else []
+        if others:
+            comparison.check(codec, others)
+        part, limit = self._part(), self._limit
+        if part is None:
+            images, names = measure.load(self._data, self._split or "test", codec.image_shape)
+            images, names = images[:limit], names[:limit]
+        else:
+            names = part.names[:limit]
+            images = part.images[: len(names)]
+        self.coding = Coding(measure.measure(codec, images, quality, effort), names)
+        self.result |= measure.summarize(codec, self.coding.measured)
+        if others:
+            with self._talk.status() as show:
+                found = comparison.compare(codec, self.coding.measured, others, show)
+            for text in found.refused:
+                self._talk.warning(text)
+            self.coding.comparison = found
+            self.result |= {"curve": found.curve, "rivals": found.rivals}
+        return images
 
+    def photos(self) -> noise.Images:
+        """The images for a denoiser, each at its own size."""
+        from cvae.evaluation import noise
 
-def _part(folder: Path, split: str, model: Model, talk: Talk) -> Part:
-    """A part of a folder, split as it was for training; says what may be wrong with it."""
-    from cvae.evaluation import measure
+        part = self._part()
+        if part is None:
+            images = noise.load(self._data, self._split, self._model)
+        else:
+            images = noise.of_part(self._data, part, self._model)
+        self.result["images"] = noise.count(images, self._limit)
+        return images
 
-    part = measure.load_part(folder, split, model, talk.watch)
-    talk.skipped(folder, part.skipped)
-    if part.warning:
-        talk.warning(part.warning)
-    return part
+    def denoise(self, images: noise.Images, factor: float, tv: bool) -> None:
+        """Puts noise on images and takes it off again."""
+        from cvae import kinds
+        from cvae.evaluation import noise
 
+        with self._talk.status() as show:
+            show("denoising")
+            self.result |= noise.measure(self._model, images, factor, self._limit)
+            if tv:
+                best = noise.total_variation(images, factor, self._limit, show)
+                self.result["rivals"] = [*self.result.get("rivals", []), best]
+        manifest = self._model.manifest
+        if not kinds.of(manifest).denoises(manifest):
+            self._talk.warning(
+                f"{manifest.name} was not trained on noisy images; denoised is what its synthesis "
+                "makes of its analysis"
+            )
 
-@contextmanager
-def _advising(data: Path, split: str | None) -> Iterator[None]:
-    """Adds to an error about an image of a folder what to do about it."""
-    from cvae.errors import ImageError, ImageShapeError
+    def show(self, as_json: bool) -> None:
+        if as_json:
+            click.echo(json.dumps(self.result, indent=2))
+            return
+        if self.coding is not None:
+            tables.show(tables.coding(self.result))
+        if "noise" in self.result:
+            tables.show(tables.noise(self.result))
+        if self.coding is not None and self.coding.comparison is not None:
+            tables.show(tables.against(self.result, self.coding.comparison))
 
-    try:
-        yield
-    except ImageError as error:
-        if split is None and data.is_dir():
-            models = f"{MODELS_ADVICE}; " if isinstance(error, ImageShapeError) else ""
-            error.advice = f"{models}{_SPLIT_ADVICE}"
-        raise
+    @contextmanager
+    def advising(self) -> Iterator[None]:
+        """Adds to an error about an image of a folder what to do about it."""
+        from cvae.errors import ImageError, ImageShapeError
 
+        try:
+            yield
+        except ImageError as error:
+            if self._split is None and self._data.is_dir():
+                models = f"{MODELS_ADVICE}; " if isinstance(error, ImageShapeError) else ""
+                error.advice = f"{models}{_SPLIT_ADVICE}"
+            raise
 
-def _others(codec: Codec, names: str) -> list[str]:
-    """The codecs to compare with. Raises CvaeError when one of them is not here."""
-    from cvae.evaluation import comparison
+    def _part(self) -> Part | None:
+        """The part of a folder that --split names, split as for training; says what may be wrong."""
+        from cvae.evaluation import measure
 
-    others = comparison.parse(names) if names else []
-    if others:
-        comparison.check(codec, others)
-    return others
-
-
-def _compare(codec: Codec, coding: Coding, others: list[str], talk: Talk) -> Comparison:
-    from cvae.evaluation import comparison
-
-    with talk.status() as show:
-        found = comparison.compare(codec, coding.measured, others, show)
-    for text in found.refused:
-        talk.warning(text)
-    return found
-
-
-def _denoise(
-    model: Model, images: noise.Images, factor: float, limit: int | None, tv: bool, talk: Talk
-) -> dict[str, Any]:
-    """The figures of noise that is put on images and taken off again."""
-    from cvae import kinds
-    from cvae.evaluation import noise
-
-    with talk.status() as show:
-        show("denoising")
-        figures = noise.measure(model, images, factor, limit)
-        rivals = [noise.total_variation(images, factor, limit, show)] if tv else []
-    if not kinds.of(model.manifest).denoises(model.manifest):
-        talk.warning(
-            f"{model.manifest.name} was not trained on noisy images; denoised is what its synthesis "
-            "makes of its analysis"
-        )
-    return {**figures, "rivals": rivals}
+        if self._split is None or not self._data.is_dir():
+            return None
+        part = measure.load_part(self._data, self._split, self._model, self._talk.watch)
+        self._talk.skipped(self._data, part.skipped)
+        if part.warning:
+            self._talk.warning(part.warning)
+        return part

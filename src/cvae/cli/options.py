@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -161,43 +160,5 @@ packing = collect(
     click.option(
         "--no-verify", is_flag=True,
         help="Do not decode what was coded, which tells the PSNR. Much faster at --effort 0.",
-    ),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Machines:
-    """The processes that write a folder of packs, and how they share the work."""
-
-    workers: int | None
-    scheduler: str | None
-    shard_images: int | None
-    resume: bool
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any of this is asked for, so that a folder of packs is."""
-        return self.resume or (self.workers, self.scheduler, self.shard_images) != (None,) * 3
-
-
-_FOLDER = "A folder of packs"
-machines = collect(
-    "machines",
-    Machines,
-    grouped(
-        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
-        help="Write packs to the folder OUT with N processes.",
-    ),
-    grouped(
-        _FOLDER, "--scheduler", metavar="ADDRESS",
-        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
-    ),
-    grouped(
-        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
-        help="Images a pack.  [default: 65,536]",
-    ),
-    grouped(
-        _FOLDER, "--resume", is_flag=True,
-        help="Continue the same command after an interruption; packs that are whole stay.",
     ),
 )  # fmt: skip

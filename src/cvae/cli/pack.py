@@ -14,7 +14,6 @@ import click
 from cvae import DataError, ImageError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
-from cvae.cli.options import Machines
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
 if TYPE_CHECKING:
@@ -24,6 +23,47 @@ if TYPE_CHECKING:
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
     from cvae.packs.run import Plan
+
+
+def _plan(
+    workers: int | None, scheduler: str | None, shard_images: int | None, resume: bool
+) -> Plan | None:
+    """Who writes a folder of packs; None when no option asks for one. Raises UsageError."""
+    if not resume and (workers, scheduler, shard_images) == (None,) * 3:
+        return None
+    from cvae.packs import executors, shards
+    from cvae.packs.run import Plan
+
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
+    if scheduler is not None and not executors.is_address(scheduler):
+        raise click.UsageError(f"--scheduler {scheduler}: expected tcp://HOST:PORT")
+    size = shard_images or shards.SHARD_IMAGES
+    return Plan(
+        workers=workers, scheduler=scheduler, shard_images=size, resume=resume, advice=FIT_ADVICE
+    )
+
+
+_FOLDER = "A folder of packs"
+_machines = options.collect(
+    "plan", _plan,
+    options.grouped(
+        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
+        help="Write packs to the folder OUT with N processes.",
+    ),
+    options.grouped(
+        _FOLDER, "--scheduler", metavar="ADDRESS",
+        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
+    ),
+    options.grouped(
+        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
+        help="Images a pack.  [default: 65,536]",
+    ),
+    options.grouped(
+        _FOLDER, "--resume", is_flag=True,
+        help="Continue the same command after an interruption; packs that are whole stay.",
+    ),
+)  # fmt: skip
 
 
 @click.command("pack", cls=options.GroupedCommand)
@@ -39,7 +79,7 @@ if TYPE_CHECKING:
 @options.talk(
     FIT_ADVICE, verbose="Name every image that comes back worse than 99 % of the model's own would."
 )
-@options.machines
+@_machines
 def command(
     inputs: tuple[str, ...],
     output: str | None,
@@ -48,7 +88,7 @@ def command(
     threads: int | None,
     force: bool,
     talk: Talk,
-    machines: Machines,
+    plan: Plan | None,
 ) -> None:
     """Encode many images to one pack, which pays for one header.
 
@@ -69,17 +109,19 @@ def command(
 
     files.refuse_device(output)
     name = model or registry.DEFAULT
-    if machines.wanted:
-        folder = _folder(inputs, output)
-        plan = _plan(machines, threads, force)
-        codec = codecs.open_model(name)
-        packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
-        where = f"{folder}: {counted(packs, 'pack')}"
-    else:
+    if plan is None:
         target = _target(inputs, output, force)
         codec = codecs.open_model(name)
         tally = _pack_file(codec, inputs, target, options, threads, force, talk)
         where = "stdout" if target is None else f"{target}"
+    else:
+        folder = _folder(inputs, output)
+        plan = replace(plan, threads=threads, force=force)
+        if plan.resume and force:
+            raise click.UsageError("--resume keeps what is there, --force does not: choose one")
+        codec = codecs.open_model(name)
+        packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
+        where = f"{folder}: {counted(packs, 'pack')}"
     talk.say(f"{where}: {_summary(tally, codec)}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
@@ -163,10 +205,6 @@ def _source(item: str) -> str | Source:
     from cvae.data.places import is_pattern
 
     if item == STDIO:
-        if files.what(item) is not What.TAR:
-            raise ImageError(
-                "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
-            )
         return _stdin()
     if not is_pattern(item) and files.what(item) is What.NOTHING:
         raise DataError("there is no such file or folder", where=item)
@@ -213,28 +251,6 @@ def _folder(inputs: Sequence[str], output: str | None) -> Place:
         raise OutputError("exists already and is no folder", where=output)
     files.refuse_as_folder(output, "a folder of packs")
     return folder
-
-
-def _plan(machines: Machines, threads: int | None, force: bool) -> Plan:
-    """Who writes a folder of packs. Raises UsageError when the options contradict each other."""
-    from cvae.packs import executors, shards
-    from cvae.packs.run import Plan
-
-    if machines.workers is not None and machines.scheduler is not None:
-        raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
-    if machines.resume and force:
-        raise click.UsageError("--resume keeps what is there, --force does not: choose one")
-    if machines.scheduler is not None and not executors.is_address(machines.scheduler):
-        raise click.UsageError(f"--scheduler {machines.scheduler}: expected tcp://HOST:PORT")
-    return Plan(
-        workers=machines.workers,
-        scheduler=machines.scheduler,
-        threads=threads,
-        shard_images=machines.shard_images or shards.SHARD_IMAGES,
-        resume=machines.resume,
-        force=force,
-        advice=FIT_ADVICE,
-    )
 
 
 def _pack_folder(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cvae.errors import CvaeError, ImageShapeError
+from cvae.errors import CvaeError, ImageShapeError, at
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "`cvae models` lists what other models (-m) code"
@@ -62,6 +62,15 @@ class Talk:
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
         self._line(f"cvae: error: {error}")
+
+    @contextmanager
+    def trying(self, place: object) -> Iterator[None]:
+        """Says a CvaeError in the block and goes on after it: a bad file costs itself alone."""
+        try:
+            with at(place):
+                yield
+        except CvaeError as error:
+            self.error(error)
 
     def end(self) -> None:
         """Ends the command with exit code 1 if there were errors."""
