@@ -62,7 +62,7 @@ class Folder:
 
 
 class FileImages:
-    """Images that are decoded when they are indexed; see `images.Images`."""
+    """Image files that are decoded when they are indexed; see `images.Images`."""
 
     def __init__(self, root: Path, names: list[str], reading: Reading) -> None:
         self._root, self._names, self._reading = root, np.array(names, object), reading
@@ -74,9 +74,14 @@ class FileImages:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: slice | NDArray[np.intp], /) -> Pixels:
-        """Those images, uint8 (k, h, w, c). Raises ImageError when a file is not what it was."""
+    def __getitem__(self, index: int | slice | NDArray[np.intp], /) -> Pixels:
+        """Those images, uint8 (k, h, w, c), or one (h, w, c). Raises ImageError when one cannot be read.
+
+        Images of their own sizes come one by one.
+        """
         names = self._names[index]
+        if isinstance(names, str):
+            return self._read(names)
         pixels = np.empty((len(names), *self._reading.shape), np.uint8)
         with ThreadPoolExecutor(_THREADS) as pool:
             for place, item in enumerate(pool.map(self._read, names)):

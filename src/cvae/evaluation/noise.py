@@ -8,7 +8,6 @@ the sum is clipped to [0, 1] and rounded to 8 bits, as a file would hold it. The
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from cvae import denoising as denoise
 from cvae import kinds
 from cvae.data import images, metrics, places
 from cvae.data.contents import What, what_lies_at
+from cvae.data.folders import FileImages
 from cvae.data.images import Pixels, Shape
 from cvae.data.names import SUFFIXES
-from cvae.data.places import Location
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.errors import CvaeError, DataError, MissingExtraError
@@ -43,23 +42,7 @@ _CHUNK = 1 << 20
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Photos:
-    """Image files, read when they are asked for, each at its own size."""
-
-    files: list[Location]
-    reading: Reading
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Pixels:
-        """(h, w, c). Raises ImageError when the file cannot be read."""
-        file = self.files[index]
-        return self.reading.read(images.read_file(file), str(file))
-
-
-Images = Pixels | Photos  # (n, h, w, c), or of different sizes
+Images = Pixels | FileImages  # (n, h, w, c), or of different sizes
 
 
 def load(source: Path, split: str | None, model: Model) -> Images:
@@ -82,7 +65,8 @@ def load(source: Path, split: str | None, model: Model) -> Images:
     if what_lies_at(source) is What.ARRAY:
         data: Images = open_images([source], reading, split=split).all()[0]
     else:
-        data = Photos([found.place for found in places.find(source, SUFFIXES)], reading)
+        found = [file.name for file in places.find(source, SUFFIXES)]
+        data = FileImages(source if source.is_dir() else source.parent, found, reading)
     if not len(data):
         raise DataError("expected images, found none", where=source)
     return data
@@ -92,8 +76,7 @@ def of_part(folder: Path, part: evaluation.Part, model: Model) -> Images:
     """The images of a part of a folder, those of a denoiser at their own sizes."""
     if not kinds.of(model.manifest, model.path).any_size:
         return part.images[:]
-    files: list[Location] = [folder / name for name in sorted(part.names)]
-    return Photos(files, _own_sizes(model.manifest.image_shape))
+    return FileImages(folder, sorted(part.names), _own_sizes(model.manifest.image_shape))
 
 
 def _own_sizes(shape: Shape) -> Reading:
