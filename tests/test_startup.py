@@ -85,7 +85,6 @@ def test_single_images_load_nothing_of_packs(workdir: Path, command: str) -> Non
     loaded = modules_after(command, *arguments, whole=True)
     assert "cvae.codec" in loaded
     slow = {
-        "concurrent.futures",
         "multiprocessing",
         "tarfile",
         "cvae.data.sources",
