@@ -64,13 +64,12 @@ def untouched(network: Any) -> bytes:
 
 
 def layer_by_layer(network: Any, output: Any = None) -> bytes:
-    """Our export for networks of any layers, which `mnist` has a form of its own instead of."""
-    from cvae.training.export import graph as graphs
-    from cvae.training.export import layers as keras_graphs
+    """Our export as it is now; shipped models may be from an earlier one."""
+    from cvae.training.export import layers
+    from cvae.training.export.graph import Graph
 
-    graph = graphs.Graph()
-    given = network.input.shape[1:]
-    y = keras_graphs.add_network(graph, network, "x", output)
+    graph, given = Graph(), network.input.shape[1:]
+    y = layers.add_network(graph, network, "x", output)
     return graph.to_bytes("network", {"x": given}, y, network.output.shape[1:])
 
 

@@ -35,10 +35,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()
     backend.load_keras()
-    from cvae.training import architectures, runs
+    from cvae.training import checkpoints, runs
 
     run = runs.Run.open(arguments.run)
-    model = architectures.of(run.preset).load(run)
+    model = checkpoints.load(run)
     train, test = _read(arguments.data, run)
     given = test
     if run.preset.noise:

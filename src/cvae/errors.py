@@ -130,7 +130,7 @@ def translated(
     try:
         yield
     except caught as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise kind(f"{text}: {reason}", where=place) from error
 
 

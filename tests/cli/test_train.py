@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cvae.cli.common import Talk
 from PIL import Image
 
 from cvae.cli import recipes
+from cvae.cli.talk import Talk
 from cvae.evaluation import plots as report
 from cvae.training import pictures, presets
 
@@ -111,11 +111,11 @@ def test_a_codec_denoises_by_its_whole_latents_not_by_the_few_it_codes(tiny_ae_r
     from cvae import denoising as denoise
     from cvae.data import images
     from cvae.models.file import Model
-    from cvae.training import architectures, runs
+    from cvae.training import checkpoints, runs
 
     model, pixels = Model(tiny_ae_run / "tiny-ae.cvae"), blobs(20)
     run = runs.Run.open(tiny_ae_run)
-    trained = architectures.of(run.preset).load(run)
+    trained = checkpoints.load(run)
     x = images.as_floats(pixels)
     expected = np.asarray(trained.synthesis.predict(trained.analysis.predict(x, verbose=0)))
     few = model.synthesis(model.analysis(x))

@@ -197,7 +197,7 @@ def test_ten_images_are_enough_and_one_picture_ten_times_is_not(tmp_path: Path) 
     assert all(read(tmp_path).names[part] for part in PARTS)
     for path in tmp_path.iterdir():
         pictures(1)[0].save(path)
-    with pytest.raises(DataError, match="expected pictures that differ"):
+    with pytest.raises(DataError, match="expected images that differ"):
         read(tmp_path)
 
 
@@ -273,7 +273,7 @@ def test_a_folder_of_all_kinds_trains_and_names_exactly_what_is_left_out(run: Ru
     named = [line.strip() for line in stderr.decode().splitlines() if line.startswith("  ")]
     assert [line.partition(":")[0] for line in named] == left_out
     assert (out / "skipped.txt").read_text().splitlines() == named
-    assert b"4 files left out" in stderr
+    assert b"4 files skipped" in stderr
     settings = json.loads((out / "run.json").read_text())
     assert settings["data"]["skipped"] == 4
     assert sum(settings["data"][part] for part in PARTS) == 64

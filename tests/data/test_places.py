@@ -91,7 +91,6 @@ def test_a_url_of_a_file_is_a_path(tmp_path: Path) -> None:
     assert isinstance(locate(path.as_uri()), Local)
     assert locate(path) == path
     assert (locate(path).far, locate("s3://bucket/x").far) == (False, True)
-    assert (locate(path).shared, locate("memory://x").shared) == (True, False)
     assert locate("s3://bucket/in/x.npz").suffix == ".npz"
 
 

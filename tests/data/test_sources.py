@@ -16,7 +16,7 @@ from PIL import Image
 from cvae.data import files, places, sources
 from cvae.data.contents import begins_tar
 from cvae.data.reading import Reading
-from cvae.data.sources import Batch, ListSource, Refuse, Source, cut, open_images
+from cvae.data.sources import Batch, ListSource, Refuse, Source, cut, open_images, sources_at
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
 
 from ..conftest import blobs
@@ -53,7 +53,7 @@ def test_a_folder_keeps_relative_names_and_their_order(tmp_path: Path) -> None:
         files.write_bytes(tmp_path / name, png(image))
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no image")
-    found = all_of(sources.FolderSource(tmp_path))
+    found = all_of(sources_at(tmp_path)[0])
     assert found.names == names
     assert np.array_equal(found.pixels, pixels)
 
@@ -61,7 +61,7 @@ def test_a_folder_keeps_relative_names_and_their_order(tmp_path: Path) -> None:
 def test_a_folder_that_holds_itself_by_a_link_ends(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "x.png").write_bytes(png(blobs(1)[0]))
-    assert all_of(sources.FolderSource(tmp_path)).names == ["x.png"]
+    assert all_of(sources_at(tmp_path)[0]).names == ["x.png"]
 
 
 def test_bad_images_are_handed_to_whoever_takes_them(tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_bad_images_are_handed_to_whoever_takes_them(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(png(blobs(1)[0]))
     (tmp_path / "c.png").write_bytes(png(blobs(1, side=9)[0]))
     refused: list[CvaeError] = []
-    found = all_of(sources.FolderSource(tmp_path), refuse=refused.append)
+    found = all_of(sources_at(tmp_path)[0], refuse=refused.append)
     assert found.names == ["b.png"]
     assert [Path(str(error).split(":")[0]).name for error in refused] == ["a.png", "c.png"]
     with pytest.raises(ImageError, match=r"a\.png"):
-        all_of(sources.FolderSource(tmp_path))
+        all_of(sources_at(tmp_path)[0])
 
 
 def test_fitted_images_keep_their_sizes(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_images_of_their_own_sizes_come_in_batches_of_one_size(tmp_path: Path) -
     for number, side in enumerate(sides):
         (tmp_path / f"{number}.png").write_bytes(png(blobs(1, side=side)[0]))
     own = Reading((0, 0, 1), "own")
-    batches = list(sources.FolderSource(tmp_path).batches(own))
+    batches = list(sources_at(tmp_path)[0].batches(own))
     assert [batch.pixels.shape for batch in batches] == [(2, 8, 8, 1), (1, 9, 9, 1), (1, 8, 8, 1)]
     np.save(tmp_path / "x.npy", np.zeros((2, 5, 6, 3), np.uint8))
     with pytest.raises(ImageShapeError, match="any size, grey, found 6x5 with 3 channels"):

@@ -267,6 +267,7 @@ def test_linear_is_the_one_fitted_to_the_same_images(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cvae.training import architectures, datasets, presets, runs
+    from cvae.training.export import model as export
 
     codec = open_model(tiny_model)
     monkeypatch.setenv("CVAE_MODELS", str(tiny_model))
@@ -277,7 +278,7 @@ def test_linear_is_the_one_fitted_to_the_same_images(
     dataset = datasets.load(str(tiny_data), "mnist", preset.image_shape)
     run = runs.start(tmp_path / "linear", preset, dataset, 0, False, False)
     architectures.of(preset).fit(run, dataset.train)
-    monkeypatch.setenv("CVAE_MODELS", str(architectures.of(preset).export(run, dataset).model))
+    monkeypatch.setenv("CVAE_MODELS", str(export.export(run, dataset).model))
     assert comparison.find_linear(codec).name == "tiny-linear"
     with pytest.raises(CvaeError, match="another kind"):
         comparison.find_linear(comparison.find_linear(codec))

@@ -32,7 +32,7 @@ def pictures(folder: str, count: int) -> None:
 
 
 def shards(*texts: str, size: int = 4, split: str | None = None) -> list[Shard]:
-    return list(worklist.cut(worklist.resolve(texts), size, split))
+    return list(worklist.cut(map(worklist.resolve, texts), size, split))
 
 
 def names(shard: Shard) -> list[str]:
@@ -127,6 +127,6 @@ def test_remote_folders_are_cut_as_local_ones() -> None:
             read = [list(s.source.batches(Reading((8, 8, 1), "exact"))) for s in (a, b)]
             assert np.array_equal(read[0][0].pixels, read[1][0].pixels)
         with pytest.raises(CvaeError, match="memory of one process"):
-            worklist.shared(worklist.resolve(["memory://cut"]), storage.locate("out"))
+            worklist.shared([worklist.resolve("memory://cut")], storage.locate("out"))
     finally:
         memory.rm("/cut", recursive=True)

@@ -15,7 +15,7 @@ import pytest
 from keras import ops
 
 from cvae.errors import TrainingError
-from cvae.training import architectures, presets, runs, trainer
+from cvae.training import checkpoints, presets, runs, trainer
 from cvae.training.checkpoints import Machine
 from cvae.training.datasets import Dataset
 from cvae.training.networks import features, losses
@@ -31,10 +31,6 @@ STILL = replace(TINY, schedule="constant", learning_rate=1e-30)
 
 def start(folder: Path, preset: Preset, resume: bool = False, begin: Path | None = None) -> Run:
     return runs.start(folder, preset, DATA, 0, resume, force=False, begin=begin)
-
-
-def load(run: Run, machine: Machine | None = None) -> keras.Model:
-    return architectures.of(run.preset).load(run, machine)
 
 
 class At(keras.callbacks.Callback):
@@ -100,11 +96,11 @@ def test_the_rate_is_halved_on_each_plateau(
 
 def test_a_run_ends_when_it_gets_no_better_and_its_best_epoch_is_exported(tmp_path: Path) -> None:
     run = start(tmp_path / "run", replace(STILL, patience=2, epochs=9))
-    begun = architectures.of(run.preset).build(run, len(DATA.train))
+    begun = checkpoints.build(run, len(DATA.train))
     trainer.train(run, DATA, at(2, worse))
     assert len(runs.read_history(run)) == 3
-    assert same(load(run), begun, apart=1e-20)
-    last = load(run, Machine())
+    assert same(checkpoints.load(run), begun, apart=1e-20)
+    last = checkpoints.load(run, Machine())
     assert not same(last, begun, apart=1)
     # And it is over when it is resumed, too.
     assert same(trainer.train(run, DATA, Machine()), last)
@@ -115,7 +111,7 @@ def test_without_patience_the_last_epoch_is_exported(tmp_path: Path) -> None:
     run = start(tmp_path / "run", replace(STILL, epochs=3))
     last = trainer.train(run, DATA, at(2, worse))
     assert len(runs.read_history(run)) == 3
-    assert same(load(run), last)
+    assert same(checkpoints.load(run), last)
     assert not (run.folder / runs.BEST).exists()
 
 
@@ -124,7 +120,7 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(tmp_path: Path) 
     with pytest.raises(TrainingError, match=r"finite in epoch 3.*kept.*smaller --learning-rate"):
         trainer.train(run, DATA, at(3, poison))
     assert len(runs.read_history(run)) == 2
-    kept = load(run)
+    kept = checkpoints.load(run)
     assert all(np.isfinite(weight).all() for weight in kept.get_weights())
     trainer.train(run, DATA, Machine())
     assert len(runs.read_history(run)) == 5
@@ -161,8 +157,8 @@ def test_half_precision_leaves_weights_and_sums_whole(tmp_path: Path) -> None:
 
 def test_fine_tuning_begins_with_the_other_runs_weights(tiny_run: Path, tmp_path: Path) -> None:
     run = start(tmp_path / "run", replace(TINY, learning_rate=1e-4, epochs=1), begin=tiny_run)
-    begun = architectures.of(run.preset).start(run, DATA.train, Machine())
-    assert same(begun, load(Run.open(tiny_run)))
+    begun = checkpoints.start(run, DATA.train, Machine())
+    assert same(begun, checkpoints.load(Run.open(tiny_run)))
     trainer.train(run, DATA, Machine())
     reached = float(list(csv.DictReader((tiny_run / "history.csv").open()))[-1]["val_loss"])
     (row,) = runs.read_history(run)
@@ -175,7 +171,7 @@ def test_fine_tuning_begins_with_the_other_runs_weights(tiny_run: Path, tmp_path
 def test_fine_tuning_with_what_does_not_fit_is_refused(tiny_run: Path, tmp_path: Path) -> None:
     other = start(tmp_path / "a", replace(TINY, latent_dim=5), begin=tiny_run)
     with pytest.raises(TrainingError, match=r"--fine-tune .*expected the networks of tiny"):
-        architectures.of(other.preset).start(other, DATA.train, Machine())
+        checkpoints.start(other, DATA.train, Machine())
     with pytest.raises(TrainingError, match="expected the folder of a training run"):
         start(tmp_path / "b", TINY, begin=tmp_path)
     with pytest.raises(TrainingError, match="no epoch of that run has finished"):
@@ -199,14 +195,14 @@ def test_features_are_for_training_alone(tmp_path: Path) -> None:
     preset = replace(TINY_AE, perceptual_weight=5.0, features=str(path), epochs=1)
     run = start(tmp_path / "run", preset)
     trained = trainer.train(run, DATA, Machine())
-    plain = architectures.of(TINY_AE).build(replace(run, preset=TINY_AE), 64)
+    plain = checkpoints.build(replace(run, preset=TINY_AE), 64)
     assert len(trained.weights) == len(plain.weights)
     (row,) = runs.read_history(run)
     terms = 30 * row["distortion"] + 5 * row["perceptual"]
     assert row["perceptual"] > 0
     assert row["loss"] == pytest.approx(terms, rel=1e-4)
     path.unlink()
-    assert same(load(run), trained)
+    assert same(checkpoints.load(run), trained)
 
 
 def test_settings_name_all_that_weights_depend_on(tmp_path: Path) -> None:

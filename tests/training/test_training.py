@@ -26,13 +26,15 @@ from cvae.models.qualities import Quantizer
 from cvae.training import architectures, datasets, presets, runs
 from cvae.training.export import calibration, naming
 from cvae.training.export import codec as codec_export
+from cvae.training.export import model as export
 
 from ..conftest import ROOT, blobs, run_cvae
 
 
 def weights(run: Path) -> list[np.ndarray]:
-    opened = runs.Run.open(run)
-    return architectures.of(opened.preset).load(opened).get_weights()
+    from cvae.training import checkpoints
+
+    return checkpoints.load(runs.Run.open(run)).get_weights()
 
 
 def command(out: Path, data: Path, *more: str, preset: str = "tiny") -> list[str]:
@@ -156,8 +158,10 @@ def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> N
 
 
 def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run: Path) -> None:
+    from cvae.training import checkpoints
+
     run = runs.Run.open(tiny_run)
-    model = architectures.of(run.preset).load(run)
+    model = checkpoints.load(run)
     bank = Model(tiny_run / "tiny.cvae").qualities
     x = blobs(100)
     networks = codec_export.from_keras(model, run.preset, x.astype(np.float32) / 255)
@@ -202,7 +206,7 @@ def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
     run = runs.start(tmp_path / "run", preset, dataset, seed=0, resume=False, force=False)
     linear = architectures.of(preset)
     linear.fit(run, dataset.train)
-    codec = open_model(linear.export(run, dataset, name="pca").model)
+    codec = open_model(export.export(run, dataset, name="pca").model)
     coded = codec.encode_batch(dataset.validation)
     # All 64 components and a fine step: what is lost is rounding alone.
     assert min(item.psnr for item in coded) > 45

@@ -92,6 +92,7 @@ class _Models:
 def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
     from cvae import denoising
     from cvae.data import images
+    from cvae.data.reading import Reading
 
     with talk.trying(task.name):
         data = task.read()
@@ -100,7 +101,7 @@ def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
         pixels, grey = _read(model, data, task.name, talk)
         clean = denoising.denoise(model, pixels[None])[0]
         if grey and clean.shape[2] == 3:
-            clean = images.to_grey(clean)
+            clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
         task.write_image(clean, force)
         size, name = f"{clean.shape[1]}x{clean.shape[0]}", model.manifest.name
         talk.detail(f"{task.name} -> {task.target_name}: {size}, model {name}")

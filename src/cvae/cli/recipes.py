@@ -137,7 +137,7 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
 
 
 def _further_options() -> list[str]:
-    """What was asked for besides what `auto` chooses and names, as it would be typed again."""
+    """The given options that `auto` neither chooses nor names, as typed."""
     context = click.get_current_context()
     named = {"preset", "data", "size", "grey", "latent_dim", "epochs", "out", "resume", "force"}
     words: list[str] = []

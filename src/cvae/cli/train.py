@@ -239,11 +239,12 @@ def finish(
     force: bool = False,
 ) -> None:
     """Exports, draws pictures of validation images, and says what the model reaches."""
-    from cvae.training import architectures, pictures
+    from cvae.training import pictures
+    from cvae.training.export import model
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:
-        result = architectures.of(run.preset).export(run, dataset, name, output, force)
+        result = model.export(run, dataset, name, output, force)
         pictures.draw(run, dataset, result.model)
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")

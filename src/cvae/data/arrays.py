@@ -10,15 +10,16 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cvae.errors import CvaeError, DataError, FormatError
+from cvae.data.places import Location
+from cvae.errors import CvaeError, DataError, FormatError, translated
 
 try:
     from lzma import LZMAError
@@ -30,32 +31,11 @@ except ImportError:  # a Python that was built without it
 
 # What numpy, zipfile and tarfile raise on files that are damaged or made up.
 DAMAGE = (
-    OSError,
-    ValueError,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    TypeError,
-    SyntaxError,
-    AttributeError,
-    MemoryError,
-    RuntimeError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    LZMAError,
-)
+    OSError, ValueError, ArithmeticError, EOFError, LookupError, TypeError, SyntaxError, AttributeError,
+    MemoryError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, LZMAError,
+)  # fmt: skip
 _CHUNK = 1 << 24
 _MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
-
-
-class Openable(Protocol):
-    """A `Path`, or what opens as one does."""
-
-    @property
-    def open(self) -> Any:
-        """Called with the mode `rb`, gives a seekable binary file. Raises OSError."""
 
 
 def read_npz(
@@ -74,30 +54,23 @@ def read_npz(
         limit: the most bytes that one array may have; a small file can unpack to a large one.
         error: the exception to raise when an array is missing or the file is damaged.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = set(archive.namelist())
-            for name in names:
-                if f"{name}.npy" not in members:
-                    found = ", ".join(sorted(m.removesuffix(".npy") for m in members))
-                    raise error(f"expected an array {name!r}, found {found or 'none'}", where=label)
-            arrays = []
-            for name in names:
-                with archive.open(f"{name}.npy") as member:
-                    size = archive.getinfo(f"{name}.npy").file_size
-                    arrays.append(_read(member, min(size, limit)))
-            return arrays
-    except DAMAGE as damage:
-        raise error(f"expected an .npz file of arrays: {_why(damage)}", where=label) from damage
+    arrays = []
+    with _checked(label, "an .npz file of arrays", error), zipfile.ZipFile(file) as archive:
+        members = set(archive.namelist())
+        for name in names:
+            if f"{name}.npy" not in members:
+                found = ", ".join(sorted(m.removesuffix(".npy") for m in members))
+                raise error(f"expected an array {name!r}, found {found or 'none'}", where=label)
+            with archive.open(f"{name}.npy") as member:
+                size = archive.getinfo(f"{name}.npy").file_size
+                arrays.append(_read(member, min(size, limit)))
+    return arrays
 
 
 def read_npy(path: Path) -> NDArray:
     """The array of an `.npy` file. Raises FormatError when the file is damaged or holds objects."""
-    try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size)
-    except DAMAGE as damage:
-        raise FormatError(f"expected an .npy file: {_why(damage)}", where=path) from damage
+    with _checked(path, "an .npy file", FormatError), path.open("rb") as file:
+        return _read(file, path.stat().st_size)
 
 
 class Rows:
@@ -106,12 +79,10 @@ class Rows:
     def __init__(self, file: IO[bytes], size: int, label: str) -> None:
         """Reads the header. Raises DataError; `label` is what messages call the file."""
         self._file, self._label = file, label
-        try:
+        with _checked(label):
             self.shape, fortran, self.dtype = _read_header(file, size)
             if fortran and len(self.shape) > 1:
                 self._file = io.BytesIO(self._in_c_order(file))
-        except DAMAGE as damage:
-            raise _no_array(label, damage) from damage
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
         self._to_the_end = True
 
@@ -125,15 +96,13 @@ class Rows:
         return _read_items(file, count, self.dtype).reshape(self.shape, order="F").tobytes()
 
     def only(self, start: int, stop: int | None) -> None:
-        """Leaves the rows before `start` and from `stop` on out; raises DataError as `read` does.
+        """Limits `read` to the rows from `start` up to `stop`. Raises DataError as `read` does.
 
-        What is skipped is not read, where the file can seek, nor then is the check of a ZIP archive.
+        Skipped rows are not read where the file can seek, so a ZIP archive is not checked then.
         """
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
-        try:
+        with _checked(self._label):
             self._file.seek(start * math.prod(self.shape[1:]) * self.dtype.itemsize, os.SEEK_CUR)
-        except DAMAGE as damage:
-            raise _no_array(self._label, damage) from damage
         self.left = max(0, stop - start)
         self._to_the_end = stop == self.shape[0]
 
@@ -141,55 +110,49 @@ class Rows:
         """The next rows, at most `count`. Raises DataError when the file is damaged."""
         count = min(count, self.left)
         shape = (count, *self.shape[1:])
-        try:
+        with _checked(self._label):
             array = _read_items(self._file, math.prod(shape), self.dtype).reshape(shape)
             self.left -= count
             if not self.left and self._to_the_end:
                 self._file.read(1)  # where a ZIP archive compares its check
-        except DAMAGE as damage:
-            raise _no_array(self._label, damage) from damage
         return array
 
 
 @contextmanager
-def open_rows(path: Openable, name: str | None = None) -> Iterator[Rows]:
+def open_rows(path: Location, name: str | None = None) -> Iterator[Rows]:
     """An `.npy` file, or the array `name` of an `.npz` file, to be read in pieces.
 
     Raises:
-        DataError: no such file or array, a damaged one, or one in Fortran order.
+        DataError: no such file or array, a damaged one, or a large one in Fortran order.
     """
-    try:
+    with _checked(path):
         file = path.open("rb")
-    except OSError as damage:
-        raise _no_array(str(path), damage) from damage
     with file:
         if name is None:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             yield Rows(file, size, str(path))
             return
-        try:
+        with _checked(path):
             archive = zipfile.ZipFile(file)
             size = archive.getinfo(f"{name}.npy").file_size
             member = archive.open(f"{name}.npy")
-        except DAMAGE as damage:
-            raise _no_array(str(path), damage) from damage
         with archive, member:
             yield Rows(member, size, f"{path}: {name}")
 
 
-def names_in(path: Openable) -> list[str]:
+def names_in(path: Location) -> list[str]:
     """The names of the arrays in an `.npz` file. Raises DataError when it is damaged."""
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-            return [name.removesuffix(".npy") for name in members]
-    except DAMAGE as damage:
-        raise _no_array(str(path), damage) from damage
+    with _checked(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        members = [name for name in archive.namelist() if name.endswith(".npy")]
+        return [name.removesuffix(".npy") for name in members]
 
 
-def _no_array(label: str, damage: BaseException) -> DataError:
-    return DataError(f"expected an array: {_why(damage)}", where=label)
+def _checked(
+    label: object, what: str = "an array", error: type[CvaeError] = DataError
+) -> AbstractContextManager[None]:
+    """Raises whatever a damaged file makes numpy or zipfile raise in the block as `error`."""
+    return translated(error, f"expected {what}", label, DAMAGE)
 
 
 def _read(file: IO[bytes], size: int) -> NDArray:
@@ -221,9 +184,3 @@ def _read_items(file: IO[bytes], count: int, dtype: np.dtype) -> NDArray:
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
     return np.frombuffer(data, dtype)
-
-
-def _why(damage: BaseException) -> str:
-    if isinstance(damage, OSError) and damage.strerror:
-        return damage.strerror
-    return str(damage) or type(damage).__name__

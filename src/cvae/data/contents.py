@@ -52,16 +52,14 @@ def what_lies_at(place: str | Location) -> What:
     place = places.locate(place)
     if place.is_folder():
         return _folder(place)
-    if place.is_special():
-        return What.FILE
+    if not place.is_file():
+        return What.FILE if place.exists() else What.NOTHING
     try:
         with place.open("rb") as file:
             what = what_is(place.name, file.read(HEAD))
             if what in (What.CONTAINER, What.FILE):
                 file.seek(0)
                 what = What.PACK if container.is_pack_file(file) else what
-    except (FileNotFoundError, NotADirectoryError):
-        return What.NOTHING
     except OSError:
         return what_is(place.name)  # whoever reads it says what is wrong
     return what

@@ -1,7 +1,7 @@
-"""Families of near-identical pictures, so that a split keeps each on one side.
+"""Families of near-duplicates, so that a split keeps each on one side.
 
-Whether two pictures are near is a function of these two alone, and so is, but where very many are
-alike, whether they are compared: other pictures beside them change nothing.
+Whether two pictures are near depends on these two alone. So does whether they are compared, unless
+very many are alike: other pictures change nothing.
 """
 
 from __future__ import annotations
@@ -16,33 +16,30 @@ SIDE = 16
 Thumbnails = NDArray[np.uint8]  # (n, SIDE, SIDE, 3)
 Indexes = NDArray[np.intp]
 
-# A cell differs when a channel does by more levels: a picture saved again as JPEG stays the same.
+# A cell differs when a channel differs by more levels: saving as JPEG again does not count.
 _LEVELS = 16
 # The share of the occupied cells in which near pictures may differ, as frames of an animation do.
 _NEAR = 0.15
-# Near pictures agree in all cells of some band, so only those that do are compared. Bands are cells
-# drawn at random, few in a picture that fills its frame, more in one that is mostly background: at
-# least so many must be occupied, or the band would tell nothing. Cells are compared in levels of an
-# eighth, counted from 0 and from half of that.
+# Locality-sensitive hashing: near pictures agree in all cells of some band, a random set of cells, and
+# only those that do are compared. A band needs `_TELLING` occupied cells to tell anything, so pictures
+# that are mostly background need larger ones. Its cells are rounded to eighths of the range, once from
+# 0 and once from half an eighth.
 _BANDS, _TELLING = (8, 16, 32, 64), 5
 _LEVEL, _OFFSETS = 32, (0, 16)
-# Of pictures with the same band each is compared with so many that follow.
+# Each picture is compared with so many that follow it among those with the same band.
 _NEIGHBOURS = 16
 _LOT = 1 << 14  # pairs compared at once
 
 
 def thumbnail(image: Image.Image) -> Thumbnails:
-    """What an RGB image is compared by: uint8 (SIDE, SIDE, 3), whatever its size."""
+    """What an RGB image of any size is compared by: uint8 (SIDE, SIDE, 3)."""
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint8)
 
 
 def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
-    """Links near pictures, and those that are linked through others: (n,), equal within a family.
-
-    A family's number is the index of its first picture.
-    """
+    """The family of each picture, (n,): the index of its first. Near pictures are of one family."""
     flat = np.ascontiguousarray(thumbnails.reshape(len(thumbnails), -1))
-    # Equal ones are one picture from here on; the order makes neighbours alike.
+    # Equal ones are one picture from here on; sorting makes neighbours alike.
     _, first, which = np.unique(
         flat.view(f"V{flat.shape[1]}").ravel(), return_index=True, return_inverse=True
     )
@@ -57,14 +54,14 @@ def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
 
 
 class _Pictures:
-    """Thumbnails and what their comparison needs of each."""
+    """Thumbnails, with what their comparison needs."""
 
     def __init__(self, cells: NDArray[np.uint8]) -> None:
         """Of (n, cells, 3)."""
         self._cells = cells
         self.grey = (cells.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8)  # (n, cells)
-        # Cells that are not of the picture's commonest colour: most drawings are mostly background,
-        # which says nothing about how much two of them share.
+        # Cells that are not of the picture's median colour: a background that two drawings share does
+        # not make them near.
         background = np.median(cells, axis=1).astype(np.uint8)
         self.occupied = np.asarray(
             _apart(cells, background[:, np.newaxis]).any(axis=2)
@@ -73,7 +70,7 @@ class _Pictures:
 
     def near(self, a: Indexes, b: Indexes) -> tuple[Indexes, Indexes]:
         """Those of the pairs (a, b) that differ in few of the cells which either occupies."""
-        # No fewer cells differ in colour than in grey: most pairs are done with after this.
+        # No fewer cells differ in colour than in grey, so this settles most pairs.
         differing = _apart(self.grey[a], self.grey[b]).sum(axis=1)
         close = differing <= _NEAR * (self._count[a] + self._count[b])
         a, b = a[close], b[close]
@@ -87,9 +84,9 @@ def _apart(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _candidates(pictures: _Pictures) -> Iterator[tuple[Indexes, Indexes]]:
-    """Pairs of pictures that agree in a band, in lots."""
+    """Pairs of pictures that agree in a band, in batches."""
     rng = np.random.default_rng(0)
-    # A band's levels as one number; where two bands share one by chance, `_near` finds out.
+    # A hash of a band's levels; `near` sorts collisions out.
     weights = rng.integers(1 << 63, size=SIDE * SIDE, dtype=np.uint64)
     bands = [band for size in _BANDS for band in rng.permutation(SIDE * SIDE).reshape(-1, size)]
     for offset in _OFFSETS:
@@ -101,11 +98,11 @@ def _candidates(pictures: _Pictures) -> Iterator[tuple[Indexes, Indexes]]:
                 whole += keys
             telling = np.flatnonzero(pictures.occupied[:, band].sum(axis=1) >= _TELLING)
             yield from _pairs(keys[telling], telling)
-        yield from _pairs(whole, np.arange(len(levels)))  # for those that occupy next to nothing
+        yield from _pairs(whole, np.arange(len(levels)))  # for those without a telling band
 
 
 def _pairs(keys: NDArray[np.uint64], items: Indexes) -> Iterator[tuple[Indexes, Indexes]]:
-    """Items of equal keys, each with those that follow, in lots."""
+    """Items of equal keys, each with those that follow, in batches."""
     order = np.argsort(keys, kind="stable")
     keys, items = keys[order], items[order]
     for gap in range(1, _NEIGHBOURS + 1):
@@ -118,7 +115,7 @@ def _pairs(keys: NDArray[np.uint64], items: Indexes) -> Iterator[tuple[Indexes, 
 
 
 class _Sets:
-    """Disjoint sets of the integers below a number, each under its least."""
+    """Disjoint sets (union-find) of the integers below a number, each named by its least."""
 
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count)

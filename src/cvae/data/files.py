@@ -115,16 +115,17 @@ def _rename(temporary: Path, path: Path, force: bool) -> None:
 class Local(_Path):
     """A place on this machine."""
 
-    shared, far = True, False
+    far = False
 
+    # Unlike those of a Path, these never raise.
     def is_folder(self) -> bool:
-        return self.is_dir()
+        return os.path.isdir(self)  # noqa: PTH112
 
-    def is_special(self) -> bool:
-        return os.path.exists(self) and not self.is_file() and not self.is_dir()  # noqa: PTH110
+    def is_file(self) -> bool:  # type: ignore[override, unused-ignore]
+        return os.path.isfile(self)  # noqa: PTH113
 
     def exists(self) -> bool:  # type: ignore[override, unused-ignore]
-        return os.path.exists(self)  # noqa: PTH110  # never raises
+        return os.path.exists(self)  # noqa: PTH110
 
     def stamp(self) -> str:
         found = self.stat()

@@ -29,40 +29,40 @@ from cvae.errors import DataError, ImageError, StorageError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
-# What a folder with a split of its own calls the parts, in letters of either case.
+# What a folder with a split of its own calls the parts, in any case.
 _FOLDERS = {
     "train": TRAIN, "training": TRAIN,
     "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
-# The shares of a folder without one, as stretches of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
+# The shares of a folder without one, as intervals of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
 _TEST_END, _VALIDATION_END = 0.1, 0.2
 _ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
 
-# Images that take no more bytes than this are decoded once and kept; others whenever they are used.
+# Images of at most so many bytes are decoded once and kept; others whenever they are used.
 IN_MEMORY = 1 << 30
 MIN_IMAGES = 10
-_THREADS = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
+_THREADS = min(8, os.cpu_count() or 1)  # Pillow releases the interpreter's lock
 _LOT = 256  # files between two moves of a progress bar
 
-# Sees the lots of files on their way, to show progress.
+# Passes batches of file names on before they are read, to show progress.
 Watch = Callable[[list[list[str]]], Iterable[list[str]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """A folder's images, split; within a part in an order that is fixed and as good as random."""
+    """A folder's images, split; the order within a part is fixed and near-random."""
 
     root: Path
     reading: Reading
     names: dict[str, list[str]]  # of each part: paths below the folder
     images: dict[str, Images]  # of each part: (n, h, w, c)
-    skipped: list[str]  # `NAME: why` of each file that was left out
+    skipped: list[str]  # `NAME: why` of each skipped file
     sha256: str  # of the images to train and to validate, and how they are read
 
 
 class FileImages:
-    """Images that are decoded when they are asked for; see `cvae.images.Images`."""
+    """Images that are decoded when they are indexed; see `images.Images`."""
 
     def __init__(self, root: Path, names: list[str], reading: Reading) -> None:
         self._root, self._names, self._reading = root, np.array(names, object), reading
@@ -96,17 +96,17 @@ class _Item(NamedTuple):
 
 
 def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
-    """Tries every file below a folder and splits those that are images.
+    """Reads every file below a folder and splits those that are images.
 
-    With a subfolder `train/` the parts are what it, `val/` and `test/` hold, or folders of names that
-    mean the same (`Training/`, `valid/`); without images in `val/`, a tenth of `train/` validates.
-    Else about a tenth of all images is for validation and a tenth for testing: near-identical ones
-    are in one part, which a hash of their bytes chooses.
+    With a subfolder `train/`, the subfolders `train/`, `val/` and `test/` are the parts. Synonyms
+    (`Training/`, `valid/`) count, too. Without images in `val/`, a tenth of `train/` validates.
+    Else about a tenth of all images validates and a tenth tests. A hash of their bytes chooses, and
+    near-duplicates stay in one part.
 
     Args:
-        root: the folder; its hidden files and folders are passed over.
-        reading: what images are brought to.
-        watch: sees lots of files before they are read.
+        root: the folder; hidden files and folders are ignored.
+        reading: how images are brought to a shape.
+        watch: is given batches of file names before they are read.
 
     Raises:
         DataError: there are fewer than 10 images, or they are all alike.
@@ -115,24 +115,16 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     if not found:
         raise DataError("expected images, found none in this folder", where=root)
     own = any(_own_part(name) == TRAIN for name in found)
-    tried = [name for name in found if not own or _own_part(name)]
-    items, skipped = _scan(root, tried, reading, watch)
+    outside = [name for name in found if own and not _own_part(name)]
+    items, skipped = _scan(root, sorted({*found} - {*outside}), reading, watch)
     if len(items) < MIN_IMAGES:
         first = f" and {len(skipped)} files that cannot be used: {skipped[0]}" if skipped else ""
         raise DataError(
             f"expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}",
             where=root,
         )
-    outside = (
-        [
-            f"{name}: expected in one of train/, val/ and test/"
-            for name in found
-            if not _own_part(name)
-        ]
-        if own
-        else []
-    )
-    # Near-random, and the same wherever the folder lies and whatever the files are called.
+    skipped += [f"{name}: expected in one of train/, val/ and test/" for name in outside]
+    # Near-random, and independent of where the folder lies and of what the files are called.
     items.sort(key=lambda item: (item.digest, item.name))
     parts = _own_split(items) if own else _split(items)
     by_part = {
@@ -142,8 +134,8 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     for part in (TRAIN, VALIDATION):
         if not by_part[part]:
             raise DataError(
-                "expected pictures that differ, so that some can validate what is learned "
-                f"from others; found {len(items)} of one kind",
+                "expected images that differ, so that some can validate what is learned from "
+                f"others; found {len(items)} near-duplicates",
                 where=root,
             )
     return Folder(
@@ -151,7 +143,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
         reading=reading,
         names={part: [item.name for item in by_part[part]] for part in PARTS},
         images={part: _images(root, by_part[part], reading) for part in PARTS},
-        skipped=sorted(skipped + outside),
+        skipped=sorted(skipped),
         sha256=_digest(reading, by_part),
     )
 
@@ -159,8 +151,8 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
 def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
     """The part that each image is in.
 
-    A family goes where the least of its digests says. Families of more than a quarter of all images
-    are for training, and in small folders a part that would be empty gets the family nearest to it.
+    The least digest of a family decides for all of it. Families of more than a quarter of all images
+    train. In small folders, an empty part gets the family nearest to it.
 
     Args:
         digests: sha256 of each file, in hexadecimal.
@@ -177,16 +169,10 @@ def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
             continue
         counts = Counter(parts.values())
         # From a part that has several, or one that can rather be empty.
-        free = [
-            label
-            for label, where in parts.items()
-            if counts[where] > 1 or PARTS.index(where) > number
-        ]
+        free = [f for f, p in parts.items() if counts[p] > 1 or PARTS.index(p) > number]
         if free:
-            nearest = min(
-                free, key=lambda label: (label in large, abs(places[label] - _ENDS[part]))
-            )
-            parts[nearest] = part
+            end = _ENDS[part]
+            parts[min(free, key=lambda f: (f in large, abs(places[f] - end)))] = part
     return [parts[label] for label in labels.tolist()]
 
 
@@ -202,7 +188,7 @@ def _split(items: list[_Item]) -> list[str]:
 
 
 def _own_split(items: list[_Item]) -> list[str]:
-    """As the subfolders say."""
+    """The parts that the subfolders are named for."""
     parts = [_own_part(item.name) for item in items]
     if VALIDATION not in parts and TRAIN in parts:
         train = [place for place, part in enumerate(parts) if part == TRAIN]
@@ -226,7 +212,7 @@ def _scan(
     root: Path, names: list[str], reading: Reading, watch: Watch
 ) -> tuple[list[_Item], list[str]]:
     """Decodes every file once: those that are images, and why each of the others is not."""
-    keep = _fits(len(names), reading)
+    keep = len(names) * math.prod(reading.shape) <= IN_MEMORY
 
     def scan(name: str) -> _Item | str:
         try:
@@ -244,11 +230,6 @@ def _scan(
             found.extend(pool.map(scan, lot))
     items = [item for item in found if isinstance(item, _Item)]
     return items, [reason for reason in found if isinstance(reason, str)]
-
-
-def _fits(count: int, reading: Reading) -> bool:
-    """Whether so many images are kept in memory."""
-    return count * math.prod(reading.shape) <= IN_MEMORY
 
 
 def _images(root: Path, items: list[_Item], reading: Reading) -> Images:

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cvae.data import files, images
 from cvae.data.images import Pixels, Shape
@@ -50,10 +49,8 @@ def image_grid(rows: list[Pixels], path: Path, zoom: int = 3) -> None:
 
 def animation(frames: Pixels, zoom: int) -> bytes:
     """uint8 images (n, h, w, c) as a GIF that runs through them and back, for ever."""
-    if frames.shape[3] == 1:
-        frames = frames[..., 0]
     there_and_back = [*frames, *frames[-2:0:-1]]
-    pictures = [Image.fromarray(_enlarge(frame, zoom)) for frame in there_and_back]
+    pictures = [images.as_image(_enlarge(frame, zoom)) for frame in there_and_back]
     buffer = io.BytesIO()
     pictures[0].save(
         buffer, "GIF", save_all=True, append_images=pictures[1:], duration=_FRAME, loop=0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.data.places import Location
-from cvae.errors import ImageError, OutputError, StorageError
+from cvae.errors import ImageError, OutputError, StorageError, translated
 from cvae.records import Check
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
@@ -101,11 +101,6 @@ def _open(file: io.BytesIO) -> Image.Image:
     return PngImageFile(file)
 
 
-def to_grey(pixels: Pixels) -> Pixels:
-    """(h, w, 3) uint8 RGB -> (h, w, 1), its luma."""
-    return np.asarray(Image.fromarray(pixels).convert("L"), np.uint8)[..., np.newaxis]
-
-
 def upright(image: Image.Image) -> Image.Image:
     """Phones store photographs lying on their side and say so in the EXIF data."""
     if image.getexif().get(_ORIENTATION, 1) == 1:
@@ -148,33 +143,30 @@ def flatten(image: Image.Image, background: tuple[int, int, int] = (0, 0, 0)) ->
     return image
 
 
+def as_image(pixels: Pixels) -> Image.Image:
+    """uint8 pixels (h, w) or (h, w, c) for Pillow."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def resize(pixels: Pixels, width: int, height: int) -> Pixels:
+    """(h, w, c) uint8 pixels resampled to another size."""
+    resized = as_image(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.uint8).reshape(height, width, pixels.shape[2])
+
+
 def encode_image(pixels: Pixels, name: str = "") -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
 
     Raises:
         OutputError: Pillow does not write such files, or not from such pixels.
     """
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
     buffer = io.BytesIO()
     # Pillow chooses by the ending, and then loads that one format only.
     buffer.name = name or "x.png"
-    try:
-        Image.fromarray(pixels).save(buffer)
-    except (OSError, ValueError, KeyError) as error:
-        raise OutputError(
-            f"expected the ending of an image format, such as .png: {error}",
-            where=name,
-        ) from error
+    wrong = "expected the ending of an image format, such as .png"
+    with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
+        as_image(pixels).save(buffer)
     return buffer.getvalue()
-
-
-def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """(h, w, c) uint8 pixels resampled to another size."""
-    channels = pixels.shape[2]
-    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized, np.uint8).reshape(height, width, channels)
 
 
 def read_file(place: Location, name: str = "") -> bytes:
@@ -185,13 +177,12 @@ def read_file(place: Location, name: str = "") -> bytes:
         StorageError: anything else went wrong, so that the next attempt may find it.
     """
     name = name or str(place)
-    try:
-        with place.open("rb") as file:
-            data: bytes = file.read(MAX_FILE + 1)
-    except _LOST as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}", where=name) from error
-    except OSError as error:
-        raise StorageError(f"cannot be reached: {error.strerror or error}", where=name) from error
+    with (
+        translated(StorageError, "cannot be reached", name),
+        translated(ImageError, "cannot be read", name, _LOST),
+        place.open("rb") as file,
+    ):
+        data: bytes = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise ImageError(f"expected an image, found more than {MAX_FILE:,} bytes", where=name)
     return data

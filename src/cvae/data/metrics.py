@@ -47,17 +47,10 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
         raise MissingExtraError("scikit-image", "eval") from error
     if min(x.shape[1:3]) < _SSIM_SIDE:
         return np.full(len(x), np.nan)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return np.array(
         [
-            structural_similarity(
-                a,
-                b,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-                data_range=255,
-                channel_axis=2,
-            )
+            structural_similarity(a, b, data_range=255, channel_axis=2, **options)
             for a, b in zip(x, x_hat, strict=True)
         ]
     )

@@ -119,12 +119,11 @@ def ordered_map(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Iterator[Result]:
     """`work` of each item in order, on several threads; prefetches two items a thread."""
-    # Here because the import loads a lot.
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     if threads == 1:
         yield from map(work, items)
         return
+    from concurrent.futures import Future, ThreadPoolExecutor  # here because the import loads a lot
+
     futures: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

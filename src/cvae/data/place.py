@@ -13,41 +13,24 @@ S3 = ("s3", "s3a")
 
 
 class Place(Protocol):
-    """A file or folder. Methods raise StorageError when it cannot be reached, if nothing else is said."""
+    """A file or folder. Methods raise StorageError when it cannot be reached, unless they say otherwise."""
 
     @property
-    def name(self) -> str:
-        """The last part of its path."""
-
+    def name(self) -> str: ...  # the last part of its path
     @property
-    def suffix(self) -> str:
-        """The ending of its name, with the dot."""
-
+    def suffix(self) -> str: ...  # the ending of its name, with the dot
     @property
-    def shared(self) -> bool:
-        """Whether other processes see it."""
-
-    @property
-    def far(self) -> bool:
-        """Whether reading it waits for a network."""
-
-    def __truediv__(self, name: str, /) -> Place:
-        """A file or folder in this folder."""
-
-    def absolute(self) -> Place:
-        """The same, whatever folder a process was started in."""
+    def far(self) -> bool: ...  # reading it waits for a network
+    def __truediv__(self, name: str, /) -> Place: ...  # in this folder
+    def absolute(self) -> Place: ...  # the same, whatever folder a process was started in
+    def is_folder(self) -> bool: ...
+    def is_file(self) -> bool: ...  # and no pipe or device, of which nothing can be read twice
+    def exists(self) -> bool: ...
+    def remove(self) -> None: ...  # deletes the file; it may be gone already
+    def make_folder(self) -> None: ...  # makes sure that this folder can be written to
 
     def open(self, mode: Literal["rb"], /) -> BinaryIO:
         """The file for reading, which can seek. Raises OSError when it is missing or may not be read."""
-
-    def is_folder(self) -> bool:
-        """Whether it is a folder."""
-
-    def is_special(self) -> bool:
-        """Whether it is a pipe or a device, of which nothing can be read twice."""
-
-    def exists(self) -> bool:
-        """Whether there is a file or folder."""
 
     def stamp(self) -> str:
         """A text that changes when the file does. Raises OSError when there is none."""
@@ -69,15 +52,8 @@ class Place(Protocol):
     def matching(self, base: str) -> Iterator[tuple[Found, bool]]:
         """What this place matches as a glob pattern, in order, and whether it is a folder.
 
-        Args:
-            base: the folders in front of the first that is a pattern; names are relative to it.
+        Names are relative to `base`: the folders in front of the first part that is a pattern.
         """
-
-    def remove(self) -> None:
-        """Deletes the file; it may be gone already."""
-
-    def make_folder(self) -> None:
-        """Makes sure that this folder can be written to."""
 
     def writing(self, force: bool = False) -> AbstractContextManager[Path]:
         """A temporary path. What is written there is here, whole, when the block ends without an error.

@@ -45,10 +45,6 @@ class Remote:
     def protocol(self) -> str:
         return self.url.split("://")[0].lower()
 
-    @property
-    def shared(self) -> bool:
-        return self.protocol != "memory"
-
     def absolute(self) -> Self:
         return self
 
@@ -65,17 +61,19 @@ class Remote:
         with reaching(self):
             return bool(self._system().isdir(self._path()))
 
-    def is_special(self) -> bool:
-        return False
+    def is_file(self) -> bool:
+        return self._is_there(type="file")
 
     def exists(self) -> bool:
+        return self._is_there()
+
+    def _is_there(self, **what: str) -> bool:
         with reaching(self):
             # Unlike `exists` of fsspec, which takes every error for a no.
             try:
-                self._system().info(self._path())
+                return bool(what.items() <= self._system().info(self._path()).items())
             except FileNotFoundError:
                 return False
-            return True
 
     def stamp(self) -> str:
         return _stamp(self._system().info(self._path()))

@@ -120,8 +120,7 @@ def _original(decoded: Decoded, index: int) -> Pixels:
     height, width = pixels.shape[:2]
     if decoded.sizes is None or decoded.sizes[index] == (width, height):
         return np.asarray(pixels)
-    resized: Pixels = images.resize(pixels, *decoded.sizes[index])
-    return resized
+    return images.resize(pixels, *decoded.sizes[index])
 
 
 def _folder_sink(folder: Path, force: bool, jobs: int) -> Sink:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvae.data import arrays, images, pipeline, places, tars
 from cvae.data.contents import What, what_is, what_lies_at
@@ -39,21 +38,22 @@ class Batch:
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
 
 
-Batches = Iterator[Batch]
+class _File(NamedTuple):
+    """One image file, read already or not."""
+
+    label: str  # what messages call it
+    name: str
+    data: bytes | Location
 
 
-class Source(Protocol):
+class Source:
     """Where images come from. Those of files can be pickled, to be read by another process."""
 
-    @property
-    def named(self) -> bool:
-        """Whether images have names."""
+    named = True  # images have names
+    # Which part of an array it is: its name, the first row, and the one behind the last.
+    rows: tuple[object, ...] = ()
 
-    @property
-    def rows(self) -> tuple[object, ...]:
-        """Which part of an array it is, as its name and two numbers; empty for others."""
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
         """All images in order.
 
         Raises:
@@ -62,6 +62,10 @@ class Source(Protocol):
             ImageShapeError: an array has another shape than the reading takes.
             StorageError: storage does not answer.
         """
+        return _decoded(self._files(), reading, threads, refuse)
+
+    def _files(self) -> Iterator[_File]:
+        raise NotImplementedError
 
 
 class Stream(NamedTuple):
@@ -83,7 +87,7 @@ class Stream(NamedTuple):
             yield from source.batches(self.reading, self.threads, self.refuse)
 
     def all(self) -> tuple[Pixels, list[str]]:
-        """All images at once, uint8 (n, h, w, c), and what each is called: its name, or its number."""
+        """All images at once, uint8 (n, h, w, c), and the name or the number of each."""
         batches = list(self.batches())
         names = [name for batch in batches for name in batch.names or []]
         if not batches:
@@ -120,48 +124,35 @@ def open_images(
 
 
 def sources_at(text: str | Path, split: str | None = None) -> list[Source]:
-    """The sources of a path, a URL or a pattern of either.
-
-    Raises:
-        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
-        StorageError: it cannot be reached.
-    """
+    """The sources of a path, a URL or a pattern of either; raises as `open_images` does."""
     if places.is_pattern(str(text)):
         return [source for source, _ in cut(places.find(text, SUFFIXES), split=split)]
     place, what = places.locate(text), what_lies_at(text)
     if what is What.NOTHING:
         raise DataError("there is no such file or folder", where=text)
     if what in (What.FOLDER, What.RUN, What.PACKS):
-        return [FolderSource(place)]
+        return [ListSource((file.place, file.name) for file in place.below(SUFFIXES))]
     if what is What.ARRAY:
         return [array_source(place, split)]
-    return [TarSource(place, str(text)) if what is What.TAR else ListSource(((place, place.name),))]
+    return [TarSource(place, str(text)) if what is What.TAR else ListSource([(place, place.name)])]
 
 
 def cut(
     found: Iterable[Found], size: int | None = None, split: str | None = None
 ) -> Iterator[tuple[Source, list[Found]]]:
-    """Listed files as sources, known by their names, and the files that each is of.
+    """Listed files as sources, known by their names, each with the files that it is of.
 
     Image files that follow each other are one source, at most `size` of them; so are at most `size`
-    rows of an array; an archive is one.
-
-    Raises:
-        DataError: an array cannot be read.
-        StorageError: it cannot be reached.
+    rows of an array; an archive is one. Raises DataError when an array cannot be read.
     """
     for what, group in groupby(found, lambda item: what_is(item.name)):
-        if what in (What.ARRAY, What.TAR):
-            for item in group:
-                for source in _rows(item, size, split) if what is What.ARRAY else [_tar(item)]:
-                    yield source, [item]
-            continue
-        while files := list(islice(group, size)):
-            yield ListSource(tuple((item.place, item.name) for item in files)), files
-
-
-def _tar(item: Found) -> Source:
-    return TarSource(item.place, str(item.place))
+        if what is What.ARRAY:
+            yield from ((rows, [item]) for item in group for rows in _rows(item, size, split))
+        elif what is What.TAR:
+            yield from ((TarSource(item.place, str(item.place)), [item]) for item in group)
+        else:
+            while files := list(islice(group, size)):
+                yield ListSource(tuple((item.place, item.name) for item in files)), files
 
 
 def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
@@ -176,69 +167,33 @@ def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
         yield ArraySource(array.path, array.member, start, min(start + size, total))
 
 
-class _File(NamedTuple):
-    """One image file, read already or not."""
-
-    label: str  # what messages call it
-    name: str
-    data: bytes | Location
-
-
 @dataclass(frozen=True)
-class FolderSource:
-    """All image files below a folder."""
-
-    path: Location
-
-    named, rows = True, ()
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
-        found = places.locate(self.path).below(SUFFIXES)
-        items = (_File(str(file.place), file.name, file.place) for file in found)
-        return _decoded(items, reading, threads, refuse)
-
-
-@dataclass(frozen=True)
-class ListSource:
+class ListSource(Source):
     """Image files, each with the name it has in a pack."""
 
-    files: tuple[tuple[Location, str], ...]
+    files: Iterable[tuple[Location, str]]
 
-    named, rows = True, ()
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
-        items = (_File(str(place), name, place) for place, name in self.files)
-        return _decoded(items, reading, threads, refuse)
+    def _files(self) -> Iterator[_File]:
+        return (_File(str(place), name, place) for place, name in self.files)
 
 
 @dataclass(frozen=True)
-class TarSource:
+class TarSource(Source):
     """The image files in a tar archive, compressed or not."""
 
     file: Any  # a place, or an open file that need not seek
     label: str
 
-    named, rows = True, ()
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
-        return _decoded(self._files(), reading, threads, refuse)
-
     def _files(self) -> Iterator[_File]:
-        if hasattr(self.file, "read"):
-            yield from self._members(self.file)
-            return
         with translated(DataError, "cannot be read", self.label):
-            file = self.file.open("rb")
-        with file:
-            yield from self._members(file)
-
-    def _members(self, file: Any) -> Iterator[_File]:
-        for name, data in tars.members(file, self.label, _wanted, MAX_FILE):
-            yield _File(f"{self.label}: {name}", name, data)
+            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+        with opened as file:
+            for name, data in tars.members(file, self.label, _wanted, MAX_FILE):
+                yield _File(f"{self.label}: {name}", name, data)
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Source):
     """An array of images: an `.npy` file, or one array of an `.npz` file."""
 
     path: Location
@@ -249,10 +204,10 @@ class ArraySource:
     named = False
 
     @property
-    def rows(self) -> tuple[object, ...]:
+    def rows(self) -> tuple[object, ...]:  # type: ignore[override]
         return self.member, self.start, self.stop
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Batches:
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
         with self._open() as (rows, shape, label):
             reading.check_array(shape, label)
             rows.only(self.start, self.stop)
@@ -261,7 +216,7 @@ class ArraySource:
                 pixels = rows.read(count).reshape(-1, *shape)
                 sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
                 if shape != reading.shape and reading.fit != "own":
-                    pixels = np.stack([reading.pixels(_image(row)) for row in pixels])
+                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
                 yield Batch(pixels, sizes=sizes)
 
     def all(self) -> Pixels:
@@ -282,10 +237,6 @@ class ArraySource:
                 )
             height, width, *channels = rows.shape[1:]
             yield rows, (height, width, channels[0] if channels else 1), label
-
-
-def _image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _batch(shape: Shape) -> int:

@@ -49,7 +49,7 @@ class Part:
 
     names: list[str]  # paths below the folder
     images: Images  # (n, h, w, c), as training reads them
-    skipped: list[str]  # `NAME: why` of each file of the folder that was left out
+    skipped: list[str]  # `NAME: why` of each skipped file of the folder
     warning: str  # that the model was trained on something else, or nothing
 
 
@@ -60,7 +60,7 @@ def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = ite
         folder: where they are.
         split: test, validation or train.
         model: whose images they are.
-        watch: sees lots of files before they are read.
+        watch: is given batches of file names before they are read.
 
     Raises:
         DataError: the folder cannot be split, or that part of it is empty.

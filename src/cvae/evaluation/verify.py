@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, repeat
 from typing import Any
@@ -37,6 +38,7 @@ from cvae.packs.shards import Input
 _MAX_CONTAINER = 1 << 28  # bytes
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
+Refuse = Callable[[CvaeError], None] | None
 
 
 def check(place: str, model: str | None = None) -> list[Damage]:
@@ -66,28 +68,22 @@ def check(place: str, model: str | None = None) -> list[Damage]:
 def compare_containers(
     codec: Codec, coded: Sequence[bytes], originals: Iterable[Pixels]
 ) -> dict[str, Any]:
-    """The figures of containers of one model, as `compare` gives those of a pack.
-
-    Args:
-        codec: the model's codec.
-        coded: the containers.
-        originals: (h, w, c) each, of the model's size.
+    """The figures of containers of one model and their originals, (h, w, c) of the model's size each.
 
     Raises:
         FormatError: a container is damaged.
         ModelNotFoundError: a container is of another model.
     """
-    # PSNR is that of the model's size, wherever the image was fitted to it.
+    # PSNR is that of the model's size, also of images that were fitted to it.
     items = [replace(container.unpack(data), original_size=None) for data in coded]
+    qualities = [item.quality for item in items]
     found, started = _Figures(codec), time.perf_counter()
     decoded = np.stack(codec.decode_containers(items))
     seconds = time.perf_counter() - started
-    found.add(np.stack(list(originals)), decoded, [item.quality for item in items])
-    qualities = {item.quality for item in items}
+    found.add(np.stack(list(originals)), decoded, qualities)
     return {
-        "quality": qualities.pop() if len(qualities) == 1 else None,
-        **found.result(sum(map(len, coded))),
-        "decode_images_per_second": round(len(items) / max(seconds, 1e-9), 1),
+        "quality": qualities[0] if len(set(qualities)) == 1 else None,
+        **found.result(sum(map(len, coded)), len(items) / max(seconds, 1e-9)),
     }
 
 
@@ -96,7 +92,7 @@ def compare(
     data: str,
     split: str | None = None,
     progress: Callable[[int], None] | None = None,
-    refuse: Callable[[CvaeError], None] | None = None,
+    refuse: Refuse = None,
 ) -> dict[str, Any]:
     """The figures of a pack, under the keys of `measure.summarize` where they apply.
 
@@ -107,15 +103,15 @@ def compare(
         data: path, URL or pattern of the originals.
         split: of `.npz` files.
         progress: called with the number of images of each batch that was measured.
-        refuse: called with every original that cannot be read, and with every damage of the pack; their
-            images are skipped. None raises at the first.
+        refuse: called with every original that cannot be read and every damage; their images are
+            skipped. None raises at the first.
 
     Raises:
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve([data])[0], split, _whole(pack, refuse), refuse)
-    found, quality = _Figures(pack.codec), pack.reader.header.quality
+    pairs = _Pairs(pack, shards.resolve(data), split, refuse)
+    found, quality, size = _Figures(pack.codec), pack.reader.header.quality, pack.reader.size
     for originals, decoded in pairs.all():
         found.add(originals, decoded, [quality] * len(originals))
         if progress:
@@ -127,8 +123,7 @@ def compare(
         "split": pairs.split,
         "quality": quality,
         # Where originals are missing, their share of the bytes is left out, too.
-        **found.result(round(pack.reader.size * found.images / len(pack))),
-        "decode_images_per_second": round(pairs.decoded / max(pairs.seconds, 1e-9), 1),
+        **found.result(round(size * found.images / len(pack)), pairs.speed()),
         "missing": whole - found.images,  # coded images whose originals are not there
         "lost": len(pack) - whole,  # to damage
     }
@@ -138,11 +133,10 @@ class _Figures:
     """What is measured of images of one model."""
 
     def __init__(self, codec: Codec) -> None:
-        self.images = 0
+        self.images = self._poor = 0
         self._codec = codec
         self._mse: list[NDArray[np.float64]] = []
-        self._ssim: list[NDArray[np.float64]] | None = []
-        self._poor = 0
+        self._ssim: list[NDArray[np.float64]] = []
 
     def add(self, originals: Pixels, decoded: Pixels, qualities: list[int]) -> None:
         """(n, h, w, c) twice."""
@@ -151,24 +145,22 @@ class _Figures:
         self._mse.append(mse)
         floors = [self._codec.expected_psnr(quality) for quality in qualities]
         self._poor += int((metrics.psnr_of_mse(mse) < np.array(floors)).sum())
-        try:
-            if self._ssim is not None:
-                self._ssim.append(metrics.ssim(originals, decoded))
-        except MissingExtraError:
-            self._ssim = None
+        with suppress(MissingExtraError):
+            self._ssim.append(metrics.ssim(originals, decoded))
 
-    def result(self, size: int) -> dict[str, Any]:
-        """`size` is the bytes of the files."""
-        ssim = None if self._ssim is None else float(np.concatenate(self._ssim).mean())
+    def result(self, size: int, speed: float) -> dict[str, Any]:
+        """`size` is the bytes of the files, `speed` decoded images a second."""
+        ssim = float(np.concatenate(self._ssim).mean()) if self._ssim else np.nan
         return {
             "model": self._codec.name,
             **metrics.figures(self._codec.image_shape, size, np.concatenate(self._mse)),
-            "ssim_mean": None if ssim is None or np.isnan(ssim) else ssim,
+            "ssim_mean": None if np.isnan(ssim) else ssim,
             "warned": self._poor,
+            "decode_images_per_second": round(speed, 1),
         }
 
 
-def _whole(pack: Pack, refuse: Callable[[CvaeError], None] | None) -> list[Range]:
+def _whole(pack: Pack, refuse: Refuse) -> list[Range]:
     """The images that are not damaged. Raises FormatError at damage when `refuse` is None."""
     damage = pack.reader.damage_in([(0, len(pack))])
     for item in damage:
@@ -176,29 +168,24 @@ def _whole(pack: Pack, refuse: Callable[[CvaeError], None] | None) -> list[Range
         if refuse is None:
             raise error
         refuse(error)
-    everything = [(0, len(pack))] if len(pack) else []
-    return without(everything, [(d.first, d.first + d.images) for d in damage if d.images])
+    return without([(0, len(pack))], [(d.first, d.first + d.images) for d in damage if d.images])
 
 
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
-    def __init__(
-        self,
-        pack: Pack,
-        originals: Input,
-        split: str | None,
-        ranges: list[Range],
-        refuse: Callable[[CvaeError], None] | None,
-    ) -> None:
-        self.ranges = ranges  # of the images that are measured
+    def __init__(self, pack: Pack, originals: Input, split: str | None, refuse: Refuse) -> None:
+        self.ranges = _whole(pack, refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.decoded = 0
         self.seconds = 0.0  # that decoding was waited for
-        self._pack, self._input, self._split = pack, originals, split
-        self._refuse = refuse
+        self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
         self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
+
+    def speed(self) -> float:
+        """Decoded images a second."""
+        return self.decoded / max(self.seconds, 1e-9)
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -261,14 +248,13 @@ class _Pairs:
     def _in_order(self) -> Pairs:
         originals = self._originals()
         for part in self._decoded():
-            found = [self._next(name, originals) for name in _names(part)]
+            found = []
+            for name in _names(part):
+                original = next((image for other, image in originals if other == name), None)
+                if original is None:
+                    raise DataError(f"expected an image {name!r} next", where=self._input.text)
+                found.append(original)
             yield np.stack(found), part.pixels
-
-    def _next(self, name: str, originals: Iterator[tuple[str, Pixels]]) -> Pixels:
-        for other, image in originals:
-            if other == name:
-                return image
-        raise DataError(f"expected an image {name!r} in its place", where=self._input.text)
 
 
 def _skip(images: Iterator[Pixels], count: int) -> int:

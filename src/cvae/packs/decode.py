@@ -63,12 +63,10 @@ class Pack(Closing):
     def _images(self, wanted: NDArray[np.int64]) -> Pixels:
         order, where = np.unique(wanted, return_inverse=True)
         ranges = ranges_of((int(number), int(number) + 1) for number in order)
-        parts = [part.pixels for part in self.decode(ranges)]
-        pixels = (
-            np.concatenate(parts) if parts else np.empty((0, *self.codec.image_shape), np.uint8)
-        )
-        result: Pixels = pixels[where]
-        return result
+        parts = [np.empty((0, *self.codec.image_shape), np.uint8)]
+        parts += [part.pixels for part in self.decode(ranges)]
+        pixels: Pixels = np.concatenate(parts)[where]
+        return pixels
 
     def places(self, ranges: Sequence[Range]) -> list[Place]:
         """The blocks that hold these images.
@@ -103,17 +101,17 @@ class Pack(Closing):
         """
         places = self.places(ranges)
 
-        def read() -> Iterator[tuple[NDArray[np.int64], Symbols, Block]]:
+        def read() -> Iterator[tuple[Place, Block, Symbols]]:
             for place in places:
                 block = self.reader.read(place)
-                rows = _rows(place, ranges)
-                yield rows + place.first, self._symbols(place, block)[rows], _only(block, rows)
+                yield place, block, self._symbols(place, block)
 
         def parts() -> Iterator[tuple[NDArray[np.int64], Symbols, Block]]:
-            for numbers, symbols, block in pipeline.ahead(read()):
-                for start in range(0, len(numbers), batch):
-                    rows = np.arange(start, min(start + batch, len(numbers)))
-                    yield numbers[rows], symbols[rows], _only(block, rows)
+            for place, block, symbols in pipeline.ahead(read()):
+                rows = _rows(place, ranges)
+                for start in range(0, len(rows), batch):
+                    some = rows[start : start + batch]
+                    yield some + place.first, symbols[some], _only(block, some)
 
         def synthesize(part: tuple[NDArray[np.int64], Symbols, Block]) -> Decoded:
             numbers, symbols, block = part

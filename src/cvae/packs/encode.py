@@ -104,13 +104,10 @@ def encode(
 
 def _parts(batch: Batch) -> Iterator[Batch]:
     """A batch in as many images as one thread takes at once."""
+    names, sizes = batch.names, batch.sizes
     for start in range(0, len(batch.pixels), _ENCODED):
         part = slice(start, start + _ENCODED)
-        yield Batch(
-            batch.pixels[part],
-            batch.names[part] if batch.names is not None else None,
-            batch.sizes[part] if batch.sizes is not None else None,
-        )
+        yield Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
 
 
 def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
@@ -125,31 +122,24 @@ def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
     quality = codec.quality(options.quality)
     symbols = codec.quantize(pixels, quality, options.effort, threads=1)
     height, width = pixels.shape[1:3]
-    coded = _Coded(
-        symbols,
-        (batch.names or [""] * count) if options.names else [],
-        (batch.sizes or [(width, height)] * count) if options.fit else [],
-        tally=Tally(images=count),
-    )
-    return _verified(codec, pixels, coded, quality) if options.verify else coded
-
-
-def _verified(codec: Codec, pixels: Pixels, coded: _Coded, quality: int) -> _Coded:
-    """The same images, decoded again."""
+    names = (batch.names or [""] * count) if options.names else []
+    sizes = (batch.sizes or [(width, height)] * count) if options.fit else []
+    if not options.verify:
+        return _Coded(symbols, names, sizes, tally=Tally(images=count))
     expected = codec.expected_psnr(quality)
-    psnr = metrics.psnr(pixels, codec.synthesize(coded.symbols, quality, threads=1))
+    psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
-    inverted = 255 - pixels[poor[:_SAMPLE]]
+    tried = 255 - pixels[poor[:_SAMPLE]]
     fine = 0
-    if len(inverted):
-        symbols = codec.quantize(inverted, quality, 0, threads=1)
-        again = codec.synthesize(symbols, quality, threads=1)
-        fine = int((metrics.psnr(inverted, again) >= expected).sum())
-    tally = replace(
-        coded.tally, verified=len(psnr), psnr_sum=float(psnr.sum()),
-        poor=len(poor), poor_sampled=len(inverted), poor_inverted=fine,
+    if len(tried):
+        again = codec.quantize(tried, quality, 0, threads=1)
+        found = metrics.psnr(tried, codec.synthesize(again, quality, threads=1))
+        fine = int((found >= expected).sum())
+    tally = Tally(
+        images=count, verified=count, psnr_sum=float(psnr.sum()),
+        poor=len(poor), poor_sampled=len(tried), poor_inverted=fine,
     )  # fmt: skip
-    return replace(coded, psnr=psnr, tally=tally)
+    return _Coded(symbols, names, sizes, psnr, tally)
 
 
 def _regrouped(parts: Iterable[_Coded], count: int) -> Iterator[_Coded]:
@@ -215,7 +205,7 @@ def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
 
 
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
-    named = None if names is None else iter(names)
+    labels = None if names is None else iter(names)
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
     parts: Iterable[Any]
     if isinstance(images, np.ndarray):
@@ -233,7 +223,7 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
     for part in parts:
         pixels = _as_batch(codec, part, first)
         first += len(pixels)
-        labels = None if named is None else list(islice(named, len(pixels)))
-        if labels is not None and len(labels) != len(pixels):
+        own = None if labels is None else list(islice(labels, len(pixels)))
+        if own is not None and len(own) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")
-        yield Batch(pixels, labels)
+        yield Batch(pixels, own)

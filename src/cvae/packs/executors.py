@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,25 +44,21 @@ def open_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
     Raises:
         ClusterError: the scheduler does not answer.
-        MissingExtraError: Dask is not installed, and a scheduler is asked for.
+        MissingExtraError: a scheduler is asked for, and Dask is not installed.
     """
-    if scheduler is not None:
+    if scheduler is None:
+        with closing(_Processes(workers or 1)) as processes:
+            yield processes
+    else:
         with _client(scheduler) as client:
             yield _Cluster(client)
-        return
-    processes = _Processes(workers or 1)
-    try:
-        yield processes
-    finally:
-        processes.close()
 
 
 class _Processes:
-    """A pool of one process for every worker, so that one that dies takes no other shard with it."""
+    """A pool of one process for every worker, so that one that dies takes no other call with it."""
 
     def __init__(self, workers: int) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._pools: list[ProcessPoolExecutor | None] = [None] * workers
+        self._pools = [_pool() for _ in range(workers)]
         self._calls: list[Future[Any] | None] = [None] * workers
 
     def slots(self) -> int:
@@ -71,7 +67,11 @@ class _Processes:
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         slot = next(i for i, call in enumerate(self._calls) if call is None or call.done())
         with _deaf_children():
-            call = self._call(slot, work, *arguments)
+            try:
+                call = self._pools[slot].submit(work, *arguments)
+            except BrokenProcessPool:  # of the call before this one
+                self._pools[slot] = _pool()
+                call = self._pools[slot].submit(work, *arguments)
         self._calls[slot] = call
         return call
 
@@ -83,34 +83,26 @@ class _Processes:
 
     def close(self) -> None:
         """Kills all processes, whatever they do."""
-        for pool in filter(None, self._pools):
+        for pool in self._pools:
             for process in list((pool._processes or {}).values()):
                 process.kill()
-        for pool in filter(None, self._pools):
+        for pool in self._pools:
             pool.shutdown()
 
-    def _call(self, slot: int, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        pool = self._pools[slot]
-        try:
-            if pool is not None:
-                return pool.submit(work, *arguments)
-        except BrokenProcessPool:
-            pass  # it died of the call before this one, or of nothing
-        pool = self._pools[slot] = ProcessPoolExecutor(1, self._context, _begin)
-        return pool.submit(work, *arguments)
+
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin)
 
 
 def _begin() -> None:
-    """Runs first in every process: Ctrl-C is left to the parent, without which nobody goes on."""
+    """Runs first in every process: Ctrl-C is left to the parent, and without it nobody goes on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_follow, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _follow(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
@@ -119,10 +111,6 @@ def _deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Its start, with the first process of multiprocessing, would unblock the signal.
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -11,7 +11,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any, BinaryIO, Protocol, Self
 
 from cvae.bitstream.container import END_MARKER, VERSION
@@ -77,7 +77,7 @@ class Reader(Protocol):
 
     @property
     def header(self) -> Header:
-        """What holds for all images; whether they have names, `named` knows."""
+        """What holds for all images, but for `names`."""
 
     @property
     def named(self) -> bool:
@@ -174,12 +174,10 @@ class FileReader(Closing):
         if len(data) < BLOCK_HEADER_SIZE + CHECK.size:
             raise FormatError("it is cut off")
         head = self.header.to_bytes()
-        if CHECK.unpack(data[-CHECK.size :])[0] != zlib.crc32(
-            data[: -CHECK.size], zlib.crc32(head)
-        ):
+        check = zlib.crc32(data[: -CHECK.size], zlib.crc32(head))
+        if CHECK.unpack(data[-CHECK.size :])[0] != check:
             raise FormatError("the check over its bytes does not hold")
-        found = _parse_block_header(data, place.offset, head)
-        if found != place:
+        if _parse_block_header(data, place.offset, head) != place:
             raise FormatError("its header is that of another block")
         return data[: -CHECK.size]
 
@@ -250,7 +248,7 @@ def open_file(file: BinaryIO) -> FileReader:
         raise FormatError("expected a pack, found an empty file")
     file.seek(0)
     start = file.read(HEADER_SIZE)
-    index: _Index | None = None
+    index: FileReader | None = None
     damage: list[Damage] = []
     try:
         index = _read_index(file, size)
@@ -263,27 +261,18 @@ def open_file(file: BinaryIO) -> FileReader:
             raise
         damage.append(Damage(str(error)))
         header = index.header
-    if index is not None and index.header != header:
-        damage.append(Damage("damaged: the index is that of another pack"))
-        index = None
+    if index is not None and index.header == header:
+        index.damage += damage
+        return index
     if index is not None:
-        return FileReader(header, index.places, index.images, size, damage, _file=file)
+        damage.append(Damage("damaged: the index is that of another pack"))
     places = list(_walk(file, size, header, damage))
-    images = max(
-        [place.first + place.images for place in places[-1:]]
-        + [item.first + item.images for item in damage]
-    )
+    known = [place.first + place.images for place in places[-1:]]
+    images = max(known + [item.first + item.images for item in damage])
     return FileReader(header, places, images, size, damage, _file=file)
 
 
-@dataclass(frozen=True)
-class _Index:
-    header: Header
-    places: list[Place]
-    images: int
-
-
-def _read_index(file: BinaryIO, size: int) -> _Index:
+def _read_index(file: BinaryIO, size: int) -> FileReader:
     fixed = INDEX.size + HEADER_SIZE
     if size < HEADER_SIZE + fixed + TRAILER.size:
         raise FormatError("the index at its end is missing")
@@ -303,30 +292,24 @@ def _read_index(file: BinaryIO, size: int) -> _Index:
     entries = list(ENTRY.iter_unpack(data[fixed:length]))
     if marker != INDEX_MARKER or len(entries) != blocks:
         raise FormatError("the index at its end is damaged")
-    places, first = [], 0
-    ends = [*(start for start, _ in entries), offset][1:]
-    expected = HEADER_SIZE
-    for ordinal, ((start, count), stop) in enumerate(zip(entries, ends, strict=True)):
-        if (
-            start != expected
-            or stop < start + BLOCK_HEADER_SIZE
-            or not 1 <= count <= MAX_BLOCK_IMAGES
-        ):
+    places: list[Place] = []
+    first, expected = 0, HEADER_SIZE
+    for (start, count), (stop, _) in pairwise([*entries, (offset, 0)]):
+        if start != expected or not 1 <= count <= MAX_BLOCK_IMAGES:
             raise FormatError("the index contradicts itself")
-        places.append(Place(ordinal, start, stop - start, first, count))
-        first, expected = first + count, stop
+        places.append(Place(len(places), start, stop - start, first, count))
+        first, expected = first + count, max(stop, start + BLOCK_HEADER_SIZE)
     if first != images or expected != offset:
         raise FormatError("the index contradicts itself")
-    return _Index(header, places, images)
+    return FileReader(header, places, images, size, _file=file)
 
 
 def _parse_block_header(data: bytes, offset: int, head: bytes) -> Place | None:
     """Where a block is and what it holds; None when no header is there whose check holds."""
     if len(data) < BLOCK_HEADER_SIZE or data[:4] != BLOCK_MARKER:
         return None
-    if CHECK.unpack_from(data, BLOCK_HEADER.size)[0] != zlib.crc32(
-        data[: BLOCK_HEADER.size], zlib.crc32(head)
-    ):
+    check = zlib.crc32(data[: BLOCK_HEADER.size], zlib.crc32(head))
+    if CHECK.unpack_from(data, BLOCK_HEADER.size)[0] != check:
         return None
     _, ordinal, first, images, *lengths = BLOCK_HEADER.unpack_from(data)
     if not 1 <= images <= MAX_BLOCK_IMAGES or first > _MAX_IMAGES:

@@ -110,47 +110,42 @@ def run(
         CvaeError: a shard failed for a reason that is not in its images.
     """
     folder = places.locate(folder).absolute()
-    found = shards.resolve(inputs)
+    found = [shards.resolve(text) for text in inputs]
     shards.shared(found, folder)
     job = _job(codec, found, folder, options, plan)
     before = manifest.check(folder, job.request, resume=plan.resume, force=plan.force)
     known = {part.file: part for part in before.shards} if before else {}
     with (
-        _one_interrupt(),
         _tidied(folder, plan),
         executors.open_executor(plan.workers, plan.scheduler) as executor,
     ):
         manifest.begin(folder, job.request, force=plan.force)
         work = shards.cut(found, plan.shard_images, options.split)
         results = encode_all(executor, job, work, known, progress)
-    parts = _written_parts(results, folder, failed)
-    if not any(part.images for part in parts):
-        raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
-    facts, quality = codec.model.manifest, codec.quality(options.quality)
-    written = Manifest(
-        facts.name, facts.id, quality, options.invert, options.fit, parts, job.request
-    )
-    manifest.finish(folder, written)
-    return written
-
-
-def _written_parts(
-    results: list[Part | CvaeError], folder: Place, failed: Callable[[CvaeError], None] | None
-) -> tuple[Part, ...]:
-    """All shards, numbered. Raises DataError when one failed."""
     errors = [result for result in results if isinstance(result, CvaeError)]
     for error in errors:
         if failed:
             failed(error)
     if errors:
-        advice = "when their sources are repaired, --resume does the rest"
-        if any(isinstance(error, ImageShapeError) for error in errors):
-            advice = "another model (-m) or --fit is another run; --force starts it in this folder"
-        raise DataError(
-            f"{len(errors)} of {len(results)} packs could not be written, so there is no manifest",
-            where=folder, advice=advice,
-        )  # fmt: skip
-    return manifest.numbered([result for result in results if isinstance(result, Part)])
+        raise _unfinished(errors, len(results), folder)
+    parts = manifest.numbered([result for result in results if isinstance(result, Part)])
+    if not any(part.images for part in parts):
+        raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
+    model = codec.model.manifest
+    quality = codec.quality(options.quality)
+    written = Manifest(
+        model.name, model.id, quality, options.invert, options.fit, parts, job.request
+    )
+    manifest.finish(folder, written)
+    return written
+
+
+def _unfinished(errors: list[CvaeError], shards: int, folder: Place) -> DataError:
+    advice = "when their sources are repaired, --resume does the rest"
+    if any(isinstance(error, ImageShapeError) for error in errors):
+        advice = "another model (-m) or --fit is another run; --force starts it in this folder"
+    text = f"{len(errors)} of {shards} packs could not be written, so there is no manifest"
+    return DataError(text, where=folder, advice=advice)
 
 
 def _job(
@@ -158,7 +153,7 @@ def _job(
 ) -> Job:
     path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    far = any((item.folder or item.files[0].place).far for item in found)
+    far = any(item.place.far for item in found)
     request = {
         **asdict(options),
         "sources": [str(places.locate(item.text).absolute()) for item in found],
@@ -173,19 +168,10 @@ def _job(
 
 @contextmanager
 def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
-    """After an error, deletes what workers of this machine had begun; by then they are gone."""
-    try:
-        yield
-    except BaseException:
-        if plan.scheduler is None:
-            with suppress(CvaeError):  # what went wrong first is what is told
-                manifest.tidy(folder)
-        raise
+    """After an error, deletes what workers of this machine had begun; by then they are gone.
 
-
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it."""
+    Ctrl-C ends the run once: further ones would disturb what closes and deletes behind it.
+    """
 
     def interrupt(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as long as this process lives
@@ -197,6 +183,11 @@ def _one_interrupt() -> Iterator[None]:
             signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except BaseException:
+        if plan.scheduler is None:
+            with suppress(CvaeError):  # what went wrong first is what is told
+                manifest.tidy(folder)
+        raise
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -209,20 +200,13 @@ def encode_all(
     known: Mapping[str, Part],
     progress: Callable[[Part], None] | None = None,
 ) -> list[Part | CvaeError]:
-    """Has every shard written; what became of each, in order.
+    """Writes every shard through an executor; raises as `run` does.
 
     Few more shards are handed out than there are workers, so a scheduler never sees a long list.
+    `known` has the shards of a finished run that is resumed, by name.
 
-    Args:
-        executor: who works.
-        job: what to do.
-        work: with what; taken as workers get free.
-        known: shards of a finished run that is resumed, by name.
-        progress: called with each shard that is done.
-
-    Raises:
-        ClusterError: a shard has killed its workers again and again, or the scheduler is gone.
-        CvaeError: a shard failed for a reason that is not in its images.
+    Returns:
+        Each shard in order, or the error of its images.
     """
     model = executor.sent(job.model)
     done: dict[int, Part | CvaeError] = {}

@@ -41,34 +41,31 @@ class Input(NamedTuple):
     folder: Place | None
     files: tuple[Found, ...] = ()
 
+    @property
+    def place(self) -> Place:
+        """Where it is; that of the first of several files."""
+        return self.folder or self.files[0].place
+
     def found(self) -> Iterator[Found]:
         """Its files, in order. Raises DataError when there are none, or a folder cannot be read."""
-        if self.folder is None:
-            yield from self.files
-            return
-        found = self.folder.below(SUFFIXES)
+        found = iter(self.files) if self.folder is None else self.folder.below(SUFFIXES)
         first = next(found, None)
         if first is None:
+            pattern = f"'{self.text.rstrip('/')}/*.npz'"
             raise DataError(
-                "expected images, found none in this folder",
-                where=self.text,
-                advice="a pattern in quotes finds arrays and archives: "
-                f"'{self.text.rstrip('/')}/*.npz'",
-            )
+                "expected images, found none in this folder", where=self.text,
+                advice=f"a pattern in quotes finds arrays and archives: {pattern}",
+            )  # fmt: skip
         yield from chain([first], found)
 
 
-def resolve(texts: Iterable[str]) -> list[Input]:
-    """The inputs that arguments stand for, each a path, a URL or a glob pattern of either.
+def resolve(text: str) -> Input:
+    """The input that a path, a URL or a glob pattern of either stands for.
 
     Raises:
-        DataError: one of them is not there, or matches nothing.
-        StorageError: one of them cannot be reached.
+        DataError: it is not there, or matches nothing.
+        StorageError: it cannot be reached.
     """
-    return [_resolve(text) for text in texts]
-
-
-def _resolve(text: str) -> Input:
     if not places.is_pattern(text) and places.locate(text).is_folder():
         return Input(text, places.locate(text).absolute())
     found = places.find(text, SUFFIXES)
@@ -87,7 +84,7 @@ def cut(
 
     Raises:
         DataError: a folder or an array cannot be read.
-        StorageError: one cannot be reached.
+        StorageError: an input cannot be reached.
     """
     found = chain.from_iterable(item.found() for item in inputs)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, split)):
@@ -98,20 +95,14 @@ def _digest(items: Iterable[Found], *more: object) -> str:
     """What tells one piece of work from another, and from itself with other images."""
     found = hashlib.sha256(repr(more).encode())
     for item in items:
-        found.update(
-            repr((str(item.place), item.name, item.stamp)).encode("utf-8", "surrogatepass")
-        )
+        known = repr((str(item.place), item.name, item.stamp))
+        found.update(known.encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 
 def shared(inputs: Iterable[Input], output: Place) -> None:
     """Raises CvaeError when a place is in this process's memory, which no worker sees."""
-    for place in [
-        output,
-        *(i.folder for i in inputs),
-        *(f.place for i in inputs for f in i.files[:1]),
-    ]:
-        if place is not None and not place.shared:
-            raise CvaeError(
-                "is in the memory of one process, which workers cannot see", where=place
-            )
+    for place in (output, *(item.place for item in inputs)):
+        if str(place).startswith("memory://"):
+            what = "is in the memory of one process, which workers cannot see"
+            raise CvaeError(what, where=place)

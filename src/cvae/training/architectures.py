@@ -6,7 +6,6 @@ Keras is imported by the methods that need it. A new architecture is one object 
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvae.errors import TrainingError
@@ -14,11 +13,10 @@ from cvae.training.preset import Preset
 
 if TYPE_CHECKING:
     from cvae.data.images import Images
-    from cvae.training.checkpoints import Machine
     from cvae.training.datasets import Dataset
-    from cvae.training.export.codec import Networks as Exported
+    from cvae.training.export.codec import Networks
     from cvae.training.export.graph import Floats
-    from cvae.training.export.model import Made, Report
+    from cvae.training.export.made import Made
     from cvae.training.networks.losses import Perceptual, Trainable
     from cvae.training.runs import Run
 
@@ -75,77 +73,33 @@ class Architecture:
         model: Trainable = getattr(losses, self._loss)(networks, preset, seed, perceptual)
         return model
 
-    def build(self, run: Run, train_images: int, machine: Machine | None = None) -> Trainable:
-        """See `checkpoints.build`."""
-        from cvae.training import checkpoints
-
-        return checkpoints.build(self.model, run, train_images, machine)
-
-    def load(self, run: Run, machine: Machine | None = None) -> Trainable:
-        """See `checkpoints.load`."""
-        from cvae.training import checkpoints
-
-        return checkpoints.load(self.model, run, machine)
-
-    def start(self, run: Run, train: Images, machine: Machine) -> Trainable:
-        """The model as training starts, with the weights of the run that it fine-tunes, if any.
-
-        Raises:
-            TrainingError: that run has other networks.
-        """
-        model = self.build(run, len(train), machine)
-        if not run.begin:
-            self._begin(model, run, train)
-            return model
-        from cvae.training.runs import Run
-
-        begun = Run.open(Path(run.begin))
-        try:
-            model.set_weights(of(begun.preset).load(begun).get_weights())
-        except ValueError as error:
-            raise TrainingError(
-                f"--fine-tune {run.begin}: expected the networks of {run.preset.name}, found those "
-                f"of {begun.preset.name}: {error}"
-            ) from error
-        return model
+    def begin(self, model: Trainable, run: Run, train: Images) -> None:
+        """Sets first weights that depend on the data."""
 
     def fit(self, run: Run, train: Images) -> None:
         """Fits the run to the training images, where that is done in closed form."""
         raise NotImplementedError
 
-    def export(
-        self,
-        run: Run,
-        dataset: Dataset,
-        name: str | None = None,
-        output: Path | None = None,
-        force: bool = False,
-    ) -> Report:
-        """Makes the model file of a run, see `export.model.export`."""
-        from cvae.training.export import model
+    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
+        """What a model file is written from.
 
-        return model.export(self._make, run, dataset, name, output, force)
+        Args:
+            run: a finished run.
+            dataset: what it was trained on.
+            model: the trained model; None where it was fitted in closed form.
 
-    def _begin(self, model: Trainable, run: Run, train: Images) -> None:
-        """Sets first weights that depend on the data."""
-
-    def _make(self, run: Run, dataset: Dataset) -> Made:
+        Raises:
+            TrainingError: the graphs differ from the trained networks.
+        """
         from cvae.training.export import codec
 
-        return codec.make(run, dataset, lambda images: self._networks(run, images))
+        return codec.make(run, dataset, lambda images: self._networks(run, model, images))
 
-    def _networks(self, run: Run, images: Floats) -> Exported:
+    def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
         """The trained networks of a codec and their graphs."""
         from cvae.training.export import codec
 
-        return codec.from_keras(self._trained(run), run.preset, images)
-
-    def _trained(self, run: Run) -> Any:
-        """The trained model, computing in float32."""
-        from cvae.training import backend
-
-        backend.whole_precision()
-        return self.load(run)
+        return codec.from_keras(model, run.preset, images)
 
 
 class Residual(Architecture):
@@ -153,7 +107,7 @@ class Residual(Architecture):
 
     components = True
 
-    def _begin(self, model: Any, run: Run, train: Images) -> None:
+    def begin(self, model: Any, run: Run, train: Images) -> None:
         """Starts from the linear codec of the data."""
         from cvae.data import images
         from cvae.training import datasets
@@ -172,10 +126,10 @@ class PlainAutoencoder(Architecture):
 
     components, has_rate = True, False
 
-    def _networks(self, run: Run, images: Floats) -> Exported:
+    def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
         from cvae.training.export import codec
 
-        return codec.rotated(self._trained(run), run, images)
+        return codec.rotated(model, run, images)
 
 
 class Denoiser(Architecture):
@@ -183,10 +137,10 @@ class Denoiser(Architecture):
 
     codes = has_rate = False
 
-    def _make(self, run: Run, dataset: Dataset) -> Made:
+    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
         from cvae.training.export import denoiser
 
-        return denoiser.make(run, dataset, self._trained(run))
+        return denoiser.make(run, dataset, model)
 
 
 class Linear(Architecture):
@@ -209,7 +163,7 @@ class Linear(Architecture):
 
         linear.fit(run, train)
 
-    def _networks(self, run: Run, images: Floats) -> Exported:
+    def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
         from cvae.training.export import linear
 
         return linear.load(run)

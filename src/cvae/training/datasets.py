@@ -22,18 +22,18 @@ LICENCES = {
     "fashion_mnist": "MIT (Zalando SE)",
     "cifar10": "none stated (Krizhevsky)",
 }
-# sha256 of the training splits in this module's order: a file is what it holds, not what it is called.
+# sha256 of the training splits in this module's order: a file is known by its content, not its name.
 _KNOWN = {
     "4f8a0594fd8680a85a06e7118d93e2302e1a5dba8fd4a5c9eb8327b92e93186a": "mnist",
     "9583269b034b826e8e625f5b4432aead9d676364ae19f0dce7e6118fc600fa97": "fashion_mnist",
 }
-# What is not trained by batches sees a sample of so many bytes of floats, and at least so many images.
+# Bytes of floats, and the least number of images, of a sample for what is not trained by batches.
 _SAMPLE, _MIN_SAMPLE = 1 << 31, 256
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """uint8 images (n, h, w, c), split; the test split is only ever looked at by `cvae eval`.
+    """uint8 images (n, h, w, c), split; only `cvae eval` sees the test split.
 
     They are read by slices or arrays of integers: those of a large folder stay on disk.
     """
@@ -46,37 +46,27 @@ class Dataset:
 
     @property
     def skipped(self) -> list[str]:
-        """`NAME: why` of each file of a folder that was left out."""
+        """`NAME: why` of each file of a folder that was skipped."""
         return self.folder.skipped if self.folder else []
 
     def describe(self) -> dict[str, Any]:
-        """What a model's manifest says of the data that it was trained on."""
+        """The `data` of the manifest of a model that was trained on it."""
+        name, counts = self.name, {"train": len(self.train), "validation": len(self.validation)}
         if self.folder:
-            return {
-                "name": self.name,
-                "licence": "unknown",
-                "train": len(self.train),
-                "validation": len(self.validation),
-                "test": len(self.folder.names[folders.TEST]),
-                "skipped": len(self.skipped),
-                "sha256": self.folder.sha256,
-                "reading": self.folder.reading.to_json(),
-            }
+            counts |= {"test": len(self.folder.names[folders.TEST]), "skipped": len(self.skipped)}
+            found = {"sha256": self.folder.sha256, "reading": self.folder.reading.to_json()}
+            return {"name": name, "licence": "unknown", **counts, **found}
         digest = hashlib.sha256()
         digest.update(self.train[:].tobytes())
         digest.update(self.validation[:].tobytes())
-        name = _KNOWN.get(digest.hexdigest(), self.name)
-        return {
-            "name": name,
-            "licence": LICENCES.get(name, "unknown"),
-            "train": len(self.train),
-            "validation": len(self.validation),
-            "sha256": digest.hexdigest(),
-        }
+        sha256 = digest.hexdigest()
+        name = _KNOWN.get(sha256, name)
+        licence = LICENCES.get(name, "unknown")
+        return {"name": name, "licence": licence, **counts, "sha256": sha256}
 
 
 def sample(images: Images) -> Pixels:
-    """The first images, as many as fit in memory as floats; all of most data sets, and never few."""
+    """As many of the first images as fit in memory as floats, and at least `_MIN_SAMPLE`."""
     return images[: max(_MIN_SAMPLE, _SAMPLE // (4 * math.prod(images.shape[1:])))]
 
 

@@ -35,16 +35,9 @@ class Interrupts(keras.callbacks.Callback):
             raise KeyboardInterrupt
         self._asked = True
 
-    def _check(self) -> None:
+    def _check(self, number: int, logs: dict[str, float] | None = None) -> None:
         self._running = True
         if self._asked:
             raise KeyboardInterrupt
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._check()
-
-    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._check()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._check()
+    on_train_batch_end = on_test_batch_end = on_epoch_end = _check

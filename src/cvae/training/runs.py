@@ -15,11 +15,12 @@ from cvae.data.contents import RUN as RUN
 from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
+from cvae.training import architectures
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 
 CHECKPOINT = "checkpoint.weights.h5"
-BEST = "best.weights.h5"  # of the epoch of the smallest validation loss, where a preset asks for it
+BEST = "best.weights.h5"  # the epoch of the smallest validation loss, where a preset has patience
 HISTORY = "history.csv"
 LINEAR = "linear.npz"
 ROTATION = "rotation.npz"
@@ -43,15 +44,16 @@ class Run:
     source: str  # where the data was read from
     # what it is
     data: Annotated[dict[str, Any], records.Check("train and sha256 of the data", _describes)]
-    begin: str = ""  # the folder of the run whose weights this one began with
+    begin: str = ""  # the folder of the run whose weights this one started from
 
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Reads `run.json`. Raises TrainingError when the folder holds no run."""
         expected = f"expected the folder of a training run, with a {RUN} in it"
-        with translated(TrainingError, expected, folder, (OSError, ValueError)):
+        with translated(TrainingError, expected, folder, (OSError, ValueError, TrainingError)):
             values = records.parse((folder / RUN).read_bytes())
             preset = Preset.from_json(values.get("preset"))
+            architectures.of(preset)  # raises when there is none of that name
             run = records.read(cls, {**values, "folder": folder, "preset": preset})
             _ = run.reading  # raises when it is damaged
             return run
@@ -89,13 +91,13 @@ def start(
     """Makes the run's folder, or checks that the run in it is the one to be resumed.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         preset: its recipe.
         dataset: what it trains on.
-        seed: of all that is random.
-        resume: go on with the run that is there.
-        force: begin anew where there is one.
-        begin: the folder of a run whose weights this one begins with.
+        seed: for all random numbers.
+        resume: continue the run that is there.
+        force: start anew where there is one.
+        begin: the folder of a run whose weights this one starts from.
 
     Raises:
         TrainingError: the folder holds a run already, or one with other settings; `begin` is no
@@ -126,7 +128,7 @@ def start(
 
 
 def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> None:
-    """What `start` raises for, as far as it can be known before the data is read."""
+    """Raises what `start` would, as far as it is known before the data is read."""
     if _has_begun(folder) and not resume and not force:
         raise TrainingError(
             "holds a training run already",
@@ -138,7 +140,7 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> 
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether the folder holds more of a run than its settings, which a failure can leave behind."""
+    """Whether the folder holds more of a run than its settings, which a failure leaves behind."""
     return any((folder / name).exists() for name in FILES if name not in (RUN, SKIPPED))
 
 
@@ -146,7 +148,7 @@ def _check_begin(begin: Path, folder: Path) -> None:
     Run.open(begin)
     if begin.resolve() == folder.resolve():
         raise TrainingError(
-            f"--fine-tune {begin}: expected another folder than that of the new run, which -o names"
+            f"--fine-tune {begin}: expected another folder than the new run's, which -o names"
         )
     if not (begin / CHECKPOINT).exists():
         raise TrainingError(f"--fine-tune {begin}: no epoch of that run has finished")
@@ -161,20 +163,21 @@ def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 
 def read_history(run: Run) -> list[Row]:
+    """The losses of every finished epoch. Raises TrainingError when the file is damaged."""
     path = run.folder / HISTORY
     if not path.exists():
         return []
-    try:
-        with path.open(newline="") as file:
-            return [
-                {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TrainingError(f"expected a table of numbers: {error}", where=path) from error
+    caught = (ValueError, TypeError, AttributeError)
+    expected = "expected a table of numbers"
+    with translated(TrainingError, expected, path, caught), path.open(newline="") as file:
+        return [
+            {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def write_history(run: Run, rows: list[Row]) -> None:
+    """Replaces the history atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from cvae.errors import TrainingError
-from cvae.training import architectures, checkpoints, runs
+from cvae.training import checkpoints, runs
 from cvae.training.batches import Batches
 from cvae.training.checkpoints import Machine
 from cvae.training.datasets import Dataset
@@ -34,24 +34,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
         TrainingError: a loss is no longer finite; the last good checkpoint is kept.
     """
     preset = run.preset
-    architecture = architectures.of(preset)
-    if (run.folder / runs.CHECKPOINT).exists():
-        model = architecture.load(run, machine)
-    else:
-        model = architecture.start(run, dataset.train, machine)
-    steps = checkpoints.steps(preset, len(dataset.train), model.replicas)
-    done = int(model.optimizer.iterations.numpy()) // steps
-    history = runs.read_history(run)[:done]
-    if len(history) < done:
-        raise TrainingError(
-            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}",
-            where=run.folder,
-            advice="--force starts the run anew",
-        )
-    if history:
-        runs.write_history(run, history)  # without an epoch whose checkpoint was not written
+    model, history = _resumed(run, dataset, machine)
     validation = Batches(dataset.validation, _validation_batch(preset), devices=model.replicas)
-    for epoch in range(done, preset.epochs):
+    for epoch in range(len(history), preset.epochs):
         if _is_over(history, preset):
             break
         started = time.monotonic()
@@ -80,12 +65,31 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
                 where=run.folder,
                 advice="earlier epochs are kept; try a smaller --learning-rate",
             )
-        row["seconds"] = round(time.monotonic() - started, 2)
-        history.append({"epoch": epoch + 1, **row})
+        seconds = round(time.monotonic() - started, 2)
+        history.append({"epoch": epoch + 1, **row, "seconds": seconds})
         runs.write_history(run, history)
-        best = preset.patience > 0 and _best(history) == len(history) - 1
+        best = preset.patience > 0 and _best(history) == epoch
         checkpoints.save(run, model, best)
     return model
+
+
+def _resumed(run: Run, dataset: Dataset, machine: Machine) -> tuple[Trainable, list[runs.Row]]:
+    """The model and the history after the last finished epoch; a new model where there is none."""
+    if not (run.folder / runs.CHECKPOINT).exists():
+        return checkpoints.start(run, dataset.train, machine), []
+    model = checkpoints.load(run, machine)
+    steps = checkpoints.steps(run.preset, len(dataset.train), model.replicas)
+    done = int(model.optimizer.iterations.numpy()) // steps
+    history = runs.read_history(run)[:done]
+    if len(history) < done:
+        raise TrainingError(
+            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}",
+            where=run.folder,
+            advice="--force starts the run anew",
+        )
+    if history:
+        runs.write_history(run, history)  # without an epoch whose checkpoint was not written
+    return model, history
 
 
 def _best(history: list[runs.Row]) -> int:

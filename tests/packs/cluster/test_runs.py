@@ -131,7 +131,7 @@ class Scripted:
 
 def attempted(made: Path, executor: Scripted) -> list[Part | CvaeError]:
     """What becomes of four shards."""
-    work = shards.cut(shards.resolve([str(made / "x.npy")]), 40)
+    work = shards.cut([shards.resolve(str(made / "x.npy"))], 40)
     return run.encode_all(executor, job(Path("out")), work, {})
 
 
@@ -260,7 +260,7 @@ def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
 
 
 def test_workers_of_another_version_refuse(made: Path) -> None:
-    shard = next(shards.cut(shards.resolve([str(made / "x.npy")]), 40))
+    shard = next(shards.cut([shards.resolve(str(made / "x.npy"))], 40))
     with pytest.raises(ClusterError, match="expected cvae 9"):
         run.encode_shard(job(Path("out"), version="9"), shard)
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_fetched_fails_its_shard_and_is_not_left_out(
         fsspec.filesystem("memory").pipe(f"/in/{name}", Path(name).read_bytes())
     monkeypatch.setattr(MemoryFile, "read", fail)
     for name in ("a.png", "a.tar"):
-        shard = next(shards.cut(shards.resolve([f"memory://in/{name}"])))
+        shard = next(shards.cut([shards.resolve(f"memory://in/{name}")]))
         with pytest.raises(StorageError, match=rf"in/{name}: cannot be reached: "):
             run.encode_shard(job(Path("out")), shard)
         assert not Path("out").exists() or not list(Path("out").iterdir())
@@ -146,7 +146,7 @@ def test_a_command_without_the_extra_names_it(tmp_path: Path) -> None:
 
 def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
-    inputs = shards.resolve([str(made / "x.npy")])
+    inputs = [shards.resolve(str(made / "x.npy"))]
     shard = next(shards.cut(inputs, 40))
     folder = places.locate("memory://written")
     try:

@@ -28,7 +28,7 @@ from cvae.training.datasets import Dataset
 from cvae.training.export import calibration
 from cvae.training.export import gradient as adjoint
 from cvae.training.export.graph import Floats, Graph
-from cvae.training.export.model import Made, check_pixels, levels_apart, previous
+from cvae.training.export.made import Made, check_pixels, levels_apart, previous
 from cvae.training.export.rotation import Rotation
 from cvae.training.export.rotation import fit as fit_rotation
 from cvae.training.preset import Preset
@@ -123,11 +123,11 @@ def make(run: Run, dataset: Dataset, load: Callable[[Floats], Networks]) -> Made
         return levels_apart(networks.synthesis(y), codec.coding.synthesize(y)) <= 1
 
     earlier = previous(run, networks.weights_hash, alike)
-    bank = earlier.qualities if earlier else _calibrate(networks, run.preset.step_width, train)
-    check(networks, bank, validation)
+    qualities = earlier.qualities if earlier else _calibrate(networks, run.preset.step_width, train)
+    check(networks, qualities, validation)
     return Made(
         graphs=networks.graphs,
-        bank=bank,
+        qualities=qualities,
         weights_hash=networks.weights_hash,
         previous=earlier,
         fields={
@@ -139,7 +139,7 @@ def make(run: Run, dataset: Dataset, load: Callable[[Floats], Networks]) -> Made
     )
 
 
-def check(networks: Networks, bank: Qualities, pixels: Pixels) -> None:
+def check(networks: Networks, qualities: Qualities, pixels: Pixels) -> None:
     """The graphs must give the trained networks' symbols, and their pixels within one level.
 
     Raises:
@@ -147,7 +147,7 @@ def check(networks: Networks, bank: Qualities, pixels: Pixels) -> None:
     """
     x = as_floats(pixels)
     latents = networks.trained_analysis(x)
-    quantizer = bank.quantizer(calibration.DEFAULT_QUALITY)
+    quantizer = qualities.quantizer(calibration.DEFAULT_QUALITY)
     found, expected = quantizer.quantize(networks.analysis(x)), quantizer.quantize(latents)
     scaled = (latents - quantizer.offset) / quantizer.step
     clear = np.abs(scaled - np.floor(scaled) - 0.5) > _BOUNDARY

@@ -14,7 +14,7 @@ from cvae.models.file import DENOISER, Manifest, Model
 from cvae.models.networks import Network
 from cvae.training.datasets import Dataset
 from cvae.training.export.graph import Graph
-from cvae.training.export.model import Made, check_pixels, previous
+from cvae.training.export.made import Made, check_pixels, previous
 from cvae.training.runs import Run
 
 # Validation images on which the graph is checked, and then measured.
@@ -48,7 +48,7 @@ def make(run: Run, dataset: Dataset, model: Any) -> Made:
     unclipped = _opened(_graph(network, channels, clipped=False), channels)
     return Made(
         graphs={DENOISER: graph},
-        bank=None,
+        qualities=None,
         weights_hash=weights_hash,
         previous=previous(run, weights_hash),
         fields={

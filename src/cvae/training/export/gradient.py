@@ -109,21 +109,15 @@ def _conv(tape: _Tape, node: Any, adjoint: str) -> None:
     tape.accumulate(node.input[0], tape.graph.add("Conv", adjoint, turned, pads=pads))
 
 
-def _relu(tape: _Tape, node: Any, adjoint: str) -> None:
-    passed = tape.graph.add("Sign", node.output[0])
-    tape.accumulate(node.input[0], tape.graph.add("Mul", adjoint, passed))
-
-
-def _sigmoid(tape: _Tape, node: Any, adjoint: str) -> None:
-    y = node.output[0]
-    slope = tape.graph.add("Sub", y, tape.graph.add("Mul", y, y))
-    tape.accumulate(node.input[0], tape.graph.add("Mul", adjoint, slope))
-
-
-def _clip(tape: _Tape, node: Any, adjoint: str) -> None:
-    inside = tape.graph.add("Equal", node.input[0], node.output[0])
-    passed = tape.graph.add("Cast", inside, to=1)  # 1 is float32
-    tape.accumulate(node.input[0], tape.graph.add("Mul", adjoint, passed))
+def _elementwise(tape: _Tape, node: Any, adjoint: str) -> None:
+    x, y, add = node.input[0], node.output[0], tape.graph.add
+    if node.op_type == "Relu":
+        slope = add("Sign", y)
+    elif node.op_type == "Sigmoid":
+        slope = add("Sub", y, add("Mul", y, y))
+    else:  # Clip
+        slope = add("Cast", add("Equal", x, y), to=1)  # 1 is float32
+    tape.accumulate(x, add("Mul", adjoint, slope))
 
 
 def _add(tape: _Tape, node: Any, adjoint: str) -> None:
@@ -171,9 +165,9 @@ def _col2im(tape: _Tape, node: Any, adjoint: str) -> None:
 _RULES: dict[str, _Rule] = {
     "Gemm": _gemm,
     "Conv": _conv,
-    "Relu": _relu,
-    "Sigmoid": _sigmoid,
-    "Clip": _clip,
+    "Relu": _elementwise,
+    "Sigmoid": _elementwise,
+    "Clip": _elementwise,
     "Add": _add,
     "Concat": _concat,
     "Transpose": _transpose,

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cvae.data import files
-from cvae.errors import ModelError, TrainingError
+from cvae.errors import TrainingError
 from cvae.models import registry
 from cvae.models.file import SUFFIX, Manifest, Model, member_hashes, write_model
-from cvae.models.qualities import Qualities
+from cvae.training import architectures
 from cvae.training.datasets import Dataset
-from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, versions
 from cvae.training.runs import Run
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a model file is written from, besides its run."""
-
-    graphs: dict[str, bytes]  # by member
-    bank: Qualities | None
-    weights_hash: str
-    previous: Model | None  # an earlier export, whose id and name stay
-    fields: dict[str, Any]  # of the manifest
-    measure: Callable[[Model], Manifest]  # the written model -> its manifest with figures
 
 
 @dataclass(frozen=True)
@@ -43,7 +26,6 @@ class Report:
 
 
 def export(
-    make: Callable[[Run, Dataset], Made],
     run: Run,
     dataset: Dataset,
     name: str | None = None,
@@ -53,7 +35,6 @@ def export(
     """Makes the model file of a run and checks it before it is written.
 
     Args:
-        make: makes the graphs and tables.
         run: a finished training run.
         dataset: the data that it was trained on; the tables are counted on it.
         name: the model's name; None for the preset's, or the next free `NAME-2`.
@@ -72,7 +53,13 @@ def export(
             where=run.folder,
         )
     check_name(name, run.folder)
-    made = make(run, dataset)
+    architecture, trained = architectures.of(run.preset), None
+    if not architecture.closed_form:
+        from cvae.training import backend, checkpoints
+
+        backend.whole_precision()
+        trained = checkpoints.load(run)
+    made = architecture.make(run, dataset, trained)
     previous = made.previous
     if name is None:
         taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
@@ -81,10 +68,10 @@ def export(
     force = force or (previous is not None and output.resolve() == previous.path.resolve())
     files.check_writable(output, force)
     manifest = Manifest(
-        id=previous.manifest.id if previous else new_id(made.weights_hash, made.bank),
+        id=previous.manifest.id if previous else new_id(made.weights_hash, made.qualities),
         name=name,
         image_shape=run.preset.image_shape,
-        hashes={**member_hashes(made.graphs, made.bank), WEIGHTS: made.weights_hash},
+        hashes={**member_hashes(made.graphs, made.qualities), WEIGHTS: made.weights_hash},
         summary=run.preset.summary,
         preset=run.preset.to_json(),
         data=run.data,
@@ -93,39 +80,7 @@ def export(
     )
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / f"draft{SUFFIX}"
-        write_model(draft, manifest, made.graphs, made.bank, True)
+        write_model(draft, manifest, made.graphs, made.qualities, True)
         manifest = made.measure(Model(draft))
-    write_model(output, manifest, made.graphs, made.bank, force)
+    write_model(output, manifest, made.graphs, made.qualities, force)
     return Report(output, manifest, previous is not None)
-
-
-def previous(
-    run: Run, weights_hash: str, alike: Callable[[Model], bool] = lambda model: True
-) -> Model | None:
-    """An earlier export of the same weights, whose id and tables stay.
-
-    Args:
-        run: the run; its folder is searched.
-        weights_hash: sha256 of the trained weights.
-        alike: whether the new graphs decode the files of that model to the same pictures.
-    """
-    for path in sorted(run.folder.glob(f"*{SUFFIX}")):
-        try:
-            model = Model(path)
-            if model.manifest.hashes.get(WEIGHTS) == weights_hash and alike(model):
-                return model
-        except ModelError:
-            continue  # damaged: it is made anew
-    return None
-
-
-def levels_apart(a: Floats, b: Floats) -> int:
-    """The largest difference between images in [0, 1], in levels of 8 bits."""
-    return int(np.abs(np.rint(a * 255) - np.rint(b * 255)).max())
-
-
-def check_pixels(what: str, found: Floats, expected: Floats) -> None:
-    """Raises TrainingError where images differ by more than one level from the trained network's."""
-    apart = levels_apart(found, expected)
-    if apart > 1:
-        raise TrainingError(f"the exported {what} differs by {apart} levels, expected at most 1")

@@ -19,13 +19,13 @@ WEIGHTS = "weights"  # the key under which a manifest keeps the trained networks
 _PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
-def new_id(weights: str, bank: Qualities | None) -> int:
+def new_id(weights: str, qualities: Qualities | None) -> int:
     """16 bits of a hash over weights and tables; the next free id where a known model has that one.
 
     Graphs do not count: a faster graph is the same model. Nor does the curvature, which decoding does
     not need.
     """
-    hashes = bank.hashes() if bank else {}
+    hashes = qualities.hashes() if qualities else {}
     tables = {name: digest for name, digest in hashes.items() if name != "curvature"}
     ours = {WEIGHTS: weights, **{f"{TABLES}/{name}": digest for name, digest in tables.items()}}
     # A known model with these weights and tables is the same one.

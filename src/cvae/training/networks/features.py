@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from cvae.data import arrays, files
-from cvae.errors import TrainingError, first_line
+from cvae.errors import TrainingError, first_line, translated
 from cvae.models import registry
 from cvae.training.networks.chains import chain
 from cvae.training.networks.losses import Perceptual
@@ -99,10 +99,9 @@ def load(path: Path) -> keras.Model:
     """The network with weights that `save` wrote. Raises TrainingError when the file holds none."""
     values = arrays.read_npz(path, _WEIGHTS, f"--features {path}", TrainingError)
     network = build()
-    try:
+    expected = f"expected weights of {BLOCKS}"
+    with translated(TrainingError, expected, f"--features {path}", ValueError):
         network.set_weights([value.astype(np.float32) for value in values])
-    except ValueError as error:
-        raise TrainingError(f"--features {path}: expected weights of {BLOCKS}: {error}") from error
     return network
 
 
