@@ -122,7 +122,12 @@ class Pack(Closing):
 
         batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.codec.image_shape)))
         decoded = pipeline.ordered_map(synthesize, parts(), threads or pipeline.processors())
-        return pipeline.ahead(decoded)
+
+        def switching() -> Iterator[Decoded]:
+            with pipeline.frequent_switches():
+                yield from pipeline.ahead(decoded)
+
+        return switching()
 
     def find(self, name: str) -> list[int]:
         """The numbers of the images of a name. Reads all blocks, and skips damaged ones."""

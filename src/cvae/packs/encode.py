@@ -94,10 +94,11 @@ def encode(
             payload = codec.encode_block(part.symbols, quality)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
 
-    for block in pipeline.ahead(blocks()):
-        writer.write(block)
-        if progress:
-            progress(block.images)
+    with pipeline.frequent_switches():
+        for block in pipeline.ahead(blocks()):
+            writer.write(block)
+            if progress:
+                progress(block.images)
     writer.close()
     return replace(tally, file_bytes=writer.size)
 

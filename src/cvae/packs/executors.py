@@ -51,7 +51,7 @@ def open_executor(workers: int | None = None, scheduler: str | None = None) -> I
             yield processes
     else:
         with _client(scheduler) as client:
-            yield _Cluster(client)
+            yield _Cluster(client, scheduler)
 
 
 class _Processes:
@@ -121,8 +121,8 @@ def _deaf_children() -> Iterator[None]:
 class _Cluster:
     """The workers of a Dask scheduler."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, address: str) -> None:
+        self._client, self._address = client, address
         self._executor = client.get_executor(pure=False)
 
     def slots(self) -> int:
@@ -130,7 +130,7 @@ class _Cluster:
             threads: dict[str, int] = self._client.nthreads()
             return _AHEAD * max(1, sum(threads.values()))
         except (OSError, TimeoutError) as error:
-            raise _gone(error) from error
+            raise self._gone(error) from error
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = self._executor.submit(work, *arguments)
@@ -146,14 +146,14 @@ class _Cluster:
         if isinstance(error, KilledWorker):
             return died(error.allowed_failures)
         if isinstance(error, CancelledError | OSError | TimeoutError):
-            return _gone(error)
+            return self._gone(error)
         if isinstance(error, ImportError):
             return ClusterError(f"a worker lacks a package: {first_line(error)}")
         return error
 
-
-def _gone(error: Exception) -> ClusterError:
-    return ClusterError(f"the scheduler does not answer any more: {first_line(error)}")
+    def _gone(self, error: Exception) -> ClusterError:
+        why = first_line(error)
+        return ClusterError(f"the scheduler does not answer any more: {why}", where=self._address)
 
 
 def died(workers: int) -> ClusterError:

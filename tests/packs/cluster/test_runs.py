@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -157,6 +158,22 @@ def test_a_bad_shard_does_not_stop_the_others(made: Path) -> None:
     found = attempted(made, Scripted(shard0=[DataError("no archive")]))
     assert [type(item) for item in found] == [DataError, Part, Part, Part]
     assert str(found[0]) == "part-00000.bin: no archive"
+
+
+def test_what_goes_wrong_on_a_cluster_is_explained() -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = executors._Cluster(Mock(), "tcp://x:1")
+    unknown = ValueError("x")
+    for error, message in (
+        (distributed.KilledWorker("key", None, 3), "3 workers died while they worked on it"),
+        (ModuleNotFoundError("No module named 'cvae'"), "a worker lacks a package: No module"),
+        (CancelledError(), "tcp://x:1: the scheduler does not answer any more"),
+        (OSError("closed"), "tcp://x:1: the scheduler does not answer any more: closed"),
+    ):
+        found = cluster.explained(error)
+        assert isinstance(found, ClusterError)
+        assert message in str(found)
+    assert cluster.explained(unknown) is unknown
 
 
 def test_a_process_that_dies_takes_no_other_with_it() -> None:
