@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,14 +50,11 @@ class Codec:
 
     @overload
     def encode(
-        self, image: NDArray[np.uint8], quality: int | None = None, effort: int = DEFAULT_EFFORT
+        self, image: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
     ) -> bytes: ...
     @overload
     def encode(
-        self,
-        image: Sequence[NDArray[np.uint8]],
-        quality: int | None = None,
-        effort: int = DEFAULT_EFFORT,
+        self, image: Sequence[Pixels], quality: int | None = None, effort: int = DEFAULT_EFFORT
     ) -> list[bytes]: ...
     def encode(
         self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
@@ -75,17 +71,15 @@ class Codec:
             ImageError: an array is of another dtype or shape.
             CvaeError: quality or effort is out of range.
         """
-        batch, single = self._as_batch(image)
-        coded = self.encode_batch(batch, EncodeOptions(quality=quality, effort=effort))
-        poor = sum(item.poor for item in coded)
-        if poor:
-            warnings.warn(
-                f"{poor} of {len(coded)} images came back below what model {self.name} is "
-                f"expected to reach ({coded[0].expected_psnr:.1f} dB)",
-                QualityWarning,
-                stacklevel=2,
+        options = EncodeOptions(quality=quality, effort=effort)
+        coded = self.encode_batch(self.as_batch(image), options)
+        if poor := sum(item.poor for item in coded):
+            text = (
+                f"{poor} of {len(coded)} images came back below what model {self.name} is expected"
             )
-        return coded[0].data if single else [item.data for item in coded]
+            text += f" to reach ({coded[0].expected_psnr:.1f} dB)"
+            warnings.warn(text, QualityWarning, stacklevel=2)
+        return coded[0].data if self._is_single(image) else [item.data for item in coded]
 
     @overload
     def decode(self, data: bytes) -> Pixels: ...
@@ -156,9 +150,7 @@ class Codec:
         Raises:
             CvaeError: quality or effort is out of range.
         """
-        _check_effort(options.effort)
-        analysed = self._analysed(batch, options)
-        return self._encoded(analysed, self.quality(options.quality), options, sizes)
+        return next(self._encoded(batch, [self.quality(options.quality)], options, sizes))
 
     def encode_to_target(
         self, batch: Pixels, options: EncodeOptions, sizes: Sequence[Size | None] | None = None
@@ -175,45 +167,45 @@ class Codec:
             TargetError: a limit is no number.
             CvaeError: the effort is out of range.
         """
-        _check_effort(options.effort)
         target = Target(options.max_bytes, options.min_psnr)
-        analysed = self._analysed(batch, options)
         best: list[Encoded] = []
-        for quality in QUALITIES:
-            coded = self._encoded(analysed, quality, options, sizes)
+        for coded in self._encoded(batch, QUALITIES, options, sizes):
             best = [max(pair, key=target.rank) for pair in zip(best or coded, coded, strict=True)]
         return [item if target.allows(item) else target.missed(item) for item in best]
 
-    def _analysed(self, batch: Pixels, options: EncodeOptions) -> _Analysed:
-        pixels = 255 - batch if options.invert else batch
-        x = images.as_floats(pixels)
-        return _Analysed(pixels, x, self.coding.analyse(x))
-
     def _encoded(
         self,
-        analysed: _Analysed,
-        quality: int,
+        batch: Pixels,
+        qualities: Sequence[int],
         options: EncodeOptions,
         sizes: Sequence[Size | None] | None,
-    ) -> list[Encoded]:
+    ) -> Iterator[list[Encoded]]:
+        """The images at one quality after another; they are analysed once."""
+        _check_effort(options.effort)
         coding, model_id = self.coding, self.model.manifest.id
-        symbols = coding.choose(analysed.x, analysed.latents, quality, options.effort)
-        payloads = coding.encode_each(symbols, quality)
-        bits = coding.information_bits(symbols, quality)
-        psnr = metrics.psnr(analysed.pixels, self.synthesize(symbols, quality))
-        sizes = sizes or [None] * len(payloads)
-        return [
-            Encoded(
-                data=container.pack(Container(model_id, quality, payload, size, options.invert)),
-                symbols=symbols[i],
-                quality=quality,
-                payload_bytes=len(payload),
-                information_bits=float(bits[i]),
-                psnr=float(psnr[i]),
-                expected_psnr=self.expected_psnr(quality),
-            )
-            for i, (payload, size) in enumerate(zip(payloads, sizes, strict=True))
-        ]
+        sizes = sizes or [None] * len(batch)
+        pixels = 255 - batch if options.invert else batch
+        x = images.as_floats(pixels)
+        latents = coding.analyse(x)
+        for quality in qualities:
+            symbols = coding.choose(x, latents, quality, options.effort)
+            payloads = coding.encode_each(symbols, quality)
+            bits = coding.information_bits(symbols, quality)
+            psnr = metrics.psnr(pixels, self.synthesize(symbols, quality))
+            yield [
+                Encoded(
+                    data=container.pack(
+                        Container(model_id, quality, payload, size, options.invert)
+                    ),
+                    symbols=symbols[i],
+                    quality=quality,
+                    payload_bytes=len(payload),
+                    information_bits=float(bits[i]),
+                    psnr=float(psnr[i]),
+                    expected_psnr=self.expected_psnr(quality),
+                )
+                for i, (payload, size) in enumerate(zip(payloads, sizes, strict=True))
+            ]
 
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
         """Containers -> uint8 (h, w, c) each, inversion undone and the original size restored.
@@ -222,9 +214,8 @@ class Codec:
             FormatError: a payload is damaged.
             ModelNotFoundError: a container was written by another model.
         """
-        return list(
-            self.reconstruct(containers, [self.decode_payload(item) for item in containers])
-        )
+        symbols = [self.decode_payload(item) for item in containers]
+        return list(self.reconstruct(containers, symbols))
 
     def decode_payload(self, item: Container) -> Symbols:
         """The symbols (1, elements) in a container.
@@ -242,14 +233,6 @@ class Codec:
             )
         return self.coding.decode_each(item.payload, item.quality)
 
-    def encode_block(self, symbols: Symbols, quality: int) -> bytes:
-        """Symbols (n, elements) of many images as the payload of one block."""
-        return self.coding.encode_block(symbols, quality)
-
-    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
-        """The inverse of `encode_block`. Raises FormatError when the payload is damaged."""
-        return self.coding.decode_block(payload, images, quality)
-
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
         return self.coding.dequantize(self.decode_payload(item), item.quality).reshape(-1)
@@ -261,15 +244,12 @@ class Codec:
 
         One pass of the synthesis network serves all; only the resizing is done one by one.
         """
-        latents = [
-            self.coding.dequantize(rows, item.quality)
-            for item, rows in zip(containers, symbols, strict=True)
-        ]
-        if latents:
-            for item, image in zip(
-                containers, self.to_pixels(np.concatenate(latents)), strict=True
-            ):
-                yield _restore(image, item)
+        pairs = zip(containers, symbols, strict=True)
+        latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
+        pictures: Any = self.to_pixels(np.concatenate(latents)) if latents else []
+        for item, image in zip(containers, pictures, strict=True):
+            image = 255 - image if item.inverted else image
+            yield images.resize(image, *item.original_size) if item.original_size else image
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
@@ -300,33 +280,27 @@ class Codec:
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
-        return self._as_batch(images)[0]
-
-    def _as_batch(self, image: Any) -> tuple[Pixels, bool]:
-        """The images as (n, h, w, c), and whether there was just one without a batch axis."""
-        shape = self.image_shape
-        flat = shape[:2] if shape[2] == 1 else shape
-        single = isinstance(image, np.ndarray) and image.shape in (shape, flat)
+        shape, flat = self._shapes
         try:
-            batch = np.asarray(image)
+            batch = np.asarray(images)
         except ValueError as error:
             raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
         if batch.shape == (0,):
             batch = np.empty((0, *shape), np.uint8)
-        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
-            raise ImageError(
-                f"expected uint8 arrays of shape {flat}, found {batch.dtype} {batch.shape}"
-            )
-        return batch.reshape(-1, *shape), single
+        fits = self._is_single(images) or batch.shape[1:] in (shape, flat)
+        if batch.dtype != np.uint8 or not fits:
+            found = f"{batch.dtype} {batch.shape}"
+            raise ImageError(f"expected uint8 arrays of shape {flat}, found {found}")
+        return batch.reshape(-1, *shape)
 
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of an image, and of one without the axis of a single channel."""
+        shape = self.image_shape
+        return shape, shape[:2] if shape[2] == 1 else shape
 
-@dataclass(frozen=True, eq=False)
-class _Analysed:
-    """Images with what every quality needs of them."""
-
-    pixels: Pixels  # (n, h, w, c), inverted if that is asked for
-    x: NDArray[np.float32]  # the same in [0, 1]
-    latents: Latents  # (n, elements)
+    def _is_single(self, image: Any) -> bool:
+        return isinstance(image, np.ndarray) and image.shape in self._shapes
 
 
 def _check_effort(effort: int) -> None:
@@ -341,12 +315,6 @@ def _as_bytes(data: Any) -> list[bytes]:
     return [bytes(item) for item in items]
 
 
-def _restore(image: Pixels, item: Container) -> Pixels:
-    if item.inverted:
-        image = 255 - image
-    return images.resize(image, *item.original_size) if item.original_size else image
-
-
 def open_model(model: str | Path = registry.DEFAULT) -> Codec:
     """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file.
 
@@ -358,16 +326,11 @@ def open_model(model: str | Path = registry.DEFAULT) -> Codec:
     return Codec(registry.open_model(model))
 
 
-def open_model_of(data: bytes) -> Codec:
-    """The codec that a container needs, found by the id in it.
-
-    Raises:
-        FormatError: not a container, or a damaged one.
-        ModelNotFoundError: the container is whole and its model is not here.
-    """
-    return find_codec(container.unpack(data).model_id)
-
-
 def find_codec(model_id: int) -> Codec:
     """The codec of a model by its id. Raises ModelNotFoundError when none or several have it."""
     return Codec(registry.find_by_id(model_id, kinds.codes))
+
+
+def open_model_of(data: bytes) -> Codec:
+    """The codec that a container names; raises FormatError when it is damaged, else as `find_codec`."""
+    return find_codec(container.unpack(data).model_id)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvae import kinds
 from cvae.errors import ModelError, ModelNotFoundError, OutputError
 from cvae.models import registry
 from cvae.models.file import Model
+from cvae.models.registry import Entry
 
 from ..conftest import ROOT, SHIPPED, run_cvae
 from ..models.test_file import EDITS, Edit, edited, manifest
@@ -26,8 +28,12 @@ def added(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workdir / "home" / "models"
 
 
+def added_model(source: Path, force: bool = False) -> Entry:
+    return registry.add(source, kinds.verify, force)
+
+
 def listed() -> list[str]:
-    return [entry.manifest.name for entry in registry.known_models()[0]]
+    return [entry.manifest.name for entry in kinds.known_models()[0]]
 
 
 def test_an_added_model_is_listed_decodes_and_can_be_removed(tiny_run: Path, added: Path) -> None:
@@ -54,7 +60,7 @@ def test_without_added_models_there_is_no_folder_and_no_warning(added: Path) -> 
 @pytest.mark.parametrize("name", [None, "tiny"])
 def test_the_list_fits_into_eighty_columns(name: str | None, tiny_model: Path) -> None:
     if name:
-        registry.add(tiny_model)
+        added_model(tiny_model)
     lines = run_cvae("models").stdout.decode().splitlines()
     assert max(len(line) for line in lines if "/" not in line) <= 80
     assert sum("*" in line for line in lines) == 1
@@ -65,7 +71,7 @@ def test_a_damaged_model_is_not_added(
     edit: Edit, tiny_model: Path, tmp_path: Path, added: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"edited\.cvae"):
-        registry.add(edited(tiny_model, tmp_path, edit))
+        added_model(edited(tiny_model, tmp_path, edit))
     assert not added.exists()
 
 
@@ -73,42 +79,42 @@ def test_a_gradient_that_is_damaged_is_seen(tiny_hq_model: Path, tmp_path: Path)
     def cut(members: dict[str, bytes]) -> None:
         members["gradient.onnx"] = members["gradient.onnx"][:-1]
 
-    registry.add(tiny_hq_model)
+    added_model(tiny_hq_model)
     with pytest.raises(ModelError, match=r"edited\.cvae: gradient\.onnx"):
-        registry.add(edited(tiny_hq_model, tmp_path, cut), force=True)
+        added_model(edited(tiny_hq_model, tmp_path, cut), force=True)
 
 
 def test_the_same_name_again_needs_force(tiny_model: Path, added: Path) -> None:
-    registry.add(tiny_model)
+    added_model(tiny_model)
     with pytest.raises(OutputError, match=r"tiny\.cvae: exists already"):
-        registry.add(tiny_model)
+        added_model(tiny_model)
     retrained = edited(tiny_model, Path(), manifest(id=7, summary="trained again"))
-    path, _ = registry.add(retrained, force=True)
+    path, _ = added_model(retrained, force=True)
     assert path == added / "tiny.cvae"
-    assert registry.find_by_id(7).manifest.summary == "trained again"
+    assert registry.find_by_id(7, kinds.codes).manifest.summary == "trained again"
 
 
 def test_an_id_of_another_model_is_refused_even_with_force(tiny_model: Path, added: Path) -> None:
     mnist = registry.open_model("mnist").manifest
     twin = edited(tiny_model, Path(), manifest(id=mnist.id))
     with pytest.raises(ModelError, match=f"its id {mnist.id:#06x} is that of .* mnist"):
-        registry.add(twin, force=True)
-    registry.add(tiny_model)
+        added_model(twin, force=True)
+    added_model(tiny_model)
     other = manifest(name="other", hashes={**Model(tiny_model).manifest.hashes, "weights": "x"})
     with pytest.raises(ModelError, match=r"is that of another model, tiny \(.*tiny\.cvae\)"):
-        registry.add(edited(tiny_model, Path(), other), force=True)
+        added_model(edited(tiny_model, Path(), other), force=True)
     assert [path.name for path in added.iterdir()] == ["tiny.cvae"]
 
 
 def test_a_name_of_another_model_is_refused_even_with_force(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match=r"named mnist already.*--name"):
-        registry.add(edited(tiny_model, Path(), manifest(name="mnist")), force=True)
+        added_model(edited(tiny_model, Path(), manifest(name="mnist")), force=True)
 
 
 def test_shipped_models_are_neither_added_nor_removed(added: Path) -> None:
     shipped = ROOT / "weights" / "linear-mnist.cvae"
     with pytest.raises(ModelError, match="is the shipped model linear-mnist"):
-        registry.add(shipped)
+        added_model(shipped)
     with pytest.raises(ModelNotFoundError, match=r"'mnist'; .*mnist\.cvae was not added"):
         registry.remove("mnist")
     assert shipped.exists()
@@ -119,10 +125,10 @@ def test_a_model_of_the_search_path_can_be_added(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CVAE_MODELS", str(tiny_model))
-    path, found = registry.add(tiny_model)
+    path, found = added_model(tiny_model)
     assert listed().count("tiny") == 1
     monkeypatch.delenv("CVAE_MODELS")
-    assert registry.find_by_id(found.id).path == path
+    assert registry.find_by_id(found.id, kinds.codes).path == path
 
 
 @pytest.mark.parametrize("name", ["../x", "x/../../x", "", "/x", "x"])
@@ -175,7 +181,7 @@ def test_a_copy_that_fails_leaves_nothing(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OutputError, match=r"tiny\.cvae: cannot be written: No space"):
-        registry.add(tiny_model)
+        added_model(tiny_model)
     assert list(added.iterdir()) == []
 
 

@@ -67,6 +67,12 @@ def test_several_files_become_a_pack() -> None:
     assert listed("two_reconstructed") == [NAMES[1], NAMES[3]]
 
 
+def test_a_pattern_in_quotes_becomes_a_pack() -> None:
+    run_here("pack", f"{SAMPLES}/digit_[13].png", "-o", "two.bin", *FAST)
+    run_here("unpack", "two.bin")
+    assert listed("two_reconstructed") == [NAMES[1], NAMES[3]]
+
+
 def test_npz_to_pack_to_npz(digits: np.ndarray) -> None:
     run_here("pack", "digits.npz", *FAST)
     run_here("unpack", "digits.bin", "-o", "back.npz")

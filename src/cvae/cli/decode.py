@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @options.model("the one that the file names; .npy needs it")
 @click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), metavar="1-100",
+    "-q", "--quality", type=click.IntRange(1, 100), metavar="Q",
     help="Quality of the symbols in .npy files.",
 )  # fmt: skip
 @options.force

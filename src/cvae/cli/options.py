@@ -77,11 +77,11 @@ def model(default: str = "mnist") -> Decorator:
 
 
 quality = click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), metavar="1-100",
+    "-q", "--quality", type=click.IntRange(1, 100), metavar="Q",
     help="1 (smallest file) to 100 (best picture).  [default: the model's own, 50]",
 )  # fmt: skip
 effort = click.option(
-    "--effort", type=click.IntRange(0, 9), metavar="0-9", default=5, show_default=True,
+    "--effort", type=click.IntRange(0, 9), metavar="N", default=5, show_default=True,
     help="Search for symbols that give a better picture or fewer bytes: 0 (none, fastest) to 9 "
     "(longest).",
 )  # fmt: skip
@@ -95,7 +95,7 @@ split = click.option(
 )  # fmt: skip
 threads = click.option(
     "--threads", type=click.IntRange(1, 256), metavar="N",
-    help="Threads that read, write and code images.  [default: one a processor]",
+    help="Threads that read, code and write images.  [default: one a processor]",
 )  # fmt: skip
 force = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

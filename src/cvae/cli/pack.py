@@ -98,11 +98,11 @@ def command(
       cvae pack scans/ more.tar -o all.bin
       cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
 
-    IN is a folder, an image, an array of images (.npz, .npy), a tar archive, a URL or a pattern of
-    URLs in quotes, or `-` for a tar archive on stdin. `cvae unpack` decodes packs.
+    IN is a folder, an image, an array of images (.npz, .npy) or a tar archive, here or at a URL; a
+    pattern of such files in quotes; or `-` for a tar archive on stdin. `cvae unpack` decodes packs.
 
-    Any option under "A folder of packs" makes OUT a folder that many processes fill, and IN may then
-    be a pattern of files, too. A bad image is named and skipped; the exit code is then 1.
+    Any option under "A folder of packs" makes OUT a folder that several processes fill. A bad image
+    is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
     from cvae.models import registry

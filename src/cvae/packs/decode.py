@@ -147,7 +147,7 @@ class Pack(Closing):
             if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
                 raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
             quality = self.reader.header.quality
-            return self.codec.decode_block(block.payload, block.images, quality)
+            return self.codec.coding.decode_block(block.payload, block.images, quality)
         except FormatError as error:
             raise FormatError(f"damaged: {place}: {error}") from error
 

@@ -91,7 +91,7 @@ def encode(
         work = partial(_quantized, codec, options)
         coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
         for part in _regrouped(pipeline.ahead(counted(coded)), per_block):
-            payload = codec.encode_block(part.symbols, quality)
+            payload = codec.coding.encode_block(part.symbols, quality)
             yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
 
     with pipeline.frequent_switches():

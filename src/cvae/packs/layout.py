@@ -1,6 +1,6 @@
 """Packs as bytes: many coded images in blocks, then an index. No images, no symbols; docs/format.md.
 
-A writer appends to a file that need not be seekable; `unpack` reads what it wrote.
+The writer appends to a file that need not be seekable; `reader` has the way back.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Writer:
 
 
 def encode_name(name: str) -> bytes:
-    """A name as a pack holds it: UTF-8 without zero bytes, of a long one the end."""
+    """A name as a pack holds it: UTF-8 without zero bytes; a long name keeps its end."""
     data = name.replace("\0", "_").encode("utf-8", "replace")
     return data[-MAX_NAME:].decode("utf-8", "ignore").encode() if len(data) > MAX_NAME else data
 

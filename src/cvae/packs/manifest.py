@@ -1,4 +1,4 @@
-"""A folder of shards: packs that belong together, and the manifest that says so. docs/format.md."""
+"""The manifest of a folder of packs, the shards, and what may be written there. docs/format.md."""
 
 from __future__ import annotations
 

@@ -115,10 +115,7 @@ def run(
     job = _job(codec, found, folder, options, plan)
     before = manifest.check(folder, job.request, resume=plan.resume, force=plan.force)
     known = {part.file: part for part in before.shards} if before else {}
-    with (
-        _tidied(folder, plan),
-        executors.open_executor(plan.workers, plan.scheduler) as executor,
-    ):
+    with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
         work = shards.cut(found, plan.shard_images, options.split)
         results = encode_all(executor, job, work, known, progress)
