@@ -76,11 +76,11 @@ def test_a_map_of_points_in_one_place_is_drawn(
 
 
 def test_one_image_has_a_place_too(tiny_vae_run: Path) -> None:
-    from cvae.models.file import Model
+    from cvae.codec import open_model
 
-    model = Model(tiny_vae_run / "tiny-vae.cvae")
-    assert pictures._flattened(model, blobs(1)).tolist() == [[0, 0]]
-    points = pictures._flattened(model, blobs(30))
+    codec = open_model(tiny_vae_run / "tiny-vae.cvae")
+    assert pictures._flattened(codec, blobs(1)).tolist() == [[0, 0]]
+    points = pictures._flattened(codec, blobs(30))
     assert points.shape == (30, 2)
     assert points[:, 0].std() >= points[:, 1].std() > 0
 
@@ -108,20 +108,20 @@ def test_an_autoencoder_of_noisy_images_denoises_and_codes(
 
 
 def test_a_codec_denoises_by_its_whole_latents_not_by_the_few_it_codes(tiny_ae_run: Path) -> None:
-    from cvae import denoising as denoise
+    from cvae import denoising
+    from cvae.codec import open_model
     from cvae.data import images
-    from cvae.models.file import Model
     from cvae.training import checkpoints, runs
 
-    model, pixels = Model(tiny_ae_run / "tiny-ae.cvae"), blobs(20)
+    codec, pixels = open_model(tiny_ae_run / "tiny-ae.cvae"), blobs(20)
     run = runs.Run.open(tiny_ae_run)
     trained = checkpoints.load(run)
     x = images.as_floats(pixels)
     expected = np.asarray(trained.synthesis.predict(trained.analysis.predict(x, verbose=0)))
-    few = model.synthesis(model.analysis(x))
+    few = codec.coding.synthesize(codec.coding.analyse(x))
     assert np.abs(few - expected).max() > 0.01
     # Weights are stored as float16, and pixels rounded to 8 bits.
-    found = denoise.denoise(model, pixels) / 255.0
+    found = denoising.denoise(codec.model, pixels) / 255.0
     assert np.abs(found - expected).max() < 0.004
 
 
