@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from cvae import kinds
@@ -56,20 +57,30 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An .npz file in the layout of keras.datasets, with 8x8 images."""
-    path = tmp_path_factory.mktemp("data") / "blobs.npz"
-    np.savez(path, x_train=blobs(400)[..., 0], x_test=blobs(50, seed=1)[..., 0])
+def shared(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What `make` writes to a path, once for all processes of a test run."""
+    root = folders.getbasetemp()
+    path = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared" / name
+    path.parent.mkdir(exist_ok=True)
+    done = path.with_name(f"{name}.done")
+    with FileLock(f"{path}.lock"):
+        if not done.exists():
+            make(path)
+            done.touch()
     return path
 
 
 @pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz file in the layout of keras.datasets, with 8x8 images."""
+    arrays = {"x_train": blobs(400)[..., 0], "x_test": blobs(50, seed=1)[..., 0]}
+    return shared(tmp_path_factory, "blobs.npz", lambda path: np.savez(path, **arrays))
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
-    """The folder of a finished run of the tiny preset, trained through the command line."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    run_cvae("train", "tiny", "--data", str(tiny_data), "--out", str(folder), "--quiet")
-    return folder
+    """The folder of a finished run of the tiny preset."""
+    return _trained("tiny", tmp_path_factory, tiny_data)
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +92,7 @@ def tiny_model(tiny_run: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_hq_model(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     """A model of residual networks with more latents than the search takes tangents of."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny-hq"
-    run_cvae("train", "tiny-hq", "--data", str(tiny_data), "--out", str(folder), "--quiet")
-    return folder / "tiny-hq.cvae"
+    return _trained("tiny-hq", tmp_path_factory, tiny_data) / "tiny-hq.cvae"
 
 
 @pytest.fixture(scope="session")
@@ -105,9 +114,12 @@ def tiny_dae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> P
 
 
 def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:
-    folder = folders.mktemp("runs") / preset
-    run_here("train", preset, "--data", data, "--out", folder, "--quiet")
-    return folder
+    """A run of the command line in a process of its own: one with TensorFlow could not fork."""
+
+    def train(folder: Path) -> None:
+        run_cvae("train", preset, "--data", data, "--out", folder, "--quiet")
+
+    return shared(folders, preset, train)
 
 
 @pytest.fixture
