@@ -14,9 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
 from cvae import records
 from cvae.data import files
-from cvae.data.images import CheckedShape
+from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
 from cvae.models.networks import Network
 from cvae.models.networks import Shape as Sides
@@ -34,13 +37,14 @@ _MEMBER_LIMIT = 1 << 28
 REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
 
+_NAME = r"^\w[\w.+-]*\Z"
+Name = Annotated[str, Meta(pattern=_NAME)]
+_Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
 def is_name(text: str) -> bool:
     """Whether a text can name a model: it is no path, and harmless on a terminal."""
-    return re.fullmatch(r"\w[\w.+-]*", text) is not None
-
-
-_Text = Annotated[str, records.PRINTABLE]
-_Number = Annotated[float, records.within(-1e9, 1e9)]
+    return re.match(_NAME, text) is not None
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,14 @@ class _Counted:
 class Manifest:
     """What a model says of itself. Only the first two blocks are needed to use it."""
 
-    id: Annotated[int, records.within(0, 0xFFFF)]  # what containers name it by
-    name: Annotated[str, records.Check("letters, digits and . _ + -", is_name)]
-    image_shape: CheckedShape  # h, w, c; a denoiser takes any h and w, and was trained on these
-    latent_shape: tuple[int, ...]
+    id: Annotated[int, Meta(ge=0, le=0xFFFF)]  # what containers name it by
+    name: Name
+    image_shape: Shape  # h, w, c; a denoiser takes any h and w, and was trained on these
+    latent_shape: tuple[Annotated[int, Meta(ge=1)], ...]
     default_quality: int
     # dB, one a quality: 99 % of the validation images reach it
     expected_psnr: tuple[_Number, ...]
-    hashes: dict[_Text, _Text]  # sha256 of members, and of each table array
+    hashes: dict[str, str]  # sha256 of members, and of each table array
 
     kind: str = "codec"  # a key of `kinds.KINDS`
     # Denoisers, in pixels: what sides are multiples of, and how far a cell of so many pixels looks
@@ -72,7 +76,7 @@ class Manifest:
     multiple: int = 1
     reach: int = 0
 
-    summary: _Text = ""
+    summary: str = ""
     preset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -97,11 +101,15 @@ class Manifest:
         """Raises ValueError when the JSON is not a manifest of this version."""
         values = records.parse(data)
         records.check_format(values, FORMAT)
-        manifest = records.read(cls, values)
+        manifest = msgspec.convert(values, cls)
         for numbers in (manifest.figures, manifest.preset):
-            records.read(_Counted, numbers)
-        if min(manifest.latent_shape, default=1) < 1 or manifest.elements > 1 << 24:
+            msgspec.convert(numbers, _Counted)
+        check_shape(manifest.image_shape)
+        if manifest.elements > 1 << 24:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        texts = (manifest.summary, *manifest.hashes, *manifest.hashes.values())
+        if not all(map(str.isprintable, texts)):
+            raise ValueError("expected printable text in summary and hashes")
         return manifest
 
 

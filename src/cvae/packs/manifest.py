@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from cvae import records
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
@@ -14,6 +17,7 @@ from cvae.data import places
 from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
 from cvae.data.places import Place
 from cvae.errors import FormatError, OutputError, StorageError, translated
+from cvae.models.file import Name as ModelName
 from cvae.options import Tally
 
 FORMAT = 0
@@ -23,63 +27,53 @@ _OURS = re.compile(
 )
 # What a worker that was killed had begun to write.
 _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
-_MAX_COUNT = 1 << 48  # of a shard, and of images in all of them
+_MAX_COUNT = (1 << 48) - 1  # of a shard, and of images in all of them
 _LIMIT = 1 << 28  # bytes of a manifest: of a million shards
 _NOTE_LIMIT = 1 << 24
-
-
-# How a note and a manifest list what is known of a shard.
-_FIELDS = (
-    "file", "request", "images", "file_bytes", "sha256", "left_out", "messages", "first",
-    "verified", "psnr_sum", "poor", "poor_sampled", "poor_inverted",
-)  # fmt: skip
-
-
-def _counts(tally: Tally) -> bool:
-    return all(0 <= value < _MAX_COUNT for value in vars(tally).values())
+_Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of a shard: a note beside it first, then a line of the manifest."""
+    """What is known of a shard: a note beside it first, then a line of the manifest.
+
+    The fields that `Tally` has, too, are explained there.
+    """
 
     # No manifest makes a reader open a file elsewhere.
-    file: Annotated[str, records.matching(r"part-[0-9]{5,9}\.bin")]
+    file: Annotated[str, Meta(pattern=r"^part-[0-9]{5,9}\.bin\Z")]
     request: str  # a digest of what was asked for, and of what the images are
-    sha256: Annotated[str, records.matching("[0-9a-f]{64}")]
-    tally: Annotated[Tally, records.FLAT, records.Check("counts from 0", _counts)]
-    messages: tuple[str, ...] = ()  # why the first of the skipped images were skipped
-    first: Annotated[int, records.within(0, _MAX_COUNT)] = 0  # its first image; for the manifest
+    images: _Count
+    file_bytes: _Count
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    left_out: _Count
+    messages: tuple[str, ...]  # why the first of the skipped images were skipped
+    first: _Count  # its first image; 0 in a note
+    verified: _Count
+    psnr_sum: Annotated[float, Meta(ge=0, le=_MAX_COUNT)]
+    poor: _Count
+    poor_sampled: _Count
+    poor_inverted: _Count
 
     @property
-    def images(self) -> int:
-        tally: Tally = self.tally
-        return tally.images
-
-    @property
-    def file_bytes(self) -> int:
-        return self.tally.file_bytes
-
-    def values(self) -> dict[str, Any]:
-        """As JSON has it."""
-        known = {**vars(self), **vars(self.tally)}
-        return {name: known[name] for name in _FIELDS}
+    def tally(self) -> Tally:
+        return Tally(**{field.name: getattr(self, field.name) for field in fields(Tally)})
 
     def to_json(self) -> bytes:
-        return records.dump(self.values())
+        return records.dump(vars(self))
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a folder of shards holds."""
 
-    model: Annotated[str, records.PRINTABLE]
-    model_id: Annotated[int, records.within(0, 0xFFFF)]
-    quality: Annotated[int, records.within(MIN_QUALITY, MAX_QUALITY)]
+    model: ModelName
+    model_id: Annotated[int, Meta(ge=0, le=0xFFFF)]
+    quality: Annotated[int, Meta(ge=MIN_QUALITY, le=MAX_QUALITY)]
     inverted: bool
     fitted: bool  # packs have a column of original sizes
     shards: tuple[Part, ...]
-    request: dict[str, Any] = field(default_factory=dict)  # what was asked for
+    request: dict[str, Any]  # what was asked for
 
     @property
     def tally(self) -> Tally:
@@ -93,18 +87,18 @@ class Manifest:
             "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
         del values["shards"]  # it is long, so it comes last
-        return records.dump({**values, "shards": [part.values() for part in self.shards]})
+        return records.dump({**values, "shards": [vars(part) for part in self.shards]})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         """The inverse of `to_json`. Raises ValueError when it is damaged, or of a later version."""
         values = records.parse(data)
         records.check_format(values, FORMAT)
-        manifest = records.read(cls, values, complete=True)
+        manifest = msgspec.convert(values, cls)
         if manifest.shards != numbered(manifest.shards):
             raise ValueError("expected shards that follow each other")
-        if manifest.tally.images >= _MAX_COUNT:
-            raise ValueError(f"expected fewer than {_MAX_COUNT:,} images in all shards")
+        if manifest.tally.images > _MAX_COUNT:
+            raise ValueError(f"expected at most {_MAX_COUNT:,} images in all shards")
         return manifest
 
 
@@ -117,7 +111,7 @@ def read_note(folder: Place, part: str) -> Part | None:
     """The note beside a shard; None where there is none, or a damaged one. Raises StorageError."""
     try:
         values = records.parse(places.read(folder / note_name(part), _NOTE_LIMIT))
-        return records.read(Part, values, complete=True)
+        return msgspec.convert(values, Part)
     except (OSError, ValueError):
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 
@@ -64,8 +64,11 @@ class Preset:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: object) -> Preset:
+    def from_json(cls, values: Any) -> Preset:
         """Raises ValueError when the values are not a preset's, or unknown fields are among them."""
-        from cvae import records  # here because `--help` does without
+        import msgspec  # here because `--help` does without
 
-        return records.read(cls, values, strict=True)
+        preset = msgspec.convert(values, cls)
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown)):.80}")
+        return preset

@@ -6,7 +6,9 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypedDict
+
+import msgspec
 
 import cvae
 from cvae import records
@@ -30,8 +32,11 @@ FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN, SKIPPED)
 Row = dict[str, float]
 
 
-def _describes(data: dict[str, Any]) -> bool:
-    return type(data.get("train")) is int and isinstance(data.get("sha256"), str)
+class _Data(TypedDict):
+    """What is needed of a run's data."""
+
+    train: int  # images
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,7 @@ class Run:
     preset: Preset
     seed: int
     source: str  # where the data was read from
-    # what it is
-    data: Annotated[dict[str, Any], records.Check("train and sha256 of the data", _describes)]
+    data: dict[str, Any]  # what it is
     begin: str = ""  # the folder of the run whose weights this one started from
 
     @classmethod
@@ -54,7 +58,8 @@ class Run:
             values = records.parse((folder / RUN).read_bytes())
             preset = Preset.from_json(values.get("preset"))
             architectures.of(preset)  # raises when there is none of that name
-            run = records.read(cls, {**values, "folder": folder, "preset": preset})
+            run = msgspec.convert({**values, "folder": folder, "preset": preset}, cls)
+            msgspec.convert(run.data, _Data)
             _ = run.reading  # raises when it is damaged
             return run
 
