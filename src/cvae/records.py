@@ -16,11 +16,11 @@ def parse(data: bytes | str) -> dict[str, Any]:
     """
     try:
         values = json.loads(data)
+        _check(values, MAX_DEPTH)
     except RecursionError:
-        raise ValueError("expected less nesting") from None
+        raise ValueError(f"expected at most {MAX_DEPTH} levels of lists and objects") from None
     if not isinstance(values, dict):
         raise ValueError(f"expected an object, found {values!r:.80}")
-    _check(values, MAX_DEPTH)
     return values
 
 
@@ -29,7 +29,7 @@ def _check(value: Any, depth: int) -> None:
         raise ValueError(f"expected finite numbers, found {value}")
     if isinstance(value, dict | list):
         if not depth:
-            raise ValueError(f"expected at most {MAX_DEPTH} levels of lists and objects")
+            raise RecursionError
         for item in value.values() if isinstance(value, dict) else value:
             _check(item, depth - 1)
 

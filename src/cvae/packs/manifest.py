@@ -21,15 +21,12 @@ from cvae.models.file import Name as ModelName
 from cvae.options import Tally
 
 FORMAT = 0
-# Shards, the notes beside them, and either while it is written.
-_OURS = re.compile(
-    r"part-[0-9]{5,9}\.(bin|json)(\.cvae-[0-9a-f]{16})?|\.cvae-[0-9a-f]{16}\.(bin|json)"
-)
-# What a worker that was killed had begun to write.
+# What a killed worker had begun to write.
 _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|json))?")
+# That, shards, and the notes beside them.
+_OURS = re.compile(rf"part-[0-9]{{5,9}}\.(bin|json)|{_BEGUN.pattern}")
 _MAX_COUNT = (1 << 48) - 1  # of a shard, and of images in all of them
-_LIMIT = 1 << 28  # bytes of a manifest: of a million shards
-_NOTE_LIMIT = 1 << 24
+_LIMIT, _NOTE_LIMIT = 1 << 28, 1 << 24  # bytes; a million shards have so long a manifest
 _Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 
 
@@ -131,17 +128,17 @@ def read_manifest(folder: Place) -> Manifest:
     """The manifest of a folder of packs.
 
     Raises:
-        FormatError: the folder is not finished, or the manifest is missing, damaged or of a later version.
+        FormatError: the folder is not finished, or the manifest is missing, damaged or of a later cvae.
         StorageError: the folder cannot be reached.
     """
     place = folder / MANIFEST
     if not place.exists():
         raise _missing(folder)
-    with translated(FormatError, "cannot be read", place):
-        data = places.read(place, _LIMIT)
-    damaged = "damaged: expected a manifest of shards"
-    with translated(FormatError, damaged, place, ValueError):
-        return Manifest.from_json(data)
+    with (
+        translated(FormatError, "cannot be read", place),
+        translated(FormatError, "damaged: expected a manifest of shards", place, ValueError),
+    ):
+        return Manifest.from_json(places.read(place, _LIMIT))
 
 
 def _missing(folder: Place) -> FormatError:
@@ -157,16 +154,13 @@ def _missing(folder: Place) -> FormatError:
 
 
 def check(folder: Place, request: dict[str, Any], *, resume: bool, force: bool) -> Manifest | None:
-    """Whether shards may be written to a folder; the manifest of a finished run that is resumed.
+    """Checks that shards may be written to a folder; the manifest of a finished run that is resumed.
 
-    Args:
-        folder: where the shards go.
-        request: what is asked for; whatever changes it changes the shards.
-        resume: go on with an interrupted run of the same request.
-        force: overwrite the shards of another run.
+    The shards are a function of the request; `resume` goes on with a run of the same, `force`
+    overwrites the shards of any.
 
     Raises:
-        OutputError: the folder is not empty, and neither is asked for; or the run was of another request.
+        OutputError: the folder is not empty without `resume` or `force`, or holds another request's run.
         FormatError: the folder holds packs and has lost its manifest.
         StorageError: the folder cannot be reached.
     """
@@ -174,68 +168,53 @@ def check(folder: Place, request: dict[str, Any], *, resume: bool, force: bool) 
     if force or not names:
         return None
     if not resume:
-        raise OutputError(
-            "is not empty",
-            where=folder,
-            advice="--resume goes on with a run that was interrupted, --force overwrites its shards",
-        )
+        advice = "--resume goes on with an interrupted run, --force overwrites its shards"
+        raise OutputError("is not empty", where=folder, advice=advice)
     if FIRST_PACK in names and not {MANIFEST, UNFINISHED} & names.keys():
         raise _missing(folder)
-    found, manifest = _request_of(folder, names)
+    manifest = read_manifest(folder) if MANIFEST in names else None
+    found = manifest.request if manifest else None
+    if UNFINISHED in names:
+        try:
+            found = records.parse(places.read(folder / UNFINISHED, _LIMIT))
+        except (OSError, ValueError):
+            found = None
     if found != records.parse(records.dump(request)):
-        raise OutputError(
-            "expected an interrupted run of the same command, found "
-            f"{'other files' if found is None else 'one of another'}",
-            where=folder,
-            advice="--force overwrites its shards",
-        )
+        other = "other files" if found is None else "one of another"
+        text = f"expected an interrupted run of the same command, found {other}"
+        raise OutputError(text, where=folder, advice="--force overwrites its shards")
     return manifest
 
 
 def begin(folder: Place, request: dict[str, Any], *, force: bool) -> None:
-    """Makes a folder ready for shards. Raises StorageError when it cannot be reached.
+    """Makes a folder ready for shards; `force` deletes those of another run, and no other files.
 
-    Args:
-        folder: where the shards go.
-        request: what is asked for.
-        force: delete the shards of another run. Other files stay.
+    Raises StorageError when the folder cannot be reached.
     """
     folder.make_folder()
     places.write(folder / UNFINISHED, records.dump(request), force=True)
     if force:
-        # The manifest first: from now on the folder is not whole.
+        # The manifest first: the folder is no longer whole.
         for name in [MANIFEST, *filter(_OURS.fullmatch, folder.sizes())]:
             (folder / name).remove()
 
 
-def _request_of(folder: Place, names: dict[str, int]) -> tuple[Any, Manifest | None]:
-    """What the run in a folder was asked for, and its manifest, if it came that far."""
-    manifest = read_manifest(folder) if MANIFEST in names else None
-    if UNFINISHED in names:
-        try:
-            return records.parse(places.read(folder / UNFINISHED, _LIMIT)), manifest
-        except (OSError, ValueError):
-            return None, None
-    return (manifest.request, manifest) if manifest else (None, None)
-
-
 def finish(folder: Place, manifest: Manifest) -> None:
-    """Writes the manifest, when every shard is there; then the notes are not needed any more.
+    """Writes the manifest and deletes the notes.
 
     Raises:
-        StorageError: a shard is not where it was written to, or the folder cannot be reached.
+        StorageError: a shard is missing or of another size, or the folder cannot be reached.
     """
     sizes = folder.sizes()
     for part in manifest.shards:
-        if sizes.get(part.file) != part.file_bytes:
-            raise StorageError(
-                f"expected {part.file_bytes:,} bytes, found {sizes.get(part.file, 'no such file')}",
-                where=folder / part.file,
-                advice="do all workers see this folder?",
-            )
+        found = sizes.get(part.file, "no such file")
+        if found != part.file_bytes:
+            text = f"expected {part.file_bytes:,} bytes, found {found}"
+            advice = "do all workers see this folder?"
+            raise StorageError(text, where=folder / part.file, advice=advice)
     places.write(folder / MANIFEST, manifest.to_json(), force=True)
     known = {part.file for part in manifest.shards}
-    # Also what a killed worker had begun, and shards of an earlier attempt that had more images.
+    # And what killed workers had begun, and shards of an earlier attempt that had more images.
     for name in sizes:
         if name == UNFINISHED or (_OURS.fullmatch(name) and name not in known):
             (folder / name).remove()
@@ -251,7 +230,7 @@ def numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 
 def tidy(folder: Place) -> None:
-    """Deletes what workers had begun, once they are gone. Raises StorageError."""
+    """Deletes what killed workers had begun. Raises StorageError."""
     for name in folder.sizes():
         if _BEGUN.fullmatch(name):
             (folder / name).remove()
