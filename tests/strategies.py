@@ -41,3 +41,11 @@ def coded(draw: st.DrawFn, max_images: int = 5) -> Case:
     spread = draw(st.sampled_from([1, radius, 3 * radius, MAX_SYMBOL]))
     symbols = rng.integers(-spread, spread + 1, (images, elements))
     return Case(bank, rows, symbols.astype(np.int32))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=9,
+)  # fmt: skip

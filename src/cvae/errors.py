@@ -1,20 +1,4 @@
-"""The errors a caller can meet. Each has a text, the place where it happened, and advice.
-
-CvaeError
-├── ImageError        an image cannot be read
-│   └── ImageShapeError      it is whole, and of another size or mode than the model's
-├── FormatError       bytes are not a container, or a container is damaged
-├── ModelError        a model file is damaged, or not of a version known here
-│   ├── ModelNotFoundError   no model, or more than one, answers to a name or an id
-│   └── ModelKindError       it is whole, and not for the task: a denoiser does not code
-├── DataError         a data set cannot be read or downloaded
-├── TargetError       no quality gives a file that is small or good enough
-├── OutputError       a file exists already, or cannot be written
-├── StorageError      a place on this machine or elsewhere cannot be reached
-├── ClusterError      machines that work together do not answer, or fail
-├── TrainingError     a run cannot be started, resumed or exported
-└── MissingExtraError an optional package is not installed
-"""
+"""The errors a caller can meet. Each has a text, the place where it happened, and advice."""
 
 from __future__ import annotations
 
@@ -54,15 +38,15 @@ class FormatError(CvaeError):
 
 
 class ModelError(CvaeError):
-    """A model file is damaged, or of a version that is not known here."""
+    """A model file is damaged, or of an unknown version."""
 
 
 class ModelNotFoundError(ModelError):
-    """No model, or more than one, answers to a name or an id."""
+    """No model has a name or an id, or several have it."""
 
 
 class ModelKindError(ModelError):
-    """A model is whole and not for the task: a denoiser does not code, and not every codec denoises."""
+    """A model is whole and not for the task: a denoiser does not code, few codecs denoise."""
 
 
 class DataError(CvaeError):
@@ -70,7 +54,7 @@ class DataError(CvaeError):
 
 
 class TargetError(CvaeError):
-    """No quality gives a file that is as small, or a picture that is as good, as was asked for."""
+    """No quality gives a file as small, or a picture as good, as asked for."""
 
 
 class OutputError(CvaeError):
@@ -78,11 +62,11 @@ class OutputError(CvaeError):
 
 
 class StorageError(CvaeError):
-    """A file or folder, here or at a URL, cannot be reached; says nothing of what it holds."""
+    """A file or folder, here or at a URL, cannot be reached, whatever it holds."""
 
 
 class ClusterError(CvaeError):
-    """A scheduler does not answer, or workers fail at a task for reasons that are not its images."""
+    """A scheduler does not answer, or workers fail for reasons other than their images."""
 
 
 class TrainingError(CvaeError):
@@ -90,7 +74,7 @@ class TrainingError(CvaeError):
 
 
 class MissingExtraError(CvaeError):
-    """An optional package that the call needs is not installed."""
+    """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -102,13 +86,9 @@ class MissingExtraError(CvaeError):
 
 @contextmanager
 def at(place: object, advice: str = "") -> Iterator[None]:
-    """Says of a CvaeError in the block where it happened, unless it knows.
+    """Fills in where a CvaeError of the block happened, and advice, if it lacks them.
 
-    A missing package happened nowhere.
-
-    Args:
-        place: the file, folder or URL.
-        advice: what helps against an error that has none.
+    A missing package happens nowhere.
     """
     try:
         yield
@@ -135,5 +115,5 @@ def translated(
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another package says, for a message of one line; its kind if it says nothing."""
+    """What another package's error says, in one line; its kind if it says nothing."""
     return str(error).strip().split("\n")[0][:300] or type(error).__name__

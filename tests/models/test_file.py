@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cvae import kinds
 from cvae.errors import ModelError, ModelNotFoundError
 from cvae.models import registry
-from cvae.models.file import Model
+from cvae.models.file import Manifest, Model, read_manifest
 from cvae.models.networks import Network
 from cvae.training.export import linear
 
-from ..conftest import SHIPPED
+from ..conftest import ROOT, SHIPPED
+from ..strategies import JSON
 
 Edit = Callable[[dict[str, bytes]], None]
 
@@ -128,6 +131,9 @@ EDITS = {
 }
 
 
+MNIST = json.loads(read_manifest(ROOT / "weights" / "mnist.cvae").to_json())
+
+
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
 def test_a_model_that_was_tampered_with_is_refused_by_name(
     tiny_model: Path, tmp_path: Path, edit: Edit
@@ -135,6 +141,16 @@ def test_a_model_that_was_tampered_with_is_refused_by_name(
     path = edited(tiny_model, tmp_path, edit)
     with pytest.raises(ModelError, match=r"edited\.cvae"):
         use(path)
+
+
+@given(st.sampled_from(sorted(MNIST)), JSON)
+def test_any_value_of_any_field_is_read_or_refused(name: str, value: object) -> None:
+    try:
+        found = Manifest.from_json(json.dumps({**MNIST, name: value}).encode())
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert json.loads(found.to_json())[name] == value
 
 
 def test_an_untouched_copy_is_accepted(tiny_model: Path, tmp_path: Path) -> None:

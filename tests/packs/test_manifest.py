@@ -16,16 +16,19 @@ from cvae.packs.manifest import Manifest, Part, note_name, numbered, read_note
 
 COUNT = st.integers(0, 2**40)
 PART = Part(
-    "part-00000.bin", "asked", "0" * 64,
-    Tally(
-        images=3, file_bytes=90, left_out=1, verified=3, psnr_sum=61.5, poor=2, poor_sampled=2,
-        poor_inverted=1,
-    ),
-    ("x.png: damaged",),
+    file="part-00000.bin", request="asked", images=3, file_bytes=90, sha256="0" * 64, left_out=1,
+    messages=("x.png: damaged",), first=0, verified=3, psnr_sum=61.5, poor=2, poor_sampled=2,
+    poor_inverted=1,
 )  # fmt: skip
+
+
+def part(ordinal: int, tally: Tally) -> Part:
+    return replace(PART, file=f"part-{ordinal:05d}.bin", **vars(tally))
+
+
 MANIFEST = Manifest(
     "mnist", 7, 50, False, True,
-    numbered([PART, replace(PART, file="part-00001.bin", tally=Tally(images=1, file_bytes=40))]),
+    numbered([PART, part(1, Tally(images=1, file_bytes=40))]),
     {"sources": ["a", "b"], "split": None},
 )  # fmt: skip
 TEXT = """{
@@ -77,10 +80,7 @@ def test_a_manifest_is_written_as_ever() -> None:
 
 @given(st.lists(st.builds(Tally, images=COUNT, verified=COUNT, poor=COUNT), max_size=5))
 def test_a_manifest_sums_its_shards(tallies: list[Tally]) -> None:
-    parts = [
-        replace(PART, file=f"part-{i:05d}.bin", tally=tally) for i, tally in enumerate(tallies)
-    ]
-    manifest = replace(MANIFEST, shards=numbered(parts))
+    manifest = replace(MANIFEST, shards=numbered([part(i, t) for i, t in enumerate(tallies)]))
     assert manifest.tally.images == sum(tally.images for tally in tallies)
     assert manifest.tally.poor == sum(tally.poor for tally in tallies)
     again = Manifest.from_json(manifest.to_json())
@@ -101,6 +101,7 @@ def test_a_note_is_read_again(tmp_path: Path) -> None:
         *({name: None} for name in json.loads(PART.to_json())),
         {"file": "../part-00000.bin"}, {"sha256": "x"}, {"images": True}, {"verified": 2**48},
         {"psnr_sum": float("nan")}, {"psnr_sum": 10**400}, {"first": -1}, {"messages": [3]},
+        {"file": "part-00000.bin\n"},
     ],
 )  # fmt: skip
 def test_a_damaged_note_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -113,7 +114,7 @@ def test_a_damaged_note_is_none(tmp_path: Path, changes: dict[str, Any]) -> None
 def test_every_field_of_a_shard_is_needed(name: str) -> None:
     values = json.loads(MANIFEST.to_json())
     del values["shards"][1][name]
-    with pytest.raises(ValueError, match=f"shards: expected a field {name}, found none"):
+    with pytest.raises(ValueError, match=rf"required field `{name}` - at `\$\.shards\[1\]`$"):
         Manifest.from_json(json.dumps(values).encode())
 
 

@@ -271,8 +271,8 @@ def _pack_folder(
             nonlocal done, images
             for message in part.messages:
                 talk.error(ImageError(message))
-            if part.tally.left_out > len(part.messages):
-                more = part.tally.left_out - len(part.messages)
+            if part.left_out > len(part.messages):
+                more = part.left_out - len(part.messages)
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")

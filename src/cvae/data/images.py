@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from PIL import Image
 
 from cvae.data.places import Location
 from cvae.errors import ImageError, OutputError, StorageError, translated
-from cvae.records import Check
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -42,15 +41,13 @@ MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
-def _is_shape(shape: Shape) -> bool:
+def check_shape(shape: Shape) -> None:
+    """Raises ValueError when no image that can be read has the shape (h, w, c)."""
     height, width, channels = shape
-    return min(height, width) > 0 and height * width <= MAX_PIXELS and channels in (1, 3)
-
-
-# A shape that comes from a file.
-CheckedShape = Annotated[
-    Shape, Check(f"a shape (h, w, 1 or 3) of at most {MAX_PIXELS:,} pixels", _is_shape)
-]
+    if min(height, width) < 1 or height * width > MAX_PIXELS or channels not in (1, 3):
+        raise ValueError(
+            f"expected a shape (h, w, 1 or 3) of at most {MAX_PIXELS:,} pixels, found {shape}"
+        )
 
 
 def describe(shape: Shape) -> str:

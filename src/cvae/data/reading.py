@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
+import msgspec
 import numpy as np
 from PIL import Image
 
-from cvae import records
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
-from cvae.data.images import CheckedShape, Pixels, Shape
+from cvae.data.images import Pixels, Shape
 from cvae.errors import ImageError, ImageShapeError
 
 # An image is skipped when a side would have to grow by more.
@@ -32,15 +32,6 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Recorded:
-    """What a file may say of a reading: how training reads folders."""
-
-    shape: CheckedShape
-    fit: Literal["crop", "resize"]
-    background: Annotated[str, records.matching("#[0-9a-f]{6}")]
-
-
-@dataclass(frozen=True)
 class Reading:
     """The shape that images are brought to, and how. A run and its model record that of a folder.
 
@@ -54,7 +45,8 @@ class Reading:
 
     shape: Shape  # (h, w, c), c = 1 (grey) or 3 (RGB)
     fit: Literal["exact", "stretch", "own", "crop", "resize"]
-    background: str = "#000000"  # what transparent images are composited on
+    # What transparent images are composited on.
+    background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
@@ -62,9 +54,12 @@ class Reading:
 
     @classmethod
     def from_json(cls, values: object) -> Reading:
-        """Raises ValueError when the values are not a reading's."""
-        recorded = records.read(_Recorded, values, complete=True)
-        return cls(**vars(recorded))
+        """Raises ValueError when the values do not say how training reads folders."""
+        reading = msgspec.convert(values, cls)
+        images.check_shape(reading.shape)
+        if reading.fit not in ("crop", "resize"):
+            raise ValueError(f"expected crop or resize, found {reading.fit}")
+        return reading
 
     def __str__(self) -> str:
         how = {"crop": "cropped", "resize": "resized"}.get(self.fit, self.fit)

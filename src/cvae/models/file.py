@@ -14,12 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
+
 from cvae import records
 from cvae.data import files
-from cvae.data.images import CheckedShape
+from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
-from cvae.models.networks import Network
-from cvae.models.networks import Shape as Sides
+from cvae.models.networks import Network, Sides
 from cvae.models.qualities import Qualities
 
 FORMAT = 2
@@ -29,23 +31,22 @@ MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
 DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
-_MANIFEST_LIMIT = 1 << 20
-_MEMBER_LIMIT = 1 << 28
+_MANIFEST_LIMIT, _MEMBER_LIMIT = 1 << 20, 1 << 28  # bytes
 REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
+
+_NAME = r"^\w[\w.+-]*\Z"
+Name = Annotated[str, Meta(pattern=_NAME)]
+_Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
 def is_name(text: str) -> bool:
     """Whether a text can name a model: it is no path, and harmless on a terminal."""
-    return re.fullmatch(r"\w[\w.+-]*", text) is not None
-
-
-_Text = Annotated[str, records.PRINTABLE]
-_Number = Annotated[float, records.within(-1e9, 1e9)]
+    return re.match(_NAME, text) is not None
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """What is counted with of the figures and the preset in a manifest."""
+class _Numbers:
+    """The figures and values of the preset that are used as numbers."""
 
     payload_bytes_mean: _Number = 0
     psnr_mean: _Number = 0
@@ -55,24 +56,21 @@ class _Counted:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model says of itself. Only the first two blocks are needed to use it."""
+    """What a model says of itself; coding needs the first two blocks."""
 
-    id: Annotated[int, records.within(0, 0xFFFF)]  # what containers name it by
-    name: Annotated[str, records.Check("letters, digits and . _ + -", is_name)]
-    image_shape: CheckedShape  # h, w, c; a denoiser takes any h and w, and was trained on these
-    latent_shape: tuple[int, ...]
+    id: Annotated[int, Meta(ge=0, le=0xFFFF)]  # what containers name it by
+    name: Name
+    image_shape: Shape  # h, w, c; a denoiser takes any h and w, and was trained on these
+    latent_shape: tuple[Annotated[int, Meta(ge=1)], ...]
     default_quality: int
-    # dB, one a quality: 99 % of the validation images reach it
-    expected_psnr: tuple[_Number, ...]
-    hashes: dict[_Text, _Text]  # sha256 of members, and of each table array
+    expected_psnr: tuple[_Number, ...]  # dB, one a quality: 99 % of the validation images reach it
+    hashes: dict[str, str]  # sha256 of members, and of each table array
 
     kind: str = "codec"  # a key of `kinds.KINDS`
-    # Denoisers, in pixels: what sides are multiples of, and how far a cell of so many pixels looks
-    # beyond its edges, itself such a multiple.
-    multiple: int = 1
-    reach: int = 0
+    multiple: int = 1  # denoisers: sides are multiples of so many pixels
+    reach: int = 0  # denoisers: pixels beyond its edges that a tile depends on, a multiple as well
 
-    summary: _Text = ""
+    summary: str = ""
     preset: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -97,11 +95,15 @@ class Manifest:
         """Raises ValueError when the JSON is not a manifest of this version."""
         values = records.parse(data)
         records.check_format(values, FORMAT)
-        manifest = records.read(cls, values)
+        manifest = msgspec.convert(values, cls)
         for numbers in (manifest.figures, manifest.preset):
-            records.read(_Counted, numbers)
-        if min(manifest.latent_shape, default=1) < 1 or manifest.elements > 1 << 24:
+            msgspec.convert(numbers, _Numbers)
+        check_shape(manifest.image_shape)
+        if manifest.elements > 1 << 24:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        texts = (manifest.summary, *manifest.hashes, *manifest.hashes.values())
+        if not all(map(str.isprintable, texts)):
+            raise ValueError("expected printable text in summary and hashes")
         return manifest
 
 
@@ -121,26 +123,20 @@ class Model:
         qualities = Qualities.from_npz(data, f"{self.path}: {TABLES}")
         for name, digest in qualities.hashes().items():
             self._check_hash(f"{TABLES}/{name}", digest)
-        if qualities.elements != self.manifest.elements:
-            text = (
-                f"expected tables of {self.manifest.elements} elements, found {qualities.elements}"
-            )
-            raise ModelError(text, where=self.path)
-        return qualities
+        expected, found = self.manifest.elements, qualities.elements
+        if expected == found:
+            return qualities
+        raise ModelError(f"expected tables of {expected} elements, found {found}", where=self.path)
 
     def has(self, member: str) -> bool:
         """Whether the model has a network."""
         return member in self.manifest.hashes
 
     def network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
-        """A network of these shapes, without the batch axis; opened once.
-
-        Raises ModelError when it is damaged.
-        """
+        """A network of these shapes, without the batch axis. Raises ModelError when it is damaged."""
         if member not in self._networks:
-            graph = _read_member(self.path, member)
+            graph, name = _read_member(self.path, member), f"{self.path}: {member}"
             self._check_hash(member, hashlib.sha256(graph).hexdigest())
-            name = f"{self.path}: {member}"
             self._networks[member] = Network(graph, name, input_shapes, output_shape)
         return self._networks[member]
 
@@ -153,9 +149,8 @@ class Model:
 
 def read_manifest(path: Path) -> Manifest:
     """Raises ModelError when the file is missing, damaged or of a later version."""
-    data = _read_member(path, MANIFEST, _MANIFEST_LIMIT)
     with translated(ModelError, f"expected a manifest of format {FORMAT}", path, ValueError):
-        return Manifest.from_json(data)
+        return Manifest.from_json(_read_member(path, MANIFEST, _MANIFEST_LIMIT))
 
 
 def write_model(
@@ -165,17 +160,10 @@ def write_model(
     qualities: Qualities | None,
     force: bool,
 ) -> None:
-    """Writes a model file in one step; the manifest must hold `member_hashes` of the other arguments.
+    """Writes a model file atomically; a denoiser has the network DENOISER and no qualities.
 
-    Args:
-        path: the file.
-        manifest: the member that says what the others are.
-        graphs: ANALYSIS, SYNTHESIS, perhaps GRADIENT and DENOISER, or DENOISER alone.
-        qualities: the steps and tables; None for a denoiser.
-        force: overwrite a file that exists.
-
-    Raises:
-        OutputError: the file exists and `force` is off, or cannot be written.
+    The manifest has the `member_hashes` of the others. Raises OutputError when the file exists and
+    `force` is off, or it cannot be written.
     """
     members = {MANIFEST: manifest.to_json(), **graphs}
     if qualities is not None:
@@ -188,12 +176,10 @@ def write_model(
 
 
 def member_hashes(graphs: dict[str, bytes], qualities: Qualities | None) -> dict[str, str]:
-    """What a manifest says of the other members."""
-    tables = {} if qualities is None else qualities.hashes()
-    return {
-        **{name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
-        **{f"{TABLES}/{name}": digest for name, digest in tables.items()},
-    }
+    """The sha256 of the networks and of each table array, by name."""
+    tables = qualities.hashes() if qualities else {}
+    hashes = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
+    return hashes | {f"{TABLES}/{name}": digest for name, digest in tables.items()}
 
 
 def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
@@ -207,9 +193,7 @@ def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
         info = archive.getinfo(member)
         # Stored means that the file itself is as large as the member says it is.
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
-            raise ModelError(
-                f"expected {member} stored in at most {limit:,} bytes, "
-                f"found {info.file_size:,} bytes of compression type {info.compress_type}",
-                where=path,
-            )
+            found = f"{info.file_size:,} bytes of compression type {info.compress_type}"
+            text = f"expected {member} stored in at most {limit:,} bytes, found {found}"
+            raise ModelError(text, where=path)
         return archive.read(info)

@@ -1,6 +1,6 @@
 """Analysis, synthesis and denoisers through ONNX Runtime: float32 in, float32 out, in batches.
 
-Batches run side by side, each on one thread. That beats several threads a batch by far: half of
+Each batch runs on one thread, several at once. That beats several threads a batch by far: half of
 the operators of such networks use one thread only, and small batches stay in the cache.
 """
 
@@ -16,21 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.data import pipeline
-from cvae.errors import ModelError, first_line
+from cvae.errors import ModelError, translated
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-# Images a batch: as many as still fit into the cache with all that a network keeps of them.
-_ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32
-# And as many as are worth a thread.
-_LEAST = 8
-# Above this much of memory for one batch of images, batches get smaller.
-_BATCH_BYTES = 1 << 24
-# What a network of free sides keeps of an image, in times of its size: it has no narrow latents.
-_FREE_CHANNELS = 32
+_ANALYSIS_BATCH, _SYNTHESIS_BATCH = 128, 32  # images that fit into the cache with all activations
+_LEAST = 8  # images that are worth a thread
+_BATCH_BYTES = 1 << 24  # of the images of a batch; batches of larger ones are smaller
+_FREE_CHANNELS = 32  # activations of a network of free sides, in images: it has no narrow latents
 
-Shape = tuple[int | None, ...]  # of one item; None is a side that may have any length
+Sides = tuple[int | None, ...]  # of one item; None is a side that may have any length
 
 
 @cache
@@ -49,15 +45,15 @@ class Network:
     """One exported network of one output; all inputs and the output have a free batch axis."""
 
     def __init__(
-        self, graph: bytes, name: str, input_shapes: Sequence[Shape], output_shape: Shape
+        self, graph: bytes, name: str, input_shapes: Sequence[Sides], output_shape: Sides
     ) -> None:
-        """Opens an ONNX graph.
+        """Opens the bytes of an ONNX graph.
 
         Args:
-            graph: the bytes of the `.onnx` file.
+            graph: what an `.onnx` file holds.
             name: what messages call it.
-            input_shapes: of one item of each input, without the batch axis.
-            output_shape: likewise; checked of every result. Its free sides are the first input's.
+            input_shapes: of each input, without the batch axis.
+            output_shape: likewise; every result has it. Its free sides are the first input's.
 
         Raises:
             ModelError: the graph cannot be read, or takes another shape.
@@ -68,58 +64,41 @@ class Network:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
         # A graph must not read its weights from other files: there are none in this "folder".
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", os.devnull
-        )
-        try:
+        external = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(external, os.devnull)
+        # Its exceptions have no common base class.
+        with translated(ModelError, "the network cannot be read", name, Exception):
             self._session: Any = onnxruntime.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its exceptions have no common base class
-            raise ModelError(
-                f"the network cannot be read: {first_line(error)}",
-                where=name,
-            ) from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
             raise ModelError(f"expected inputs of shape {input_shapes}, found {found}", where=name)
-        self._name = name
+        self._name, self._output_shape = name, output_shape
         self._inputs = [i.name for i in inputs]
-        self._output_shape = output_shape
 
     def __call__(
         self, *items: NDArray[np.float32], threads: int | None = None
     ) -> NDArray[np.float32]:
-        """An array (n, *shape) for each input -> (n, *output_shape).
+        """An array (n, *shape) for each input -> (n, *output_shape). Raises ModelError when it fails.
 
-        Args:
-            items: the inputs.
-            threads: that batches run on; None for one a processor, 1 for the calling thread alone.
-
-        Raises:
-            ModelError: the graph fails on it.
+        Batches run on `threads`; None for one a processor, 1 for the calling thread alone.
         """
-        count = len(items[0])
-        threads = threads or pipeline.processors()
+        count, threads = len(items[0]), threads or pipeline.processors()
         batch = self._batch(items, threads)
-        try:
-            if 0 < count <= batch:
-                return self._run(items)
-            result = np.empty(self._result_shape(items[0]), np.float32)
+        if 0 < count <= batch:
+            return self._run(items)
+        result = np.empty(self._result_shape(items[0]), np.float32)
 
-            def run(start: int) -> None:
-                part = slice(start, start + batch)
-                result[part] = self._run([item[part] for item in items])
+        def run(start: int) -> None:
+            part = slice(start, start + batch)
+            result[part] = self._run([item[part] for item in items])
 
-            starts = range(0, count, batch)
-            # The first error is raised; parts that run already end by themselves.
-            for _ in map(run, starts) if threads == 1 else _pool(threads).map(run, starts):
-                pass
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(f"the network fails: {first_line(error)}", where=self._name) from error
+        starts = range(0, count, batch)
+        # The first error is raised; batches that run already end by themselves.
+        for _ in map(run, starts) if threads == 1 else _pool(threads).map(run, starts):
+            pass
         return result
 
     def _batch(self, items: Sequence[NDArray[np.float32]], threads: int) -> int:
@@ -140,13 +119,12 @@ class Network:
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))
-        output: NDArray[np.float32] = self._session.run(None, feed)[0]
+        with translated(ModelError, "the network fails", self._name, Exception):
+            output: NDArray[np.float32] = self._session.run(None, feed)[0]
         expected = self._result_shape(batch[0])
         if output.shape != expected or output.dtype != np.float32:
-            raise ModelError(
-                f"expected float32 {expected}, found {output.dtype} {output.shape}",
-                where=self._name,
-            )
+            found = f"{output.dtype} {output.shape}"
+            raise ModelError(f"expected float32 {expected}, found {found}", where=self._name)
         if not np.isfinite(output).all():
             raise ModelError("the network's result is not finite", where=self._name)
         return output

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
 from cvae.bitstream.tables import MAX_SYMBOL, Bank, Symbols
 from cvae.data import arrays
-from cvae.errors import ModelError
+from cvae.errors import ModelError, translated
 
 QUALITIES = range(MIN_QUALITY, MAX_QUALITY + 1)
 _TINY = np.finfo(np.float32).tiny
@@ -26,15 +26,15 @@ Latents = NDArray[np.float32]  # (images, elements)
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """`symbol = round((y - offset) / step)`; both arrays are float32, shape (elements,)."""
+    """`symbol = round((y - offset) / step)`; both arrays are float32 (elements,)."""
 
     step: NDArray[np.float32]
     offset: NDArray[np.float32]
 
     def quantize(self, latents: Latents) -> Symbols:
-        """(images, elements) -> int32 of the same shape, half to even, kept within the format's range."""
+        """(images, elements) -> int32 of the same shape, half to even, clipped to the format's range."""
         scaled = np.rint((latents - self.offset) / self.step)
-        symbols: Symbols = np.clip(scaled, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+        symbols: Symbols = scaled.clip(-MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
         return symbols
 
     def dequantize(self, symbols: Symbols) -> Latents:
@@ -44,46 +44,35 @@ class Quantizer:
 
 @dataclass(frozen=True, eq=False)
 class Qualities:
-    """All that a quality changes; many latent elements of many qualities share one table.
+    """All that a quality changes, for d latent elements; elements and qualities share tables.
 
-    For K tables and d latent elements: `bank` of K tables, `index` (100, d) uint16, `scale` (100,),
-    `step` (d,), `offset` (d,) and `curvature` (d,) float32. The quantization step of an element is
-    `step * scale[quality - 1]`. A change of it by u adds `curvature * u * u` to the squared error of
-    the pixels, on average; only the search uses that.
+    The quantization step of an element is `step * scale[quality - 1]`. A change of a latent by u
+    adds `curvature * u * u` to the squared error of the pixels, on average; only the search uses it.
     """
 
     bank: Bank
-    index: NDArray[np.uint16]
-    scale: NDArray[np.float32]
-    step: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    curvature: NDArray[np.float32]
+    index: NDArray[np.uint16]  # (100, d)
+    scale: NDArray[np.float32]  # (100,)
+    step: NDArray[np.float32]  # (d,)
+    offset: NDArray[np.float32]  # (d,)
+    curvature: NDArray[np.float32]  # (d,)
 
     def __post_init__(self) -> None:
         """Raises ValueError when the arrays do not belong together; a file may be hostile."""
-        index = self.index
-        if (
-            index.dtype != np.uint16
-            or index.ndim != 2
-            or len(index) != len(QUALITIES)
-            or not index.size
-        ):
-            raise ValueError(
-                f"expected an index of uint16 (100, d), found {index.dtype} {index.shape}"
-            )
-        if int(index.max()) >= len(self.bank):
-            raise ValueError(f"expected table numbers below {len(self.bank)}, found {index.max()}")
-        for name, length in {
-            "scale": len(QUALITIES),
-            **dict.fromkeys(ARRAYS[3:], self.elements),
-        }.items():
-            array = getattr(self, name)
-            if array.dtype != np.float32 or array.shape != (length,):
-                raise ValueError(
-                    f"expected {name} as float32 ({length},), found {array.dtype} {array.shape}"
-                )
+        index, count = self.index, len(QUALITIES)
+        if index.ndim != 2 or not index.size:
+            raise ValueError(f"expected an index ({count}, d), found {index.shape}")
+        shapes = {"index": (count, self.elements), "scale": (count,)}
+        for name in ARRAYS[1:]:
+            array, shape = getattr(self, name), shapes.get(name, (self.elements,))
+            dtype = np.dtype(np.uint16 if name == "index" else np.float32)
+            if (array.dtype, array.shape) != (dtype, shape):
+                found = f"{array.dtype} {array.shape}"
+                raise ValueError(f"expected {name} as {dtype} {shape}, found {found}")
             if not np.isfinite(array).all():
                 raise ValueError(f"expected finite values in {name}")
+        if index.max() >= len(self.bank):
+            raise ValueError(f"expected table numbers below {len(self.bank)}, found {index.max()}")
         smallest, largest = self.scale.min() * self.step.min(), self.scale.max() * self.step.max()
         errors = self.curvature * np.square(self.scale.max() * self.step)
         if self.curvature.min() < 0 or not np.isfinite(errors).all():
@@ -109,12 +98,11 @@ class Qualities:
 
     def hashes(self) -> dict[str, str]:
         """sha256 over dtype, shape and values of each array; `.npz` bytes also hold time stamps."""
-        return {
-            name: hashlib.sha256(
-                f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-            ).hexdigest()
+        hashed = {
+            name: f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
             for name, array in self._arrays().items()
         }
+        return {name: hashlib.sha256(data).hexdigest() for name, data in hashed.items()}
 
     def to_npz(self) -> bytes:
         buffer = io.BytesIO()
@@ -125,7 +113,5 @@ class Qualities:
     def from_npz(cls, file: Path | BinaryIO, label: str) -> Qualities:
         """Raises ModelError when the file holds no such arrays."""
         bank, *others = arrays.read_npz(file, ARRAYS, label, ModelError, _ARRAY_LIMIT)
-        try:
+        with translated(ModelError, "damaged", label, (ValueError, TypeError)):
             return cls(Bank(bank), *others)
-        except (ValueError, TypeError) as error:
-            raise ModelError(str(error), where=label) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cvae.data import files
-from cvae.errors import ModelError, ModelNotFoundError, OutputError
+from cvae.errors import ModelError, ModelNotFoundError, OutputError, translated
 from cvae.models.file import SUFFIX, Manifest, Model, is_name, read_manifest
 
 DEFAULT = "mnist"
@@ -32,10 +32,8 @@ def shipped_folder() -> Path:
 
 
 def added_folder() -> Path:
-    """`models/` in this user's folder for data, or in `CVAE_HOME`; it need not be there.
-
-    The places of platformdirs, whose import alone takes 10 ms.
-    """
+    """`models/` in `CVAE_HOME` or in this user's folder for data; it need not exist."""
+    # As platformdirs has it, whose import takes 10 ms.
     if home := os.environ.get(HOME):
         return Path(home) / "models"
     if sys.platform == "win32":
@@ -44,47 +42,41 @@ def added_folder() -> Path:
         base = "~/Library/Application Support"
     else:
         base = os.environ.get("XDG_DATA_HOME", "")
-        base = base if base.startswith("/") else "~/.local/share"  # as its specification has it
+        base = base if base.startswith("/") else "~/.local/share"  # as its specification says
     # Where there is no home, this stays a relative path; Path.expanduser raises.
     return Path(os.path.expanduser(base)) / "cvae" / "models"  # noqa: PTH111
 
 
 def search_path() -> list[Path]:
-    """What is searched: the shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
-    extra = os.environ.get(SEARCH_PATH, "")
-    named = [Path(part) for part in extra.split(os.pathsep) if part]
-    return [shipped_folder(), *named, *_models_below(added_folder())]
+    """The shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
+    extra = os.environ.get(SEARCH_PATH, "").split(os.pathsep)
+    return [shipped_folder(), *map(Path, filter(None, extra)), *_models_below(added_folder())]
 
 
 def known_models() -> tuple[list[Entry], list[ModelError]]:
-    """Every model on the search path once, and what is wrong with the files that cannot be read."""
+    """Every model on the search path once, and the errors of files that cannot be read."""
     return models_in(*search_path())
 
 
 def models_in(*places: Path) -> tuple[list[Entry], list[ModelError]]:
     """The same for other files and folders."""
-    entries: list[Entry] = []
+    entries: dict[tuple[object, ...], Entry] = {}
     errors: list[ModelError] = []
     for place in places:
         try:
-            found = _files_in(place)
+            paths = _files_in(place)
         except ModelError as error:
             errors.append(error)
             continue
-        for path in found:
+        for path in paths:
             try:
-                entry = Entry(path, read_manifest(path))
+                manifest = read_manifest(path)
             except ModelError as error:
                 errors.append(error)
                 continue
             # A copy of a known model is that model.
-            if all(not _same(entry.manifest, other.manifest) for other in entries):
-                entries.append(entry)
-    return entries, errors
-
-
-def _same(a: Manifest, b: Manifest) -> bool:
-    return a.name == b.name and a.identity == b.identity
+            entries.setdefault((manifest.name, manifest.identity), Entry(path, manifest))
+    return list(entries.values()), errors
 
 
 def _files_in(place: Path) -> list[Path]:
@@ -93,98 +85,83 @@ def _files_in(place: Path) -> list[Path]:
         raise ModelError(f"expected a readable {SUFFIX} file or a folder of such", where=place)
     if not place.is_dir():
         return [place]
-    found = _models_below(place)
-    if not found:
-        raise ModelError(f"expected {SUFFIX} files, found none in this folder", where=place)
-    return found
+    if found := _models_below(place):
+        return found
+    raise ModelError(f"expected {SUFFIX} files, found none in this folder", where=place)
 
 
 def _models_below(folder: Path) -> list[Path]:
-    """The model files in a folder; none where there is no such folder. Hidden ones are half written."""
+    """The model files in a folder, which need not exist. Hidden files are half written."""
     return sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
 
 
 def open_model(name_or_path: str | Path) -> Model:
-    """A model by the name it is known by, or by the path of its file.
+    """A model by its name, or by the path of its file or folder.
 
     Raises:
         ModelNotFoundError: no model has that name, or several have.
         ModelError: the file cannot be read.
     """
     text = str(name_or_path)
-    if Path(text).is_dir():
-        return Model(_only_in(Path(text)))
+    path = Path(text)
+    if path.is_dir():
+        return Model(_only_in(path))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
-        return Model(Path(text))
+        return Model(path)
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.name == text]
     names = ", ".join(sorted(entry.manifest.name for entry in entries)) or "none"
-    return Model(_only(found, f"named {text!r}", errors, f"; known are: {names}").path)
+    return _only(found, f"named {text!r}", errors, f"; known are: {names}")
 
 
 def _only_in(folder: Path) -> Path:
-    """The model file of a training run's folder."""
+    """The one model file of a folder; the newest of a training run's."""
     from cvae.data.contents import RUN
 
     is_run = (folder / RUN).exists()
     if is_run and not _models_below(folder):
-        raise ModelNotFoundError(
-            f"expected a {SUFFIX} file, found a training run without one",
-            where=folder,
-            advice=f"`cvae export {folder}` makes it of the epochs that have finished",
-        )
+        text = f"expected a {SUFFIX} file, found a training run without one"
+        advice = f"`cvae export {folder}` makes one of the finished epochs"
+        raise ModelNotFoundError(text, where=folder, advice=advice)
     found = _files_in(folder)
-    if is_run:
-        # A run that was started anew keeps the model of the one before, which files may name.
+    if len(found) == 1:
+        return found[0]
+    if is_run:  # one that was started anew keeps the model of the one before, which files may name
         return max(found, key=lambda path: path.stat().st_mtime_ns)
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found)
-        raise ModelNotFoundError(f"expected one {SUFFIX} file in it, found {names}", where=folder)
-    return found[0]
+    names = ", ".join(path.name for path in found)
+    raise ModelNotFoundError(f"expected one {SUFFIX} file in it, found {names}", where=folder)
 
 
 def find_by_id(model_id: int, codes: Callable[[Manifest], bool]) -> Model:
-    """The model that a container names.
+    """The model that a container names, of those that write files: others may share an id.
 
-    Args:
-        model_id: 0 to 65,535.
-        codes: whether a model writes files; others may share an id.
-
-    Raises:
-        ModelNotFoundError: none or several have the id.
+    Raises ModelNotFoundError when none or several have the id.
     """
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.id == model_id and codes(entry.manifest)]
     if len({entry.manifest.identity for entry in found}) == 1:
         found = found[:1]  # one model under several names
-    advice = (
-        f"; `cvae models add` its {SUFFIX} file, put it on {SEARCH_PATH}, or name it with --model"
-    )
-    return Model(_only(found, f"of id {model_id:#06x}", errors, advice).path)
+    advice = f"; `cvae models add` its {SUFFIX} file, put it on {SEARCH_PATH}, or pass --model"
+    return _only(found, f"of id {model_id:#06x}", errors, advice)
 
 
-def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) -> Entry:
+def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) -> Model:
     if len(found) == 1:
-        return found[0]
+        return Model(found[0].path)
     if found:
-        paths = " and ".join(str(entry.path) for entry in found)
-        raise ModelNotFoundError(
-            f"ambiguous: more than one model {what}: {paths}; name one by its path with --model"
-        )
+        text = f"ambiguous: more than one model {what}: {' and '.join(str(e.path) for e in found)}"
+        raise ModelNotFoundError(text, advice="name one by its path with --model")
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(f"there is no model {what}{advice}{unread}")
 
 
 def add(source: Path, check: Callable[[Model], None], force: bool = False) -> Entry:
-    """Checks a model file whole and copies it to where every command finds it.
+    """Copies a model file, or that of a training run's folder, to where every command finds it.
 
-    Args:
-        source: a `.cvae` file, or the folder of a training run.
-        check: raises ModelError when a member is damaged.
-        force: replace an added model of the same name.
+    `check` raises ModelError when a member is damaged.
 
     Raises:
-        ModelError: the file is damaged, or a known model has its id or its name and is another one.
+        ModelError: the file is damaged, or another known model has its id or its name.
         OutputError: a model of that name was added before and `force` is off, or it cannot be written.
     """
     import shutil
@@ -204,40 +181,30 @@ def add(source: Path, check: Callable[[Model], None], force: bool = False) -> En
 def _check_apart(model: Model, known: Entry) -> None:
     """Raises ModelError when a model could not be told from a known one, or is a shipped one."""
     new, old = model.manifest, known.manifest
-    if _same(new, old):
+    same = new.identity == old.identity
+    if same and new.name == old.name:
         if known.path.parent == shipped_folder():
-            raise ModelError(
-                f"is the shipped model {old.name}, which is found anyway",
-                where=model.path,
-            )
-    elif new.id == old.id and new.identity != old.identity:
-        raise ModelError(
-            f"its id {new.id:#06x} is that of another model, {old.name} ({known.path}), "
-            "so that files of the two could not be told apart",
-            where=model.path,
-        )
+            text = f"is the shipped model {old.name}, which is found anyway"
+            raise ModelError(text, where=model.path)
+    elif not same and new.id == old.id:
+        text = f"its id {new.id:#06x} is that of another model, {old.name} ({known.path})"
+        raise ModelError(f"{text}: their files could not be told apart", where=model.path)
     elif new.name == old.name:
-        raise ModelError(
-            f"another model is named {old.name} already, {known.path}",
-            where=model.path,
-            advice="`cvae export --name` gives another name",
-        )
+        text = f"another model is named {old.name} already, {known.path}"
+        advice = "`cvae export --name` gives another name"
+        raise ModelError(text, where=model.path, advice=advice)
 
 
 def remove(name: str) -> Path:
-    """Deletes an added model; the path it had. One that cannot be read goes by its file's name.
+    """Deletes an added model by its file's name; the path it had.
 
-    Raises:
-        ModelNotFoundError: no added model has that name.
-        OutputError: it cannot be deleted.
+    Raises ModelNotFoundError when there is none, OutputError when it cannot be deleted.
     """
     path = added_folder() / f"{name}{SUFFIX}"
     if not is_name(name) or not os.path.lexists(path):
         places = [str(entry.path) for entry in known_models()[0] if entry.manifest.name == name]
         found = f"; {' and '.join(places)} was not added by it" if places else ""
         raise ModelNotFoundError(f"`cvae models add` has added no model named {name!r}{found}")
-    try:
+    with translated(OutputError, "cannot be deleted", path):
         path.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot be deleted: {error.strerror or error}", where=path) from error
     return path

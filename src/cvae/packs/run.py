@@ -312,8 +312,10 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
-    tally = replace(tally, left_out=skipped)
-    return Part(shard.name, request, digest, tally, tuple(messages))
+    known = {**vars(tally), "left_out": skipped}
+    return Part(
+        file=shard.name, request=request, sha256=digest, messages=tuple(messages), first=0, **known
+    )
 
 
 @lru_cache(maxsize=2)

@@ -1,8 +1,8 @@
-"""What a training recipe is: networks, loss, optimizer and what calibration needs, as data."""
+"""What a training recipe is, as data."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 
@@ -18,8 +18,7 @@ class Preset:
 
     name: str
     summary: str
-    # tiles, photos and own only by --data
-    dataset: str  # a public one that is downloaded (see `datasets`), or what to call the user's
+    dataset: str  # a public one that is downloaded (see `datasets`), or what to call that of --data
     image_shape: tuple[int, int, int]
     architecture: str = "cvae"  # a name in `architectures.ARCHITECTURES`
     latent_dim: int = 16  # coded latents; of an autoencoder, components after its rotation
@@ -29,14 +28,13 @@ class Preset:
     filters: tuple[int, ...] = (32, 64)
     dense: int = 128  # cvae only
     refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
-    # residual: the step of the linear codec that training starts from, in pixel values
-    linear_step: float = 0.2
+    linear_step: float = (
+        0.2  # residual: pixel values; of the linear codec that training starts from
+    )
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
-    # Standard deviation of the noise that is added to the input, in pixel values; then clipped.
-    noise: float = 0.0
-    # Weight of the perceptual loss, see `networks.features`.
-    perceptual_weight: float = 0.0
+    noise: float = 0.0  # added to the input, then clipped: standard deviation in pixel values
+    perceptual_weight: float = 0.0  # of the perceptual loss, see `networks.features`
     features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
@@ -44,11 +42,10 @@ class Preset:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     # plateau: halved after 5 epochs without a better validation loss
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    # Dropout acts in this share of the epochs, from the first. With more data than a network can
-    # memorize, it costs accuracy at the end.
+    # Dropout acts in this share of the epochs, from the first: at the end it costs accuracy where
+    # there is more data than a network can memorize.
     dropout_share: float = 1.0
-    # Training stops after so many epochs without a better validation loss, and the best epoch is
-    # exported; 0 for never.
+    # Epochs without a better validation loss before training stops; the best is exported. 0: never.
     patience: int = 0
     # Augmentation: flip (left to right), shift (by a pixel), brightness and contrast (by a tenth).
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
@@ -64,8 +61,11 @@ class Preset:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: object) -> Preset:
+    def from_json(cls, values: Any) -> Preset:
         """Raises ValueError when the values are not a preset's, or unknown fields are among them."""
-        from cvae import records  # here because `--help` does without
+        import msgspec  # here because `--help` does without
 
-        return records.read(cls, values, strict=True)
+        preset = msgspec.convert(values, cls)
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown)):.80}")
+        return preset

@@ -6,7 +6,9 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypedDict
+
+import msgspec
 
 import cvae
 from cvae import records
@@ -30,8 +32,9 @@ FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN, SKIPPED)
 Row = dict[str, float]
 
 
-def _describes(data: dict[str, Any]) -> bool:
-    return type(data.get("train")) is int and isinstance(data.get("sha256"), str)
+class _Data(TypedDict):
+    train: int  # images
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,7 @@ class Run:
     preset: Preset
     seed: int
     source: str  # where the data was read from
-    # what it is
-    data: Annotated[dict[str, Any], records.Check("train and sha256 of the data", _describes)]
+    data: dict[str, Any]  # what it is
     begin: str = ""  # the folder of the run whose weights this one started from
 
     @classmethod
@@ -53,9 +55,11 @@ class Run:
         with translated(TrainingError, expected, folder, (OSError, ValueError, TrainingError)):
             values = records.parse((folder / RUN).read_bytes())
             preset = Preset.from_json(values.get("preset"))
-            architectures.of(preset)  # raises when there is none of that name
-            run = records.read(cls, {**values, "folder": folder, "preset": preset})
-            _ = run.reading  # raises when it is damaged
+            run = msgspec.convert({**values, "folder": folder, "preset": preset}, cls)
+            # These raise when there is no such thing.
+            architectures.of(preset)
+            msgspec.convert(run.data, _Data)
+            _ = run.reading
             return run
 
     @property
@@ -88,32 +92,31 @@ def start(
     force: bool,
     begin: Path | None = None,
 ) -> Run:
-    """Makes the run's folder, or checks that the run in it is the one to be resumed.
+    """Makes the run's folder, or checks that the run in it has the same settings.
 
     Args:
         folder: the run's folder.
         preset: its recipe.
         dataset: what it trains on.
         seed: for all random numbers.
-        resume: continue the run that is there.
-        force: start anew where there is one.
-        begin: the folder of a run whose weights this one starts from.
+        resume: continue the run in the folder.
+        force: delete the run in the folder.
+        begin: the folder of another run, whose weights this one starts from.
 
     Raises:
-        TrainingError: the folder holds a run already, or one with other settings; `begin` is no
-            other run's folder.
+        TrainingError: the folder holds a run, or one with other settings; `begin` is no other run's.
+        OutputError: the folder cannot be made.
     """
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
     if resume and _has_begun(folder):
-        found = Run.open(folder)
-        differing = _differences(found.settings(), run.settings())
-        if differing:
-            raise TrainingError(
-                f"cannot resume with other settings: {differing}",
-                where=folder,
-                advice="--force starts the run anew",
-            )
+        theirs, ours = Run.open(folder).settings(), run.settings()
+        changed = (
+            f"{n} was {theirs[n]} and is now {ours[n]}" for n in ours if theirs[n] != ours[n]
+        )
+        if differing := ", ".join(changed):
+            text = f"cannot resume with other settings: {differing}"
+            raise TrainingError(text, where=folder, advice="--force starts the run anew")
         return run
     check_start(folder, resume, force, begin)
     with translated(OutputError, "cannot be made", folder):
@@ -130,13 +133,16 @@ def start(
 def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> None:
     """Raises what `start` would, as far as it is known before the data is read."""
     if _has_begun(folder) and not resume and not force:
-        raise TrainingError(
-            "holds a training run already",
-            where=folder,
-            advice="--resume carries it on, --force starts it anew",
-        )
+        advice = "--resume carries it on, --force starts it anew"
+        raise TrainingError("holds a training run already", where=folder, advice=advice)
     if begin:
-        _check_begin(begin, folder)
+        Run.open(begin)
+        where = f"--fine-tune {begin}"
+        if begin.resolve() == folder.resolve():
+            text = "expected another folder than the new run's, which -o names"
+            raise TrainingError(text, where=where)
+        if not (begin / CHECKPOINT).exists():
+            raise TrainingError("no epoch of that run has finished", where=where)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -144,31 +150,12 @@ def _has_begun(folder: Path) -> bool:
     return any((folder / name).exists() for name in FILES if name not in (RUN, SKIPPED))
 
 
-def _check_begin(begin: Path, folder: Path) -> None:
-    Run.open(begin)
-    if begin.resolve() == folder.resolve():
-        raise TrainingError(
-            f"--fine-tune {begin}: expected another folder than the new run's, which -o names"
-        )
-    if not (begin / CHECKPOINT).exists():
-        raise TrainingError(f"--fine-tune {begin}: no epoch of that run has finished")
-
-
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} was {ours[name]} and is now {theirs[name]}"
-        for name in ours
-        if ours[name] != theirs[name]
-    )
-
-
 def read_history(run: Run) -> list[Row]:
     """The losses of every finished epoch. Raises TrainingError when the file is damaged."""
     path = run.folder / HISTORY
     if not path.exists():
         return []
-    caught = (ValueError, TypeError, AttributeError)
-    expected = "expected a table of numbers"
+    caught, expected = (ValueError, TypeError, AttributeError), "expected a table of numbers"
     with translated(TrainingError, expected, path, caught), path.open(newline="") as file:
         return [
             {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}

@@ -126,7 +126,7 @@ class Scripted:
         if script:
             call.set_exception(script.pop(0))
         else:
-            call.set_result(Part(shard.name, "", 1, 1, "0" * 64))
+            call.set_result(Part(shard.name, "", 1, 1, "0" * 64, 0, (), 0, 0, 0.0, 0, 0, 0))
         return call
 
 
