@@ -63,15 +63,15 @@ def measure(folder: Path, pixels: np.ndarray, counts: tuple[int, ...]) -> dict[s
         repeat(pixels, count, folder / f"{count}.npz")
     options = ["--effort", "0", "--no-verify", "--force", "--quiet"]
     used: dict[str, list[Used]] = {}
-    for command in ("encode", "decode"):
+    for command in ("pack", "unpack"):
         found: dict[int, list[Used]] = {count: [] for count in counts}
         for turn in range(REPEATS):
             for count in counts if turn == 0 else [c for c in counts if c <= FEW]:
                 packed, back = str(folder / f"{count}.bin"), str(folder / "back.npz")
                 words = (
-                    ["encode", str(folder / f"{count}.npz"), "-o", packed, *options]
-                    if command == "encode"
-                    else ["decode", packed, "-o", back, "--force", "--quiet"]
+                    ["pack", str(folder / f"{count}.npz"), "-o", packed, *options]
+                    if command == "pack"
+                    else ["unpack", packed, "-o", back, "--force", "--quiet"]
                 )
                 found[count].append(run(*words))
         used[command] = [median(values) for values in found.values()]

@@ -18,17 +18,18 @@ from PIL import Image
 from timing import seconds
 
 import cvae
-from cvae.bitstream import container, tables
+from cvae.bitstream import container
 from cvae.codec import Codec
-from cvae.data import images, sinks, sources
+from cvae.data import images, sinks
 from cvae.data.images import Pixels
-from cvae.data.pipeline import processors
+from cvae.data.pipeline import frequent_switches, processors
 from cvae.data.reading import Reading
 from cvae.data.sources import array_source
 from cvae.models.file import ANALYSIS, SYNTHESIS
-from cvae.packs import encode as bulk
-from cvae.packs import reader as unpack
+from cvae.options import EncodeOptions, Tally
 from cvae.packs.decode import Pack
+from cvae.packs.encode import encode as encode_pack
+from cvae.packs.reader import open_file
 
 Work = Callable[[], object]
 
@@ -39,13 +40,13 @@ _FILES = 1000  # images through Pillow, one by one
 def report(pixels: Pixels) -> str:
     """Both tables, of uint8 images (n, h, w, c) of the default model's shape."""
     codec = cvae.open_model()
-    sys.setswitchinterval(5e-4)  # as the command line does
-    return f"{_packs(codec, pixels)}\n\n{_batches(codec, pixels)}"
+    with frequent_switches():  # as the commands have them
+        return f"{_packs(codec, pixels)}\n\n{_batches(codec, pixels)}"
 
 
 def _packs(codec: Codec, pixels: Pixels) -> str:
     x = images.as_floats(pixels)
-    y = codec.model.analysis(x)
+    y = codec.coding.analysis(x)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.savez(folder / "in.npz", images=pixels[..., 0])
@@ -76,27 +77,27 @@ def _packs(codec: Codec, pixels: Pixels) -> str:
             "|---|---|---|",
             f"| analysis by ONNX Runtime and nothing else, {bare[ANALYSIS][0]} | {analysis:,.0f} | |",
             f"| synthesis, {bare[SYNTHESIS][0]} | {synthesis:,.0f} | |",
-            f"| `cvae encode --no-verify` | {rate['plain']:,.0f} | {rate['plain'] / analysis:.2f} |",
-            f"| `cvae encode`, over both networks | {rate['verified']:,.0f} "
+            f"| `cvae pack --no-verify` | {rate['plain']:,.0f} | {rate['plain'] / analysis:.2f} |",
+            f"| `cvae pack`, over both networks | {rate['verified']:,.0f} "
             f"| {rate['verified'] / both:.2f} |",
-            f"| `cvae decode` | {rate['back']:,.0f} | {rate['back'] / synthesis:.2f} |",
+            f"| `cvae unpack` | {rate['back']:,.0f} | {rate['back'] / synthesis:.2f} |",
         ]
     )
 
 
-def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., bulk.Report], Work]:
-    """What `cvae encode` and `cvae decode` do once they have started."""
+def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., Tally], Work]:
+    """What `cvae pack` and `cvae unpack` do once they have started."""
     packed, back = folder / "x.bin", folder / "back.npz"
-    source, reading = sources.array_source(folder / "in.npz"), Reading(codec.image_shape, "exact")
+    source, reading = array_source(folder / "in.npz"), Reading(codec.image_shape, "exact")
 
-    def encode(verify: bool = False) -> bulk.Report:
-        options = bulk.Options(effort=0, verify=verify)
+    def encode(verify: bool = False) -> Tally:
+        options = EncodeOptions(effort=0, verify=verify)
         with packed.open("wb") as file:
-            return bulk.encode(codec, source.batches(reading), file, options)
+            return encode_pack(codec, source.batches(reading), file, options)
 
     def decode() -> None:
         with packed.open("rb") as file:
-            opened = Pack(unpack.open_pack(file), codec)
+            opened = Pack(open_file(file), codec)
             ranges = [(0, len(opened))]
             with sinks.open_sink(back, codec.image_shape, ranges, force=True) as sink:
                 for decoded in opened.decode(ranges):
@@ -105,12 +106,12 @@ def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., bulk.Report], Wor
     return encode, decode
 
 
-def _size(codec: Codec, pixels: Pixels, written: bulk.Report) -> tuple[int, float]:
+def _size(codec: Codec, pixels: Pixels, written: Tally) -> tuple[int, float]:
     """Bytes of the pack, and times the information content."""
     quality = codec.quality(None)
     symbols = codec.quantize(pixels, quality, 0)
-    bits = tables.information_bits(symbols, codec.model.bank.tables(quality)).sum()
-    return written.size, 8 * written.size / float(bits)
+    bits = codec.coding.information_bits(symbols, quality).sum()
+    return written.file_bytes, 8 * written.file_bytes / float(bits)
 
 
 def _best_bare(model: Path, member: str, items: np.ndarray) -> tuple[str, Work]:
@@ -146,6 +147,7 @@ def _batches(codec: Codec, pixels: Pixels) -> str:
     with zipfile.ZipFile(codec.model.path) as archive:
         bare = {name: networks.session(archive.read(name)) for name in (ANALYSIS, SYNTHESIS)}
     files = _pillow(pixels[:_FILES, ..., 0])
+    options = EncodeOptions(effort=0)
     rows = [
         "| images by themselves, effort 0 | batch | images a second | over Keras `predict` "
         "| over bare ONNX Runtime | over Pillow's WebP | over its PNG |",
@@ -154,10 +156,10 @@ def _batches(codec: Codec, pixels: Pixels) -> str:
     for batch, count in BATCHES.items():
         part = np.resize(pixels, (count, *pixels.shape[1:]))
         x = images.as_floats(part)
-        y = codec.model.analysis(x)
-        coded = [item.data for item in codec.encode_batch(part, effort=0)]
+        y = codec.coding.analysis(x)
+        coded = [item.data for item in codec.encode_batch(part, options)]
         works: dict[str, Work] = {
-            "encode": _in_batches(lambda p: codec.encode_batch(p, effort=0), part, batch),
+            "encode": _in_batches(lambda p: codec.encode_batch(p, options), part, batch),
             "decode": _in_batches(lambda p: _decode(codec, p), coded, batch),
             "encode keras": lambda x=x, b=batch: analysis.predict(x, b, verbose=0),
             "decode keras": lambda y=y, b=batch: synthesis.predict(y, b, verbose=0),
