@@ -19,8 +19,8 @@ from PIL import Image
 from cvae.codec import Codec, open_model
 from cvae.data import arrays, files, images, metrics
 from cvae.data.images import Pixels
-from cvae.evaluation import measure as evaluation
-from cvae.options import DEFAULT_EFFORT
+from cvae.evaluation import measure
+from cvae.options import DEFAULT_EFFORT, EncodeOptions
 from cvae.training import backend
 
 Labels = NDArray[np.int64]  # (n,), 0 to 9
@@ -147,8 +147,8 @@ def reader(data: Path, shape: images.Shape) -> Reader:
     """The test digits of an `.npz` file, and the classifier that its training split makes."""
     backend.load_keras()
     y_train, y_test = arrays.read_npz(data, ["y_train", "y_test"], str(data))
-    pixels = evaluation.load(data, "test", shape)[0]
-    classifier = trained(evaluation.load(data, "train", shape)[0], y_train.astype(np.int64))
+    pixels = measure.load(data, "test", shape)[0]
+    classifier = trained(measure.load(data, "train", shape)[0], y_train.astype(np.int64))
     classes = classify(classifier, pixels)
     return Reader(pixels, classifier, classes, classes == y_test)
 
@@ -156,8 +156,9 @@ def reader(data: Path, shape: images.Shape) -> Reader:
 def code(codec: Codec, pixels: Pixels, quality: int, effort: int) -> Coded:
     """All images to a container each and back."""
     sizes, decoded = [], []
+    options = EncodeOptions(quality=quality, effort=effort)
     for start in range(0, len(pixels), BATCH):
-        coded = codec.encode_batch(pixels[start : start + BATCH], quality, effort=effort)
+        coded = codec.encode_batch(pixels[start : start + BATCH], options)
         sizes += [len(item.data) for item in coded]
         decoded += codec.decode([item.data for item in coded])
     return Coded(float(np.mean(sizes)), np.stack(decoded)[..., np.newaxis])

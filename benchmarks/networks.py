@@ -97,7 +97,7 @@ def report() -> str:
     rng = np.random.default_rng(0)
     # Noise is as good as digits: the time does not depend on the pixels.
     x = rng.random((max(BATCHES.values()), *codec.image_shape), np.float32)
-    y = codec.model.analysis(x)
+    y = codec.coding.analysis(x)
     analysis, synthesis = keras_networks()
     with zipfile.ZipFile(codec.model.path) as archive:
         shipped = {name: archive.read(name) for name in (ANALYSIS, SYNTHESIS)}
@@ -111,8 +111,8 @@ def report() -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, network, items, member, whole in (
-        ("analysis", analysis, x, ANALYSIS, codec.model.analysis),
-        ("synthesis", synthesis, y, SYNTHESIS, codec.model.synthesis),
+        ("analysis", analysis, x, ANALYSIS, codec.coding.analysis),
+        ("synthesis", synthesis, y, SYNTHESIS, codec.coding.synthesis),
     ):
         forms = [session(untouched(network)), session(layer_by_layer(network)),
                  session(shipped[member])]  # fmt: skip
@@ -147,7 +147,7 @@ def product_rate() -> float:
 def searches(codec: Codec, x: Floats) -> str:
     """What each effort of `cvae encode` costs."""
     pixels = np.rint(255 * x).astype(np.uint8)
-    quality, elements = codec.quality(None), codec.model.manifest.elements
+    quality, elements = codec.quality(None), codec.coding.elements
     works: dict[str, Callable[[], object]] = {
         str(effort): lambda effort=effort: codec.quantize(pixels, quality, effort)
         for effort in (0, 1, 3, 5, 7, 9)

@@ -18,34 +18,35 @@ from PIL import Image
 from timing import seconds
 
 import cvae
-from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec
-from cvae.data import images, sinks, sources
+from cvae.data import images, sinks
 from cvae.data.images import Pixels
-from cvae.data.pipeline import processors
+from cvae.data.pipeline import frequent_switches, processors
 from cvae.data.reading import Reading
 from cvae.data.sources import array_source
 from cvae.models.file import ANALYSIS, SYNTHESIS
 from cvae.options import EncodeOptions, Tally
-from cvae.packs.encode import encode as write_pack
+from cvae.packs.decode import Pack
+from cvae.packs.encode import encode as encode_pack
+from cvae.packs.reader import open_file
 
 Work = Callable[[], object]
 
 BATCHES = {1: 200, 64: 2048, 1024: 10_240}
-FAST = EncodeOptions(effort=0)
 _FILES = 1000  # images through Pillow, one by one
 
 
 def report(pixels: Pixels) -> str:
     """Both tables, of uint8 images (n, h, w, c) of the default model's shape."""
     codec = cvae.open_model()
-    return f"{_packs(codec, pixels)}\n\n{_batches(codec, pixels)}"
+    with frequent_switches():  # as the commands have them
+        return f"{_packs(codec, pixels)}\n\n{_batches(codec, pixels)}"
 
 
 def _packs(codec: Codec, pixels: Pixels) -> str:
     x = images.as_floats(pixels)
-    y = codec.latents(pixels)
+    y = codec.coding.analyse(x)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.savez(folder / "in.npz", images=pixels[..., 0])
@@ -87,15 +88,16 @@ def _packs(codec: Codec, pixels: Pixels) -> str:
 def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., Tally], Work]:
     """What `cvae pack` and `cvae unpack` do once they have started."""
     packed, back = folder / "x.bin", folder / "back.npz"
-    stream = sources.open_images([folder / "in.npz"], Reading(codec.image_shape, "exact"))
+    source, reading = array_source(folder / "in.npz"), Reading(codec.image_shape, "exact")
 
     def encode(verify: bool = False) -> Tally:
-        options = EncodeOptions(effort=0, verify=verify, names=False)
+        options = EncodeOptions(effort=0, verify=verify)
         with packed.open("wb") as file:
-            return write_pack(codec, stream.batches(), file, options)
+            return encode_pack(codec, source.batches(reading), file, options)
 
     def decode() -> None:
-        with packs.open(packed) as opened:
+        with packed.open("rb") as file:
+            opened = Pack(open_file(file), codec)
             ranges = [(0, len(opened))]
             with sinks.open_sink(back, codec.image_shape, ranges, force=True) as sink:
                 for decoded in opened.decode(ranges):
@@ -145,6 +147,7 @@ def _batches(codec: Codec, pixels: Pixels) -> str:
     with zipfile.ZipFile(codec.model.path) as archive:
         bare = {name: networks.session(archive.read(name)) for name in (ANALYSIS, SYNTHESIS)}
     files = _pillow(pixels[:_FILES, ..., 0])
+    options = EncodeOptions(effort=0)
     rows = [
         "| images by themselves, effort 0 | batch | images a second | over Keras `predict` "
         "| over bare ONNX Runtime | over Pillow's WebP | over its PNG |",
@@ -153,10 +156,10 @@ def _batches(codec: Codec, pixels: Pixels) -> str:
     for batch, count in BATCHES.items():
         part = np.resize(pixels, (count, *pixels.shape[1:]))
         x = images.as_floats(part)
-        y = codec.latents(part)
-        coded = [item.data for item in codec.encode_batch(part, FAST)]
+        y = codec.coding.analyse(x)
+        coded = [item.data for item in codec.encode_batch(part, options)]
         works: dict[str, Work] = {
-            "encode": _in_batches(lambda p: codec.encode_batch(p, FAST), part, batch),
+            "encode": _in_batches(lambda p: codec.encode_batch(p, options), part, batch),
             "decode": _in_batches(lambda p: _decode(codec, p), coded, batch),
             "encode keras": lambda x=x, b=batch: analysis.predict(x, b, verbose=0),
             "decode keras": lambda y=y, b=batch: synthesis.predict(y, b, verbose=0),

@@ -20,6 +20,7 @@ from cvae.data import images
 from cvae.data.images import Pixels
 from cvae.data.sources import array_source
 from cvae.evaluation.measure import Measured, measure
+from cvae.options import EncodeOptions
 from cvae.training import backend
 
 _SAMPLE = 1000  # images that qualities are compared on
@@ -51,7 +52,7 @@ def nearest(codec: Codec, pixels: Pixels, size: float) -> int:
     sample = pixels[:_SAMPLE]
 
     def off(quality: int) -> float:
-        coded = codec.encode_batch(sample, quality)
+        coded = codec.encode_batch(sample, EncodeOptions(quality=quality))
         return abs(float(np.mean([len(item.data) for item in coded])) - size)
 
     return min(range(20, 81, 2), key=off)

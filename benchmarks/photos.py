@@ -41,7 +41,7 @@ def _check_names(paths: list[Path]) -> None:
         # As file systems compare names that take no notice of case.
         other = known.setdefault(path.name.casefold(), path)
         if other is not path:
-            raise DataError(f"{path}: expected images of different names, found {other}, too")
+            raise DataError(f"expected images of different names, found {other}, too", where=path)
 
 
 def main() -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvae import denoising as denoise
-from cvae import sampling as generate
+from cvae import denoising, kinds, sampling
 from cvae.codec import Codec
 from cvae.data import grids, images
 from cvae.data.images import Pixels
@@ -20,7 +19,7 @@ from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.evaluation import noise
 from cvae.models import registry
-from cvae.models.file import CODEC, Model
+from cvae.models.file import Model
 
 ROOT = Path(__file__).parents[1]
 LANDSCAPE = ROOT / "docs" / "models" / "landscape.png"
@@ -36,13 +35,13 @@ def picture(model: Model) -> Pixels:
     are no originals of its kind; of a denoiser originals, with noise, denoised."""
     manifest = model.manifest
     factor = float(manifest.preset.get("noise", 0))
-    if manifest.kind != CODEC:
+    if not kinds.codes(manifest):
         clean = np.asarray(Image.open(LANDSCAPE).convert("RGB"))[np.newaxis]
         return grid([np.concatenate([clean, *_with_and_without(model, clean, factor)])])
     codec = Codec(model)
     originals = _originals(codec)
     if originals is None:
-        drawn = _smaller(generate.sample(codec, 2 * _COLUMNS, _SEED))
+        drawn = _smaller(sampling.sample(codec, 2 * _COLUMNS, _SEED))
         return grid([drawn[:_COLUMNS], drawn[_COLUMNS:]])
     if factor:
         return grid([originals, *_with_and_without(model, originals, factor)])
@@ -69,13 +68,13 @@ def _originals(codec: Codec) -> Pixels | None:
         paths = sorted((ROOT / "samples").glob("digit_?.png"))
         return open_images(paths, Reading(codec.image_shape, "exact")).all()[0][:_COLUMNS]
     if data in _DRAWS and codec.name != _DRAWS[data]:
-        return generate.sample(Codec(registry.open_model(_DRAWS[data])), _COLUMNS, _SEED)
+        return sampling.sample(Codec(registry.open_model(_DRAWS[data])), _COLUMNS, _SEED)
     return None
 
 
 def _with_and_without(model: Model, clean: Pixels, factor: float) -> tuple[Pixels, Pixels]:
     noisy = np.stack([noise.add_noise(x, factor, i) for i, x in enumerate(clean)])
-    return noisy, denoise.denoise(model, noisy)
+    return noisy, denoising.denoise(model, noisy)
 
 
 def main() -> None:

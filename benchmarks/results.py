@@ -20,16 +20,15 @@ import numpy as np
 import tiles
 
 from cvae import open_model
-from cvae.bitstream import rans, tables
 from cvae.data import files
 from cvae.data.images import Pixels
 from cvae.data.sources import array_source
-from cvae.evaluation import comparison
-from cvae.evaluation import plots as report
+from cvae.evaluation import comparison, plots
 from cvae.evaluation.rivals import RIVALS
 from cvae.kinds import search
 from cvae.models import registry
-from cvae.options import DEFAULT_EFFORT
+from cvae.models.file import GRADIENT
+from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 # By tangents and by gradients; the latter take long.
 EFFORTS, GRADIENT_EFFORTS = [0, 1, 3, 5, 7], [0, 2, 5]
@@ -174,7 +173,7 @@ def qualities(data: Path, models: list[str]) -> str:
 def efforts(data: Path, model: str) -> str:
     """What the search gains, and what it takes: syntheses, or gradients of one."""
     manifest = open_model(model).model.manifest
-    by_gradient = "gradient.onnx" in manifest.hashes
+    by_gradient = GRADIENT in manifest.hashes
     work = "gradients" if by_gradient else "syntheses"
     rows = [f"| `{model}`, effort | {work} | payload | PSNR |", "|---|---|---|---|"]
     for effort in GRADIENT_EFFORTS if by_gradient else EFFORTS:
@@ -228,13 +227,12 @@ def rivals(data: Path, model: str, others: list[Row], measured_here: bool) -> st
 def coders(pixels: Pixels) -> str:
     """How near both coders come to the information content, with the default model."""
     codec = open_model()
-    quality = codec.quality(None)
-    coded = codec.encode_batch(pixels, effort=0)
+    coding, quality = codec.coding, codec.quality(None)
+    coded = codec.encode_batch(pixels, EncodeOptions(effort=0))
     over = sum(c.payload_bytes > math.ceil(c.information_bits / 8) for c in coded)
     symbols = np.stack([c.symbols for c in coded])
-    frequency_tables = codec.model.bank.tables(quality)
-    information = tables.information_bits(symbols, frequency_tables).sum() / 8
-    block = len(rans.encode_block(symbols, frequency_tables, lanes=64))
+    information = coding.information_bits(symbols, quality).sum() / 8
+    block = len(coding.encode_block(symbols, quality, lanes=64))
     alone = sum(c.payload_bytes for c in coded)
     return "\n".join(
         [
@@ -258,7 +256,7 @@ def section(item: Data, folder: Path, figures: Path) -> str:
     ]
     plot = figures / f"{Path(item.file).stem}.png"
     curves = [row for model in item.models for row in compared(data, model)["curve"]]
-    files.write_bytes(plot, report.rate_distortion_plot(curves, others), force=True)
+    files.write_bytes(plot, plots.rate_distortion_plot(curves, others), force=True)
     return "\n\n".join(
         [
             f"## {item.title}",

@@ -15,10 +15,7 @@ import numpy as np
 import packs
 import timing
 
-from cvae import open_model
-from cvae import sampling as generate
-from cvae.bitstream import exact as entropy
-from cvae.bitstream import rans, tables
+from cvae import open_model, sampling
 from cvae.data.images import Pixels
 from cvae.data.sources import array_source
 
@@ -49,22 +46,21 @@ def cold_start() -> str:
 
 def coders(pixels: Pixels) -> str:
     codec = open_model()
-    quality = codec.quality(None)
-    frequency_tables = codec.model.bank.tables(quality)
+    coding, quality = codec.coding, codec.quality(None)
     symbols = codec.quantize(pixels, quality, effort=0)
-    payloads = entropy.encode_images(symbols, frequency_tables)
-    block = rans.encode_block(symbols, frequency_tables)
-    information = float(tables.information_bits(symbols, frequency_tables).sum()) / 8
+    payloads = coding.encode_each(symbols, quality)
+    block = coding.encode_block(symbols, quality)
+    information = float(coding.information_bits(symbols, quality).sum()) / 8
     exact, packed = sum(map(len, payloads)) / information, len(block) / information
     works = {
-        ("exact coder, one payload an image: encode", exact): lambda: entropy.encode_images(
-            symbols, frequency_tables
+        ("exact coder, one payload an image: encode", exact): lambda: coding.encode_each(
+            symbols, quality
         ),
         ("exact coder: decode", exact): lambda: [
-            entropy.decode_image(payload, frequency_tables) for payload in payloads
+            coding.decode_each(payload, quality) for payload in payloads
         ],
-        ("rANS, one block: encode", packed): lambda: rans.encode_block(symbols, frequency_tables),
-        ("rANS: decode", packed): lambda: rans.decode_block(block, len(pixels), frequency_tables),
+        ("rANS, one block: encode", packed): lambda: coding.encode_block(symbols, quality),
+        ("rANS: decode", packed): lambda: coding.decode_block(block, len(pixels), quality),
     }
     times = timing.seconds({name: work for (name, _), work in works.items()})
     rows = [
@@ -94,7 +90,7 @@ def main() -> None:
     if arguments.data:
         pixels, which = array_source(arguments.data, "test").all()[:COUNT], arguments.data.name
     else:
-        pixels = generate.sample(open_model(), COUNT, seed=0)
+        pixels = sampling.sample(open_model(), COUNT, seed=0)
         which = "drawn by the model"
     text = f"""# Speed
 

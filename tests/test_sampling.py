@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvae import sampling as generate
+from cvae import sampling
 from cvae.bitstream.tables import Bank
 from cvae.codec import Codec, open_model
 
@@ -39,27 +39,31 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Codec, int], NDArray[np.
             return np.zeros((len(latents), *codec.image_shape), np.uint8)
 
         monkeypatch.setattr(codec, "to_pixels", to_pixels)
-        assert len(generate.sample(codec, count, 0)) == count
+        assert len(sampling.sample(codec, count, 0)) == count
         monkeypatch.undo()
         return np.concatenate(seen)
 
     return latents
 
 
+def between(codec: Codec, ends: NDArray[np.float32], count: int) -> NDArray[np.uint8]:
+    return np.concatenate(list(sampling.interpolate_batches(codec, *ends, count)))
+
+
 def test_only_a_vae_has_a_prior(vae: Codec, hq: Codec) -> None:
-    assert generate.has_prior(vae)
-    assert not generate.has_prior(hq)
-    assert not generate.has_prior(open_model("linear-mnist"))
+    assert sampling.has_prior(vae)
+    assert not sampling.has_prior(hq)
+    assert not sampling.has_prior(open_model("linear-mnist"))
 
 
 @pytest.mark.parametrize("name", ["vae", "hq"])
 def test_a_seed_gives_the_same_images_again(name: str, request: pytest.FixtureRequest) -> None:
     codec = request.getfixturevalue(name)
-    images = generate.sample(codec, 5, 3)
+    images = sampling.sample(codec, 5, 3)
     assert images.shape == (5, 8, 8, 1)
     assert images.dtype == np.uint8
-    assert np.array_equal(images, generate.sample(codec, 5, 3))
-    assert not np.array_equal(images, generate.sample(codec, 5, 4))
+    assert np.array_equal(images, sampling.sample(codec, 5, 3))
+    assert not np.array_equal(images, sampling.sample(codec, 5, 4))
     assert len(np.unique(images, axis=0)) == 5
 
 
@@ -68,17 +72,17 @@ def test_batches_do_not_change_the_images(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = request.getfixturevalue(name)
-    whole = generate.sample(codec, 20, 0).astype(int)
+    whole = sampling.sample(codec, 20, 0).astype(int)
     latents = codec.latents(blobs(2))
-    between = generate.interpolate(codec, *latents, 20).astype(int)
+    pictures = between(codec, latents, 20).astype(int)
     # Three images of 8x8 floats.
-    monkeypatch.setattr(generate, "_BATCH_BYTES", 3 * 4 * 64)
-    batches = list(generate.sample_batches(codec, 20, 0))
+    monkeypatch.setattr(sampling, "_BATCH_BYTES", 3 * 4 * 64)
+    batches = list(sampling.sample_batches(codec, 20, 0))
     assert [len(batch) for batch in batches] == [3] * 6 + [2]
     assert np.abs(whole - np.concatenate(batches)).max() <= 1
-    assert np.abs(between - generate.interpolate(codec, *latents, 20)).max() <= 1
-    monkeypatch.setattr(generate, "_BATCH_BYTES", 1)
-    assert len(next(generate.sample_batches(codec, 20, 0))) == 1
+    assert np.abs(pictures - between(codec, latents, 20)).max() <= 1
+    monkeypatch.setattr(sampling, "_BATCH_BYTES", 1)
+    assert len(next(sampling.sample_batches(codec, 20, 0))) == 1
 
 
 def test_latents_of_a_vae_are_normal(
@@ -121,7 +125,7 @@ def test_an_element_that_was_never_within_the_radius_is_drawn_as_zero(
 @pytest.mark.parametrize("count", [2, 3, 9])
 def test_the_ends_are_what_the_networks_make_of_the_images(vae: Codec, count: int) -> None:
     latents = vae.latents(blobs(2))
-    pictures = generate.interpolate(vae, *latents, count)
+    pictures = between(vae, latents, count)
     assert pictures.shape == (count, 8, 8, 1)
     ends = vae.to_pixels(latents).astype(int)
     assert np.abs(pictures[[0, -1]] - ends).max() <= 1

@@ -1,14 +1,12 @@
 """Noise out of images: of any size through a denoiser, of one size through a codec.
 
-A denoiser takes a large image in tiles. Each is as much larger than what is kept of it as the
-network looks around (`reach`), so the tiles join without a seam; and few are computed at once, so
-that what the network needs of memory does not grow with the image.
-
-A codec that was trained on noise has a network for it; of any other it is analysis and synthesis.
+A denoiser takes a large image in tiles. Each overlaps its neighbours by the network's `reach`, so tiles
+join without a seam. Few are computed at once, so memory does not grow with the image.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +28,9 @@ TILE = 512
 def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
     """Images with less noise: uint8 (n, h, w, c) -> the same shape.
 
-    A denoiser takes any height and width, a codec its own. One that was trained on noise has a
-    network for it; of any other it is what the synthesis makes of the analysis, nothing quantized.
-
-    Args:
-        model: of either kind.
-        pixels: the images.
-        tile: the least side of the tiles that a denoiser takes larger images in.
+    A denoiser takes any height and width, a codec its own. A codec that was trained on noise has a
+    network for it; others give the synthesis of the unquantized analysis. A denoiser takes larger
+    images in tiles with sides of at least `tile`.
 
     Raises:
         ImageShapeError: the model takes another size or number of channels.
@@ -78,82 +72,63 @@ def default(size: tuple[int, int], mode: str) -> str:
 
 
 class Window(NamedTuple):
-    """One tile along one axis: from `start` to `stop`, of which a part is kept."""
+    """One tile along one axis."""
 
-    start: int
-    stop: int
-    keep_start: int
-    keep_stop: int
+    tile: slice  # of the image
+    kept: slice  # of the image: what is kept of the tile
+    inner: slice  # the same within the tile
 
 
 def windows(length: int, tile: int, reach: int) -> list[Window]:
-    """Tiles of one size that cover an axis; where one joins another, `reach` is left out of both.
+    """Tiles of one size that cover an axis; where two join, each loses at least `reach`.
 
     With all three multiples of a number, so is every place in the result.
     """
-    tile = max(tile, 4 * reach)
     if length <= tile:
-        return [Window(0, length, 0, length)]
+        return [Window(*[slice(0, length)] * 3)]
     # The last one ends where the image does; it may overlap more.
     starts = [*range(0, length - tile, tile - 2 * reach), length - tile]
-    edges = [0, *(start + reach for start in starts[1:]), length]
-    return [Window(start, start + tile, *edges[i : i + 2]) for i, start in enumerate(starts)]
+    edges = pairwise([0, *(start + reach for start in starts[1:]), length])
+    return [
+        Window(slice(start, start + tile), slice(low, high), slice(low - start, high - start))
+        for start, (low, high) in zip(starts, edges, strict=True)
+    ]
 
 
 def _tiled(cleaner: Cleaner, pixels: Pixels, tile: int) -> Pixels:
     if not pixels.size:
         return pixels.copy()
     multiple, reach = cleaner.multiple, cleaner.reach
-    count, height, width = pixels.shape[:3]
+    height, width = pixels.shape[1:3]
     padding = [(0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)]
     padded = np.pad(pixels, padding, "reflect")  # which repeats the edge of a single pixel
-    tile += -tile % multiple
-    columns = windows(padded.shape[2], tile, reach)
+    side = max(tile + -tile % multiple, 4 * reach)
+    rows, columns = (windows(length, side, reach) for length in padded.shape[1:3])
+    # One tile a processor; as many more as make up for tiles that are smaller.
+    tile_pixels = padded[:, rows[0].tile, columns[0].tile, 0].size
+    at_once = max(1, pipeline.processors() * side**2 // tile_pixels)
     result = np.empty_like(padded)
-    for row in windows(padded.shape[1], tile, reach):
-        strip = padded[:, row.start : row.stop]
-        for group in _groups(columns, strip.shape, max(tile, 4 * reach)):
-            tiles = np.concatenate([strip[:, :, column.start : column.stop] for column in group])
+    for row in rows:
+        for start in range(0, len(columns), at_once):
+            group = columns[start : start + at_once]
+            tiles = np.concatenate([padded[:, row.tile, column.tile] for column in group])
             clean = images.as_pixels(cleaner.network(images.as_floats(tiles)))
-            for column, part in zip(group, clean.reshape(-1, count, *clean.shape[1:]), strict=True):
-                kept = part[
-                    :,
-                    row.keep_start - row.start : row.keep_stop - row.start,
-                    column.keep_start - column.start : column.keep_stop - column.start,
-                ]
-                into = result[:, row.keep_start : row.keep_stop]
-                into[:, :, column.keep_start : column.keep_stop] = kept
+            for column, part in zip(group, np.split(clean, len(group)), strict=True):
+                result[:, row.kept, column.kept] = part[:, row.inner, column.inner]
     return result[:, :height, :width]
 
 
-def _groups(columns: list[Window], strip: tuple[int, ...], side: int) -> list[list[Window]]:
-    """The tiles of a strip (n, h, w, c) that are computed together: one a processor.
-
-    Of a strip that is lower than `side`, as many more as make up for it; at least one.
-    """
-    pixels = strip[0] * strip[1] * (columns[0].stop - columns[0].start)
-    size = max(1, pipeline.processors() * side**2 // pixels)
-    return [columns[start : start + size] for start in range(0, len(columns), size)]
-
-
 def find_reach(network: Network, channels: int, multiple: int) -> int:
-    """How far a denoiser looks: what a manifest says as `reach`, found by changing one cell.
+    """How far a denoiser looks in pixels: the `reach` of a manifest, a multiple of `multiple`.
 
-    Args:
-        network: the denoiser.
-        channels: of its images.
-        multiple: what its sides are multiples of.
-
-    Returns:
-        How far, in pixels and a multiple of `multiple`, the change of a cell of multiple x multiple
-        pixels shows beyond its edges; by symmetry also how far a cell of the result looks.
+    It is how far the change of a cell of multiple x multiple pixels shows beyond the cell's edges. By
+    symmetry, a cell of the result looks as far.
 
     Raises:
         ModelError: it shows further than a manifest allows: there are no tiles for the network.
     """
     rng = np.random.default_rng(0)
-    cells = 8
-    furthest = 0
+    cells, furthest = 8, 0
     while furthest * multiple <= REACH_LIMIT:
         side = (2 * cells + 1) * multiple
         cell = slice(cells * multiple, (cells + 1) * multiple)

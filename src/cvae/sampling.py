@@ -18,21 +18,16 @@ _BATCH, _BATCH_BYTES = 256, 1 << 26
 
 
 def has_prior(codec: Codec) -> bool:
-    """Whether the model is a VAE, whose latents are drawn from N(0, I); see `sample`."""
+    """Whether the model is a VAE, whose latents are drawn from N(0, I)."""
     return has_normal_latents(codec.model.manifest)
 
 
 def sample(codec: Codec, count: int, seed: int) -> Pixels:
     """Draws images from a model: uint8 (count, h, w, c).
 
-    The latents of a VAE come from its prior, N(0, I). Other models have no prior; there every symbol
-    is drawn independently from its element's frequency table at the default quality, which is the
-    distribution that was fitted to the latents of the training images.
-
-    Args:
-        codec: what to draw from.
-        count: how many, 1 or more.
-        seed: 0 or more; the same one gives the same images.
+    The latents of a VAE come from its prior, N(0, I). Elsewhere every symbol is drawn independently
+    from its frequency table at the default quality, which was fitted to the training images. The
+    same seed, 0 or more, gives the same images.
 
     Raises:
         ModelError: the model file is damaged.
@@ -41,30 +36,25 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
 
 
 def sample_batches(codec: Codec, count: int, seed: int) -> Iterator[Pixels]:
-    """The images of `sample` in batches (n, h, w, c) that fit into memory however many there are."""
-    rng = np.random.default_rng(seed)
-    draw = _from_prior if has_prior(codec) else _from_tables
+    """The images of `sample` in batches (n, h, w, c) that fit into memory."""
+    rng, prior = np.random.default_rng(seed), has_prior(codec)
     for batch in _batches(codec, count):
-        yield codec.to_pixels(draw(codec, len(batch), rng))
+        size = (len(batch), codec.coding.elements)
+        latents = (
+            rng.standard_normal(size, np.float32) if prior else _drawn(codec, rng.random(size))
+        )
+        yield codec.to_pixels(latents)
 
 
-def interpolate(codec: Codec, start: Latents, end: Latents, count: int) -> Pixels:
-    """Pictures evenly between two images: uint8 (count, h, w, c).
+def interpolate_batches(codec: Codec, start: Latents, end: Latents, count: int) -> Iterator[Pixels]:
+    """Pictures evenly between two images, given by their latents (elements,), see `Codec.latents`.
 
-    Args:
-        codec: whose latents they are.
-        start: latents (elements,) of the first picture, see `Codec.latents`.
-        end: those of the last one.
-        count: how many pictures, both ends included, 2 or more.
+    Returns:
+        Batches uint8 (n, h, w, c): `count` pictures, 2 or more, both ends included.
 
     Raises:
         ModelError: the model file is damaged.
     """
-    return np.concatenate(list(interpolate_batches(codec, start, end, count)))
-
-
-def interpolate_batches(codec: Codec, start: Latents, end: Latents, count: int) -> Iterator[Pixels]:
-    """The pictures of `interpolate` in batches (n, h, w, c)."""
     for batch in _batches(codec, count):
         weight = (np.array(batch, np.float32) / np.float32(count - 1))[:, np.newaxis]
         yield codec.to_pixels((1 - weight) * start + weight * end)
@@ -79,33 +69,27 @@ def _batches(codec: Codec, count: int) -> Iterator[range]:
         yield range(start, min(start + size, count))
 
 
-def _from_prior(codec: Codec, count: int, rng: np.random.Generator) -> Latents:
-    latents: Latents = rng.standard_normal((count, codec.model.manifest.elements), np.float32)
-    return latents
-
-
-def _from_tables(codec: Codec, count: int, rng: np.random.Generator) -> Latents:
+def _drawn(codec: Codec, numbers: NDArray[np.float64]) -> Latents:
+    """Latents by the frequency tables, from uniform numbers of [0, 1): (n, elements) each."""
     quality, qualities = codec.quality(None), codec.model.qualities
-    rows, radius = qualities.rows(quality), qualities.bank.radius
-    numbers = rng.random((count, qualities.elements))
+    rows = qualities.rows(quality)
     symbols = np.empty(numbers.shape, np.int32)
     for row in np.unique(rows):
         here = rows == row
-        ends = _shares(qualities, int(row)).cumsum()
-        # The entry whose part of 0 .. 1 a number falls into.
+        ends = _counts(qualities, int(row)).cumsum()
         entries = np.searchsorted(ends, numbers[:, here] * ends[-1], side="right")
-        symbols[:, here] = entries - radius
+        symbols[:, here] = entries - qualities.bank.radius
     return codec.coding.dequantize(symbols, quality)
 
 
-def _shares(qualities: Qualities, row: int) -> NDArray[np.int64]:
+def _counts(qualities: Qualities, row: int) -> NDArray[np.int64]:
     """How often the symbols -radius .. radius were counted, as a table has it.
 
-    Each entry has 1 for nothing, which only makes it codable. Drawn from those, every second image
-    would hold a latent as no training image has, and be noise. The escape stands for no one symbol.
+    Each entry has 1 more, which only makes it codable. Drawn from those, every second image would hold
+    a latent as no training image has, and be noise. The escape stands for no one symbol.
     """
     bank = qualities.bank
-    shares: NDArray[np.int64] = bank.frequencies[row, : bank.escape] - 1
-    if not shares.any():
-        shares[bank.radius] = 1
-    return shares
+    counts: NDArray[np.int64] = bank.frequencies[row, : bank.escape] - 1
+    if not counts.any():
+        counts[bank.radius] = 1
+    return counts

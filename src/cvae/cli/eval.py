@@ -239,11 +239,9 @@ class _Run:
         from cvae.evaluation import noise
 
         part = self._part()
-        if part is None:
-            images = noise.load(self._data, self._split, self._model)
-        else:
-            images = noise.of_part(self._data, part, self._model)
-        self.result["images"] = noise.count(images, self._limit)
+        names = None if part is None else part.names
+        images = noise.load(self._data, self._split, self._model, names, self._limit)
+        self.result["images"] = len(images)
         return images
 
     def denoise(self, images: noise.Images, factor: float, tv: bool) -> None:
@@ -253,9 +251,9 @@ class _Run:
 
         with self._talk.status() as show:
             show("denoising")
-            self.result |= noise.measure(self._model, images, factor, self._limit)
+            self.result |= noise.measure(self._model, images, factor)
             if tv:
-                best = noise.total_variation(images, factor, self._limit, show)
+                best = noise.total_variation(images, factor, show)
                 self.result["rivals"] = [*self.result.get("rivals", []), best]
         manifest = self._model.manifest
         if not kinds.of(manifest).denoises(manifest):

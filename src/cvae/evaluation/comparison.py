@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,6 @@ import numpy as np
 from cvae import kinds
 from cvae.codec import Codec
 from cvae.data import metrics
-from cvae.data.names import printable
 from cvae.errors import CvaeError, MissingExtraError, ModelNotFoundError
 from cvae.evaluation import rivals
 from cvae.evaluation.measure import Measured, measure
@@ -30,12 +32,13 @@ QUALITIES = (10, 30, 50, 70, 90)
 _LANES, _SYMBOLS_A_LANE = 64, 64
 _LINEAR_QUALITIES = range(1, 101, 3)
 _SAMPLE = 128  # images that the linear codec's qualities are compared on
-
 # A BD-rate of fewer points, or over a shorter range in dB, says nothing.
-_BD_POINTS = 4
-_BD_OVERLAP = 1.0
+_BD_POINTS, _BD_OVERLAP = 4, 1.0
 
 Row = dict[str, Any]
+Curves = Iterable[tuple[str, Sequence[Point]]]  # layouts and their points
+_CURVE = itemgetter("codec", "layout")  # what the rows of a curve have in common
+_OURS = {"single": "single", "block": "block", "mosaic": "block"}  # what a layout is compared with
 
 
 def parse(text: str) -> list[str]:
@@ -49,10 +52,7 @@ def parse(text: str) -> list[str]:
 
 def check(codec: Codec, names: list[str]) -> None:
     """Raises CvaeError, saying what is missing, before any long work begins."""
-    try:
-        import bjontegaard  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("bjontegaard", "eval") from error
+    _bjontegaard()
     for name in names:
         if name == LINEAR:
             find_linear(codec)
@@ -81,12 +81,11 @@ def find_linear(codec: Codec) -> Codec:
     ]
     if fitting:
         return Codec(Model(max(fitting)[1]))  # that of most components
-    name = printable(str(manifest.data.get("name", "unknown data")))
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
     raise ModelNotFoundError(
         f"--against linear: expected a linear model of the images that {codec.name} was trained on "
-        f"({name}), found none; cvae train linear-... makes one, and {registry.SEARCH_PATH} says "
-        f"where it lies{unread}"
+        f"({manifest.data.get('name', 'unknown data')}), found none; cvae train linear-... makes one, "
+        f"and {registry.SEARCH_PATH} says where it lies{unread}"
     )
 
 
@@ -100,82 +99,72 @@ class Comparison:
 
 
 def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) -> Comparison:
-    """Measures our curve, and other codecs around our PSNR.
-
-    Args:
-        codec: the model's codec.
-        ours: what it gave at the quality and effort in question.
-        names: of the codecs to measure, see `parse`.
-        progress: is told what is being measured.
+    """Measures our curve, and other codecs around our PSNR at the quality and effort of `ours`.
 
     Returns:
         Rows with `codec`, `settings`, `layout` and the figures of `metrics.figures`. Layout `single`
         is a file an image; `block` all images as one block of the rANS coder, without any header;
         `mosaic` a picture of up to 1,000 images. `ssim_mean` is None but for the setting next to
-        our PSNR. Rivals' rows repeat what holds for their whole curve: `bytes_at_our_psnr` and
-        `bd_rate_percent`, ours against it, negative where ours needs less; None where unknown.
+        our PSNR. Rivals' rows are those of `seen_from`.
 
     Raises:
         CvaeError: a codec is missing here.
     """
-    shape, psnr = codec.image_shape, float(ours.psnr.mean())
-    our_ssim = None if ours.ssim is None else float(ours.ssim.mean())
-    curve = [
-        _row(codec.name, layout, point, shape, our_ssim if point.mse is ours.mse else None)
-        for layout, points in _our_curve(codec, ours, progress).items()
-        for point in points
-    ]
-    rows: list[Row] = []
+    psnr = float(ours.psnr.mean())
+
+    def rows(name: str, curves: Curves) -> Iterator[Row]:
+        for layout, points in curves:
+            near = min(points, key=lambda point: abs(point.psnr - psnr))
+            for point in points:
+                yield {
+                    "codec": name,
+                    "settings": point.settings,
+                    "layout": layout,
+                    **metrics.figures(codec.image_shape, point.total_bytes, point.mse),
+                    "ssim_mean": _ssim(ours, near) if point is near else None,
+                    "lossless": point.lossless,
+                }
+
+    curve = list(rows(codec.name, _our_curves(codec, ours, progress)))
+    others: list[Row] = []
     refused: list[str] = []
     for name in names:
-        for layout, points in _curves(codec, name, ours, psnr, progress, refused):
-            near = min(points, key=lambda point: abs(point.psnr - psnr))
-            ssim = metrics.ssim_mean(ours.pixels, near.decoded)
-            found = [
-                _row(name, layout, point, shape, ssim if point is near else None)
-                for point in points
-            ]
-            same = "single" if layout == "single" else "block"
-            rows += _with_totals(found, [row for row in curve if row["layout"] == same], psnr)
-    return Comparison(curve, rows, refused)
+        if name == LINEAR:
+            curves = _linear_curves(find_linear(codec), ours, psnr, progress)
+        else:
+            curves = _rival_curves(rivals.RIVALS[name], ours, psnr, progress, refused)
+        others += rows(name, curves)
+    return Comparison(curve, seen_from(curve, psnr, others), refused)
 
 
-def _curves(
-    codec: Codec,
-    name: str,
-    ours: Measured,
-    target: float,
-    progress: Progress,
-    refused: list[str],
-) -> Iterable[tuple[str, list[Point]]]:
-    if name == LINEAR:
-        yield from _linear_curves(find_linear(codec), ours, target, progress).items()
-        return
-    rival = rivals.RIVALS[name]
-    layouts: tuple[rivals.Layout, ...] = ("single", "mosaic")
-    for layout in layouts:
+def _ssim(ours: Measured, point: Point) -> float | None:
+    if point.decoded is not ours.decoded:
+        return metrics.ssim_mean(ours.pixels, point.decoded)
+    return None if ours.ssim is None else float(ours.ssim.mean())
+
+
+def _rival_curves(
+    rival: rivals.Rival, ours: Measured, target: float, progress: Progress, refused: list[str]
+) -> Curves:
+    for layout in rivals.LAYOUTS:
         try:
             points = rivals.curve(rival, ours.pixels, layout, target, progress)
         except CvaeError as error:  # as of an image that is too small for it; the others go on
             refused.append(f"{layout}: {error}")
-            continue
-        yield layout, points
+        else:
+            yield layout, points
 
 
-def _our_curve(codec: Codec, ours: Measured, progress: Progress) -> dict[str, list[Point]]:
-    curves: dict[str, list[Point]] = {"single": [], "block": []}
+def _our_curves(codec: Codec, ours: Measured, progress: Progress) -> Curves:
+    found = []
     for quality in sorted({ours.quality, *QUALITIES}):
         progress(f"{codec.name}: quality {quality}")
         known = quality == ours.quality
-        measured = ours if known else measure(codec, ours.pixels, quality, ours.effort)
-        for layout, points in curves.items():
-            points.append(_point(codec, measured, layout))
-    return curves
+        found.append(ours if known else measure(codec, ours.pixels, quality, ours.effort))
+    return _curves(codec, found)
 
 
-def _linear_curves(
-    codec: Codec, ours: Measured, target: float, progress: Progress
-) -> dict[str, list[Point]]:
+def _linear_curves(codec: Codec, ours: Measured, target: float, progress: Progress) -> Curves:
     """The linear codec at the qualities around the target, with the same effort as ours."""
     sample = ours.pixels[:_SAMPLE]
     psnrs = []
@@ -183,70 +172,46 @@ def _linear_curves(
         progress(f"{LINEAR}: quality {quality} on a sample")
         symbols = codec.quantize(sample, quality, ours.effort)
         psnrs.append(float(metrics.psnr(sample, codec.synthesize(symbols, quality)).mean()))
-    blocks: dict[str, Point] = {}
 
-    def measured(index: int) -> Point:
-        quality = _LINEAR_QUALITIES[index]
-        progress(f"{LINEAR}: quality {quality}")
-        result = measure(codec, ours.pixels, quality, ours.effort)
-        single = _point(codec, result, "single")
-        blocks[single.settings] = _point(codec, result, "block")
-        return single
+    @cache
+    def measured(index: int) -> Measured:
+        progress(f"{LINEAR}: quality {_LINEAR_QUALITIES[index]}")
+        return measure(codec, ours.pixels, _LINEAR_QUALITIES[index], ours.effort)
 
-    singles = rivals.bracket(measured, psnrs, target)
-    return {"single": singles, "block": [blocks[point.settings] for point in singles]}
+    chosen = rivals.bracket(lambda i: float(measured(i).psnr.mean()), psnrs, target)
+    return _curves(codec, [measured(index) for index in chosen])
 
 
-def _point(codec: Codec, measured: Measured, layout: str) -> Point:
-    if layout == "single":
-        size = int(measured.file_bytes.sum())
-    else:
-        lanes = max(1, min(_LANES, measured.symbols.size // _SYMBOLS_A_LANE))
-        size = len(codec.coding.encode_block(measured.symbols, measured.quality, lanes))
-    settings = f"quality={measured.quality} effort={measured.effort}"
-    return Point(settings, size, measured.mse, measured.decoded)
-
-
-def _row(
-    name: str, layout: str, point: Point, shape: tuple[int, int, int], ssim: float | None
-) -> Row:
-    return {
-        "codec": name,
-        "settings": point.settings,
-        "layout": layout,
-        **metrics.figures(shape, point.total_bytes, point.mse),
-        "ssim_mean": ssim,
-        "lossless": point.lossless,
-    }
+def _curves(codec: Codec, found: list[Measured]) -> Curves:
+    """Single files, and one block, at each of the measured qualities."""
+    curves: dict[str, list[Point]] = {"single": [], "block": []}
+    for item in found:
+        lanes = max(1, min(_LANES, item.symbols.size // _SYMBOLS_A_LANE))
+        block = codec.coding.encode_block(item.symbols, item.quality, lanes)
+        sizes = (int(item.file_bytes.sum()), len(block))
+        settings = f"quality={item.quality} effort={item.effort}"
+        for size, points in zip(sizes, curves.values(), strict=True):
+            points.append(Point(settings, size, item.mse, item.decoded))
+    return curves.items()
 
 
 def seen_from(curve: list[Row], psnr: float, rows: list[Row]) -> list[Row]:
-    """Rivals' rows that were measured for one model, with what they say of another model's curve.
+    """Rivals' rows, each with what holds for its whole curve beside ours; None where unknown.
 
-    Args:
-        curve: the other model's rows.
-        psnr: its PSNR of interest in dB.
-        rows: as `Comparison.rivals`, of the same images.
+    `bytes_at_our_psnr` is of an image, `bd_rate_percent` ours against the rival's. The curve may be
+    of another model than `rows` were measured for; rows of one curve follow each other.
     """
     seen = []
-    for name, layout in dict.fromkeys((row["codec"], row["layout"]) for row in rows):
-        group = [row for row in rows if (row["codec"], row["layout"]) == (name, layout)]
-        same = "single" if layout == "single" else "block"
-        seen += _with_totals(group, [row for row in curve if row["layout"] == same], psnr)
+    for (_, layout), group in groupby(rows, _CURVE):
+        found = list(group)
+        ours = [row for row in curve if row["layout"] == _OURS[layout]]
+        size, rate = bytes_at(found, psnr), bd_rate(ours, found)
+        seen += [{**row, "bytes_at_our_psnr": size, "bd_rate_percent": rate} for row in found]
     return seen
 
 
-def _with_totals(rows: list[Row], ours: list[Row], psnr: float) -> list[Row]:
-    """A rival's rows, each with what holds for the whole curve."""
-    totals = {
-        "bytes_at_our_psnr": bytes_at(rows, psnr),
-        "bd_rate_percent": bd_rate(ours, rows),
-    }
-    return [{**row, **totals} for row in rows]
-
-
 def bytes_at(rows: list[Row], psnr: float) -> float | None:
-    """Bytes an image at a PSNR in dB, between a curve's neighbours; None outside of its range.
+    """Bytes an image at a PSNR in dB, between a curve's neighbours; None outside its range.
 
     The logarithm of the bytes is taken as linear in PSNR. Lossless coding counts where it is smaller.
     """
@@ -254,8 +219,7 @@ def bytes_at(rows: list[Row], psnr: float) -> float | None:
     if not x or not x[0] <= psnr <= x[-1]:
         return None
     between = math.exp(float(np.interp(psnr, x, np.log(y))))
-    lossless = [float(row["file_bytes_mean"]) for row in rows if row["lossless"]]
-    return min([between, *lossless])
+    return min([between, *(float(row["file_bytes_mean"]) for row in rows if row["lossless"])])
 
 
 def bd_rate(ours: list[Row], rival: list[Row]) -> float | None:
@@ -271,15 +235,19 @@ def bd_rate(ours: list[Row], rival: list[Row]) -> float | None:
         return None
     if min(our_psnr[-1], psnr[-1]) - max(our_psnr[0], psnr[0]) < _BD_OVERLAP:
         return None
-    try:
-        import bjontegaard
-    except ImportError as error:
-        raise MissingExtraError("bjontegaard", "eval") from error
-    percent: float = bjontegaard.bd_rate(
+    percent: float = _bjontegaard().bd_rate(
         sizes, psnr, our_bytes, our_psnr,
         method="pchip", require_matching_points=False, min_overlap=0,
     )  # fmt: skip
     return percent
+
+
+def _bjontegaard() -> Any:
+    try:
+        import bjontegaard
+    except ImportError as error:
+        raise MissingExtraError("bjontegaard", "eval") from error
+    return bjontegaard
 
 
 def _lossy(rows: list[Row]) -> tuple[list[float], list[float]]:
@@ -312,45 +280,27 @@ class Line:
 
 
 def lines(curve: list[Row], rows: list[Row], quality: int, psnr: float) -> list[Line]:
-    """One line a codec and layout, ours first.
-
-    Args:
-        curve: our rows.
-        rows: the rivals' rows.
-        quality: ours.
-        psnr: ours at that quality, in dB.
-    """
-    ours = {
-        row["layout"]: row for row in curve if row["settings"].startswith(f"quality={quality} ")
-    }
+    """One line a codec and layout, ours first, at our quality and its PSNR; rows as `seen_from` has them."""
+    ours = {r["layout"]: r for r in curve if r["settings"].startswith(f"quality={quality} ")}
     found = [
         Line(row["codec"], layout, row["file_bytes_mean"], psnr, "", row["settings"], 1.0, None)
         for layout, row in ours.items()
     ]
-    for name, layout in dict.fromkeys((row["codec"], row["layout"]) for row in rows):
-        group = [row for row in rows if (row["codec"], row["layout"]) == (name, layout)]
-        same = ours["single" if layout == "single" else "block"]["file_bytes_mean"]
-        found.append(_line(group, same, psnr))
+    for (codec, layout), group in groupby(rows, _CURVE):
+        row, size, reached, mark = _shown(list(group), psnr)
+        ratio = size / ours[_OURS[layout]]["file_bytes_mean"]
+        rate = row["bd_rate_percent"]
+        found.append(Line(codec, layout, size, reached, mark, row["settings"], ratio, rate))
     return found
 
 
-def _line(rows: list[Row], ours: float, psnr: float) -> Line:
-    """At our PSNR if the curve has it; else the smallest that is as good, else the best there is."""
-    size = rows[0]["bytes_at_our_psnr"]
+def _shown(rows: list[Row], psnr: float) -> tuple[Row, float, float | None, str]:
+    """A setting, bytes, PSNR and mark: the smallest that is as good as ours, else the best there is."""
     good = [row for row in rows if row["psnr_mean"] >= psnr]
-    if good:
-        row, mark = min(good, key=lambda row: float(row["file_bytes_mean"])), STARTS_ABOVE
-    else:
-        row, mark = max(rows, key=lambda row: float(row["psnr_mean"])), ENDS_BELOW
-    reached = None if row["lossless"] else row["psnr_mean"]
-    shown = row["file_bytes_mean"] if size is None else size
-    return Line(
-        codec=row["codec"],
-        layout=row["layout"],
-        bytes=shown,
-        psnr=reached if size is None else psnr,
-        mark=mark if size is None and reached is not None else "",
-        settings=row["settings"],
-        times_ours=shown / ours,
-        bd_rate_percent=row["bd_rate_percent"],
-    )
+    by_bytes, by_psnr = itemgetter("file_bytes_mean"), itemgetter("psnr_mean")
+    row = min(good, key=by_bytes) if good else max(rows, key=by_psnr)
+    if row["bytes_at_our_psnr"] is not None:
+        return row, row["bytes_at_our_psnr"], psnr, ""
+    if row["lossless"]:
+        return row, row["file_bytes_mean"], None, ""
+    return row, row["file_bytes_mean"], row["psnr_mean"], STARTS_ABOVE if good else ENDS_BELOW

@@ -26,20 +26,18 @@ from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 
 def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
-    """The images to evaluate on: a split of an `.npz` file, a folder, an archive, or one image file.
+    """The images of an `.npz` file's split, a folder, an archive or an image file.
 
     Returns:
-        uint8 (n, h, w, c), and what each is called: its path in a folder, its index in an `.npz`.
+        uint8 (n, h, w, c), and the name of each: its path in a folder, its index in an array.
 
     Raises:
         DataError: the source cannot be read, or has no images.
-        ImageError: one of its images cannot be read.
-        ImageShapeError: they are not of the model's shape.
+        ImageError: an image cannot be read, or is not of the model's shape.
     """
     pixels, names = open_images([source], Reading(shape, "exact"), split=split).all()
     if not len(pixels):
-        found = f"none in the {split} split" if is_npz(source) else "none"
-        raise DataError(f"expected images, found {found}", where=source)
+        raise DataError("expected images, found none", where=source)
     return pixels, names
 
 
@@ -54,60 +52,43 @@ class Part:
 
 
 def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = iter) -> Part:
-    """The images that training set aside as `split` of a folder.
+    """The images that training set aside as `split`: test, validation or train.
 
-    Args:
-        folder: where they are.
-        split: test, validation or train.
-        model: whose images they are.
-        watch: is given batches of file names before they are read.
+    `watch` is that of `folders.read`.
 
     Raises:
         DataError: the folder cannot be split, or that part of it is empty.
         ModelError: the manifest's account of how images are read is damaged.
     """
-    found = folders.read(folder, reading_of(model), watch)
+    found, manifest = folders.read(folder, reading_of(model), watch), model.manifest
     if not found.names[split]:
         raise DataError(f"the {split} split has no images", where=folder)
-    warning = ""
-    if model.manifest.data.get("sha256") != found.sha256:
-        warning = (
-            f"{folder}: not the images that {model.manifest.name} was trained on, or some were added "
-            "or removed"
-        )
+    other = f"{folder}: not the images that {manifest.name} was trained on, or some were added or removed"
+    warning = "" if manifest.data.get("sha256") == found.sha256 else other
     return Part(found.names[split], found.images[split], found.skipped, warning)
 
 
 def reading_of(model: Model) -> Reading:
     """How a folder's images are brought to the model's shape: as for training, where it was a folder.
 
-    Raises:
-        ModelError: the manifest's account of it is damaged.
+    Raises ModelError when the manifest's account of it is damaged.
     """
-    manifest = model.manifest
+    manifest, shape = model.manifest, model.manifest.image_shape
     if "reading" not in manifest.data:
-        return Reading(manifest.image_shape, "crop")
+        return Reading(shape, "crop")
     with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
-    if reading.shape != manifest.image_shape:
-        raise ModelError(
-            f"expected a reading of {images.describe(manifest.image_shape)}, "
-            f"found {images.describe(reading.shape)}",
-            where=model.path,
-        )
+    if reading.shape != shape:
+        wanted, found = images.describe(shape), images.describe(reading.shape)
+        raise ModelError(f"expected a reading of {wanted}, found {found}", where=model.path)
     return reading
 
 
 def split_name(source: Path, split: str | None) -> str:
     """What a result says of the split: that of an `.npz` file or a folder, or that there is none."""
-    if is_npz(source):
-        return split or "test"
-    return split if split is not None and source.is_dir() else "all"
-
-
-def is_npz(source: Path) -> bool:
-    """Whether a source is taken for an `.npz` file, which alone has splits."""
-    return source.suffix.lower() == ".npz" and not source.is_dir()
+    if source.is_dir():
+        return split or "all"
+    return split or "test" if source.suffix.lower() == ".npz" else "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +104,7 @@ class Measured:
     payload_bytes: NDArray[np.int64]  # (n,)
     information_bits: NDArray[np.float64]  # (n,)
     mse: NDArray[np.float64]  # (n,), of 8-bit pixels
-    warned: int  # images below the quality that the model is expected to reach
+    warned: int  # images below the model's expected PSNR
     encode_seconds: float
     decode_seconds: float
 
@@ -145,25 +126,16 @@ class Measured:
 def measure(
     codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
 ) -> Measured:
-    """Encodes every image to a file of its own and decodes it again.
-
-    Args:
-        codec: the model's codec.
-        pixels: uint8 (n, h, w, c) of its shape.
-        quality: 1 to 100, or None for the model's default.
-        effort: 0 (plain rounding) to 9.
-    """
+    """Encodes every image, uint8 (n, h, w, c), to a file of its own and decodes it again."""
     quality = codec.quality(quality)
-    # Loads the networks, so that the rates are of work alone.
     options = EncodeOptions(quality=quality, effort=effort)
-    codec.encode_batch(pixels[:1], options)
+    codec.encode_batch(
+        pixels[:1], options
+    )  # loads the networks, so that the rates are of work alone
     started = time.perf_counter()
     coded = codec.encode_batch(pixels, options)
-    encode_seconds = time.perf_counter() - started
-
-    started = time.perf_counter()
+    encoded = time.perf_counter()
     decoded = np.stack(codec.decode_containers([container.unpack(c.data) for c in coded]))
-    decode_seconds = time.perf_counter() - started
     return Measured(
         quality=quality,
         effort=effort,
@@ -175,16 +147,16 @@ def measure(
         information_bits=np.array([c.information_bits for c in coded]),
         mse=metrics.mse(pixels, decoded),
         warned=sum(c.poor for c in coded),
-        encode_seconds=encode_seconds,
-        decode_seconds=decode_seconds,
+        encode_seconds=encoded - started,
+        decode_seconds=time.perf_counter() - encoded,
     )
 
 
 def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     """The figures that `cvae eval --json` prints.
 
-    Sizes are in bytes, PSNR in dB of 8-bit pixels, as a mean over the images of per-image PSNR (at
-    most 99) unless the key says otherwise.
+    Sizes are in bytes. PSNR is in dB of 8-bit pixels, at most 99, and the mean over the images unless
+    the key says otherwise.
     """
     pixels = measured.pixels
     of_means = codec.to_pixels(codec.latents(pixels))
@@ -209,34 +181,16 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     }
 
 
-def evaluate(
-    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
-) -> dict[str, Any]:
-    """`measure` and `summarize` in one: the figures of a data set."""
-    return summarize(codec, measure(codec, pixels, quality, effort))
-
-
 def table(measured: Measured, labels: list[str]) -> str:
     """One CSV row an image: its name, bytes, bits, PSNR in dB and SSIM (empty where there is none)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["image", "file_bytes", "payload_bytes", "information_bits", "psnr", "ssim"])
+    sizes = zip(measured.file_bytes, measured.payload_bytes, strict=True)
+    figures = zip(measured.information_bits, measured.psnr, strict=True)
     ssim = [""] * len(labels) if measured.ssim is None else [f"{v:.6f}" for v in measured.ssim]
-    writer.writerows(
-        [_harmless(label), size, payload, f"{bits:.4f}", f"{psnr:.4f}", similarity]
-        for label, size, payload, bits, psnr, similarity in zip(
-            labels,
-            measured.file_bytes,
-            measured.payload_bytes,
-            measured.information_bits,
-            measured.psnr,
-            ssim,
-            strict=True,
-        )
-    )
+    for name, size, (bits, psnr), similarity in zip(labels, sizes, figures, ssim, strict=True):
+        # So that no spreadsheet takes a name for a formula.
+        label = f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+        writer.writerow([label, *size, f"{bits:.4f}", f"{psnr:.4f}", similarity])
     return buffer.getvalue()
-
-
-def _harmless(name: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
-    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

@@ -7,10 +7,11 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cvae.data import images
 from cvae.data.images import Pixels
-from cvae.evaluation import plots as report
+from cvae.evaluation import plots
 from cvae.evaluation.comparison import MARKS, Comparison, Line, lines
 from cvae.evaluation.measure import Measured
 
@@ -35,27 +36,34 @@ th:nth-child(-n+2), td:nth-child(-n+2), td.quiet { text-align: left; }
 figure { margin: 0; } figure img { display: block; image-rendering: pixelated; margin-bottom: 2px; }
 figcaption { max-width: 8rem; overflow-wrap: anywhere; }
 """
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{style}</style></head><body>
+{body}
+</body></html>
+"""
+_NOTE = (
+    "Bytes at the PSNR of this model, between the codec's nearest settings. {}BD-rate is this model's "
+    "bytes against the codec's at equal PSNR. block: all images as one block without a header; mosaic: "
+    "one picture of up to 1,000 images."
+)
 
 
 def render(
     result: dict[str, Any], measured: Measured, names: list[str], comparison: Comparison | None
 ) -> str:
-    """The page as HTML; nothing in it is loaded from elsewhere.
-
-    Args:
-        result: what `cvae eval --json` prints.
-        measured: the images it is of.
-        names: what each image is called.
-        comparison: with other codecs, if there was one.
+    """The page as HTML, of what `cvae eval --json` prints; nothing in it is loaded from elsewhere.
 
     Raises:
         MissingExtraError: there are curves to draw and matplotlib is not installed.
     """
-    title = f"{result['model']} on {result['dataset']}"
-    parts = [f"<h1>{escape(title)}</h1>", _summary(result), _facts(result)]
+    title = escape(f"{result['model']} on {result['dataset']}")
+    text = "{images} images ({split}), quality {quality}, effort {effort}; each a file of its own"
+    parts = [f"<h1>{title}</h1>", _quiet(text.format(**result)), _facts(result)]
     if comparison is not None:
         found = lines(comparison.curve, comparison.rivals, measured.quality, result["psnr_mean"])
-        plot = report.rate_distortion_plot(comparison.curve, comparison.rivals)
+        plot = plots.rate_distortion_plot(comparison.curve, comparison.rivals)
         parts += [
             "<h2>Against other codecs</h2>",
             _table(found),
@@ -65,36 +73,29 @@ def render(
     order = np.argsort(measured.psnr, kind="stable")
     parts += [
         "<h2>Worst images</h2>",
-        '<p class="quiet">The original above its reconstruction.</p>',
+        _quiet("The original above its reconstruction."),
         _images(measured, names, order[:_SHOWN]),
         "<h2>Best images</h2>",
         _images(measured, names, order[::-1][:_SHOWN]),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
-    )
+    return _PAGE.format(title=title, style=_STYLE, body="\n".join(parts))
 
 
-def _summary(result: dict[str, Any]) -> str:
-    text = "{images} images ({split}), quality {quality}, effort {effort}; each a file of its own"
-    return f'<p class="quiet">{escape(text.format(**result))}</p>'
+def _quiet(text: str) -> str:
+    return f'<p class="quiet">{escape(text)}</p>'
 
 
 def _facts(result: dict[str, Any]) -> str:
     ssim = result["ssim_mean"]
-    facts = [
-        ("bytes a file", f"{result['file_bytes_mean']:.2f}"),
-        ("to one", f"{result['compression_ratio']:.1f}"),
-        ("bits a pixel", f"{result['bpp']:.4f}"),
-        ("dB PSNR", f"{result['psnr_mean']:.2f}"),
-        ("SSIM", "-" if ssim is None else f"{ssim:.4f}"),
-        ("below expected quality", str(result["warned"])),
-    ]
-    cells = "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts)
+    facts = {
+        "bytes a file": f"{result['file_bytes_mean']:.2f}",
+        "to one": f"{result['compression_ratio']:.1f}",
+        "bits a pixel": f"{result['bpp']:.4f}",
+        "dB PSNR": f"{result['psnr_mean']:.2f}",
+        "SSIM": "-" if ssim is None else f"{ssim:.4f}",
+        "below expected quality": str(result["warned"]),
+    }
+    cells = "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts.items())
     return f'<div class="facts">{cells}</div>'
 
 
@@ -102,37 +103,25 @@ def _table(found: list[Line]) -> str:
     heads = ("codec", "layout", "bytes an image", "PSNR", "times ours", "BD-rate", "settings")
     rows = ["<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for line in found:
-        psnr = "lossless" if line.psnr is None else f"{line.psnr:.2f} dB {line.mark}"
         rate = line.bd_rate_percent
         cells = [
             escape(line.codec),
             line.layout,
             f"{line.bytes:.2f}",
-            psnr,
+            "lossless" if line.psnr is None else f"{line.psnr:.2f} dB {line.mark}",
             f"{line.times_ours:.2f}",
             "n/a" if rate is None else f"{rate:+.1f} %",
         ]
+        # Bytes between two settings are of neither.
+        between = line.psnr is not None and not line.mark and line.codec != found[0].codec
+        settings = "" if between else escape(line.settings)
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        # Between two settings there is none to name.
-        named = (
-            ""
-            if not line.mark and line.psnr is not None and line.codec != found[0].codec
-            else escape(line.settings)
-        )
-        rows.append(f'<tr>{row}<td class="quiet">{named}</td></tr>')
-    note = (
-        "Bytes at the PSNR of this model, between the codec's nearest settings. "
-        + "".join(f"{mark} {text}. " for mark, text in MARKS.items())
-        + "BD-rate is this model's bytes against the codec's "
-        "at equal PSNR. block: all images as one block without a header; mosaic: one picture of up "
-        "to 1,000 images."
-    )
-    return (
-        f'<div class="wide"><table>{"".join(rows)}</table></div><p class="quiet">{escape(note)}</p>'
-    )
+        rows.append(f'<tr>{row}<td class="quiet">{settings}</td></tr>')
+    marks = "".join(f"{mark} {text}. " for mark, text in MARKS.items())
+    return f'<div class="wide"><table>{"".join(rows)}</table></div>' + _quiet(_NOTE.format(marks))
 
 
-def _images(measured: Measured, names: list[str], indexes: Any) -> str:
+def _images(measured: Measured, names: list[str], indexes: NDArray[np.intp]) -> str:
     figures = [
         "<figure>"
         + _image(measured.pixels[i], f"original {names[i]}")
