@@ -186,13 +186,7 @@ def _mean_curvature(curvature: Floats, problem: Problem) -> float:
     return float(np.average(curvature, weights=bits + 1e-9))
 
 
-def _round(
-    x: Floats,
-    latents: Latents,
-    symbols: Symbols,
-    problem: Problem,
-    moving: int,
-) -> Symbols:
+def _round(x: Floats, latents: Latents, symbols: Symbols, problem: Problem, moving: int) -> Symbols:
     quantizer, synthesis = problem.quantizer, problem.pixels
     present = quantizer.dequantize(symbols)
     x_hat = synthesis(present)

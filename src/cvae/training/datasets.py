@@ -114,8 +114,7 @@ def load(
         )
     if len(pixels) < 10:
         raise DataError(
-            f"expected at least 10 images to train on, found {len(pixels)}",
-            where=source,
+            f"expected at least 10 images to train on, found {len(pixels)}", where=source
         )
     # One fixed order, so that every run and every later export sets the same images aside.
     pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
