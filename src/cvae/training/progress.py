@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -30,8 +29,7 @@ class ProgressBar(keras.callbacks.Callback):
             transient=True,
         )
         self._task: Any = None
-        self._started = 0.0
-        self._first = 0
+        self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -44,9 +42,9 @@ class ProgressBar(keras.callbacks.Callback):
         if self._task is None:
             self._started, self._first = time.monotonic(), epoch
             steps = self.params["steps"]
-            total, done = self._epochs * steps, epoch * steps
             shown: dict[str, Any] = {"epoch": epoch + 1, "epochs": self._epochs, "terms": ""}
-            self._task = self._bar.add_task("", total=total, completed=done, **shown)
+            total = self._epochs * steps
+            self._task = self._bar.add_task("", total=total, completed=epoch * steps, **shown)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -55,21 +53,12 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1 - self._first
         left = (time.monotonic() - self._started) / done * (self._epochs - epoch - 1)
-        self._console.print(
-            f"epoch {epoch + 1}/{self._epochs}: {_format(logs or {})}  {_minutes(left)} left"
-        )
-
-
-def tensorboard_log(folder: Path) -> keras.callbacks.Callback:
-    """Writes the losses of every epoch for TensorBoard."""
-    return keras.callbacks.TensorBoard(str(folder))
+        minutes, seconds = divmod(int(left), 60)
+        terms = f"{_format(logs or {})}  {minutes}:{seconds:02d} left"
+        self._console.print(f"epoch {epoch + 1}/{self._epochs}: {terms}")
 
 
 def _format(logs: dict[str, float]) -> str:
     # A rate of zero belongs to a loss that has none.
     shown = [name for name in _TERMS if name in logs and (logs[name] or "rate" not in name)]
     return "  ".join(f"{name} {float(logs[name]):.4g}" for name in shown)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

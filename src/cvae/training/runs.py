@@ -80,14 +80,9 @@ class Run:
 
 
 def start(
-    folder: Path,
-    preset: Preset,
-    dataset: Dataset,
-    seed: int,
-    resume: bool,
-    force: bool,
+    folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool,
     begin: Path | None = None,
-) -> Run:
+) -> Run:  # fmt: skip
     """Makes the run's folder, or checks that the run in it is the one to be resumed.
 
     Args:
@@ -106,14 +101,12 @@ def start(
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
     if resume and _has_begun(folder):
-        found = Run.open(folder)
-        differing = _differences(found.settings(), run.settings())
-        if differing:
-            raise TrainingError(
-                f"cannot resume with other settings: {differing}",
-                where=folder,
-                advice="--force starts the run anew",
-            )
+        before, now = Run.open(folder).settings(), run.settings()
+        names = [name for name in before if before[name] != now[name]]
+        if names:
+            changes = [f"{name} was {before[name]} and is now {now[name]}" for name in names]
+            text = f"cannot resume with other settings: {', '.join(changes)}"
+            raise TrainingError(text, where=folder, advice="--force starts the run anew")
         return run
     check_start(folder, resume, force, begin)
     with translated(OutputError, "cannot be made", folder):
@@ -135,31 +128,19 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> 
             where=folder,
             advice="--resume carries it on, --force starts it anew",
         )
-    if begin:
-        _check_begin(begin, folder)
+    if begin is None:
+        return
+    Run.open(begin)
+    option = f"--fine-tune {begin}"
+    if begin.resolve() == folder.resolve():
+        raise TrainingError(f"{option}: expected another folder than the new run's, which -o names")
+    if not (begin / CHECKPOINT).exists():
+        raise TrainingError(f"{option}: no epoch of that run has finished")
 
 
 def _has_begun(folder: Path) -> bool:
     """Whether the folder holds more of a run than its settings, which a failure leaves behind."""
     return any((folder / name).exists() for name in FILES if name not in (RUN, SKIPPED))
-
-
-def _check_begin(begin: Path, folder: Path) -> None:
-    Run.open(begin)
-    if begin.resolve() == folder.resolve():
-        raise TrainingError(
-            f"--fine-tune {begin}: expected another folder than the new run's, which -o names"
-        )
-    if not (begin / CHECKPOINT).exists():
-        raise TrainingError(f"--fine-tune {begin}: no epoch of that run has finished")
-
-
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} was {ours[name]} and is now {theirs[name]}"
-        for name in ours
-        if ours[name] != theirs[name]
-    )
 
 
 def read_history(run: Run) -> list[Row]:
