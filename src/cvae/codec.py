@@ -20,7 +20,7 @@ from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, 
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
-from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, Target
+from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size
 
 _BYTES = (bytes, bytearray, memoryview)
 _Sizes = Sequence[Size | None]  # (width, height) of each image before it was fitted
@@ -38,23 +38,16 @@ class Codec:
         """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
         self.model = model
         self.coding = kinds.of(model.manifest, model.path).coding(model)
-
-    @property
-    def name(self) -> str:
-        return self.model.manifest.name
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, c) of the images that the model codes."""
-        return self.model.manifest.image_shape
+        self.name = model.manifest.name
+        self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
+        # With and without the axis of a single channel.
+        self._shapes = shape, shape[:2] if shape[2] == 1 else shape
 
     @overload
-    def encode(
-        self, image: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
-    ) -> bytes: ...
+    def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
     @overload
     def encode(
-        self, image: Sequence[Pixels], quality: int | None = None, effort: int = DEFAULT_EFFORT
+        self, image: Sequence[Pixels], quality: int | None = ..., effort: int = ...
     ) -> list[bytes]: ...
     def encode(
         self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
@@ -74,10 +67,8 @@ class Codec:
         options = EncodeOptions(quality=quality, effort=effort)
         coded = self.encode_batch(self.as_batch(image), options)
         if poor := sum(item.poor for item in coded):
-            expected = (
-                f"what model {self.name} is expected to reach ({coded[0].expected_psnr:.1f} dB)"
-            )
-            text = f"{poor} of {len(coded)} images came back below {expected}"
+            least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
+            text = f"{poor} of {len(coded)} images came back below the {least}"
             warnings.warn(text, QualityWarning, stacklevel=2)
         return coded[0].data if self._is_single(image) else [item.data for item in coded]
 
@@ -149,13 +140,12 @@ class Codec:
 
         An image that cannot be coded so gives a TargetError that says how near it comes. All hundred
         qualities are tried: neither bytes nor PSNR of a searched image rise with every one of them,
-        so that a bisection would settle anywhere. Raises TargetError when a limit is no number.
+        so that a bisection would settle anywhere.
         """
-        target = Target(options.max_bytes, options.min_psnr)
         best: list[Encoded] = []
         for coded in self._encoded(batch, QUALITIES, options, sizes):
-            best = [max(pair, key=target.rank) for pair in zip(best or coded, coded, strict=True)]
-        return [item if target.allows(item) else target.missed(item) for item in best]
+            best = [max(pair, key=options.rank) for pair in zip(best or coded, coded, strict=True)]
+        return [item if options.allows(item) else options.missed(item) for item in best]
 
     def _encoded(
         self, batch: Pixels, qualities: Sequence[int], options: EncodeOptions, sizes: _Sizes | None
@@ -187,9 +177,7 @@ class Codec:
     def decode_payload(self, item: Container) -> Symbols:
         """The symbols (1, elements) in a container.
 
-        Raises:
-            FormatError: the payload is damaged, or the original size is out of range.
-            ModelNotFoundError: the container was written by another model.
+        Raises FormatError when it is damaged, ModelNotFoundError when another model wrote it.
         """
         self.check_id(item.model_id)
         width, height = item.original_size or (1, 1)
@@ -251,12 +239,6 @@ class Codec:
             found = f"{batch.dtype} {batch.shape}"
             raise ImageError(f"expected uint8 arrays of shape {flat}, found {found}")
         return batch.reshape(-1, *shape)
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of an image, and of one without the axis of a single channel."""
-        shape = self.image_shape
-        return shape, shape[:2] if shape[2] == 1 else shape
 
     def _is_single(self, image: Any) -> bool:
         return isinstance(image, np.ndarray) and image.shape in self._shapes

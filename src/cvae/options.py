@@ -32,6 +32,40 @@ class EncodeOptions:
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
 
+    def __post_init__(self) -> None:
+        """Raises TargetError when a limit is no number."""
+        if math.isnan(self.max_bytes or 0) or math.isnan(self.min_psnr or 0):
+            raise TargetError("expected numbers as limits, found nan")
+
+    def allows(self, item: Encoded) -> bool:
+        small = self.max_bytes is None or len(item.data) <= self.max_bytes
+        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
+
+    def rank(self, item: Encoded) -> tuple[float, ...]:
+        """Larger is better: with `max_bytes` the best picture that is allowed, else the smallest file.
+
+        Where nothing is allowed, the nearest: the smallest file, or the best picture small enough.
+        """
+        size, psnr = len(item.data), item.psnr
+        if self.allows(item):
+            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
+        if self.max_bytes is not None and size > self.max_bytes:
+            return (0, -size, psnr)
+        return (1, psnr, -size)
+
+    def missed(self, nearest: Encoded) -> TargetError:
+        """The error that says how near to the target the nearest file comes."""
+        size, quality = len(nearest.data), nearest.quality
+        if self.max_bytes is not None and size > self.max_bytes:
+            found = f"{size} as the least of this image and model, at quality {quality}"
+            return TargetError(f"expected a file of at most {self.max_bytes} bytes, found {found}")
+        limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
+        found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
+        return TargetError(
+            f"expected at least {self.min_psnr:g} dB{limit}, found {found}",
+            advice="a higher --effort may reach more",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
@@ -70,45 +104,3 @@ class Encoded:
     @property
     def poor(self) -> bool:
         return self.psnr < self.expected_psnr
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a file must keep to."""
-
-    max_bytes: int | None = None  # of the whole file
-    min_psnr: float | None = None  # dB, at the size that the model codes
-
-    def __post_init__(self) -> None:
-        """Raises TargetError when a limit is no number."""
-        if math.isnan(self.max_bytes or 0) or math.isnan(self.min_psnr or 0):
-            raise TargetError("expected numbers as limits, found nan")
-
-    def allows(self, item: Encoded) -> bool:
-        small = self.max_bytes is None or len(item.data) <= self.max_bytes
-        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
-
-    def rank(self, item: Encoded) -> tuple[float, ...]:
-        """Larger is better: with `max_bytes` the best picture that is allowed, else the smallest file.
-
-        Where nothing is allowed, the nearest: the smallest file, or the best picture small enough.
-        """
-        size, psnr = len(item.data), item.psnr
-        if self.allows(item):
-            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
-        if self.max_bytes is not None and size > self.max_bytes:
-            return (0, -size, psnr)
-        return (1, psnr, -size)
-
-    def missed(self, nearest: Encoded) -> TargetError:
-        """The error that says how near to the target the nearest file comes."""
-        size, quality = len(nearest.data), nearest.quality
-        if self.max_bytes is not None and size > self.max_bytes:
-            found = f"{size} as the least of this image and model, at quality {quality}"
-            return TargetError(f"expected a file of at most {self.max_bytes} bytes, found {found}")
-        limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
-        found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
-        return TargetError(
-            f"expected at least {self.min_psnr:g} dB{limit}, found {found}",
-            advice="a higher --effort may reach more",
-        )

@@ -74,10 +74,9 @@ class Decoder:
             entry = bisect_right(starts, code // width) - 1
             code -= starts[entry] * width
             width *= frequencies[entry]
-            if entry <= 2 * radius:
-                symbols.append(entry - radius)
-                continue
-            symbol, code, width = _decode_escape(code, width, radius)
+            symbol = entry - radius
+            if symbol > radius:
+                symbol, code = _decode_escape(code, width, radius)
             symbols.append(symbol)
         self._code, self._width = code, width
         found: Symbols = np.array(symbols, np.int32).reshape(rows.shape)
@@ -135,19 +134,12 @@ def _shortest(low: int, width: int, bits: int) -> bytes:
     return fraction.to_bytes(size, "big")
 
 
-def _decode_escape(code: int, width: int, radius: int) -> tuple[int, int, int]:
-    zeros, number = 0, 0
-    while number == 0:
-        code, number = _take_bit(code, width)
-        zeros += not number
+def _decode_escape(code: int, width: int, radius: int) -> tuple[int, int]:
+    """The symbol in Elias gamma code, and our place behind it: bits are those of a long division."""
+    zeros = 0
+    while (code := code << 1) < width:
+        zeros += 1
         if zeros > 2 * tables.MAX_SYMBOL.bit_length():
             raise FormatError("damaged: an escape has no end")
-    for _ in range(zeros):
-        code, bit = _take_bit(code, width)
-        number = number << 1 | bit
-    return tables.escape_symbol(number, radius), code, width
-
-
-def _take_bit(code: int, width: int) -> tuple[int, int]:
-    code <<= 1
-    return (code - width, 1) if code >= width else (code, 0)
+    rest, code = divmod((code - width) << zeros, width)
+    return tables.escape_symbol(1 << zeros | rest, radius), code

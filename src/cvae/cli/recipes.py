@@ -135,12 +135,12 @@ def _changed(reading: Reading, images: Images) -> Reading:
         height = width = images.size
     if images.grey is not None:
         channels = 1 if images.grey else 3
-    reading = replace(reading, shape=(height, width, channels))
+    changes: dict[str, Any] = {"shape": (height, width, channels)}
     if images.crop is not None:
-        reading = replace(reading, fit="crop" if images.crop else "resize")
+        changes["fit"] = "crop" if images.crop else "resize"
     if images.background is not None:
-        reading = replace(reading, background=_colour(images.background))
-    return reading
+        changes["background"] = _colour(images.background)
+    return replace(reading, **changes)
 
 
 def _colour(text: str) -> str:

@@ -15,9 +15,7 @@ from cvae.training import presets
 from cvae.training.backend import Machine
 
 if TYPE_CHECKING:
-    from cvae.training.architectures import Architecture
     from cvae.training.datasets import Dataset
-    from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
 _EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
@@ -158,8 +156,13 @@ def command(
     backend.require("onnx", "matplotlib", "rich")
     if machine.tensorboard:
         backend.require("tensorboard", extra="tensorboard")
-    if not architecture.closed_form:
-        _check_networks(architecture, recipe, machine.devices)
+    if not architecture.closed_form:  # checked before the run's folder is made or emptied
+        backend.load_keras()
+        from cvae.training.networks import features
+
+        backend.check_devices(machine.devices)
+        architecture.check(recipe)
+        features.perceptual(recipe)
     dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
@@ -170,18 +173,6 @@ def command(
     else:
         _train(run, dataset, talk, machine)
     finish(run, dataset, talk, name)
-
-
-def _check_networks(architecture: Architecture, recipe: Preset, devices: str | None) -> None:
-    """Raises CvaeError for all that can be wrong, before the run's folder is made or emptied."""
-    from cvae.training import backend
-
-    backend.load_keras()
-    from cvae.training.networks import features
-
-    backend.check_devices(devices)
-    architecture.check(recipe)
-    features.perceptual(recipe)
 
 
 def _describe(dataset: Dataset) -> str:

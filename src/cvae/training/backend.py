@@ -44,13 +44,10 @@ def load_keras() -> None:
 
 
 def use(devices: str | None) -> AbstractContextManager[object]:
-    """A context for making a model that trains on these devices, on several in parallel.
+    """A context for making a model that trains on devices such as "GPU:0,GPU:1", in parallel.
 
-    Args:
-        devices: such as "GPU:0,GPU:1"; None for all GPUs, or the processor where there is none.
-
-    Raises:
-        TrainingError: there are no such devices, or the backend takes no choice of them.
+    None stands for all GPUs, or the processor where there is none. Raises TrainingError when there
+    are no such devices, or the backend takes no choice of them.
     """
     import keras
 

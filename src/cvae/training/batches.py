@@ -26,14 +26,10 @@ class Batches(keras.utils.PyDataset):
         self, pixels: Images, batch_size: int, seed: tuple[int, int] | None = None,
         augment: tuple[str, ...] = (), crop: int = 0, passes: int = 1, devices: int = 1,
     ) -> None:  # fmt: skip
-        """Images in random order, or with no seed unchanged and in their own order.
+        """All images, uint8 (n, h, w, c), in random order; without a seed unchanged and in their own.
 
-        Args:
-            pixels: all images, uint8 (n, h, w, c).
-            batch_size: images a batch; the last one may be smaller.
-            seed: the run's seed and the epoch.
-            augment, crop, passes: see `preset.Preset`.
-            devices: how many devices share each batch, see `shared`.
+        The seed is the run's, and the epoch. `preset.Preset` explains augment, crop and passes;
+        `shared` what several devices change. The last batch may be smaller.
         """
         super().__init__()
         count, self._batch_size = shared(passes * len(pixels), batch_size, devices)

@@ -78,7 +78,7 @@ def load(
     A folder sets another tenth aside for `cvae eval --split test`; see `folders.read`.
 
     Args:
-        source: a public data set's name, an `.npz` file, a folder of images, or None for `public_name`.
+        source: a public data set's name, an `.npz` file or a folder; None for `public_name`.
         public_name: the preset's own data set.
         shape: (h, w, c) that the preset's networks take.
         reading: how a folder's images are brought to that shape; None for the default way.
@@ -97,7 +97,11 @@ def load(
             folder = folders.read(path, reading or Reading(shape, "crop"), watch)
             parts = folder.images[folders.TRAIN], folder.images[folders.VALIDATION]
             return Dataset(source, whole.name, *parts, folder)
-        pixels = _read(path)
+        if path.suffix != ".npz":
+            expected = f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data"
+            found = "another kind of file" if path.exists() else "no such file or folder"
+            raise DataError(f"{expected}, found {found}", where=path)
+        pixels = array_source(path, "train").all()
     if pixels.shape[1:] != shape:
         found = f"found arrays of shape {pixels.shape[1:]}"
         raise DataError(f"the preset takes {images.describe(shape)}, {found}", where=source)
@@ -108,14 +112,6 @@ def load(
     pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     held_out = len(pixels) // 10
     return Dataset(source, name, pixels[:-held_out], pixels[-held_out:])
-
-
-def _read(path: Path) -> Pixels:
-    if path.suffix == ".npz":
-        return array_source(path, "train").all()
-    expected = f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data"
-    found = "another kind of file" if path.exists() else "no such file or folder"
-    raise DataError(f"{expected}, found {found}", where=path)
 
 
 def _download(name: str) -> Pixels:

@@ -20,14 +20,10 @@ class ProgressBar(keras.callbacks.Callback):
         self._epochs = epochs
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-            transient=True,
-        )
+            TextColumn(f"epoch {{task.fields[epoch]}}/{epochs}"), BarColumn(),
+            TextColumn("{task.description}"), TimeRemainingColumn(), console=self._console,
+            disable=quiet or not self._console.is_terminal, transient=True,
+        )  # fmt: skip
         self._task: Any = None
         self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
 
@@ -42,13 +38,12 @@ class ProgressBar(keras.callbacks.Callback):
         if self._task is None:
             self._started, self._first = time.monotonic(), epoch
             steps = self.params["steps"]
-            shown: dict[str, Any] = {"epoch": epoch + 1, "epochs": self._epochs, "terms": ""}
-            total = self._epochs * steps
-            self._task = self._bar.add_task("", total=total, completed=epoch * steps, **shown)
+            total, done = self._epochs * steps, epoch * steps
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=epoch + 1)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update(self._task, advance=1, terms=_format(logs or {}))
+        self._bar.update(self._task, advance=1, description=_format(logs or {}))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1 - self._first

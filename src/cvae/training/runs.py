@@ -83,20 +83,11 @@ def start(
     folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool,
     begin: Path | None = None,
 ) -> Run:  # fmt: skip
-    """Makes the run's folder, or checks that the run in it is the one to be resumed.
+    """Makes the run's folder, or checks that the run in it is the one to `resume`.
 
-    Args:
-        folder: the run's folder.
-        preset: its recipe.
-        dataset: what it trains on.
-        seed: for all random numbers.
-        resume: continue the run that is there.
-        force: start anew where there is one.
-        begin: the folder of a run whose weights this one starts from.
-
-    Raises:
-        TrainingError: the folder holds a run already, or one with other settings; `begin` is no
-            other run's folder.
+    `force` replaces a run that is there; `begin` is the folder of a run whose weights this one starts
+    from. Raises TrainingError when the folder holds a run already, or one with other settings, or
+    when `begin` is no other run's folder.
     """
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
