@@ -34,7 +34,7 @@ def keras_networks() -> tuple[Any, Any]:
     backend.load_keras()
     import keras
 
-    networks = builders.build_cvae(presets.get("mnist"))
+    networks = builders.build_cvae(presets.PRESETS["mnist"])
     return keras.Model(networks.analysis.input, networks.analysis.outputs[0]), networks.synthesis
 
 

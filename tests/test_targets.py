@@ -8,7 +8,7 @@ import pytest
 
 from cvae.codec import Codec, open_model
 from cvae.errors import TargetError
-from cvae.options import Encoded, EncodeOptions, Target
+from cvae.options import Encoded, EncodeOptions
 
 from .conftest import SAMPLES, blobs, run_cvae
 
@@ -68,7 +68,7 @@ def test_both_limits_are_kept(codec: Codec) -> None:
 
 def test_a_limit_that_is_no_number_is_refused() -> None:
     with pytest.raises(TargetError, match="nan"):
-        Target(min_psnr=float("nan"))
+        EncodeOptions(min_psnr=float("nan"))
 
 
 def test_images_are_analysed_once_for_all_qualities(

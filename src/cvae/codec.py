@@ -20,9 +20,10 @@ from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, 
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
-from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, Target
+from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size
 
 _BYTES = (bytes, bytearray, memoryview)
+_Sizes = Sequence[Size | None]  # (width, height) of each image before it was fitted
 _DEFAULTS = EncodeOptions()
 
 
@@ -37,24 +38,16 @@ class Codec:
         """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
         self.model = model
         self.coding = kinds.of(model.manifest, model.path).coding(model)
-
-    @property
-    def name(self) -> str:
-        """The name the model is known by."""
-        return self.model.manifest.name
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(h, w, c) of the images that the model codes."""
-        return self.model.manifest.image_shape
+        self.name = model.manifest.name
+        self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
+        # With and without the axis of a single channel.
+        self._shapes = shape, shape[:2] if shape[2] == 1 else shape
 
     @overload
-    def encode(
-        self, image: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
-    ) -> bytes: ...
+    def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
     @overload
     def encode(
-        self, image: Sequence[Pixels], quality: int | None = None, effort: int = DEFAULT_EFFORT
+        self, image: Sequence[Pixels], quality: int | None = ..., effort: int = ...
     ) -> list[bytes]: ...
     def encode(
         self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
@@ -74,10 +67,8 @@ class Codec:
         options = EncodeOptions(quality=quality, effort=effort)
         coded = self.encode_batch(self.as_batch(image), options)
         if poor := sum(item.poor for item in coded):
-            text = (
-                f"{poor} of {len(coded)} images came back below what model {self.name} is expected"
-            )
-            text += f" to reach ({coded[0].expected_psnr:.1f} dB)"
+            least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
+            text = f"{poor} of {len(coded)} images came back below the {least}"
             warnings.warn(text, QualityWarning, stacklevel=2)
         return coded[0].data if self._is_single(image) else [item.data for item in coded]
 
@@ -102,8 +93,7 @@ class Codec:
         if quality is None:
             return self.model.manifest.default_quality
         if not isinstance(quality, int | np.integer) or quality not in QUALITIES:
-            low, high = QUALITIES[0], QUALITIES[-1]
-            raise CvaeError(f"expected a quality of {low} to {high}, found {quality!r}")
+            raise CvaeError(f"expected a quality of 1 to {QUALITIES[-1]}, found {quality!r}")
         return int(quality)
 
     def expected_psnr(self, quality: int) -> float:
@@ -119,8 +109,7 @@ class Codec:
         """
         _check_effort(effort)
         x = images.as_floats(batch)
-        latents = self.coding.analyse(x, threads)
-        return self.coding.choose(x, latents, quality, effort, threads)
+        return self.coding.choose(x, self.coding.analyse(x, threads), quality, effort, threads)
 
     def latents(self, batch: Pixels) -> Latents:
         """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
@@ -135,102 +124,66 @@ class Codec:
         return images.as_pixels(self.coding.synthesize(latents, threads))
 
     def encode_batch(
-        self,
-        batch: Pixels,
-        options: EncodeOptions = _DEFAULTS,
-        sizes: Sequence[Size | None] | None = None,
+        self, batch: Pixels, options: EncodeOptions = _DEFAULTS, sizes: _Sizes | None = None
     ) -> list[Encoded]:
         """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
 
-        Args:
-            batch: images of the model's shape; with `invert` they are inverted here.
-            options: of these `quality`, `effort` and `invert`; `encode_to_target` takes the targets.
-            sizes: (width, height) of each image before it was fitted; `decode` restores it.
-
-        Raises:
-            CvaeError: quality or effort is out of range.
+        Uses `quality`, `effort` and `invert` of the options; `decode` restores the sizes. Raises
+        CvaeError when quality or effort is out of range.
         """
         return next(self._encoded(batch, [self.quality(options.quality)], options, sizes))
 
     def encode_to_target(
-        self, batch: Pixels, options: EncodeOptions, sizes: Sequence[Size | None] | None = None
+        self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None = None
     ) -> list[Encoded | TargetError]:
         """As `encode_batch`, each image at the quality that `max_bytes` and `min_psnr` ask for.
 
-        All hundred qualities are tried: neither bytes nor PSNR of a searched image rise with every
-        one of them, so that a bisection would settle anywhere.
-
-        Returns:
-            For each image what was coded, or the error that says how near to the target it comes.
-
-        Raises:
-            TargetError: a limit is no number.
-            CvaeError: the effort is out of range.
+        An image that cannot be coded so gives a TargetError that says how near it comes. All hundred
+        qualities are tried: neither bytes nor PSNR of a searched image rise with every one of them,
+        so that a bisection would settle anywhere.
         """
-        target = Target(options.max_bytes, options.min_psnr)
         best: list[Encoded] = []
         for coded in self._encoded(batch, QUALITIES, options, sizes):
-            best = [max(pair, key=target.rank) for pair in zip(best or coded, coded, strict=True)]
-        return [item if target.allows(item) else target.missed(item) for item in best]
+            best = [max(pair, key=options.rank) for pair in zip(best or coded, coded, strict=True)]
+        return [item if options.allows(item) else options.missed(item) for item in best]
 
     def _encoded(
-        self,
-        batch: Pixels,
-        qualities: Sequence[int],
-        options: EncodeOptions,
-        sizes: Sequence[Size | None] | None,
+        self, batch: Pixels, qualities: Sequence[int], options: EncodeOptions, sizes: _Sizes | None
     ) -> Iterator[list[Encoded]]:
         """The images at one quality after another; they are analysed once."""
         _check_effort(options.effort)
         coding, model_id = self.coding, self.model.manifest.id
-        sizes = sizes or [None] * len(batch)
         pixels = 255 - batch if options.invert else batch
         x = images.as_floats(pixels)
         latents = coding.analyse(x)
         for quality in qualities:
             symbols = coding.choose(x, latents, quality, options.effort)
             payloads = coding.encode_each(symbols, quality)
-            bits = coding.information_bits(symbols, quality)
-            psnr = metrics.psnr(pixels, self.synthesize(symbols, quality))
-            yield [
-                Encoded(
-                    data=container.pack(
-                        Container(model_id, quality, payload, size, options.invert)
-                    ),
-                    symbols=symbols[i],
-                    quality=quality,
-                    payload_bytes=len(payload),
-                    information_bits=float(bits[i]),
-                    psnr=float(psnr[i]),
-                    expected_psnr=self.expected_psnr(quality),
-                )
-                for i, (payload, size) in enumerate(zip(payloads, sizes, strict=True))
-            ]
+            bits = coding.information_bits(symbols, quality).tolist()
+            psnr = metrics.psnr(pixels, self.synthesize(symbols, quality)).tolist()
+            expected, coded = self.expected_psnr(quality), []
+            for i, payload in enumerate(payloads):
+                size = sizes[i] if sizes else None
+                data = container.pack(Container(model_id, quality, payload, size, options.invert))
+                known = len(payload), bits[i], psnr[i], expected
+                coded.append(Encoded(data, symbols[i], quality, *known))
+            yield coded
 
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
-        """Containers -> uint8 (h, w, c) each, inversion undone and the original size restored.
-
-        Raises:
-            FormatError: a payload is damaged.
-            ModelNotFoundError: a container was written by another model.
-        """
+        """Containers -> uint8 (h, w, c) each; see `reconstruct`. Raises as `decode_payload`."""
         symbols = [self.decode_payload(item) for item in containers]
         return list(self.reconstruct(containers, symbols))
 
     def decode_payload(self, item: Container) -> Symbols:
         """The symbols (1, elements) in a container.
 
-        Raises:
-            FormatError: the payload is damaged, or the original size is out of range.
-            ModelNotFoundError: the container was written by another model.
+        Raises FormatError when it is damaged, ModelNotFoundError when another model wrote it.
         """
         self.check_id(item.model_id)
         width, height = item.original_size or (1, 1)
         if width * height > images.MAX_PIXELS:
-            raise FormatError(
-                f"expected an original size of at most {images.MAX_PIXELS:,} pixels, "
-                f"found {width}x{height}"
-            )
+            expected = f"expected an original size of at most {images.MAX_PIXELS:,} pixels"
+            raise FormatError(f"{expected}, found {width}x{height}")
         return self.coding.decode_each(item.payload, item.quality)
 
     def payload_latents(self, item: Container) -> Latents:
@@ -240,9 +193,9 @@ class Codec:
     def reconstruct(
         self, containers: Sequence[Container], symbols: Sequence[Symbols]
     ) -> Iterator[Pixels]:
-        """The pictures (h, w, c) of containers and their symbols, in order.
+        """The uint8 pictures (h, w, c) of containers and their symbols, all by one pass of the synthesis.
 
-        One pass of the synthesis network serves all; only the resizing is done one by one.
+        Inversion is undone and the original size restored.
         """
         pairs = zip(containers, symbols, strict=True)
         latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
@@ -254,29 +207,23 @@ class Codec:
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
 
-        Raises:
-            FormatError: the array has another shape or dtype, or symbols beyond the format's range.
+        Raises FormatError when it has another shape or dtype, or symbols beyond the format's range.
         """
         shape = self.model.manifest.latent_shape
         if symbols.shape != shape or symbols.dtype.kind not in "iu":
-            raise FormatError(
-                f"expected an array of integers of shape {shape}, "
-                f"found {symbols.dtype} {symbols.shape}"
-            )
+            found = f"{symbols.dtype} {symbols.shape}"
+            raise FormatError(f"expected an array of integers of shape {shape}, found {found}")
         if symbols.size and max(-int(symbols.min()), int(symbols.max())) > MAX_SYMBOL:
             raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
-        row = symbols.reshape(1, -1).astype(np.int32)
-        pixels: Pixels = self.synthesize(row, self.quality(quality))[0]
-        return pixels
+        rows = symbols.reshape(1, -1).astype(np.int32)
+        return np.asarray(self.synthesize(rows, self.quality(quality))[0])
 
     def check_id(self, model_id: int) -> None:
         """Raises ModelNotFoundError when the id is not this model's."""
-        manifest = self.model.manifest
-        if model_id != manifest.id:
-            raise ModelNotFoundError(
-                f"written by the model of id {model_id:#06x}, "
-                f"expected {manifest.id:#06x} of {manifest.name}"
-            )
+        own = self.model.manifest.id
+        if model_id != own:
+            expected = f"expected {own:#06x} of {self.name}"
+            raise ModelNotFoundError(f"written by the model of id {model_id:#06x}, {expected}")
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
@@ -292,12 +239,6 @@ class Codec:
             found = f"{batch.dtype} {batch.shape}"
             raise ImageError(f"expected uint8 arrays of shape {flat}, found {found}")
         return batch.reshape(-1, *shape)
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of an image, and of one without the axis of a single channel."""
-        shape = self.image_shape
-        return shape, shape[:2] if shape[2] == 1 else shape
 
     def _is_single(self, image: Any) -> bool:
         return isinstance(image, np.ndarray) and image.shape in self._shapes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cvae.errors import TargetError
@@ -19,10 +19,7 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
-    """How images are coded: all that is asked for besides the images and the model.
-
-    `asdict` of it is what a folder of packs records as its request.
-    """
+    """How images are coded; `asdict` of it is what a folder of packs records as its request."""
 
     quality: int | None = None  # 1 to 100; None for the model's default
     effort: int = DEFAULT_EFFORT  # 0 (plain rounding) to 9 (longest search)
@@ -34,6 +31,40 @@ class EncodeOptions:
     names: bool = True  # packs: keep the names of the images
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
+
+    def __post_init__(self) -> None:
+        """Raises TargetError when a limit is no number."""
+        if math.isnan(self.max_bytes or 0) or math.isnan(self.min_psnr or 0):
+            raise TargetError("expected numbers as limits, found nan")
+
+    def allows(self, item: Encoded) -> bool:
+        small = self.max_bytes is None or len(item.data) <= self.max_bytes
+        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
+
+    def rank(self, item: Encoded) -> tuple[float, ...]:
+        """Larger is better: with `max_bytes` the best picture that is allowed, else the smallest file.
+
+        Where nothing is allowed, the nearest: the smallest file, or the best picture small enough.
+        """
+        size, psnr = len(item.data), item.psnr
+        if self.allows(item):
+            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
+        if self.max_bytes is not None and size > self.max_bytes:
+            return (0, -size, psnr)
+        return (1, psnr, -size)
+
+    def missed(self, nearest: Encoded) -> TargetError:
+        """The error that says how near to the target the nearest file comes."""
+        size, quality = len(nearest.data), nearest.quality
+        if self.max_bytes is not None and size > self.max_bytes:
+            found = f"{size} as the least of this image and model, at quality {quality}"
+            return TargetError(f"expected a file of at most {self.max_bytes} bytes, found {found}")
+        limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
+        found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
+        return TargetError(
+            f"expected at least {self.min_psnr:g} dB{limit}, found {found}",
+            advice="a higher --effort may reach more",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +81,7 @@ class Tally:
     poor_inverted: int = 0  # of these, how many are fine then
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        )
+        return Tally(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     @property
     def psnr_mean(self) -> float | None:
@@ -74,53 +103,4 @@ class Encoded:
 
     @property
     def poor(self) -> bool:
-        """Whether the picture is worse than expected of the model's kind of image."""
         return self.psnr < self.expected_psnr
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a file must keep to."""
-
-    max_bytes: int | None = None  # of the whole file
-    min_psnr: float | None = None  # dB, at the size that the model codes
-
-    def __post_init__(self) -> None:
-        """Raises TargetError when a limit is no number."""
-        limits = (self.max_bytes, self.min_psnr)
-        if any(limit is not None and math.isnan(limit) for limit in limits):
-            raise TargetError("expected numbers as limits, found nan")
-
-    def allows(self, item: Encoded) -> bool:
-        """Whether a file keeps to all that is asked."""
-        small = self.max_bytes is None or len(item.data) <= self.max_bytes
-        return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
-
-    def rank(self, item: Encoded) -> tuple[float, ...]:
-        """What grows towards the wished-for file, so that the largest is the best of several.
-
-        With `max_bytes` that is the best picture that is allowed, else the smallest file. Where
-        nothing is allowed it is the nearest: the smallest file, or the best picture that is
-        small enough.
-        """
-        size, psnr = len(item.data), item.psnr
-        if self.allows(item):
-            return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
-        if self.max_bytes is not None and size > self.max_bytes:
-            return (0, -size, psnr)
-        return (1, psnr, -size)
-
-    def missed(self, nearest: Encoded) -> TargetError:
-        """The error that says how near to the target the nearest file comes."""
-        size, quality = len(nearest.data), nearest.quality
-        if self.max_bytes is not None and size > self.max_bytes:
-            return TargetError(
-                f"expected a file of at most {self.max_bytes} bytes, found {size} as the least "
-                f"of this image and model, at quality {quality}"
-            )
-        limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
-        return TargetError(
-            f"expected at least {self.min_psnr:g} dB{limit}, found {nearest.psnr:.2f} dB as the best "
-            f"of this image and model, at quality {quality}",
-            advice="a higher --effort may reach more",
-        )

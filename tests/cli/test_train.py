@@ -243,7 +243,7 @@ def test_a_run_without_a_model_says_what_makes_one(
 
 
 def test_fine_tuning_goes_slowly_unless_told_otherwise() -> None:
-    base = presets.get("tiny").learning_rate
+    base = presets.PRESETS["tiny"].learning_rate
     talk = Talk(quiet=True, verbose=False)
     images = recipes.Images(None, None, None, None, None)
     tuned = recipes.choose("tiny", images, {}, Path("run"), talk, fine_tune=True)

@@ -49,7 +49,7 @@ def test_asking_about_options_loads_no_keras() -> None:
     ],
 )
 def test_options_apply_to_what_has_them(preset: str, option: str, applies: bool) -> None:
-    recipe = presets.get(preset)
+    recipe = presets.PRESETS[preset]
     assert (architectures.of(recipe).refusal(recipe, [option]) == "") == applies
 
 

@@ -109,7 +109,7 @@ def test_a_denoiser_is_the_same_at_every_size(sides: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", ["tiny", "tiny-hq"])
 @pytest.mark.parametrize("half", ["analysis", "synthesis"])
 def test_named_architectures_give_what_keras_gives(name: str, half: str) -> None:
-    preset = presets.get(name)
+    preset = presets.PRESETS[name]
     network = getattr(architectures.of(preset).model(preset), half)
     randomize(network)
     ready(network)

@@ -16,7 +16,7 @@ from keras import ops
 
 from cvae.errors import TrainingError
 from cvae.training import checkpoints, presets, runs, trainer
-from cvae.training.checkpoints import Machine
+from cvae.training.backend import Machine
 from cvae.training.datasets import Dataset
 from cvae.training.networks import features, losses
 from cvae.training.presets import TINY, TINY_AE, Preset

@@ -18,20 +18,14 @@ class Encoder(Protocol):
     """Takes the symbols of one stage after another; `exact`, `rans` and `Meter` are such."""
 
     def push(self, rows: Rows, symbols: Symbols) -> None:
-        """The symbols (images, k) of a stage and their tables, which broadcast to the same shape.
-
-        Raises ValueError when a symbol is beyond the format's range.
-        """
+        """Symbols (images, k) and their tables, which broadcast. Raises ValueError at one out of range."""
 
 
 class Decoder(Protocol):
     """Gives the symbols of one stage after another."""
 
     def pull(self, rows: Rows) -> Symbols:
-        """The symbols (images, k) of a stage, whose tables have the same shape.
-
-        Raises FormatError when the bytes are damaged.
-        """
+        """Tables -> symbols of the same shape (images, k). Raises FormatError at damage."""
 
     def finish(self) -> None:
         """Raises FormatError unless all bytes were read, and are those that an encoder writes."""
@@ -45,5 +39,4 @@ class Meter:
         self.bits: NDArray[np.float64] = np.zeros(images)  # (images,)
 
     def push(self, rows: Rows, symbols: Symbols) -> None:
-        """See `Encoder`."""
         self.bits += self._bank.bits(rows, symbols).sum(axis=1)

@@ -43,20 +43,12 @@ class Container:
 
 
 def pack(container: Container) -> bytes:
-    """The container's bytes: 6 more than the payload has (8 from 256 on), up to 5 more with an extension.
-
-    Raises:
-        ValueError: a field is out of its range.
-    """
+    """The container's bytes, 6 to 13 more than its payload's. Raises ValueError at a field out of range."""
     if not MIN_QUALITY <= container.quality <= MAX_QUALITY:
         raise ValueError(f"expected a quality of 1 to 100, found {container.quality}")
     extension = _pack_extension(container)
-    head = struct.pack(
-        ">BBH",
-        MAGIC | VERSION << 2 | KIND_IMAGE,
-        container.quality | (_EXTENSION if extension else 0),
-        container.model_id,
-    )
+    first, second = MAGIC | VERSION << 2 | KIND_IMAGE, _EXTENSION if extension else 0
+    head = struct.pack(">BBH", first, second | container.quality, container.model_id)
     body = head + extension + container.payload
     return body + _check(body, len(container.payload))
 
@@ -101,33 +93,21 @@ def unpack(data: bytes) -> Container:
         )
     if len(data) < 6:
         raise FormatError(f"damaged: expected at least 6 bytes, found {len(data)}")
-    flags = data[4] if data[1] & _EXTENSION else None
-    start = 4 if flags is None else 5 + (4 if flags & _HAS_SIZE else 0)
+    extended = data[1] & _EXTENSION
+    flags = data[4] if extended else 0
+    start = 4 + bool(extended) + (4 if flags & _HAS_SIZE else 0)
     # A payload of 255 bytes ends with two bytes of check, one of 256 with four: no length means both.
     check_size = 2 if len(data) - start - 2 < _LONG_PAYLOAD else 4
-    payload = data[start : len(data) - check_size]
-    if len(data) < start + check_size or data[-check_size:] != _check(
-        data[:-check_size], len(payload)
-    ):
+    body, payload = data[:-check_size], data[start : len(data) - check_size]
+    if len(data) < start + check_size or data[-check_size:] != _check(body, len(payload)):
         raise FormatError("damaged: the check over its bytes does not hold")
-    if flags is not None and (flags == 0 or flags & ~(_HAS_SIZE | _INVERTED)):
-        raise FormatError(
-            f"expected known extension flags, found {flags:#04x}: written by a later cvae"
-        )
-    quality = data[1] & ~_EXTENSION
-    size: tuple[int, int] | None = None
-    if flags is not None and flags & _HAS_SIZE:
-        width, height = struct.unpack(">HH", data[5:9])
-        size = (width, height)
+    if extended and (flags == 0 or flags & ~(_HAS_SIZE | _INVERTED)):
+        raise FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+    quality, (model_id,) = data[1] & ~_EXTENSION, struct.unpack(">H", data[2:4])
+    size = struct.unpack(">HH", data[5:9]) if flags & _HAS_SIZE else None
     if not MIN_QUALITY <= quality <= MAX_QUALITY or (size and 0 in size):
         raise FormatError(f"damaged: quality {quality}, original size {size}")
-    return Container(
-        model_id=struct.unpack(">H", data[2:4])[0],
-        quality=quality,
-        payload=payload,
-        original_size=size,
-        inverted=bool(flags and flags & _INVERTED),
-    )
+    return Container(model_id, quality, payload, size, bool(flags & _INVERTED))
 
 
 def _pack_extension(container: Container) -> bytes:

@@ -16,17 +16,11 @@ from bisect import bisect_right
 
 import numpy as np
 
-from cvae.bitstream.tables import (
-    MAX_SYMBOL,
-    MAX_SYMBOL_BYTES,
-    PRECISION,
-    Bank,
-    Rows,
-    Symbols,
-    escape_bits,
-    escape_symbol,
-)
+from cvae.bitstream import tables
+from cvae.bitstream.tables import PRECISION, Bank, Rows, Symbols
 from cvae.errors import FormatError
+
+_Interval = tuple[int, int, int]  # low, width, bits
 
 
 class Encoder:
@@ -34,10 +28,9 @@ class Encoder:
 
     def __init__(self, bank: Bank, images: int = 1) -> None:
         self._bank = bank
-        self._intervals = [(0, 1, 0)] * images  # low, width, bits
+        self._intervals: list[_Interval] = [(0, 1, 0)] * images
 
     def push(self, rows: Rows, symbols: Symbols) -> None:
-        """The symbols (images, k) of a stage; raises ValueError when one is out of range."""
         bank = self._bank
         entries = bank.entries(symbols)
         # Looked up for all images at once: the loops below see Python integers only.
@@ -45,34 +38,16 @@ class Encoder:
         starts = bank.starts[rows, entries].tolist()
         escaped = (entries == bank.escape).any(axis=1).tolist()
         for image, interval in enumerate(self._intervals):
-            given = widths[image], starts[image]
-            self._intervals[image] = (
-                self._with_escapes(interval, symbols[image].tolist(), *given)
-                if escaped[image]
-                else _narrowed(interval, *given)
-            )
+            given = interval, widths[image], starts[image]
+            if escaped[image]:
+                found = _narrowed_with_escapes(*given, symbols[image].tolist(), bank.radius)
+            else:
+                found = _narrowed(*given)
+            self._intervals[image] = found
 
     def finish(self) -> list[bytes]:
         """The payload of each image."""
         return [_shortest(*interval) for interval in self._intervals]
-
-    def _with_escapes(
-        self,
-        interval: tuple[int, int, int],
-        symbols: list[int],
-        widths: list[int],
-        starts: list[int],
-    ) -> tuple[int, int, int]:
-        low, width, bits = interval
-        for symbol, frequency, start in zip(symbols, widths, starts, strict=True):
-            low = (low << PRECISION) + start * width
-            width *= frequency
-            bits += PRECISION
-            if abs(symbol) > self._bank.radius:
-                value, count = escape_bits(symbol, self._bank.radius)
-                low = (low << count) + value * width
-                bits += count
-        return low, width, bits
 
 
 class Decoder:
@@ -80,11 +55,9 @@ class Decoder:
 
     def __init__(self, payload: bytes, bank: Bank, symbols: int) -> None:
         """Raises FormatError when the payload is longer than any of so many symbols."""
-        most = symbols * MAX_SYMBOL_BYTES + 1
+        most = symbols * tables.MAX_SYMBOL_BYTES + 1
         if len(payload) > most:
-            raise FormatError(
-                f"damaged: expected at most {most} bytes of payload, found {len(payload)}"
-            )
+            raise FormatError(f"damaged: expected at most {most} bytes, found {len(payload)}")
         self._payload, self._bank = payload, bank
         # The interval is [0, width) and `code` our place in it; both grow instead of being rounded.
         self._code, self._width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
@@ -92,7 +65,6 @@ class Decoder:
         self._tables: dict[int, tuple[list[int], list[int]]] = {}
 
     def pull(self, rows: Rows) -> Symbols:
-        """The symbols (1, k) of a stage; raises FormatError when no encoder writes such a payload."""
         code, width, radius = self._code, self._width, self._bank.radius
         symbols = []
         for row in rows.ravel().tolist():
@@ -102,10 +74,9 @@ class Decoder:
             entry = bisect_right(starts, code // width) - 1
             code -= starts[entry] * width
             width *= frequencies[entry]
-            if entry <= 2 * radius:
-                symbols.append(entry - radius)
-                continue
-            symbol, code, width = _decode_escape(code, width, radius)
+            symbol = entry - radius
+            if symbol > radius:
+                symbol, code = _decode_escape(code, width, radius)
             symbols.append(symbol)
         self._code, self._width = code, width
         found: Symbols = np.array(symbols, np.int32).reshape(rows.shape)
@@ -123,18 +94,30 @@ class Decoder:
     def _lists(self, row: int) -> tuple[list[int], list[int]]:
         """Frequencies and starts of a table as Python integers."""
         found = self._bank.frequencies[row].tolist(), self._bank.starts[row].tolist()
-        self._tables[row] = found
-        return found
+        return self._tables.setdefault(row, found)
 
 
-def _narrowed(
-    interval: tuple[int, int, int], widths: list[int], starts: list[int]
-) -> tuple[int, int, int]:
+def _narrowed(interval: _Interval, widths: list[int], starts: list[int]) -> _Interval:
     low, width, bits = interval
     for frequency, start in zip(widths, starts, strict=True):
         low = (low << PRECISION) + start * width
         width *= frequency
     return low, width, bits + PRECISION * len(widths)
+
+
+def _narrowed_with_escapes(
+    interval: _Interval, widths: list[int], starts: list[int], symbols: list[int], radius: int
+) -> _Interval:
+    low, width, bits = interval
+    for frequency, start, symbol in zip(widths, starts, symbols, strict=True):
+        low = (low << PRECISION) + start * width
+        width *= frequency
+        bits += PRECISION
+        if abs(symbol) > radius:
+            value, count = tables.escape_bits(symbol, radius)
+            low = (low << count) + value * width
+            bits += count
+    return low, width, bits
 
 
 def _shortest(low: int, width: int, bits: int) -> bytes:
@@ -151,19 +134,12 @@ def _shortest(low: int, width: int, bits: int) -> bytes:
     return fraction.to_bytes(size, "big")
 
 
-def _decode_escape(code: int, width: int, radius: int) -> tuple[int, int, int]:
-    zeros, number = 0, 0
-    while number == 0:
-        code, number = _take_bit(code, width)
-        zeros += not number
-        if zeros > 2 * MAX_SYMBOL.bit_length():
+def _decode_escape(code: int, width: int, radius: int) -> tuple[int, int]:
+    """The symbol in Elias gamma code, and our place behind it: bits are those of a long division."""
+    zeros = 0
+    while (code := code << 1) < width:
+        zeros += 1
+        if zeros > 2 * tables.MAX_SYMBOL.bit_length():
             raise FormatError("damaged: an escape has no end")
-    for _ in range(zeros):
-        code, bit = _take_bit(code, width)
-        number = number << 1 | bit
-    return escape_symbol(number, radius), code, width
-
-
-def _take_bit(code: int, width: int) -> tuple[int, int]:
-    code <<= 1
-    return (code - width, 1) if code >= width else (code, 0)
+    rest, code = divmod((code - width) << zeros, width)
+    return tables.escape_symbol(1 << zeros | rest, radius), code

@@ -13,19 +13,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import (
-    MAX_SYMBOL,
-    MAX_SYMBOL_BYTES,
-    PRECISION,
-    TOTAL,
-    Bank,
-    Rows,
-    Symbols,
-    escape_bits,
-    escape_number,
-    escape_symbol,
-    uniform,
-)
+from cvae.bitstream import tables
+from cvae.bitstream.tables import PRECISION, TOTAL, Bank, Rows, Symbols
 from cvae.errors import FormatError
 
 _STATE_MIN = 1 << 16
@@ -50,7 +39,6 @@ class Encoder:
     """Codes all images as one byte string; see `coders.Encoder`. The layout is in docs/format.md."""
 
     def __init__(self, bank: Bank, stages: int = 1) -> None:
-        """Takes the tables, and how many stages there will be."""
         self._bank, self._left = bank, stages
         self._widths: list[Integers] = []
         self._starts: list[Integers] = []
@@ -58,7 +46,6 @@ class Encoder:
         self._escaped: list[int] = []  # symbols of the last stage that are beyond the radius
 
     def push(self, rows: Rows, symbols: Symbols) -> None:
-        """The symbols of a stage in reading order; raises ValueError when one is out of range."""
         bank = self._bank
         entries = bank.entries(symbols)
         self._append(bank, rows, entries)
@@ -69,16 +56,15 @@ class Encoder:
             self._escaped = escaped
         elif escaped:
             # The next stage may depend on them, so they cannot wait for the end.
-            numbers = np.array([escape_number(symbol, bank.radius) - 1 for symbol in escaped])
+            numbers = np.array([tables.escape_number(s, bank.radius) - 1 for s in escaped])
             halves = np.stack([numbers >> 8, numbers & 0xFF], axis=1)
-            self._append(uniform(256), np.zeros(1, np.int64), halves)
+            self._append(tables.uniform(256), np.zeros(1, np.int64), halves)
 
     def finish(self, lanes: int | None = None) -> bytes:
         """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
-        widths, starts = (
-            np.concatenate([*parts, np.empty(0, np.int64)])
-            for parts in (self._widths, self._starts)
-        )
+        empty = np.empty(0, np.int64)
+        widths = np.concatenate([*self._widths, empty])
+        starts = np.concatenate([*self._starts, empty])
         lanes = lanes or lane_count(self._bits, widths.size)
         state = np.full(lanes, _STATE_MIN, np.int64)
         words = []
@@ -90,13 +76,10 @@ class Encoder:
             state = np.where(full, state >> _WORD_BITS, state)
             quotient, rest = np.divmod(state, width)
             state = (quotient << PRECISION) + rest + start
-        stream = np.concatenate(words[::-1]) if words else np.empty(0, np.int64)
-        return (
-            _HEAD.pack(lanes)
-            + state.astype("<u4").tobytes()
-            + stream.astype("<u2").tobytes()
-            + _pack_escapes(self._escaped, self._bank.radius)
-        )
+        stream = np.concatenate([*words[::-1], empty])
+        head = _HEAD.pack(lanes) + state.astype("<u4").tobytes()
+        escapes = _pack_escapes(self._escaped, self._bank.radius)
+        return head + stream.astype("<u2").tobytes() + escapes
 
     def _append(self, bank: Bank, rows: Rows, entries: Integers) -> None:
         self._widths.append(bank.frequencies[rows, entries].ravel())
@@ -107,22 +90,12 @@ class Decoder:
     """Reads a block; see `coders.Decoder`."""
 
     def __init__(self, data: bytes, bank: Bank, symbols: int, stages: int = 1) -> None:
-        """Reads the head.
-
-        Args:
-            data: what an encoder gave.
-            bank: the tables.
-            symbols: how many there are in all stages, for a bound on the bytes.
-            stages: how many there are.
-
-        Raises:
-            FormatError: the bytes are no block of so many symbols.
-        """
+        """Raises FormatError when the bytes are no block of so many symbols, in all stages together."""
         lanes = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
         if not 1 <= lanes <= _LANES_MAX:
             raise FormatError(f"damaged block: expected 1 to {_LANES_MAX} lanes, found {lanes}")
         start = _HEAD.size + 4 * lanes
-        most = start + MAX_SYMBOL_BYTES * symbols + 1
+        most = start + tables.MAX_SYMBOL_BYTES * symbols + 1
         if not start <= len(data) <= most:
             raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
         self._bank, self._left = bank, stages
@@ -135,7 +108,6 @@ class Decoder:
         self._rest = ""  # bits behind the last escape
 
     def pull(self, rows: Rows) -> Symbols:
-        """The symbols of a stage, of the shape of its rows; raises FormatError at damage."""
         radius = self._bank.radius
         entries = self._take(self._bank, rows.ravel())
         symbols = (entries - radius).astype(np.int32)
@@ -144,9 +116,9 @@ class Decoder:
         if not self._left:
             symbols[escaped] = self._last_escapes(len(escaped))
         elif len(escaped):
-            halves = self._take(uniform(256), np.zeros(2 * len(escaped), np.int64))
+            halves = self._take(tables.uniform(256), np.zeros(2 * len(escaped), np.int64))
             numbers = (halves[::2] << 8) + halves[1::2] + 1
-            symbols[escaped] = [escape_symbol(int(number), radius) for number in numbers]
+            symbols[escaped] = [tables.escape_symbol(int(number), radius) for number in numbers]
         return symbols.reshape(rows.shape)
 
     def finish(self) -> None:
@@ -193,9 +165,9 @@ class Decoder:
             one = bits.find("1", place)
             end = 2 * one - place + 1
             # No escape has more: a number of thousands of digits would be slow, or refused by Python.
-            if one < 0 or one - place > MAX_SYMBOL.bit_length() or end > len(bits):
+            if one < 0 or one - place > tables.MAX_SYMBOL.bit_length() or end > len(bits):
                 raise FormatError("damaged block: an escape has no end")
-            symbols.append(escape_symbol(int(bits[one:end], 2), self._bank.radius))
+            symbols.append(tables.escape_symbol(int(bits[one:end], 2), self._bank.radius))
             place = end
         self._rest = bits[place:]
         return symbols
@@ -210,7 +182,7 @@ def _in_lanes(values: Integers, lanes: int, fill: int) -> Integers:
 
 
 def _pack_escapes(symbols: list[int], radius: int) -> bytes:
-    codes = (escape_bits(symbol, radius) for symbol in symbols)
+    codes = (tables.escape_bits(symbol, radius) for symbol in symbols)
     bits = "".join(format(value, f"0{count}b") for value, count in codes)
     size = math.ceil(len(bits) / 8)
-    return int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big") if bits else b""
+    return int(bits.ljust(8 * size, "0") or "0", 2).to_bytes(size, "big")

@@ -48,7 +48,6 @@ class Bank:
             raise ValueError("expected frequencies of at least 1 that sum to 65536 in each table")
 
     def __len__(self) -> int:
-        """How many tables there are."""
         return len(self.table)
 
     @property
@@ -73,20 +72,15 @@ class Bank:
 
     @cached_property
     def _entry_bits(self) -> NDArray[np.float64]:
-        """-log2 of the probabilities: (tables, alphabet)."""
         return PRECISION - np.log2(self.frequencies)
 
     def entries(self, symbols: Symbols) -> NDArray[np.int64]:
-        """Symbols as places in the alphabet; those beyond the radius as the escape.
-
-        Raises ValueError when a symbol is beyond what the format allows.
-        """
+        """Symbols as places in the alphabet. Raises ValueError when one is beyond the format's range."""
         magnitude = np.abs(symbols)
         if symbols.size and (largest := int(magnitude.max())) > MAX_SYMBOL:
             raise ValueError(f"expected |symbol| <= {MAX_SYMBOL}, found {largest}")
-        return np.where(
-            magnitude > self.radius, self.escape, symbols.astype(np.int64) + self.radius
-        )
+        places = symbols.astype(np.int64) + self.radius
+        return np.where(magnitude > self.radius, self.escape, places)
 
     def bits(self, rows: Rows, symbols: Symbols) -> NDArray[np.float64]:
         """Information content of each symbol in bits, escapes included; the arrays broadcast."""

@@ -44,20 +44,13 @@ def wishes(mixed_precision: bool, **values: Any) -> dict[str, Any]:
 
 
 def choose(
-    preset: str,
-    images: Images,
-    wishes: dict[str, Any],
-    out: Path,
-    talk: Talk,
-    fine_tune: bool = False,
+    preset: str, images: Images, wishes: dict[str, Any], out: Path, talk: Talk, fine_tune: bool
 ) -> Preset:
     """The preset, or what `auto` makes of a folder, with the wishes put in its place.
 
-    Raises:
-        click.UsageError: `auto` has no folder.
-        DataError: `auto` found no images.
+    Raises click.UsageError when `auto` has no folder, DataError when it found no images.
     """
-    base = _auto(images, wishes, out, talk) if preset == AUTO else presets.get(preset)
+    base = _auto(images, wishes, out, talk) if preset == AUTO else presets.PRESETS[preset]
     if fine_tune:
         base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
     return replace(base, **wishes)
@@ -66,29 +59,18 @@ def choose(
 def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
     """The recipe with no more latents than images, where latents are components of these.
 
-    Raises:
-        TrainingError: the user asked for more.
+    Raises TrainingError when the user asked for more.
     """
-    architecture = architectures.of(recipe)
+    architecture, found = architectures.of(recipe), recipe.latent_dim
     most = min(images, math.prod(recipe.image_shape))
-    if not architecture.components or recipe.latent_dim <= most:
+    if not architecture.components or found <= most:
         return recipe
     if wanted:
-        raise TrainingError(
-            f"--latents: expected at most {most} of {images} images to train on, "
-            f"found {recipe.latent_dim}"
-        )
+        expected = f"expected at most {most} of {images} images to train on"
+        raise TrainingError(f"--latents: {expected}, found {found}")
     if not architecture.closed_form:  # which takes as many as there are
-        talk.say(
-            f"{most} latents and not {recipe.latent_dim}: there are {images} images to train on"
-        )
+        talk.say(f"{most} latents and not {found}: there are {images} images to train on")
     return replace(recipe, latent_dim=most)
-
-
-def check_place(out: Path, images: Images) -> None:
-    """Raises click.UsageError where the run would lie in the folder of its own images."""
-    if images.folder and out.resolve() == images.folder.resolve():
-        raise click.UsageError(f"-o {out}: expected another folder than that of the images")
 
 
 def read_as(
@@ -96,13 +78,8 @@ def read_as(
 ) -> tuple[Preset, Reading | None]:
     """The recipe for images of the wanted size, and how a folder is read.
 
-    Args:
-        recipe: the recipe.
-        images: the options.
-        before: how a run that is resumed read it.
-
-    Raises:
-        click.UsageError: the options are for a folder, and there is none.
+    `before` is how a run that is resumed read it. Raises click.UsageError when the options are for a
+    folder, and there is none.
     """
     from cvae.data.reading import Reading
     from cvae.training import datasets
@@ -111,10 +88,8 @@ def read_as(
         reading = _changed(before or Reading(recipe.image_shape, "crop"), images)
         return replace(recipe, image_shape=reading.shape), reading
     if any(wish is not None for wish in images[1:]):
-        raise click.UsageError(
-            "--size, --grey, --colour, --crop, --resize and --background are for a folder of images "
-            "as --data"
-        )
+        options = "--size, --grey, --colour, --crop, --resize and --background"
+        raise click.UsageError(f"{options} are for a folder of images as --data")
     return recipe, None
 
 
@@ -122,13 +97,12 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
     from cvae.training import auto
 
     data = images.data
+    looks = "auto looks at a folder of images:"
     if data is None:
-        raise click.UsageError("auto looks at a folder of images: name it with --data")
+        raise click.UsageError(f"{looks} name it with --data")
     if images.folder is None:
         other = "another kind of file" if Path(data).exists() else "nothing of that name"
-        raise click.UsageError(
-            f"auto looks at a folder of images: expected one as --data {data}, found {other}"
-        )
+        raise click.UsageError(f"{looks} expected one as --data {data}, found {other}")
     found = auto.survey(images.folder)
     recipe = replace(auto.choose(found, images.size, images.grey), **wishes)
     for line in auto.explain(found, recipe, data, out, _further_options()):
@@ -142,7 +116,8 @@ def _further_options() -> list[str]:
     named = {"preset", "data", "size", "grey", "latent_dim", "epochs", "out", "resume", "force"}
     words: list[str] = []
     for option in context.command.params:
-        name, value = option.name or "", context.params.get(option.name or "")
+        name = option.name or ""
+        value = context.params.get(name)
         given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
         if name in named or not given:
             continue
@@ -160,12 +135,12 @@ def _changed(reading: Reading, images: Images) -> Reading:
         height = width = images.size
     if images.grey is not None:
         channels = 1 if images.grey else 3
-    reading = replace(reading, shape=(height, width, channels))
+    changes: dict[str, Any] = {"shape": (height, width, channels)}
     if images.crop is not None:
-        reading = replace(reading, fit="crop" if images.crop else "resize")
+        changes["fit"] = "crop" if images.crop else "resize"
     if images.background is not None:
-        reading = replace(reading, background=_colour(images.background))
-    return reading
+        changes["background"] = _colour(images.background)
+    return replace(reading, **changes)
 
 
 def _colour(text: str) -> str:
@@ -175,8 +150,6 @@ def _colour(text: str) -> str:
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError as error:
-        raise click.BadParameter(
-            f"expected a colour such as white or '#ffffff', found {text!r}",
-            param_hint="'--background'",
-        ) from error
+        found = f"expected a colour such as white or '#ffffff', found {text!r}"
+        raise click.BadParameter(found, param_hint="'--background'") from error
     return f"#{red:02x}{green:02x}{blue:02x}"

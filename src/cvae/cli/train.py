@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvae.cli import recipes
-from cvae.cli.options import GroupedCommand, collect, grouped
-from cvae.cli.talk import Talk
+from cvae.cli.options import Decorator, GroupedCommand, collect, grouped
+from cvae.cli.talk import Talk, counted
 from cvae.training import presets
+from cvae.training.backend import Machine
 
 if TYPE_CHECKING:
-    from cvae.training.architectures import Architecture
     from cvae.training.datasets import Dataset
-    from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
 _EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
@@ -30,16 +30,9 @@ _DEFAULT = "[default: the preset's]"
 _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
 
 
-class Machine(NamedTuple):
-    """The options that say how a machine is used."""
-
-    devices: str | None
-    xla: bool | None
-    tensorboard: bool | None
-
-    def given(self) -> set[str]:
-        """The names of the options that were given."""
-        return {name for name, value in self._asdict().items() if value is not None}
+def _of_recipe(*names: str, help: str = "", **attributes: Any) -> Decorator:
+    """An option that changes a field of the preset."""
+    return grouped(_RECIPE, *names, help=f"{help}  {_DEFAULT}".strip(), **attributes)
 
 
 quiet_option = collect(
@@ -71,27 +64,24 @@ _images = collect(
 _wishes = collect(
     "wishes",
     recipes.wishes,
-    grouped(_RECIPE, "--epochs", type=_COUNT, help=f"Train for at most N epochs.  {_DEFAULT}"),
-    grouped(_RECIPE, "--latents", "latent_dim", type=_COUNT, help=f"Latents coded.  {_DEFAULT}"),
-    grouped(_RECIPE, "--batch-size", type=_COUNT, help=_DEFAULT),
-    grouped(_RECIPE, "--learning-rate", type=_POSITIVE, help=_DEFAULT),
-    grouped(
-        _RECIPE, "--distortion-weight", type=_POSITIVE,
-        help=f"Larger: better pictures, larger files.  {_DEFAULT}",
+    _of_recipe("--epochs", type=_COUNT, help="Train for at most N epochs."),
+    _of_recipe("--latents", "latent_dim", type=_COUNT, help="Latents coded."),
+    _of_recipe("--batch-size", type=_COUNT),
+    _of_recipe("--learning-rate", type=_POSITIVE),
+    _of_recipe(
+        "--distortion-weight", type=_POSITIVE, help="Larger: better pictures, larger files."
     ),
-    grouped(
-        _RECIPE, "--patience", type=click.IntRange(min=0),
-        help="Stop after N epochs without a better validation loss, and keep the best; 0: never.  "
-        + _DEFAULT,
+    _of_recipe(
+        "--patience", type=click.IntRange(min=0),
+        help="Stop after N epochs without a better validation loss, and keep the best; 0: never.",
     ),
-    grouped(
-        _RECIPE, "--perceptual-weight", type=click.FloatRange(min=0),
-        help=f"Weight of the perceptual loss.  {_DEFAULT}",
+    _of_recipe(
+        "--perceptual-weight", type=click.FloatRange(min=0), help="Weight of the perceptual loss."
     ),
-    grouped(
-        _RECIPE, "--features",
+    _of_recipe(
+        "--features",
         help="Network of the perceptual loss: cifar10 (comes with cvae), vgg16 (downloaded), or a "
-        f"file of weights.  {_DEFAULT}",
+        "file of weights.",
     ),
     grouped(
         _MACHINE, "--mixed-precision", is_flag=True,
@@ -107,8 +97,7 @@ _machine = collect(
     ),
     grouped(_MACHINE, "--devices", help="Such as GPU:0,GPU:1 (TensorFlow).  [default: all GPUs]"),
     grouped(
-        _MACHINE, "--tensorboard", is_flag=True, default=None,
-        help="Write TensorBoard logs to RUN/tensorboard.",
+        _MACHINE, "--tensorboard", is_flag=True, help="Write TensorBoard logs to RUN/tensorboard."
     ),
 )  # fmt: skip
 
@@ -153,10 +142,12 @@ def command(
 
     folder = out or Path("runs") / preset
     runs.check_start(folder, resume, force, fine_tune)
-    recipes.check_place(folder, images)
+    if images.folder and folder.resolve() == images.folder.resolve():
+        raise click.UsageError(f"-o {folder}: expected another folder than that of the images")
     recipe = recipes.choose(preset, images, wishes, folder, talk, fine_tune is not None)
     architecture = architectures.of(recipe)
-    options = {*wishes, *machine.given(), *(["fine_tune"] if fine_tune else [])}
+    others = {"machine": machine != Machine(), "fine_tune": fine_tune}
+    options = {*wishes, *(name for name, given in others.items() if given)}
     if refusal := architecture.refusal(recipe, options):
         raise click.UsageError(refusal)
     naming.check_name(name, folder)
@@ -165,8 +156,13 @@ def command(
     backend.require("onnx", "matplotlib", "rich")
     if machine.tensorboard:
         backend.require("tensorboard", extra="tensorboard")
-    if not architecture.closed_form:
-        _check_networks(architecture, recipe, machine.devices)
+    if not architecture.closed_form:  # checked before the run's folder is made or emptied
+        backend.load_keras()
+        from cvae.training.networks import features
+
+        backend.check_devices(machine.devices)
+        architecture.check(recipe)
+        features.perceptual(recipe)
     dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
@@ -179,18 +175,6 @@ def command(
     finish(run, dataset, talk, name)
 
 
-def _check_networks(architecture: Architecture, recipe: Preset, devices: str | None) -> None:
-    """Raises CvaeError for all that can be wrong, before the run's folder is made or emptied."""
-    from cvae.training import backend
-
-    backend.load_keras()
-    from cvae.training.networks import features
-
-    backend.check_devices(devices)
-    architecture.check(recipe)
-    features.perceptual(recipe)
-
-
 def _describe(dataset: Dataset) -> str:
     parts = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     if dataset.folder is None:
@@ -200,22 +184,15 @@ def _describe(dataset: Dataset) -> str:
 
 
 def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
-    from cvae.training import checkpoints, runs, trainer
+    from cvae.training import runs, trainer
     from cvae.training.interrupts import Interrupts
-    from cvae.training.progress import ProgressBar, tensorboard_log
+    from cvae.training.progress import ProgressBar
 
     epochs = run.preset.epochs
-    talk.say(
-        f"{epochs} epoch{'s' if epochs > 1 else ''}, one line each; "
-        "--resume continues an interrupted run"
-    )
+    talk.say(f"{counted(epochs, 'epoch')}, one line each; --resume continues an interrupted run")
     try:
         with ProgressBar(epochs, talk.quiet) as progress, Interrupts() as interrupts:
-            callbacks: list[Any] = [progress, interrupts]
-            if machine.tensorboard:
-                callbacks.append(tensorboard_log(run.folder / "tensorboard"))
-            used = checkpoints.Machine(machine.devices, machine.xla, tuple(callbacks))
-            trainer.train(run, dataset, used)
+            trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
     except KeyboardInterrupt:
         talk.say(
             f"{run.folder}: finished epochs are kept; the same command with --resume continues, "
@@ -231,13 +208,9 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
 
 
 def finish(
-    run: Run,
-    dataset: Dataset,
-    talk: Talk,
-    name: str | None = None,
-    output: Path | None = None,
-    force: bool = False,
-) -> None:
+    run: Run, dataset: Dataset, talk: Talk, name: str | None,
+    output: Path | None = None, force: bool = False,
+) -> None:  # fmt: skip
     """Exports, draws pictures of validation images, and says what the model reaches."""
     from cvae.training import pictures
     from cvae.training.export import model
@@ -249,13 +222,12 @@ def finish(
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")
         raise
-    figures = result.manifest.figures
+    manifest, figures = result.manifest, result.manifest.figures
     measured = {
         "payload_bytes_mean": "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB",
         "denoised_psnr": "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without",
     }
-    found = "; ".join(text for name, text in measured.items() if name in figures)
-    talk.say(
-        f"{result.model}: model {result.manifest.name}, id {result.manifest.id:#06x}"
-        f"{' (as before)' if result.kept_id else ''}; validation images: " + found.format(**figures)
-    )
+    found = "; ".join(text.format(**figures) for key, text in measured.items() if key in figures)
+    kept = " (as before)" if result.kept_id else ""
+    made = f"{result.model}: model {manifest.name}, id {manifest.id:#06x}{kept}"
+    talk.say(f"{made}; validation images: {found}")

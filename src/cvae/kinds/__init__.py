@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvae.errors import ModelError
+from cvae.errors import ModelError, translated
 from cvae.kinds.base import Cleaner as Cleaner
 from cvae.kinds.base import Coding as Coding
 from cvae.kinds.base import Kind as Kind
@@ -16,23 +16,16 @@ KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser()}
 
 
 def of(manifest: Manifest, where: object = "") -> Kind:
-    """The kind of a model.
+    """The kind of the model in the file `where`.
 
-    Args:
-        manifest: the model's.
-        where: its file, for errors.
-
-    Raises:
-        ModelError: the kind is unknown, or the manifest says what no model of it can have.
+    Raises ModelError when it is unknown, or the manifest says what no model of it can have.
     """
     kind = KINDS.get(manifest.kind)
     if kind is None:
-        found = f"found {manifest.kind!r}"
-        raise ModelError(f"expected a manifest of kind {' or '.join(KINDS)}, {found}", where=where)
-    try:
+        expected = f"expected a manifest of kind {' or '.join(KINDS)}"
+        raise ModelError(f"{expected}, found {manifest.kind!r}", where=where)
+    with translated(ModelError, "the manifest is damaged", where, ValueError):
         kind.check(manifest)
-    except ValueError as error:
-        raise ModelError(f"the manifest is damaged: {error}", where=where) from error
     return kind
 
 

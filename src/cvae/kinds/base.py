@@ -21,10 +21,7 @@ Floats = NDArray[np.float32]
 
 
 class Coding(ABC):
-    """The networks and tables of one model, as the codec uses them.
-
-    Symbols are int32 (n, elements), in the order in which the stages have them.
-    """
+    """The networks and tables of one model; symbols are int32 (n, elements), in the stages' order."""
 
     bank: Bank
     elements: int  # symbols of an image
@@ -67,7 +64,7 @@ class Coding(ABC):
         return self._decoded(exact.Decoder(payload, self.bank, self.elements), 1, quality)
 
     def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
-        """All images as one payload; see `rans.Encoder`."""
+        """All images as one payload; `lanes` as in `rans.Encoder.finish`."""
         coder = rans.Encoder(self.bank, self.stages)
         self.push(coder, symbols, quality)
         return coder.finish(lanes)

@@ -25,9 +25,8 @@ class Denoiser(Kind):
         if not 1 <= multiple <= _MULTIPLE_LIMIT:
             raise ValueError(f"multiple {multiple} is out of range")
         if not 0 <= reach <= REACH_LIMIT or reach % multiple:
-            raise ValueError(
-                f"expected a reach of 0 to {REACH_LIMIT}, a multiple of {multiple}, found {reach}"
-            )
+            expected = f"a reach of 0 to {REACH_LIMIT}, a multiple of {multiple}"
+            raise ValueError(f"expected {expected}, found {reach}")
 
     def describe(self, manifest: Manifest) -> str:
         return f"any size {'grey' if manifest.image_shape[2] == 1 else 'RGB'}"

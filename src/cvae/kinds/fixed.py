@@ -15,9 +15,6 @@ from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, 
 from cvae.models.networks import Network
 from cvae.models.qualities import QUALITIES, Latents
 
-# Architectures, as presets name them, of which inference has to know something.
-_LINEAR = ("linear",)  # the analysis is the transpose of the synthesis
-_WITH_PRIOR = ("cvae", "vae")  # trained towards latents of N(0, I)
 _HEADER = 6  # bytes of a container beyond a short payload
 
 
@@ -31,10 +28,8 @@ class Fixed(Kind):
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         if manifest.default_quality not in QUALITIES:
             raise ValueError(f"quality {manifest.default_quality} is out of range")
-        if len(manifest.expected_psnr) != len(QUALITIES):
-            raise ValueError(
-                f"expected 100 values of expected_psnr, found {len(manifest.expected_psnr)}"
-            )
+        if (count := len(manifest.expected_psnr)) != len(QUALITIES):
+            raise ValueError(f"expected 100 values of expected_psnr, found {count}")
         if (manifest.multiple, manifest.reach) != (1, 0):
             raise ValueError("expected no multiple and reach of a codec")
 
@@ -46,11 +41,8 @@ class Fixed(Kind):
 
     def facts(self, manifest: Manifest) -> dict[str, Any]:
         quality = manifest.default_quality
-        return {
-            "latent_shape": manifest.latent_shape,
-            "default_quality": quality,
-            f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1],
-        }
+        psnr = {f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1]}
+        return {"latent_shape": manifest.latent_shape, "default_quality": quality, **psnr}
 
     def figures(self, manifest: Manifest) -> str:
         size = manifest.figures.get("payload_bytes_mean", 0) + _HEADER
@@ -85,35 +77,27 @@ class FixedCoding(Coding):
     def __init__(self, model: Model) -> None:
         self.model = model
         self.elements = model.manifest.elements
+        self._image, self._latent = model.manifest.image_shape, model.manifest.latent_shape
 
     @property
     def analysis(self) -> Network:
         """float32 (n, h, w, c) in [0, 1] -> latents (n, *latent_shape)."""
-        manifest = self.model.manifest
-        return self.model.network(ANALYSIS, [manifest.image_shape], manifest.latent_shape)
+        return self.model.network(ANALYSIS, [self._image], self._latent)
 
     @property
     def synthesis(self) -> Network:
         """Latents (n, *latent_shape) -> float32 (n, h, w, c) in [0, 1]."""
-        manifest = self.model.manifest
-        return self.model.network(SYNTHESIS, [manifest.latent_shape], manifest.image_shape)
+        return self.model.network(SYNTHESIS, [self._latent], self._image)
 
     @property
     def gradient(self) -> Network | None:
-        """How the squared error of a synthesis changes with its latents; None where the model has none.
-
-        Latents (n, *latent_shape) and images (n, h, w, c) -> (n, elements + 1): half the negative
-        gradient of the squared error, then that error.
-        """
-        manifest = self.model.manifest
-        shapes = (manifest.latent_shape, manifest.image_shape)
+        """The `search.Gradient` of the synthesis; None where the model file has none."""
         if not self.model.has(GRADIENT):
             return None
-        return self.model.network(GRADIENT, shapes, (self.elements + 1,))
+        return self.model.network(GRADIENT, [self._latent, self._image], (self.elements + 1,))
 
     @property
     def bank(self) -> Bank:  # type: ignore[override]
-        """The model's frequency tables."""
         return self.model.qualities.bank
 
     def analyse(self, x: Floats, threads: int | None = None) -> Latents:
@@ -135,22 +119,16 @@ class FixedCoding(Coding):
         elif self.gradient is not None:
             gradient = partial(self.gradient, threads=threads)
         problem = search.Problem(
-            quantizer,
-            qualities.bank,
-            qualities.rows(quality),
-            qualities.curvature,
-            self.model.manifest.latent_shape,
-            synthesis,
-            gradient,
-        )
+            quantizer, qualities.bank, qualities.rows(quality), qualities.curvature, self._latent,
+            synthesis, gradient,
+        )  # fmt: skip
         return search.search(x, latents, problem, effort)
 
     def dequantize(self, symbols: Symbols, quality: int) -> Latents:
         return self.model.qualities.quantizer(quality).dequantize(symbols)
 
     def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
-        shaped = latents.reshape(-1, *self.model.manifest.latent_shape)
-        return self.synthesis(shaped, threads=threads)
+        return self.synthesis(latents.reshape(-1, *self._latent), threads=threads)
 
     def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
         coder.push(self.model.qualities.rows(quality), symbols)
@@ -162,9 +140,9 @@ class FixedCoding(Coding):
 
 def has_normal_latents(manifest: Manifest) -> bool:
     """Whether a model is a VAE, trained towards latents of N(0, I)."""
-    return manifest.preset.get("architecture") in _WITH_PRIOR
+    return manifest.preset.get("architecture") in ("cvae", "vae")
 
 
 def is_linear(manifest: Manifest) -> bool:
     """Whether a model is PCA: its analysis is the transpose of its synthesis."""
-    return manifest.preset.get("architecture") in _LINEAR
+    return manifest.preset.get("architecture") == "linear"

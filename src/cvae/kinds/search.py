@@ -1,18 +1,16 @@
 """Encode-time rate-distortion search: cheaper or better symbols for the same decoder.
 
-Plain rounding minimizes the error of the latents; what counts is bits + weight * squared error of the
-pixels. A round of the search replaces the synthesis by its tangent around the present symbols (one
-synthesis a latent element, batched), finds integer steps that lower the cost of that quadratic
-model by coordinate descent, and keeps them where the real synthesis agrees.
-
-Where there are too many elements for that, the model brings a graph of the synthesis' gradient, and the
-search follows it with the mean curvature of each element.
+Plain rounding minimizes the error of the latents; the cost is bits + weight * squared error of the
+pixels. A round replaces the synthesis by its tangent around the present symbols (one synthesis a
+latent element, batched). Coordinate descent finds integer steps that lower the cost of that model.
+Steps are kept where the real synthesis agrees. Models of too many elements for that bring a graph of
+the synthesis' gradient, which the search follows with the mean curvature of each element.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +21,8 @@ from cvae.bitstream.tables import MAX_SYMBOL, TOTAL, Bank, Rows, Symbols
 from cvae.models.qualities import Latents, Quantizer
 
 Floats = NDArray[np.float32]
+Reals = NDArray[np.float64]
+Places = NDArray[np.int64]  # (n, moving), the elements of each image that may move
 Synthesis = Callable[[Floats], Floats]  # latents (n, *latent_shape) -> images in [0, 1]
 # Latents and images -> (n, d + 1): half the negative gradient of the squared error, and that error.
 Gradient = Callable[[Floats, Floats], Floats]
@@ -58,7 +58,7 @@ class Problem:
     synthesis: Synthesis
     gradient: Gradient | None = None
 
-    def bits(self, symbols: Symbols) -> NDArray[np.float64]:
+    def bits(self, symbols: Symbols) -> Reals:
         """Information content of symbols (n, d) in bits: (n, d)."""
         return self.bank.bits(self.rows, symbols)
 
@@ -71,10 +71,6 @@ def orthonormal_gradient(analysis: Callable[[Floats], Floats], synthesis: Synthe
     """The gradient of a linear codec, whose analysis is the transpose of its synthesis.
 
     Where pixels are clipped it is that of the codec without clipping.
-
-    Args:
-        analysis: images (n, h, w, c) -> latents (n, *latent_shape).
-        synthesis: the way back.
     """
 
     def gradient(latents: Floats, x: Floats) -> Floats:
@@ -92,32 +88,31 @@ def syntheses(effort: int, elements: int) -> int:
 
 
 def search(x: Floats, latents: Latents, problem: Problem, effort: int) -> Symbols:
-    """Symbols (n, d) for images x (n, h, w, c) in [0, 1] with latents (n, d).
-
-    Effort 0 is plain rounding.
-    """
+    """Symbols (n, d) for images x (n, h, w, c) in [0, 1] with latents (n, d); effort 0 rounds them."""
     symbols = problem.quantizer.quantize(latents)
     elements, pixels = latents.shape[1], math.prod(x.shape[1:])
-    if problem.gradient is not None:
-        chunk = max(1, _CHUNK_BYTES // (4 * pixels + 100 * elements))
-        for start in range(0, len(x), chunk) if effort else ():
-            part = slice(start, start + chunk)
-            symbols[part] = _follow_gradient(
-                x[part], symbols[part], problem, problem.gradient, TRIALS[effort]
-            )
+    if effort == 0:
+        return symbols
+    if gradient := problem.gradient:
+        for part in _parts(len(x), 4 * pixels + 100 * elements):
+            symbols[part] = _follow(gradient, x[part], symbols[part], problem, TRIALS[effort])
         return symbols
     x = x.reshape(len(x), pixels)
-    chunk = max(1, _CHUNK_BYTES // (4 * pixels * elements))
     for share in ROUNDS[effort]:
         moving = math.ceil(share * elements)
-        for start in range(0, len(x), chunk):
-            part = slice(start, start + chunk)
+        for part in _parts(len(x), 4 * pixels * elements):
             symbols[part] = _round(x[part], latents[part], symbols[part], problem, moving)
     return symbols
 
 
-def _follow_gradient(
-    x: Floats, symbols: Symbols, problem: Problem, gradient: Gradient, trials: int
+def _parts(images: int, image_bytes: int) -> Iterator[slice]:
+    """Which images are searched together."""
+    chunk = max(1, _CHUNK_BYTES // image_bytes)
+    return (slice(start, start + chunk) for start in range(0, images, chunk))
+
+
+def _follow(
+    gradient: Gradient, x: Floats, symbols: Symbols, problem: Problem, trials: int
 ) -> Symbols:
     """Moves all elements at once where that lowers the cost, fewer of them where it does not.
 
@@ -128,9 +123,12 @@ def _follow_gradient(
     plain = symbols
     step = problem.quantizer.step
     curvature = problem.curvature * step * step
-    weight = _weight(_mean_curvature(curvature, problem))
+    p = problem.bank.table[problem.rows] / TOTAL
+    bits = -np.sum(p * np.log2(p), axis=1)
+    # The mean over the elements, each counted by the bits that it takes.
+    weight = _weight(np.average(curvature, weights=bits + 1e-9))
 
-    def measure(candidate: Symbols) -> tuple[Floats, NDArray[np.float64]]:
+    def measure(candidate: Symbols) -> tuple[Floats, Reals]:
         latents = problem.quantizer.dequantize(candidate)
         result = gradient(latents.reshape(-1, *problem.latent_shape), x)
         return result[:, :-1] * step, problem.bits(candidate).sum(axis=1) + weight * result[:, -1]
@@ -141,7 +139,8 @@ def _follow_gradient(
         gain, move = _single_moves(symbols, slope, curvature, weight, problem)
         order = np.argsort(np.argsort(-gain, axis=1), axis=1)
         moving = np.ceil(share * np.count_nonzero(gain > 0, axis=1))
-        candidate = _clip(symbols + np.where(order < moving[:, np.newaxis], move, 0))
+        moves = np.where(order < moving[:, np.newaxis], move, 0)
+        candidate = np.clip(symbols + moves, -MAX_SYMBOL, MAX_SYMBOL)
         new_slope, new_cost = measure(candidate)
         better = new_cost < cost
         symbols = np.where(better[:, np.newaxis], candidate, symbols)
@@ -153,21 +152,19 @@ def _follow_gradient(
     return np.where(better[:, np.newaxis], symbols, plain)
 
 
-def _cost(x: Floats, symbols: Symbols, weight: Any, problem: Problem) -> NDArray[np.float64]:
+def _cost(
+    x: Floats, symbols: Symbols, weight: Any, problem: Problem, x_hat: Floats | None = None
+) -> Reals:
     """Bits + weight * squared error of flattened images (n, p) coded by symbols (n, d): (n,)."""
-    x_hat = problem.pixels(problem.quantizer.dequantize(symbols))
+    if x_hat is None:
+        x_hat = problem.pixels(problem.quantizer.dequantize(symbols))
     error = np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
     return np.asarray(problem.bits(symbols).sum(axis=1) + weight * error)
 
 
-def _clip(symbols: Symbols) -> Symbols:
-    """Within what the format allows."""
-    return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
-
-
 def _single_moves(
     symbols: Symbols, slope: Floats, curvature: Floats, weight: float, problem: Problem
-) -> tuple[NDArray[np.float64], Symbols]:
+) -> tuple[Reals, Symbols]:
     """What the best change of each element by itself gains, in bits, and which it is: (n, d) twice."""
     bits = problem.bits(symbols)
     gain, move = np.zeros(symbols.shape), np.zeros_like(symbols)
@@ -179,47 +176,24 @@ def _single_moves(
     return gain, move
 
 
-def _mean_curvature(curvature: Floats, problem: Problem) -> float:
-    """The mean over the elements, each counted by the bits that it takes."""
-    p = problem.bank.table[problem.rows] / TOTAL
-    bits = -np.sum(p * np.log2(p), axis=1)
-    return float(np.average(curvature, weights=bits + 1e-9))
-
-
-def _round(
-    x: Floats,
-    latents: Latents,
-    symbols: Symbols,
-    problem: Problem,
-    moving: int,
-) -> Symbols:
-    quantizer, synthesis = problem.quantizer, problem.pixels
-    present = quantizer.dequantize(symbols)
-    x_hat = synthesis(present)
+def _round(x: Floats, latents: Latents, symbols: Symbols, problem: Problem, moving: int) -> Symbols:
+    present = problem.quantizer.dequantize(symbols)
+    x_hat = problem.pixels(present)
     # Elements that were rounded by most have the most to gain.
-    rounding = (latents - present) / quantizer.step
+    rounding = (latents - present) / problem.quantizer.step
     elements = np.argsort(-np.abs(rounding), axis=1)[:, :moving]
-    tangents = _tangents(present, x_hat, rounding, elements, quantizer, synthesis)
+    tangents = _tangents(present, x_hat, rounding, elements, problem)
     gram = np.matmul(tangents, tangents.transpose(0, 2, 1))
     slope = np.matmul(tangents, (x - x_hat)[..., np.newaxis])[..., 0]
     moved = np.trace(gram, axis1=1, axis2=2, dtype=np.float64) / moving
     weight = _TANGENT_WEIGHT * _weight(moved)
     found = _descend(symbols, elements, gram, slope, weight, problem)
-
-    better = _cost(x, found, weight, problem) < (
-        problem.bits(symbols).sum(axis=1)
-        + weight * np.sum(np.square(x - x_hat), axis=1, dtype=np.float64)
-    )
+    better = _cost(x, found, weight, problem) < _cost(x, symbols, weight, problem, x_hat)
     return np.where(better[:, np.newaxis], found, symbols)
 
 
 def _tangents(
-    present: Latents,
-    x_hat: Floats,
-    rounding: Latents,
-    elements: NDArray[np.int64],
-    quantizer: Quantizer,
-    synthesis: Callable[[Latents], Floats],
+    present: Latents, x_hat: Floats, rounding: Latents, elements: Places, problem: Problem
 ) -> Floats:
     """What one more step of each moving element does to the pixels: (n, moving, p)."""
     images, moving = elements.shape
@@ -227,8 +201,8 @@ def _tangents(
     # Towards the unrounded latent, so that the secant is that of the likelier move.
     sign = np.where(rounding[rows, elements] < 0, -1, 1).astype(np.float32)
     shifted = np.repeat(present[:, np.newaxis], moving, axis=1)
-    shifted[rows, np.arange(moving), elements] += sign * quantizer.step[elements]
-    moved = synthesis(shifted.reshape(images * moving, -1)).reshape(images, moving, -1)
+    shifted[rows, np.arange(moving), elements] += sign * problem.quantizer.step[elements]
+    moved = problem.pixels(shifted.reshape(images * moving, -1)).reshape(images, moving, -1)
     return (moved - x_hat[:, np.newaxis]) * sign[..., np.newaxis]
 
 
@@ -242,12 +216,7 @@ def _weight(moved: Any) -> Any:
 
 
 def _descend(
-    symbols: Symbols,
-    elements: NDArray[np.int64],
-    gram: Floats,
-    slope: Floats,
-    weight: NDArray[np.float64],
-    problem: Problem,
+    symbols: Symbols, elements: Places, gram: Floats, slope: Floats, weight: Reals, problem: Problem
 ) -> Symbols:
     """Coordinate descent on bits + weight * (quadratic model of the squared error), all images at once."""
     found = symbols.copy()
@@ -264,6 +233,6 @@ def _descend(
             change = weight * error + problem.bank.bits(tables, now + step) - bits
             move = np.where(change < best, step, move)
             best = np.minimum(change, best)
-        found[rows, element] = _clip(now + move)
+        found[rows, element] = np.clip(now + move, -MAX_SYMBOL, MAX_SYMBOL)
         steps[:, place] += found[rows, element] - now
     return found

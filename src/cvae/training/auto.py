@@ -65,8 +65,7 @@ def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
     """The recipe for a folder, with the user's size and colour where given."""
     base = OWN_GREY if (found.grey if grey is None else grey) else OWN
     channels = base.image_shape[2]
-    most = math.isqrt(_MOST_VALUES // channels)
-    side = size or max(8, min(found.side, most) // 4 * 4)
+    side = size or max(8, min(found.side, math.isqrt(_MOST_VALUES // channels)) // 4 * 4)
     values = side * side * channels
     train = max(1, found.count * 8 // 10)
     latents = int(np.clip(min(values, train) // 8, *_LATENTS))
@@ -74,16 +73,13 @@ def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
     return replace(base, image_shape=(side, side, channels), latent_dim=latents, epochs=epochs)
 
 
-def explain(
-    found: Survey, recipe: Preset, data: str, out: Path, further: list[str] | None = None
-) -> list[str]:
+def explain(found: Survey, recipe: Preset, data: str, out: Path, further: list[str]) -> list[str]:
     """What was found and chosen, and the command that trains the same with the user's other options."""
     side, _, channels = recipe.image_shape
     colour = "grey" if channels == 1 else "colour"
     command = [
-        "cvae", "train", recipe.name, "--data", data, "--size", str(side),
-        "--latents", str(recipe.latent_dim), "--epochs", str(recipe.epochs), "-o", str(out),
-        *(further or []),
+        "cvae", "train", recipe.name, "--data", data, "--size", str(side), "-o", str(out),
+        "--latents", str(recipe.latent_dim), "--epochs", str(recipe.epochs), *further,
     ]  # fmt: skip
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
     return [

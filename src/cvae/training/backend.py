@@ -8,17 +8,27 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from cvae.errors import MissingExtraError, TrainingError
 
 
+@dataclass(frozen=True)
+class Machine:
+    """How a machine is used; no part of a run's settings."""
+
+    devices: str | None = None  # see `use`
+    xla: bool | None = None  # None: as Keras chooses
+    tensorboard: bool = False  # write logs to the run's folder
+    callbacks: tuple[Any, ...] = ()  # of Keras
+
+
 def load_keras() -> None:
     """Imports Keras and starts its backend (`KERAS_BACKEND`, TensorFlow by default).
 
-    Raises:
-        MissingExtraError: Keras or its backend is not installed.
+    Raises MissingExtraError when one of them is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -34,49 +44,43 @@ def load_keras() -> None:
 
 
 def use(devices: str | None) -> AbstractContextManager[object]:
-    """A context for making a model that trains on these devices, on several in parallel.
+    """A context for making a model that trains on devices such as "GPU:0,GPU:1", in parallel.
 
-    Args:
-        devices: such as "GPU:0,GPU:1"; None for all GPUs, or the processor where there is none.
-
-    Raises:
-        TrainingError: there are no such devices, or the backend takes no choice of them.
+    None stands for all GPUs, or the processor where there is none. Raises TrainingError when there
+    are no such devices, or the backend takes no choice of them.
     """
     import keras
 
     wanted, tf = check_devices(devices), _tensorflow()
-    if tf is None:
-        if keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
-            keras.distribution.set_distribution(keras.distribution.DataParallel())
-        return nullcontext()
+    scope: AbstractContextManager[object] = nullcontext()
     # Not `tf.device`, which says where weights lie and not where steps are computed.
-    strategy: Any = None
     if len(wanted) > 1:
-        strategy = tf.distribute.MirroredStrategy(wanted)
+        scope = tf.distribute.MirroredStrategy(wanted).scope()
     elif devices:
-        strategy = tf.distribute.OneDeviceStrategy(wanted[0])
-    return strategy.scope() if strategy else nullcontext()
+        scope = tf.distribute.OneDeviceStrategy(wanted[0]).scope()
+    elif keras.backend.backend() == "jax" and len(keras.distribution.list_devices()) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    return scope
 
 
 def check_devices(devices: str | None) -> list[str]:
     """The devices that `use` takes; empty for the backend's own choice. Raises TrainingError as `use`."""
+    import keras
+
     tf = _tensorflow()
     if tf is None:
-        if devices is not None:
-            import keras
-
-            name = keras.backend.backend()
-            raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
-        return []
+        if devices is None:
+            return []
+        name = keras.backend.backend()
+        raise TrainingError(f"--devices: expected TensorFlow as the backend, found {name}")
     there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     if devices is None:
         return [device for device in there if device.startswith("GPU")]
     wanted = list(dict.fromkeys(name.strip().upper() for name in devices.split(",")))
     missing = [device for device in wanted if device not in there]
     if missing:
-        raise TrainingError(
-            f"--devices: expected some of {','.join(there)}, found {','.join(missing) or 'none'}"
-        )
+        expected = f"expected some of {','.join(there)}"
+        raise TrainingError(f"--devices: {expected}, found {','.join(missing) or 'none'}")
     return wanted
 
 
@@ -88,8 +92,7 @@ def replicas() -> int:
 
 def whole_precision() -> None:
     """Disables TF32: its 10-bit mantissa changes symbols."""
-    tf = _tensorflow()
-    if tf is not None:
+    if tf := _tensorflow():
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
 

@@ -23,25 +23,13 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self,
-        pixels: Images,
-        batch_size: int,
-        seed: tuple[int, int] | None = None,
-        augment: tuple[str, ...] = (),
-        crop: int = 0,
-        passes: int = 1,
-        devices: int = 1,
-    ) -> None:
-        """Images in random order, or with no seed unchanged and in their own order.
+        self, pixels: Images, batch_size: int, seed: tuple[int, int] | None = None,
+        augment: tuple[str, ...] = (), crop: int = 0, passes: int = 1, devices: int = 1,
+    ) -> None:  # fmt: skip
+        """All images, uint8 (n, h, w, c), in random order; without a seed unchanged and in their own.
 
-        Args:
-            pixels: all images, uint8 (n, h, w, c).
-            batch_size: images a batch; the last one may be smaller.
-            seed: the run's seed and the epoch.
-            augment: augmentations, see `preset.Preset`.
-            crop: the side of random square crops, 0 for none.
-            passes: how often each image comes.
-            devices: how many devices share each batch, see `shared`.
+        The seed is the run's, and the epoch. `preset.Preset` explains augment, crop and passes;
+        `shared` what several devices change. The last batch may be smaller.
         """
         super().__init__()
         count, self._batch_size = shared(passes * len(pixels), batch_size, devices)
@@ -92,10 +80,9 @@ def augmented(x: Floats, kinds: tuple[str, ...], rng: np.random.Generator) -> Fl
         height, width = x.shape[1:3]
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
         place = rng.integers(0, 9, len(x))
-        for down in range(3):
-            for right in range(3):
-                here = place == 3 * down + right
-                x[here] = padded[here, down : down + height, right : right + width]
+        for number in range(9):
+            (down, right), here = divmod(number, 3), place == number
+            x[here] = padded[here, down : down + height, right : right + width]
     one_an_image = (len(x), 1, 1, 1)
     if "brightness" in kinds:
         x = x + rng.uniform(-_STRONGEST, _STRONGEST, one_an_image).astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,33 @@ from cvae.data import files
 from cvae.data.images import Images
 from cvae.errors import TrainingError, translated
 from cvae.training import architectures, backend, runs
+from cvae.training.backend import Machine
 from cvae.training.batches import shared
 from cvae.training.networks import features
-from cvae.training.networks.losses import Perceptual, Trainable
+from cvae.training.networks.losses import Trainable
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How a machine is used; no part of a run's settings."""
-
-    devices: str | None = None  # see `backend.use`
-    xla: bool | None = None  # None: as Keras chooses
-    callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
 
 def build(run: Run, train_images: int, machine: Machine | None = None) -> Trainable:
     """The compiled model with freshly initialized weights, a function of the run's seed.
 
-    Args:
-        run: the run.
-        train_images: how many there are.
-        machine: what to train on; None for a model in float32 that is not trained.
-
-    Raises:
-        TrainingError: the preset's networks do not fit its image size.
+    Without a machine it is in float32, not to be trained. Raises TrainingError when the preset's
+    networks do not fit its image size.
     """
     keras.config.set_dtype_policy(run.preset.precision if machine else "float32")
     try:
         with backend.use(machine.devices) if machine else nullcontext():
-            # A model that is not trained needs no loss, so its features may be gone.
-            perceptual = features.perceptual(run.preset) if machine else None
-            xla = machine.xla if machine else None
-            return _compiled(run, train_images, xla, perceptual)
+            return _compiled(run, train_images, machine)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-def _compiled(
-    run: Run, train_images: int, xla: bool | None, perceptual: Perceptual | None
-) -> Trainable:
-    keras.utils.set_random_seed(run.seed)
+def _compiled(run: Run, train_images: int, machine: Machine | None) -> Trainable:
     preset = run.preset
+    # A model that is not trained needs no loss, so its features may be gone.
+    perceptual = features.perceptual(preset) if machine else None
+    keras.utils.set_random_seed(run.seed)
     model = architectures.of(preset).model(preset, run.seed, perceptual)
     sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
     model.build((None, *sides, preset.image_shape[2]))
@@ -63,7 +46,8 @@ def _compiled(
     if preset.schedule == "cosine":
         total = steps(preset, train_images, model.replicas) * preset.epochs
         rate = keras.optimizers.schedules.CosineDecay(preset.learning_rate, total)
-    model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile="auto" if xla is None else xla)
+    xla = "auto" if machine is None or machine.xla is None else machine.xla
+    model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile=xla)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -77,16 +61,11 @@ def steps(preset: Preset, images: int, devices: int) -> int:
 def load(run: Run, machine: Machine | None = None) -> Trainable:
     """The model with the weights of the run's best epoch, where the preset keeps it, or its last.
 
-    Args:
-        run: the run.
-        machine: what to continue training on, from the last epoch.
-
-    Raises:
-        TrainingError: no epoch of the run has finished, or the file is damaged.
+    With a machine, to continue training, of the last epoch. Raises TrainingError when no epoch has
+    finished, or the file is damaged.
     """
     model = build(run, run.data["train"], machine)
-    path = run.folder / runs.CHECKPOINT
-    best = run.folder / runs.BEST
+    path, best = run.folder / runs.CHECKPOINT, run.folder / runs.BEST
     if machine is None and run.preset.patience and best.exists():
         path = best
     if not path.exists():
@@ -100,19 +79,15 @@ def load(run: Run, machine: Machine | None = None) -> Trainable:
 def start(run: Run, train: Images, machine: Machine) -> Trainable:
     """The model as training starts, with the weights of the run that it fine-tunes, if any.
 
-    Raises:
-        TrainingError: that run has other networks.
+    Raises TrainingError when that run has other networks.
     """
     model = build(run, len(train), machine)
     if not run.begin:
         architectures.of(run.preset).begin(model, run, train)
         return model
     begun = Run.open(Path(run.begin))
-    expected = (
-        f"--fine-tune {run.begin}: expected the networks of {run.preset.name}, found those of "
-        f"{begun.preset.name}"
-    )
-    with translated(TrainingError, expected, "", ValueError):
+    found = f"expected the networks of {run.preset.name}, found those of {begun.preset.name}"
+    with translated(TrainingError, f"--fine-tune {run.begin}: {found}", "", ValueError):
         model.set_weights(load(begun).get_weights())
     return model
 

@@ -56,8 +56,7 @@ class Dataset:
             counts |= {"test": len(self.folder.names[folders.TEST]), "skipped": len(self.skipped)}
             found = {"sha256": self.folder.sha256, "reading": self.folder.reading.to_json()}
             return {"name": name, "licence": "unknown", **counts, **found}
-        digest = hashlib.sha256()
-        digest.update(self.train[:].tobytes())
+        digest = hashlib.sha256(self.train[:].tobytes())
         digest.update(self.validation[:].tobytes())
         sha256 = digest.hexdigest()
         name = _KNOWN.get(sha256, name)
@@ -71,22 +70,19 @@ def sample(images: Images) -> Pixels:
 
 
 def load(
-    source: str | None,
-    public_name: str,
-    shape: Shape,
-    reading: Reading | None = None,
-    watch: Watch = iter,
-) -> Dataset:
+    source: str | None, public_name: str, shape: Shape,
+    reading: Reading | None = None, watch: Watch = iter,
+) -> Dataset:  # fmt: skip
     """The training split of `source`, a tenth of it set aside for validation.
 
-    Of a folder another tenth is set aside for `cvae eval --split test`; see `folders.read`.
+    A folder sets another tenth aside for `cvae eval --split test`; see `folders.read`.
 
     Args:
-        source: a public data set's name, an `.npz` file, a folder of images, or None for `public_name`.
+        source: a public data set's name, an `.npz` file or a folder; None for `public_name`.
         public_name: the preset's own data set.
         shape: (h, w, c) that the preset's networks take.
         reading: how a folder's images are brought to that shape; None for the default way.
-        watch: sees lots of a folder's files before they are read.
+        watch: is given batches of a folder's files before they are read.
 
     Raises:
         DataError: the source cannot be read or downloaded, or holds images of another shape.
@@ -95,43 +91,27 @@ def load(
     if source in LICENCES:  # a file of that name is ./mnist
         name, pixels = source, _download(source)
     else:
-        path = Path(source)
-        name, source = path.resolve().stem, str(path.resolve())
+        path, whole = Path(source), Path(source).resolve()
+        name, source = whole.stem, str(whole)
         if path.is_dir():
             folder = folders.read(path, reading or Reading(shape, "crop"), watch)
-            return Dataset(
-                source,
-                path.resolve().name,
-                folder.images[folders.TRAIN],
-                folder.images[folders.VALIDATION],
-                folder,
-            )
-        pixels = _read(path)
+            parts = folder.images[folders.TRAIN], folder.images[folders.VALIDATION]
+            return Dataset(source, whole.name, *parts, folder)
+        if path.suffix != ".npz":
+            expected = f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data"
+            found = "another kind of file" if path.exists() else "no such file or folder"
+            raise DataError(f"{expected}, found {found}", where=path)
+        pixels = array_source(path, "train").all()
     if pixels.shape[1:] != shape:
-        raise DataError(
-            f"the preset takes {images.describe(shape)}, found arrays of shape {pixels.shape[1:]}",
-            where=source,
-        )
+        found = f"found arrays of shape {pixels.shape[1:]}"
+        raise DataError(f"the preset takes {images.describe(shape)}, {found}", where=source)
     if len(pixels) < 10:
-        raise DataError(
-            f"expected at least 10 images to train on, found {len(pixels)}",
-            where=source,
-        )
+        found = f"expected at least 10 images to train on, found {len(pixels)}"
+        raise DataError(found, where=source)
     # One fixed order, so that every run and every later export sets the same images aside.
     pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
     held_out = len(pixels) // 10
     return Dataset(source, name, pixels[:-held_out], pixels[-held_out:])
-
-
-def _read(path: Path) -> Pixels:
-    if path.suffix == ".npz":
-        return array_source(path, "train").all()
-    found = "no such file or folder" if not path.exists() else "another kind of file"
-    raise DataError(
-        f"expected {', '.join(sorted(LICENCES))}, an .npz file or a folder as --data, "
-        f"found {found}",
-        where=path,
-    )
 
 
 def _download(name: str) -> Pixels:
@@ -143,10 +123,7 @@ def _download(name: str) -> Pixels:
     try:
         (pixels, _), _ = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network
-        raise DataError(
-            f"the download failed ({error})",
-            where=name,
-            advice="pass a file in the layout of keras.datasets with --data FILE.npz",
-        ) from error
+        advice = "pass a file in the layout of keras.datasets with --data FILE.npz"
+        raise DataError(f"the download failed ({error})", where=name, advice=advice) from error
     pixels = np.asarray(pixels, np.uint8)
     return pixels if pixels.ndim == 4 else pixels[..., np.newaxis]

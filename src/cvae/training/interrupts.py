@@ -12,8 +12,7 @@ import keras
 class Interrupts(keras.callbacks.Callback):
     """Ctrl-C ends the run after the current batch; a second one, or one before the first batch, at once.
 
-    Raised inside a callback of the garbage collector, as JAX has one, a KeyboardInterrupt is printed
-    and lost.
+    A KeyboardInterrupt within a callback of the garbage collector, as JAX has one, is lost.
     """
 
     def __init__(self) -> None:

@@ -23,29 +23,21 @@ _MAPPED = 1000  # images whose latents are shown
 
 
 def draw(run: Run, dataset: Dataset, path: Path) -> None:
-    """Writes PNG files to the run's folder.
+    """Writes PNG files of the exported model at `path` to the run's folder.
 
     - `curves.png`: the losses by epoch
-    - `reconstructions.png`: validation images over their decoded ones
     - `denoised.png`: validation images, the same with noise, and denoised
+    - `reconstructions.png`: validation images over their decoded ones
     - `samples.png`: samples of the model
     - `latents.png`: validation images at the two principal components of their latents
-
-    Args:
-        run: the run.
-        dataset: what it was trained on.
-        path: the exported model.
     """
-    history = runs.read_history(run)
-    if history:
+    if history := runs.read_history(run):
         plots.loss_curves(history, run.folder / "curves.png")
     model = Model(path)
     shown = np.asarray(dataset.validation[:_SHOWN])
     zoom = grids.zoom_for(run.preset.image_shape)
-    if run.preset.noise:
-        noisy = np.stack(
-            [noise.add_noise(image, run.preset.noise, i) for i, image in enumerate(shown)]
-        )
+    if sigma := run.preset.noise:
+        noisy = np.stack([noise.add_noise(image, sigma, i) for i, image in enumerate(shown)])
         rows = [shown, noisy, denoising.denoise(model, noisy)]
         grids.image_grid(rows, run.folder / "denoised.png", zoom)
     if not architectures.of(run.preset).codes:
@@ -54,9 +46,8 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
     grids.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
-    samples = sampling.sample(codec, _ROWS * _SHOWN, _SEED)
-    grids.image_grid(list(samples.reshape(_ROWS, _SHOWN, *samples.shape[1:])),
-                      run.folder / "samples.png", zoom)  # fmt: skip
+    samples = np.split(sampling.sample(codec, _ROWS * _SHOWN, _SEED), _ROWS)
+    grids.image_grid(samples, run.folder / "samples.png", zoom)
     mapped = np.asarray(dataset.validation[:_MAPPED])
     plots.latent_map(_flattened(codec, mapped), mapped, run.folder / "latents.png")
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cvae.errors import TrainingError
 from cvae.training.preset import Preset
 
 # In the order: what it is called and made for; the networks; the loss; the training; the coding.
 # fmt: off
 
 MNIST_CVAE = Preset(
-    "mnist-cvae", "16 latents, the textbook CVAE: cross-entropy + KL",
-    "mnist", (28, 28, 1),
+    "mnist-cvae", "16 latents, the textbook CVAE: cross-entropy + KL", "mnist", (28, 28, 1),
     distortion="bce",
 )
 MNIST = Preset(
-    "mnist", "16 latents, trained for coding: weighted squared error + KL",
-    "mnist", (28, 28, 1),
-    distortion_weight=25.0,
-    epochs=120, learning_rate=2e-3, schedule="cosine",
-    step_width=3.6,
+    "mnist", "16 latents, trained for coding: weighted squared error + KL", "mnist", (28, 28, 1),
+    distortion_weight=25.0, epochs=120, learning_rate=2e-3, schedule="cosine", step_width=3.6,
 )
 FASHION = replace(
     MNIST, name="fashion", summary="the networks and recipe of mnist, for Fashion-MNIST",
@@ -31,9 +26,7 @@ MNIST_HQ = Preset(
     "96 latents from a linear codec and a network on top, for pictures close to the original",
     "mnist", (28, 28, 1),
     architecture="residual", latent_dim=96, refine=(48, 64),
-    distortion_weight=195.0,
-    epochs=30, learning_rate=2e-3, schedule="cosine",
-    step_width=1.25,
+    distortion_weight=195.0, epochs=30, learning_rate=2e-3, schedule="cosine", step_width=1.25,
 )
 FASHION_HQ = replace(
     MNIST_HQ, name="fashion-hq",
@@ -43,11 +36,8 @@ FASHION_HQ = replace(
 CIFAR = replace(
     MNIST_HQ, name="cifar",
     summary="the networks of mnist-hq with 192 latents, for CIFAR-10 in colour",
-    dataset="cifar10", image_shape=(32, 32, 3),
-    latent_dim=192, linear_step=0.4,
-    distortion_weight=42.0,
-    epochs=80, learning_rate=1e-3, augment=("flip",),
-    step_width=1.0,
+    dataset="cifar10", image_shape=(32, 32, 3), latent_dim=192, linear_step=0.4,
+    distortion_weight=42.0, epochs=80, learning_rate=1e-3, augment=("flip",), step_width=1.0,
 )
 TILES = replace(
     CIFAR, name="tiles",
@@ -56,8 +46,7 @@ TILES = replace(
 )
 
 LINEAR_MNIST = Preset(
-    "linear-mnist", "400 principal components: what a network has to beat",
-    "mnist", (28, 28, 1),
+    "linear-mnist", "400 principal components: what a network has to beat", "mnist", (28, 28, 1),
     architecture="linear", latent_dim=400,
     step_width=0.6,  # the middle of the range in which codecs are compared
 )
@@ -82,8 +71,7 @@ FASHION_AE = Preset(
     synthesis=(
         "conv 128", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32", "conv 1 sigmoid",
     ),
-    schedule="plateau", patience=10,
-    step_width=0.6,
+    schedule="plateau", patience=10, step_width=0.6,
 )
 FASHION_DAE = replace(
     FASHION_AE, name="fashion-dae",
@@ -94,17 +82,14 @@ FASHION_DAE = replace(
         "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",
         "conv 1 sigmoid",
     ),
-    noise=0.3,
-    batch_size=32, epochs=60, schedule="cosine", dropout_share=0.4,
+    noise=0.3, batch_size=32, epochs=60, schedule="cosine", dropout_share=0.4,
 )
 MNIST_AE = Preset(
     "mnist-ae", "a small convolutional autoencoder, 4x4x8 latents, cross-entropy",
-    "mnist", (28, 28, 1),
-    architecture="autoencoder", latent_dim=128,
+    "mnist", (28, 28, 1), architecture="autoencoder", latent_dim=128,
     analysis=("conv 16 valid", "pool", "conv 8", "pool", "conv 8 /2"),
     synthesis=("conv 8", "up", "conv 8", "up", "conv 16 valid", "up", "conv 1 sigmoid"),
-    distortion="bce",
-    step_width=1.0,
+    distortion="bce", step_width=1.0,
 )
 CIFAR10 = Preset(
     "cifar10",
@@ -115,10 +100,8 @@ CIFAR10 = Preset(
     synthesis=(
         "grid 128", "tconv 128 *2 norm", "tconv 64 *2 norm", "tconv 32 *2 norm", "tconv 3 sigmoid",
     ),
-    perceptual_weight=5.0,
-    batch_size=32, epochs=60, schedule="cosine",
-    augment=("flip", "shift", "brightness", "contrast"),
-    step_width=0.3,
+    perceptual_weight=5.0, batch_size=32, epochs=60, schedule="cosine",
+    augment=("flip", "shift", "brightness", "contrast"), step_width=0.3,
 )
 PHOTO_VAE = Preset(
     "photo-vae",
@@ -137,10 +120,8 @@ PHOTO_VAE = Preset(
 )
 PHOTO_DAE = Preset(
     "photo-dae", "takes noise out of photos of any size; a U-Net, no codec",
-    "photos", (384, 384, 3),
-    architecture="denoiser", latent_dim=0, filters=(32, 64, 128),
-    noise=0.4,
-    batch_size=16, epochs=200, schedule="cosine", patience=200,
+    "photos", (384, 384, 3), architecture="denoiser", latent_dim=0, filters=(32, 64, 128),
+    noise=0.4, batch_size=16, epochs=200, schedule="cosine", patience=200,
     augment=("flip",), crop=64, passes=24,
 )
 
@@ -159,41 +140,32 @@ LINEAR_OWN = replace(
 
 # Trains in seconds on a few hundred 8x8 images; only for tests.
 TINY = Preset(
-    "tiny", "for tests only: 8x8 images, 4 latents",
-    "mnist", (8, 8, 1),
+    "tiny", "for tests only: 8x8 images, 4 latents", "mnist", (8, 8, 1),
     latent_dim=4, filters=(4, 8), dense=16,
-    distortion_weight=30.0,
-    batch_size=32, epochs=30, learning_rate=1e-2, schedule="cosine",
+    distortion_weight=30.0, batch_size=32, epochs=30, learning_rate=1e-2, schedule="cosine",
 )
 TINY_HQ = replace(
     TINY, name="tiny-hq", summary="for tests only: 8x8 images, 40 latents, residual",
-    architecture="residual", latent_dim=40, refine=(8, 8),
-    distortion_weight=200.0,
-    learning_rate=2e-3, epochs=8, augment=("flip", "shift"),
-    step_width=1.0,
+    architecture="residual", latent_dim=40, refine=(8, 8), distortion_weight=200.0,
+    learning_rate=2e-3, epochs=8, augment=("flip", "shift"), step_width=1.0,
 )
 TINY_AE = replace(
     TINY, name="tiny-ae", summary="for tests only: 8x8 images, 16 components of a grid of latents",
     architecture="autoencoder", latent_dim=16,
     analysis=("conv 8 norm", "pool", "conv 8 /2 norm", "drop 0.1"),
     synthesis=("conv 8", "up", "tconv 8 *2 norm", "conv 1 sigmoid"),
-    noise=0.1,
-    epochs=8, schedule="plateau", dropout_share=0.7, patience=3, augment=("brightness", "contrast"),
-    step_width=0.4,
+    noise=0.1, epochs=8, schedule="plateau", dropout_share=0.7, patience=3,
+    augment=("brightness", "contrast"), step_width=0.4,
 )
 TINY_VAE = replace(
     TINY_AE, name="tiny-vae", summary="for tests only: 8x8 images, 4 latents, layers of its own",
     architecture="vae", latent_dim=4,
     synthesis=("grid 8", "tconv 8 *2 norm", "tconv 8 *2", "tconv 1 sigmoid"),
-    noise=0.0,
-    augment=(),
-    step_width=2.0,
+    noise=0.0, augment=(), step_width=2.0,
 )
 TINY_DAE = replace(
     TINY, name="tiny-dae", summary="for tests only: takes noise out of images of any size",
-    architecture="denoiser", latent_dim=0,
-    noise=0.3,
-    crop=4, epochs=8, patience=100,
+    architecture="denoiser", latent_dim=0, noise=0.3, crop=4, epochs=8, patience=100,
 )
 
 PRESETS = {
@@ -206,13 +178,3 @@ PRESETS = {
     )
 }
 # fmt: on
-
-
-def get(name: str) -> Preset:
-    """The preset of that name. Raises TrainingError, which lists the names there are."""
-    try:
-        return PRESETS[name]
-    except KeyError:
-        raise TrainingError(
-            f"no preset {name!r}; there are: {', '.join(sorted(PRESETS))}"
-        ) from None

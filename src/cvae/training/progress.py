@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,17 +20,12 @@ class ProgressBar(keras.callbacks.Callback):
         self._epochs = epochs
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-            transient=True,
-        )
+            TextColumn(f"epoch {{task.fields[epoch]}}/{epochs}"), BarColumn(),
+            TextColumn("{task.description}"), TimeRemainingColumn(), console=self._console,
+            disable=quiet or not self._console.is_terminal, transient=True,
+        )  # fmt: skip
         self._task: Any = None
-        self._started = 0.0
-        self._first = 0
+        self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -45,31 +39,21 @@ class ProgressBar(keras.callbacks.Callback):
             self._started, self._first = time.monotonic(), epoch
             steps = self.params["steps"]
             total, done = self._epochs * steps, epoch * steps
-            shown: dict[str, Any] = {"epoch": epoch + 1, "epochs": self._epochs, "terms": ""}
-            self._task = self._bar.add_task("", total=total, completed=done, **shown)
+            self._task = self._bar.add_task("", total=total, completed=done, epoch=epoch + 1)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update(self._task, advance=1, terms=_format(logs or {}))
+        self._bar.update(self._task, advance=1, description=_format(logs or {}))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1 - self._first
         left = (time.monotonic() - self._started) / done * (self._epochs - epoch - 1)
-        self._console.print(
-            f"epoch {epoch + 1}/{self._epochs}: {_format(logs or {})}  {_minutes(left)} left"
-        )
-
-
-def tensorboard_log(folder: Path) -> keras.callbacks.Callback:
-    """Writes the losses of every epoch for TensorBoard."""
-    return keras.callbacks.TensorBoard(str(folder))
+        minutes, seconds = divmod(int(left), 60)
+        terms = f"{_format(logs or {})}  {minutes}:{seconds:02d} left"
+        self._console.print(f"epoch {epoch + 1}/{self._epochs}: {terms}")
 
 
 def _format(logs: dict[str, float]) -> str:
     # A rate of zero belongs to a loss that has none.
     shown = [name for name in _TERMS if name in logs and (logs[name] or "rate" not in name)]
     return "  ".join(f"{name} {float(logs[name]):.4g}" for name in shown)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -84,28 +84,14 @@ class Run:
 
 
 def start(
-    folder: Path,
-    preset: Preset,
-    dataset: Dataset,
-    seed: int,
-    resume: bool,
-    force: bool,
+    folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool,
     begin: Path | None = None,
-) -> Run:
-    """Makes the run's folder, or checks that the run in it has the same settings.
+) -> Run:  # fmt: skip
+    """Makes the run's folder, or checks that the run in it is the one to `resume`.
 
-    Args:
-        folder: the run's folder.
-        preset: its recipe.
-        dataset: what it trains on.
-        seed: for all random numbers.
-        resume: continue the run in the folder.
-        force: delete the run in the folder.
-        begin: the folder of another run, whose weights this one starts from.
-
-    Raises:
-        TrainingError: the folder holds a run, or one with other settings; `begin` is no other run's.
-        OutputError: the folder cannot be made.
+    `force` replaces a run that is there; `begin` is the folder of a run whose weights this one starts
+    from. Raises TrainingError when the folder holds a run already, or one with other settings, or
+    when `begin` is no other run's folder.
     """
     other = str(begin.resolve()) if begin else ""
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)

@@ -10,8 +10,8 @@ import numpy as np
 
 from cvae.errors import TrainingError
 from cvae.training import checkpoints, runs
+from cvae.training.backend import Machine
 from cvae.training.batches import Batches
-from cvae.training.checkpoints import Machine
 from cvae.training.datasets import Dataset
 from cvae.training.networks.losses import Trainable
 from cvae.training.preset import Preset
@@ -19,23 +19,23 @@ from cvae.training.runs import Run
 
 # Epochs without a better validation loss, after which the schedule "plateau" halves the rate.
 _PLATEAU = 5
-_VALIDATION_VALUES = 1 << 21
+_VALIDATION_VALUES = 1 << 21  # of a batch of images to validate
 
 
 def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
     """Trains from the last finished epoch to the last one of the preset.
 
-    All random numbers of an epoch are a function of (seed, epoch). The learning rate and early
-    stopping are functions of the history. So a resumed run passes through the same weights as an
-    uninterrupted one. After each epoch the history and then the checkpoint (weights and optimizer
-    state) are replaced atomically.
-
-    Raises:
-        TrainingError: a loss is no longer finite; the last good checkpoint is kept.
+    All random numbers of an epoch are a function of (seed, epoch), learning rate and early stopping
+    of the history: a resumed run passes through the same weights as an uninterrupted one. After
+    each epoch the history and then the checkpoint (weights and optimizer state) are replaced
+    atomically. Raises TrainingError when a loss is no longer finite; the last checkpoint is kept.
     """
-    preset = run.preset
+    preset, callbacks = run.preset, list(machine.callbacks)
+    if machine.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
     model, history = _resumed(run, dataset, machine)
-    validation = Batches(dataset.validation, _validation_batch(preset), devices=model.replicas)
+    batch = max(1, min(1000, _VALIDATION_VALUES // math.prod(preset.image_shape)))
+    validation = Batches(dataset.validation, batch, devices=model.replicas)
     for epoch in range(len(history), preset.epochs):
         if _is_over(history, preset):
             break
@@ -50,16 +50,11 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
             preset.passes, model.replicas,
         )  # fmt: skip
         record = model.fit(
-            batches,
-            shuffle=False,
-            validation_data=validation,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            verbose=0,
-            callbacks=list(machine.callbacks),
-        )
+            batches, shuffle=False, validation_data=validation, initial_epoch=epoch,
+            epochs=epoch + 1, verbose=0, callbacks=callbacks,
+        )  # fmt: skip
         row = {name: values[0] for name, values in record.history.items()}
-        if not all(np.isfinite(value) for value in row.values()):
+        if not np.isfinite(list(row.values())).all():
             raise TrainingError(
                 f"the loss is no longer finite in epoch {epoch + 1}: {row}",
                 where=run.folder,
@@ -68,8 +63,7 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
         seconds = round(time.monotonic() - started, 2)
         history.append({"epoch": epoch + 1, **row, "seconds": seconds})
         runs.write_history(run, history)
-        best = preset.patience > 0 and _best(history) == epoch
-        checkpoints.save(run, model, best)
+        checkpoints.save(run, model, best=preset.patience > 0 and _best(history) == epoch)
     return model
 
 
@@ -112,11 +106,6 @@ def _plateaus(history: list[runs.Row]) -> int:
         if waited == _PLATEAU:
             found, waited = found + 1, 0
     return found
-
-
-def _validation_batch(preset: Preset) -> int:
-    """Images that together have some million values."""
-    return max(1, min(1000, _VALIDATION_VALUES // math.prod(preset.image_shape)))
 
 
 def _end_dropout(model: Trainable) -> None:
