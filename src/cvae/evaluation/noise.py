@@ -7,8 +7,7 @@ and rounded to 8 bits. Image `i` has the numbers of `numpy.random.default_rng([S
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from cvae.data.contents import What, what_lies_at
 from cvae.data.folders import FileImages
 from cvae.data.images import Pixels
 from cvae.data.names import SUFFIXES
-from cvae.data.places import Location
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.errors import CvaeError, DataError, MissingExtraError
