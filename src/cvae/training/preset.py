@@ -33,10 +33,8 @@ class Preset:
     linear_step: float = 0.2
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
-    # Standard deviation of the noise that is added to the input, in pixel values; then clipped.
-    noise: float = 0.0
-    # Weight of the perceptual loss, see `networks.features`.
-    perceptual_weight: float = 0.0
+    noise: float = 0.0  # standard deviation, added to the input in pixel values; then clipped
+    perceptual_weight: float = 0.0  # see `networks.features`
     features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
@@ -44,11 +42,9 @@ class Preset:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     # plateau: halved after 5 epochs without a better validation loss
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    # Dropout acts in this share of the epochs, from the first. With more data than a network can
-    # memorize, it costs accuracy at the end.
+    # Dropout acts in the first epochs, this share of them: it costs accuracy at the end.
     dropout_share: float = 1.0
-    # Training stops after so many epochs without a better validation loss, and the best epoch is
-    # exported; 0 for never.
+    # Epochs without a better validation loss before training stops and exports the best; 0: never.
     patience: int = 0
     # Augmentation: flip (left to right), shift (by a pixel), brightness and contrast (by a tenth).
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()

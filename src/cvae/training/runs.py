@@ -114,11 +114,8 @@ def start(
 def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> None:
     """Raises what `start` would, as far as it is known before the data is read."""
     if _has_begun(folder) and not resume and not force:
-        raise TrainingError(
-            "holds a training run already",
-            where=folder,
-            advice="--resume carries it on, --force starts it anew",
-        )
+        advice = "--resume carries it on, --force starts it anew"
+        raise TrainingError("holds a training run already", where=folder, advice=advice)
     if begin is None:
         return
     Run.open(begin)
