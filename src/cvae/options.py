@@ -61,10 +61,8 @@ class EncodeOptions:
             return TargetError(f"expected a file of at most {self.max_bytes} bytes, found {found}")
         limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
         found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
-        return TargetError(
-            f"expected at least {self.min_psnr:g} dB{limit}, found {found}",
-            advice="a higher --effort may reach more",
-        )
+        text = f"expected at least {self.min_psnr:g} dB{limit}, found {found}"
+        return TargetError(text, advice="a higher --effort may reach more")
 
 
 @dataclass(frozen=True, kw_only=True)

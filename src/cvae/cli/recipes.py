@@ -84,13 +84,24 @@ def read_as(
     from cvae.data.reading import Reading
     from cvae.training import datasets
 
-    if images.folder and images.data not in datasets.LICENCES:
-        reading = _changed(before or Reading(recipe.image_shape, "crop"), images)
-        return replace(recipe, image_shape=reading.shape), reading
-    if any(wish is not None for wish in images[1:]):
-        options = "--size, --grey, --colour, --crop, --resize and --background"
-        raise click.UsageError(f"{options} are for a folder of images as --data")
-    return recipe, None
+    if not images.folder or images.data in datasets.LICENCES:
+        if any(wish is not None for wish in images[1:]):
+            options = "--size, --grey, --colour, --crop, --resize and --background"
+            raise click.UsageError(f"{options} are for a folder of images as --data")
+        return recipe, None
+    reading = before or Reading(recipe.image_shape, "crop")
+    height, width, channels = reading.shape
+    if images.size is not None:
+        height = width = images.size
+    if images.grey is not None:
+        channels = 1 if images.grey else 3
+    changes: dict[str, Any] = {"shape": (height, width, channels)}
+    if images.crop is not None:
+        changes["fit"] = "crop" if images.crop else "resize"
+    if images.background is not None:
+        changes["background"] = _colour(images.background)
+    reading = replace(reading, **changes)
+    return replace(recipe, image_shape=reading.shape), reading
 
 
 def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Preset:
@@ -126,21 +137,6 @@ def _further_options() -> list[str]:
         else:
             words += [option.opts[-1], str(value)]
     return words
-
-
-def _changed(reading: Reading, images: Images) -> Reading:
-    """`reading` with what the options say otherwise."""
-    height, width, channels = reading.shape
-    if images.size is not None:
-        height = width = images.size
-    if images.grey is not None:
-        channels = 1 if images.grey else 3
-    changes: dict[str, Any] = {"shape": (height, width, channels)}
-    if images.crop is not None:
-        changes["fit"] = "crop" if images.crop else "resize"
-    if images.background is not None:
-        changes["background"] = _colour(images.background)
-    return replace(reading, **changes)
 
 
 def _colour(text: str) -> str:

@@ -194,17 +194,13 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
         with ProgressBar(epochs, talk.quiet) as progress, Interrupts() as interrupts:
             trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
     except KeyboardInterrupt:
-        talk.say(
-            f"{run.folder}: finished epochs are kept; the same command with --resume continues, "
-            f"`cvae export {run.folder}` makes a model of them"
-        )
+        ways = f"with --resume continues, `cvae export {run.folder}` makes a model of them"
+        talk.say(f"{run.folder}: finished epochs are kept; the same command {ways}")
         raise
     ended = len(runs.read_history(run))
     if ended < epochs:
-        talk.say(
-            f"stopped after epoch {ended}: no better validation loss for {run.preset.patience}; "
-            "the best one is exported"
-        )
+        reason = f"no better validation loss for {run.preset.patience}; the best one is exported"
+        talk.say(f"stopped after epoch {ended}: {reason}")
 
 
 def finish(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from cvae.errors import ModelError, translated
-from cvae.kinds.base import Cleaner as Cleaner
-from cvae.kinds.base import Coding as Coding
-from cvae.kinds.base import Kind as Kind
+from cvae.kinds.base import Kind
 from cvae.kinds.denoiser import Denoiser
 from cvae.kinds.fixed import Fixed
 from cvae.models import registry
@@ -16,10 +14,7 @@ KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser()}
 
 
 def of(manifest: Manifest, where: object = "") -> Kind:
-    """The kind of the model in the file `where`.
-
-    Raises ModelError when it is unknown, or the manifest says what no model of it can have.
-    """
+    """A model's kind. Raises ModelError when it is unknown, or the manifest is none of that kind."""
     kind = KINDS.get(manifest.kind)
     if kind is None:
         expected = f"expected a manifest of kind {' or '.join(KINDS)}"

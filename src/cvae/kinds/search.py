@@ -68,10 +68,7 @@ class Problem:
 
 
 def orthonormal_gradient(analysis: Callable[[Floats], Floats], synthesis: Synthesis) -> Gradient:
-    """The gradient of a linear codec, whose analysis is the transpose of its synthesis.
-
-    Where pixels are clipped it is that of the codec without clipping.
-    """
+    """The gradient of a linear codec without clipping: its analysis transposes its synthesis."""
 
     def gradient(latents: Floats, x: Floats) -> Floats:
         x_hat = synthesis(latents)

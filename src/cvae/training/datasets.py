@@ -75,17 +75,9 @@ def load(
 ) -> Dataset:  # fmt: skip
     """The training split of `source`, a tenth of it set aside for validation.
 
-    A folder sets another tenth aside for `cvae eval --split test`; see `folders.read`.
-
-    Args:
-        source: a public data set's name, an `.npz` file or a folder; None for `public_name`.
-        public_name: the preset's own data set.
-        shape: (h, w, c) that the preset's networks take.
-        reading: how a folder's images are brought to that shape; None for the default way.
-        watch: is given batches of a folder's files before they are read.
-
-    Raises:
-        DataError: the source cannot be read or downloaded, or holds images of another shape.
+    It is the name of a public data set, an `.npz` file or a folder; None for `public_name`. A folder
+    is read as `folders.read` says, which sets another tenth aside for `cvae eval --split test`.
+    Raises DataError when the source cannot be read, or holds images of another shape (h, w, c).
     """
     source = source or public_name
     if source in LICENCES:  # a file of that name is ./mnist

@@ -28,13 +28,11 @@ class Preset:
     filters: tuple[int, ...] = (32, 64)
     dense: int = 128  # cvae only
     refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
-    linear_step: float = (
-        0.2  # residual: pixel values; of the linear codec that training starts from
-    )
+    linear_step: float = 0.2  # residual: step of the linear codec that training starts from, in pixels
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
-    noise: float = 0.0  # added to the input, then clipped: standard deviation in pixel values
-    perceptual_weight: float = 0.0  # of the perceptual loss, see `networks.features`
+    noise: float = 0.0  # standard deviation, added to the input in pixel values; then clipped
+    perceptual_weight: float = 0.0  # see `networks.features`
     features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
@@ -42,10 +40,9 @@ class Preset:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     # plateau: halved after 5 epochs without a better validation loss
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    # Dropout acts in this share of the epochs, from the first: at the end it costs accuracy where
-    # there is more data than a network can memorize.
+    # Dropout acts in the first epochs, this share of them: it costs accuracy at the end.
     dropout_share: float = 1.0
-    # Epochs without a better validation loss before training stops; the best is exported. 0: never.
+    # Epochs without a better validation loss before training stops and exports the best; 0: never.
     patience: int = 0
     # Augmentation: flip (left to right), shift (by a pixel), brightness and contrast (by a tenth).
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()

@@ -29,9 +29,8 @@ MNIST_HQ = Preset(
     distortion_weight=195.0, epochs=30, learning_rate=2e-3, schedule="cosine", step_width=1.25,
 )
 FASHION_HQ = replace(
-    MNIST_HQ, name="fashion-hq",
+    MNIST_HQ, name="fashion-hq", dataset="fashion_mnist", latent_dim=128, distortion_weight=160.0,
     summary="the networks of mnist-hq with 128 latents, for Fashion-MNIST",
-    dataset="fashion_mnist", latent_dim=128, distortion_weight=160.0,
 )
 CIFAR = replace(
     MNIST_HQ, name="cifar",
@@ -40,9 +39,8 @@ CIFAR = replace(
     distortion_weight=42.0, epochs=80, learning_rate=1e-3, augment=("flip",), step_width=1.0,
 )
 TILES = replace(
-    CIFAR, name="tiles",
+    CIFAR, name="tiles", dataset="tiles", latent_dim=128, epochs=60, augment=("flip", "shift"),
     summary="the networks of cifar with 128 latents, for the drawn 32x32 tiles of a game",
-    dataset="tiles", latent_dim=128, epochs=60, augment=("flip", "shift"),
 )
 
 LINEAR_MNIST = Preset(
@@ -74,9 +72,8 @@ FASHION_AE = Preset(
     schedule="plateau", patience=10, step_width=0.6,
 )
 FASHION_DAE = replace(
-    FASHION_AE, name="fashion-dae",
+    FASHION_AE, name="fashion-dae", latent_dim=32,
     summary="the networks of fashion-ae with dropout, trained to take away noise",
-    latent_dim=32,
     analysis=("conv 32", "pool", "conv 64", "pool", "conv 128", "pool", "drop 0.25"),
     synthesis=(
         "conv 128", "drop 0.25", "up", "conv 64", "up", "conv 32 valid", "up", "conv 32",

@@ -55,11 +55,9 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
         )  # fmt: skip
         row = {name: values[0] for name, values in record.history.items()}
         if not np.isfinite(list(row.values())).all():
-            raise TrainingError(
-                f"the loss is no longer finite in epoch {epoch + 1}: {row}",
-                where=run.folder,
-                advice="earlier epochs are kept; try a smaller --learning-rate",
-            )
+            text = f"the loss is no longer finite in epoch {epoch + 1}: {row}"
+            advice = "earlier epochs are kept; try a smaller --learning-rate"
+            raise TrainingError(text, where=run.folder, advice=advice)
         seconds = round(time.monotonic() - started, 2)
         history.append({"epoch": epoch + 1, **row, "seconds": seconds})
         runs.write_history(run, history)
@@ -68,7 +66,7 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
 
 
 def _resumed(run: Run, dataset: Dataset, machine: Machine) -> tuple[Trainable, list[runs.Row]]:
-    """The model and the history after the last finished epoch; a new model where there is none."""
+    """The model and the history after the last finished epoch, if any."""
     if not (run.folder / runs.CHECKPOINT).exists():
         return checkpoints.start(run, dataset.train, machine), []
     model = checkpoints.load(run, machine)
@@ -76,11 +74,8 @@ def _resumed(run: Run, dataset: Dataset, machine: Machine) -> tuple[Trainable, l
     done = int(model.optimizer.iterations.numpy()) // steps
     history = runs.read_history(run)[:done]
     if len(history) < done:
-        raise TrainingError(
-            f"expected {done} epochs in {runs.HISTORY}, found {len(history)}",
-            where=run.folder,
-            advice="--force starts the run anew",
-        )
+        text = f"expected {done} epochs in {runs.HISTORY}, found {len(history)}"
+        raise TrainingError(text, where=run.folder, advice="--force starts the run anew")
     if history:
         runs.write_history(run, history)  # without an epoch whose checkpoint was not written
     return model, history
