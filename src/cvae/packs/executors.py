@@ -44,7 +44,7 @@ def open_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
     Raises:
         ClusterError: the scheduler does not answer.
-        MissingExtraError: a scheduler is asked for, and Dask is not installed.
+        MissingExtraError: Dask is needed and not installed.
     """
     if scheduler is None:
         with closing(_Processes(workers or 1)) as processes:
@@ -152,8 +152,8 @@ class _Cluster:
         return error
 
     def _gone(self, error: Exception) -> ClusterError:
-        why = first_line(error)
-        return ClusterError(f"the scheduler does not answer any more: {why}", where=self._address)
+        text = f"the scheduler does not answer any more: {first_line(error)}"
+        return ClusterError(text, where=self._address)
 
 
 def died(workers: int) -> ClusterError:
@@ -162,12 +162,9 @@ def died(workers: int) -> ClusterError:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text may be the address of a scheduler: HOST:PORT, or that with a protocol of Dask's.
+    """Whether a text is HOST:PORT, perhaps with a protocol of Dask's; a client of anything else hangs.
 
-    A client of anything else would hang, and fail again when it is thrown away.
-
-    Raises:
-        MissingExtraError: Dask is not installed.
+    Raises MissingExtraError when Dask is not installed.
     """
     try:
         from distributed.comm.addressing import parse_address, parse_host_port
@@ -190,10 +187,7 @@ def _client(scheduler: str) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise MissingExtraError("dask.distributed", "cluster") from error
-    settings = {
-        "distributed.comm.timeouts.connect": _PATIENCE,
-        "distributed.comm.timeouts.tcp": _PATIENCE,
-    }
+    settings = {f"distributed.comm.timeouts.{kind}": _PATIENCE for kind in ("connect", "tcp")}
     # Its log reports every worker that comes and goes; what matters is raised.
     # The second has a level of its own: it logs when a worker dies with a result, which is made again.
     for name in ("distributed", "distributed.client"):
@@ -206,14 +200,13 @@ def _client(scheduler: str) -> Iterator[Any]:
             stack.enter_context(client)
         # TypeError: of a protocol whose package is missing.
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
-            raise ClusterError(
-                f"expected a Dask scheduler: {first_line(error)}", where=scheduler
-            ) from error
+            text = f"expected a Dask scheduler: {first_line(error)}"
+            raise ClusterError(text, where=scheduler) from error
         yield client
 
 
 def _check_keys(distributed: Any, scheduler: str) -> None:
-    """Raises ValueError when Dask's settings name no keys for TLS; a client would then not end well."""
+    """Raises ValueError when Dask's settings name no keys for TLS; a client would hang at its end."""
     keys = distributed.security.Security().get_connection_args("client")
     if scheduler.startswith("tls://") and not keys.get("ssl_context"):
         raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")

@@ -1,7 +1,6 @@
 """A folder of packs: what a worker does with one shard, and how shards are handed out and collected.
 
-The request decides what is in a shard, so doing it twice writes the same bytes: a worker that dies
-costs the time it had spent, and nothing else.
+The request decides what is in a shard: a worker that dies costs the time it had spent, no more.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
 from cvae.packs.shards import Shard
 
-_RETRIES = 2  # of a shard whose images or folder could not be reached
+_RETRIES = 2  # of a shard whose images or folder cannot be reached
 _POLL = 0.2  # seconds; a signal that another thread takes does not wake this one
 _FAR_THREADS = 16  # that wait for files from far away
 # Packages of storage; their errors have no common base.
@@ -94,11 +93,7 @@ def run(
     """Writes a folder of packs, one a shard, and its manifest.
 
     Args:
-        codec: the model's codec.
         inputs: paths, URLs and glob patterns of images, arrays and archives.
-        folder: where the packs go.
-        options: how images are coded.
-        plan: who works on it.
         progress: called with each shard that is done, in any order.
         failed: called with the error of each shard that could not be read, in order.
 
@@ -128,8 +123,7 @@ def run(
     parts = manifest.numbered([result for result in results if isinstance(result, Part)])
     if not any(part.images for part in parts):
         raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
-    model = codec.model.manifest
-    quality = codec.quality(options.quality)
+    model, quality = codec.model.manifest, codec.quality(options.quality)
     written = Manifest(
         model.name, model.id, quality, options.invert, options.fit, parts, job.request
     )
@@ -148,18 +142,18 @@ def _unfinished(errors: list[CvaeError], shards: int, folder: Place) -> DataErro
 def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
-    path = codec.model.path.absolute()
+    path, far = codec.model.path.absolute(), any(item.place.far for item in found)
     options = replace(options, quality=codec.quality(options.quality))
-    far = any(item.place.far for item in found)
     request = {
         **asdict(options),
         "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
+    readers = plan.threads or (_FAR_THREADS if far else 1)
     return Job(
         folder=folder, model=path, model_sha256=file_digest(path), options=options,
-        request=request, plan=plan, readers=plan.threads or (_FAR_THREADS if far else 1),
+        request=request, plan=plan, readers=readers,
     )  # fmt: skip
 
 
@@ -197,13 +191,10 @@ def encode_all(
     known: Mapping[str, Part],
     progress: Callable[[Part], None] | None = None,
 ) -> list[Part | CvaeError]:
-    """Writes every shard through an executor; raises as `run` does.
+    """Writes every shard through an executor: each in order, or the error of its images.
 
     Few more shards are handed out than there are workers, so a scheduler never sees a long list.
-    `known` has the shards of a finished run that is resumed, by name.
-
-    Returns:
-        Each shard in order, or the error of its images.
+    `known` has the shards of a finished run that is resumed, by name. Raises as `run` does.
     """
     model = executor.sent(job.model)
     done: dict[int, Part | CvaeError] = {}
@@ -211,8 +202,7 @@ def encode_all(
     failures: Counter[tuple[str, type[Exception]]] = Counter()
 
     def submit(shard: Shard) -> None:
-        call = executor.submit(encode_shard, job, shard, known.get(shard.name), model)
-        calls[call] = shard
+        calls[executor.submit(encode_shard, job, shard, known.get(shard.name), model)] = shard
 
     def take(shard: Shard, call: Future[Part]) -> None:
         try:
@@ -223,8 +213,7 @@ def encode_all(
             error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
-            key = (shard.name, type(error))
-            failures[key] += 1
+            failures[key := (shard.name, type(error))] += 1
             if isinstance(error, StorageError) and failures[key] > _RETRIES:
                 raise
             if failures[key] >= executors.DEATHS:
@@ -255,8 +244,6 @@ def encode_shard(
     """Writes one shard, unless it is there already; runs on a worker.
 
     Args:
-        job: what to do.
-        shard: with what.
         known: what a manifest says of the shard.
         model: the model's file, where the path is of no use.
 
@@ -268,7 +255,8 @@ def encode_shard(
     if job.version != __version__:
         raise ClusterError(f"expected cvae {job.version} on all workers, found {__version__}")
     try:
-        request = _request(job, shard)
+        asked = {key: value for key, value in job.request.items() if key != "sources"}
+        request = hashlib.sha256(json.dumps([asked, shard.stamp]).encode()).hexdigest()
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
         part = _encode(job, shard, request, _opened(job.model, job.model_sha256, model))
@@ -278,11 +266,6 @@ def encode_shard(
         if type(error).__module__.split(".")[0] not in _STORAGE:
             raise
         raise StorageError(first_line(error)) from None  # not all of theirs can travel
-
-
-def _request(job: Job, shard: Shard) -> str:
-    asked = {key: value for key, value in job.request.items() if key != "sources"}
-    return hashlib.sha256(json.dumps([asked, shard.stamp]).encode()).hexdigest()
 
 
 def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part | None:
