@@ -48,7 +48,7 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
 
     Args:
         place: path or URL.
-        find: gives a container's codec by its id; `codec_finder` has one that is fast for many files.
+        find: gives a container's codec by its id; that of `codec_finder` opens each once.
 
     Raises:
         ModelNotFoundError: the model of a container is not here.
@@ -121,10 +121,8 @@ def compare(
         raise DataError("has none of the images that were coded, and are whole", where=data)
     whole = sum(stop - start for start, stop in pairs.ranges)
     # Where originals are missing, their share of the bytes is left out, too.
-    size, speed = (
-        round(pack.reader.size * images / len(pack)),
-        pairs.decoded / max(pairs.seconds, 1e-9),
-    )
+    size = round(pack.reader.size * images / len(pack))
+    speed = whole / max(pairs.seconds, 1e-9)
     return {
         "split": pairs.split,
         "quality": quality,
@@ -164,7 +162,7 @@ class _Pairs:
     def __init__(self, pack: Pack, originals: Input, split: str | None, refuse: Refuse) -> None:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
-        self.decoded, self.seconds = 0, 0.0  # images, and the time that they were waited for
+        self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
         self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
@@ -185,7 +183,6 @@ class _Pairs:
             self.seconds += time.perf_counter() - started
             if part is None:
                 return
-            self.decoded += len(part.numbers)
             yield part
 
     def _originals(self) -> Iterator[tuple[str, Pixels]]:
@@ -210,9 +207,11 @@ class _Pairs:
                     text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
                     raise DataError(text, where=where)
             yield np.stack(found), part.pixels
+        if by_name:
+            return
         seen += sum(1 for _ in islice(originals, total + 1 - seen))
         # A pack without its index does not know how many images it had.
-        if not by_name and seen != total and not self._pack.reader.damage:
+        if seen != total and not self._pack.reader.damage:
             raise DataError(f"{wrong} {'more' if seen > total else seen}", where=where)
 
     def _by_name(self) -> Pairs:

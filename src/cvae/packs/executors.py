@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from cvae.errors import ClusterError, MissingExtraError, first_line
@@ -31,8 +30,8 @@ class Executor(Protocol):
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Runs `work`; fails with BrokenProcessPool when the worker dies of it."""
 
-    def sent(self, file: Path) -> Any:
-        """An argument of calls that brings a file's bytes; None where workers see the file."""
+    def sent(self, data: bytes) -> Any:
+        """An argument of calls that brings these bytes, if it can to each worker only once."""
 
     def explained(self, error: Exception) -> Exception:
         """What an unexpected failure of a call means."""
@@ -75,8 +74,8 @@ class _Processes:
         self._calls[slot] = call
         return call
 
-    def sent(self, file: Path) -> None:
-        return None
+    def sent(self, data: bytes) -> bytes:
+        return data
 
     def explained(self, error: Exception) -> Exception:
         return error
@@ -136,9 +135,9 @@ class _Cluster:
         future: Future[Any] = self._executor.submit(work, *arguments)
         return future
 
-    def sent(self, file: Path) -> Any:
+    def sent(self, data: bytes) -> Any:
         # A task, and no scattered data: what a dead worker held of those would be gone.
-        return self._client.submit(bytes, file.read_bytes(), pure=False)
+        return self._client.submit(bytes, data, pure=False)
 
     def explained(self, error: Exception) -> Exception:
         from distributed import KilledWorker
@@ -195,7 +194,12 @@ def _client(scheduler: str) -> Iterator[Any]:
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         try:
-            _check_keys(distributed, scheduler)
+            # Without keys, a client of TLS would hang at its end.
+            keys = distributed.security.Security().get_connection_args("client")
+            if scheduler.startswith("tls://") and not keys.get("ssl_context"):
+                raise ValueError(
+                    "Dask's settings name no keys and certificates (distributed.comm.tls)"
+                )
             client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
         # TypeError: of a protocol whose package is missing.
@@ -203,10 +207,3 @@ def _client(scheduler: str) -> Iterator[Any]:
             text = f"expected a Dask scheduler: {first_line(error)}"
             raise ClusterError(text, where=scheduler) from error
         yield client
-
-
-def _check_keys(distributed: Any, scheduler: str) -> None:
-    """Raises ValueError when Dask's settings name no keys for TLS; a client would hang at its end."""
-    keys = distributed.security.Security().get_connection_args("client")
-    if scheduler.startswith("tls://") and not keys.get("ssl_context"):
-        raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")

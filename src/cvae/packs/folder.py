@@ -25,12 +25,11 @@ _OPEN = 8  # shards that are kept open
 class ShardPlace(Place):
     """Where a block is: in which shard, and where there. Numbers are those of the whole folder."""
 
-    shard: int = field(kw_only=True)
-    file: str = field(kw_only=True)
+    shard: Part = field(kw_only=True)
     local: Place = field(kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.file}, {images_text(self.first, self.images)}"
+        return f"{self.shard.file}, {images_text(self.first, self.images)}"
 
 
 class FolderReader(Reader):
@@ -46,7 +45,7 @@ class FolderReader(Reader):
         self.header = Header(
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
-        self._open: dict[int, FileReader] = {}
+        self._open: dict[str, FileReader] = {}
         # Held as long as a shard is in use: to open another one may close it.
         self._lock = threading.Lock()
 
@@ -59,20 +58,21 @@ class FolderReader(Reader):
     @cached_property
     def named(self) -> bool:  # type: ignore[override]
         # Shards of arrays have no names, others of the same folder may.
-        for shard in range(len(self.manifest.shards)):
+        for shard in self.manifest.shards:
             with suppress(FormatError), self._lock:
                 if self._reader(shard).named:
                     return True
         return False
 
     def blocks(self) -> Iterator[Place]:
-        for shard in range(len(self.manifest.shards)):
+        for shard in self.manifest.shards:
             yield from self._blocks_of(shard)
 
     def find(self, number: int) -> Place | None:
         if not 0 <= number < self.images:
             return None
-        shard = bisect_right(self.manifest.shards, number, key=lambda part: part.first) - 1
+        shards = self.manifest.shards
+        shard = shards[bisect_right(shards, number, key=lambda part: part.first) - 1]
         return readers.find(self._blocks_of(shard), number)
 
     def read_block(self, place: Place) -> Block:
@@ -88,60 +88,55 @@ class FolderReader(Reader):
 
     def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
         everything, found = ranges == [(0, self.images)], list[Damage]()
-        for shard, part in enumerate(self.manifest.shards):
-            if everything or overlap(ranges, part.first, part.images):
+        for shard in self.manifest.shards:
+            if everything or overlap(ranges, shard.first, shard.images):
                 with self._lock:
-                    found += self._damage_of(shard, part)
+                    found += self._damage_of(shard)
         return [d for d in found if not d.images or overlap(ranges, d.first, d.images)]
 
-    def _damage_of(self, shard: int, part: Part) -> Iterator[Damage]:
+    def _damage_of(self, shard: Part) -> Iterator[Damage]:
         """What is damaged in a shard, which is read whole."""
-        lost = f"{images_text(part.first, part.images)} are lost" if part.images else "no images"
+        file, first, images = shard.file, shard.first, shard.images
+        lost = f"{images_text(first, images)} are lost" if images else "no images"
         try:
             reader = self._reader(shard)
         except FormatError as error:
-            yield Damage(f"{part.file}: {error.text}: {lost}", part.first, part.images)
+            yield Damage(f"{file}: {error.text}: {lost}", first, images)
             return
-        if manifests.digest_of(self.folder, part.file) == part.sha256:
+        if manifests.digest_of(self.folder, file) == shard.sha256:
             return
         damage = reader.damage_in([(0, reader.images)])
-        if reader.images < part.images:
-            damage.append(Damage("", reader.images, part.images - reader.images))
+        if reader.images < images:
+            damage.append(Damage("", reader.images, images - reader.images))
         for item in damage:
-            first, text = part.first + item.first, f"{part.file}: {item}"
-            if item.images:
-                text = f"damaged: {part.file}, {images_text(first, item.images)}"
-            yield Damage(text, first, item.images)
+            where = images_text(first + item.first, item.images)
+            text = f"damaged: {file}, {where}" if item.images else f"{file}: {item}"
+            yield Damage(text, first + item.first, item.images)
         if not damage:
-            text = f"{part.file}: is another pack than the manifest names: {lost}"
-            yield Damage(text, part.first, part.images)
+            yield Damage(f"{file}: is another pack than the manifest names: {lost}", first, images)
 
-    def _blocks_of(self, shard: int) -> list[ShardPlace]:
+    def _blocks_of(self, shard: Part) -> list[ShardPlace]:
         """The blocks of a shard; none where it cannot be read."""
-        part = self.manifest.shards[shard]
         try:
             with self._lock:
                 found = self._reader(shard).places
         except FormatError:
             return []
         return [
-            ShardPlace(
-                **vars(place) | {"first": part.first + place.first},
-                shard=shard, file=part.file, local=place,
-            )
-            for place in found
-        ]  # fmt: skip
+            ShardPlace(**vars(p) | {"first": shard.first + p.first}, shard=shard, local=p)
+            for p in found
+        ]
 
-    def _reader(self, shard: int) -> FileReader:
+    def _reader(self, shard: Part) -> FileReader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""
-        if shard not in self._open:
+        if shard.file not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[shard] = self._opened(self.manifest.shards[shard])
-        return self._open[shard]
+            self._open[shard.file] = self._opened(shard)
+        return self._open[shard.file]
 
-    def _opened(self, part: Part) -> FileReader:
-        place = self.folder / part.file
+    def _opened(self, shard: Part) -> FileReader:
+        place = self.folder / shard.file
         with translated(StorageError, "cannot be read", place):
             try:
                 file = place.open("rb")
@@ -152,7 +147,7 @@ class FolderReader(Reader):
                 reader = readers.open_file(file)
                 # All but `names` is the same in all shards.
                 same = replace(reader.header, names=False) == self.header
-                if not same or reader.images > part.images:
+                if not same or reader.images > shard.images:
                     raise FormatError("is another pack than the manifest names")
         except FormatError:
             file.close()
