@@ -83,7 +83,7 @@ def command(
         jobs = threads or pipeline.processors()
         shape = pack.codec.image_shape
         sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))
-        with talk.bar(total) as bar, pipeline.frequent_switches():
+        with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
                 sink.write(decoded)
                 bar.update(len(decoded.numbers))
@@ -138,16 +138,15 @@ def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
 
 def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: str) -> list[Range]:
     """The images that are not damaged, found before anything is written. Raises FormatError."""
-    from cvae.packs.decode import without
 
-    damage = pack.reader.damage_in(ranges)
-    for item in damage:
-        error = FormatError(f"{item}", where=name)
+    def refuse(error: CvaeError) -> None:
+        error.where = name
         if not keep_going:
             error.advice = "--keep-going decodes what is whole"
             raise error
         talk.error(error)
-    return without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+
+    return pack.whole(ranges, refuse)
 
 
 def _target(source: str, output: str | None) -> Path | BinaryIO:

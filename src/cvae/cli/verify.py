@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,15 @@ def command(
 
     --against matches the images of an array by number, all others by name.
     """
-    talk = options.make_talk(MODELS_ADVICE)
+    from cvae.evaluation.verify import codec_finder
+
+    talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
     results = []
     for name in names:
         try:
             with at(name):
                 if against is None:
-                    result = _check(name, model, talk)
+                    result = _check(name, find, talk)
                 else:
                     result = _compare(name, against, model, split, talk)
         except CvaeError as error:
@@ -72,7 +74,7 @@ def command(
     talk.end()
 
 
-def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
+def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any]:
     """What is damaged in a file, or in the files of a folder; every damage is an error, too."""
     from cvae import kinds
     from cvae.data.contents import What
@@ -87,7 +89,7 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
             if files.what(path) in (What.MODEL, What.RUN):
                 kinds.verify(registry.open_model(Path(path)))
             else:
-                found = verify.check(path, model)
+                found = verify.check(path, find)
         except ModelNotFoundError as error:
             with at(path):
                 talk.warning(f"{path}: only its check sum was looked at: {error.text}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from itertools import islice, repeat
 from typing import Any
 
@@ -14,39 +14,41 @@ from numpy.typing import NDArray
 
 from cvae import packs
 from cvae.bitstream import container
-from cvae.codec import Codec, open_model, open_model_of
+from cvae.codec import Codec, find_codec, open_model
 from cvae.data import metrics, places, sources
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
-from cvae.data.sources import ListSource
-from cvae.errors import (
-    CvaeError,
-    DataError,
-    FormatError,
-    MissingExtraError,
-    StorageError,
-    translated,
-)
+from cvae.data.sources import ListSource, Refuse
+from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
 from cvae.packs import shards
-from cvae.packs.decode import Pack, without
-from cvae.packs.reader import Damage, Range
+from cvae.packs.decode import Pack
+from cvae.packs.reader import Damage
 from cvae.packs.shards import Input
 
 _MAX_CONTAINER = 1 << 28  # bytes
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
-Refuse = Callable[[CvaeError], None] | None
 
 
-def check(place: str, model: str | None = None) -> list[Damage]:
+def codec_finder(model: str | None = None) -> Callable[[int], Codec]:
+    """Gives the codec of an id, or that of `model` for any; each is opened once."""
+
+    @cache
+    def find(model_id: int) -> Codec:
+        return open_model(model) if model else find_codec(model_id)
+
+    return find
+
+
+def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]:
     """What is damaged in a container, a pack or a folder of packs; nothing when it is whole.
 
     Args:
         place: path or URL.
-        model: name or path of a container's model; None for the one that it names.
+        find: gives a container's codec by its id; that of `codec_finder` opens each once.
 
     Raises:
         ModelNotFoundError: the model of a container is not here.
@@ -57,9 +59,8 @@ def check(place: str, model: str | None = None) -> list[Damage]:
             with packs.open_reader(place) as reader:
                 return reader.damage_in([(0, reader.images)])
         with translated(StorageError, "cannot be read", place):
-            data = places.read(places.locate(place), _MAX_CONTAINER)
-        codec = open_model(model) if model else open_model_of(data)
-        codec.decode_payload(container.unpack(data))
+            item = container.unpack(places.read(places.locate(place), _MAX_CONTAINER))
+        find(item.model_id).decode_payload(item)
     except FormatError as error:
         return [Damage(error.text, 0, 1)]
     return []
@@ -77,13 +78,13 @@ def compare_containers(
     # PSNR is that of the model's size, also of images that were fitted to it.
     items = [replace(container.unpack(data), original_size=None) for data in coded]
     qualities = [item.quality for item in items]
-    found, started = _Figures(codec), time.perf_counter()
+    started = time.perf_counter()
     decoded = np.stack(codec.decode_containers(items))
     seconds = time.perf_counter() - started
-    found.add(np.stack(list(originals)), decoded, qualities)
+    measured = _measure(codec, np.stack(list(originals)), decoded, qualities)
     return {
         "quality": qualities[0] if len(set(qualities)) == 1 else None,
-        **found.result(sum(map(len, coded)), len(items) / max(seconds, 1e-9)),
+        **_figures(codec, measured, sum(map(len, coded)), len(items) / max(seconds, 1e-9)),
     }
 
 
@@ -99,7 +100,6 @@ def compare(
     Images of arrays are matched by number, all others by name.
 
     Args:
-        pack: a pack, or a folder of packs.
         data: path, URL or pattern of the originals.
         split: of `.npz` files.
         progress: called with the number of images of each batch that was measured.
@@ -111,81 +111,61 @@ def compare(
         DataError: the originals are not those of the pack, or cannot be read.
     """
     pairs = _Pairs(pack, shards.resolve(data), split, refuse)
-    found, quality, size = _Figures(pack.codec), pack.reader.header.quality, pack.reader.size
+    quality, measured = pack.reader.header.quality, []
     for originals, decoded in pairs.all():
-        found.add(originals, decoded, [quality] * len(originals))
+        measured.append(_measure(pack.codec, originals, decoded, [quality] * len(originals)))
         if progress:
             progress(len(originals))
-    if not found.images:
+    images = sum(len(part[0]) for part in measured)
+    if not images:
         raise DataError("has none of the images that were coded, and are whole", where=data)
     whole = sum(stop - start for start, stop in pairs.ranges)
+    # Where originals are missing, their share of the bytes is left out, too.
+    size = round(pack.reader.size * images / len(pack))
+    speed = whole / max(pairs.seconds, 1e-9)
     return {
         "split": pairs.split,
         "quality": quality,
-        # Where originals are missing, their share of the bytes is left out, too.
-        **found.result(round(size * found.images / len(pack)), pairs.speed()),
-        "missing": whole - found.images,  # coded images whose originals are not there
+        **_figures(pack.codec, np.concatenate(measured, axis=1), size, speed),
+        "missing": whole - images,  # coded images whose originals are not there
         "lost": len(pack) - whole,  # to damage
     }
 
 
-class _Figures:
-    """What is measured of images of one model."""
-
-    def __init__(self, codec: Codec) -> None:
-        self.images = self._poor = 0
-        self._codec = codec
-        self._mse: list[NDArray[np.float64]] = []
-        self._ssim: list[NDArray[np.float64]] = []
-
-    def add(self, originals: Pixels, decoded: Pixels, qualities: list[int]) -> None:
-        """(n, h, w, c) twice."""
-        mse = metrics.mse(originals, decoded)
-        self.images += len(mse)
-        self._mse.append(mse)
-        floors = [self._codec.expected_psnr(quality) for quality in qualities]
-        self._poor += int((metrics.psnr_of_mse(mse) < np.array(floors)).sum())
-        with suppress(MissingExtraError):
-            self._ssim.append(metrics.ssim(originals, decoded))
-
-    def result(self, size: int, speed: float) -> dict[str, Any]:
-        """`size` is the bytes of the files, `speed` decoded images a second."""
-        ssim = float(np.concatenate(self._ssim).mean()) if self._ssim else np.nan
-        return {
-            "model": self._codec.name,
-            **metrics.figures(self._codec.image_shape, size, np.concatenate(self._mse)),
-            "ssim_mean": None if np.isnan(ssim) else ssim,
-            "warned": self._poor,
-            "decode_images_per_second": round(speed, 1),
-        }
+def _measure(codec: Codec, x: Pixels, x_hat: Pixels, qualities: list[int]) -> NDArray[np.float64]:
+    """Images and what they come back as, (n, h, w, c) -> (3, n): MSE, SSIM or NaN, expected PSNR."""
+    try:
+        ssim = metrics.ssim(x, x_hat)
+    except MissingExtraError:
+        ssim = np.full(len(x), np.nan)
+    floors = [codec.expected_psnr(quality) for quality in qualities]
+    return np.stack([metrics.mse(x, x_hat), ssim, np.array(floors)])
 
 
-def _whole(pack: Pack, refuse: Refuse) -> list[Range]:
-    """The images that are not damaged. Raises FormatError at damage when `refuse` is None."""
-    damage = pack.reader.damage_in([(0, len(pack))])
-    for item in damage:
-        error = FormatError(str(item))
-        if refuse is None:
-            raise error
-        refuse(error)
-    return without([(0, len(pack))], [(d.first, d.first + d.images) for d in damage if d.images])
+def _figures(
+    codec: Codec, measured: NDArray[np.float64], size: int, speed: float
+) -> dict[str, Any]:
+    """`size` is the bytes of the files, `speed` decoded images a second."""
+    mse, ssim, floors = measured
+    return {
+        "model": codec.name,
+        **metrics.figures(codec.image_shape, size, mse),
+        "ssim_mean": None if np.isnan(ssim.mean()) else float(ssim.mean()),
+        "warned": int((metrics.psnr_of_mse(mse) < floors).sum()),
+        "decode_images_per_second": round(speed, 1),
+    }
 
 
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
     def __init__(self, pack: Pack, originals: Input, split: str | None, refuse: Refuse) -> None:
-        self.ranges = _whole(pack, refuse)  # of the images that are measured
+        self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
-        self.decoded = 0
         self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
         self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
-
-    def speed(self) -> float:
-        """Decoded images a second."""
-        return self.decoded / max(self.seconds, 1e-9)
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -193,8 +173,7 @@ class _Pairs:
         if what is What.ARRAY:
             member = sources.array_source(first.place, self._split).member or ""
             self.split = member.removeprefix("x_") if member.startswith("x_") else "all"
-            return self._by_number()
-        return self._in_order() if what is What.TAR else self._by_name()
+        return self._in_order(what) if what in (What.ARRAY, What.TAR) else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
         parts = self._pack.decode(self.ranges)
@@ -204,7 +183,6 @@ class _Pairs:
             self.seconds += time.perf_counter() - started
             if part is None:
                 return
-            self.decoded += len(part.numbers)
             yield part
 
     def _originals(self) -> Iterator[tuple[str, Pixels]]:
@@ -213,23 +191,28 @@ class _Pairs:
             for batch in shard.source.batches(self._reading, refuse=self._refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
-    def _by_number(self) -> Pairs:
-        originals = (image for _, image in self._originals())
-        total, position = len(self._pack), 0
+    def _in_order(self, what: What) -> Pairs:
+        """The originals of arrays by number, of an archive by name; what lies between is lost."""
+        originals, seen, total = enumerate(self._originals(), 1), 0, len(self._pack)
+        by_name, where = what is What.TAR, self._input.text
         wrong = f"expected {total} images, as many as were coded, found"
         for part in self._decoded():
-            start, stop = int(part.numbers[0]), int(part.numbers[-1]) + 1
-            position += _skip(originals, start - position)  # what lies between is lost
-            taken = list(islice(originals, stop - position))
-            if position + len(taken) < stop:
-                raise DataError(f"{wrong} {position + len(taken)}", where=self._input.text)
-            yield np.stack(taken)[part.numbers - start], part.pixels
-            position = stop
-        position += _skip(originals, total + 1 - position)
+            found = []
+            for key in _names(part) if by_name else part.numbers.tolist():
+                for seen, (name, image) in originals:
+                    if key == (name if by_name else seen - 1):
+                        found.append(image)
+                        break
+                else:
+                    text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
+                    raise DataError(text, where=where)
+            yield np.stack(found), part.pixels
+        if by_name:
+            return
+        seen += sum(1 for _ in islice(originals, total + 1 - seen))
         # A pack without its index does not know how many images it had.
-        if position != total and not self._pack.reader.damage:
-            more = "more" if position > total else position
-            raise DataError(f"{wrong} {more}", where=self._input.text)
+        if seen != total and not self._pack.reader.damage:
+            raise DataError(f"{wrong} {'more' if seen > total else seen}", where=where)
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
@@ -240,26 +223,10 @@ class _Pairs:
             if len(set(names)) < len(names) or seen.intersection(names):
                 raise DataError("expected a name for each coded image alone, found one twice")
             seen.update(names)
-            known = ListSource(tuple((places[name], name) for name in names if name in places))
+            known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
             for batch in known.batches(self._reading, refuse=self._refuse):
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
-
-    def _in_order(self) -> Pairs:
-        originals = self._originals()
-        for part in self._decoded():
-            found = []
-            for name in _names(part):
-                original = next((image for other, image in originals if other == name), None)
-                if original is None:
-                    raise DataError(f"expected an image {name!r} next", where=self._input.text)
-                found.append(original)
-            yield np.stack(found), part.pixels
-
-
-def _skip(images: Iterator[Pixels], count: int) -> int:
-    """Skips the next images, at most `count`; how many there were."""
-    return sum(1 for _ in islice(images, count))
 
 
 def _names(part: Decoded) -> list[str]:

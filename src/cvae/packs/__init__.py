@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +42,7 @@ def open(place: Any, model: str | Path | None = None, *, damaged: bool = False) 
 
 
 def open_reader(place: Any) -> Reader:
-    """Opens a pack without its model.
-
-    Raises:
-        FormatError: not a pack, or its header or manifest is damaged.
-        StorageError: it cannot be reached.
-    """
+    """Opens a pack without its model; raises as `open` does."""
     from cvae.data import places
     from cvae.errors import StorageError, at, translated
     from cvae.packs import folder, reader
@@ -73,7 +68,7 @@ def _name(place: Any) -> str:
     return "" if hasattr(place, "read") else str(place)
 
 
-def _spooled(file: BinaryIO) -> BinaryIO:
+def _spooled(file: Any) -> Any:
     """A copy on disk of a file that cannot seek: the index of a pack is at its end."""
     import shutil
     import tempfile

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
 from cvae.data.images import Pixels
 from cvae.data.sources import Batch
-from cvae.errors import CvaeError, ImageError
+from cvae.errors import CvaeError, ImageError, at
 from cvae.options import EncodeOptions, Size, Tally
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
 
@@ -32,15 +31,15 @@ _ENCODED = 256  # images that one thread takes at once
 _SAMPLE = 4  # poor images that are tried inverted, of each part
 
 
-@dataclass(frozen=True, eq=False)
-class _Coded:
-    """Some images as symbols."""
+class _Coded(NamedTuple):
+    """Some images of one block as symbols."""
 
+    block: int
     symbols: Symbols  # (n, elements)
-    names: list[str] = field(default_factory=list)
-    sizes: list[Size] = field(default_factory=list)
-    psnr: NDArray[np.float64] | None = None  # (n,) in dB, where they were decoded again
-    tally: Tally = Tally()  # noqa: RUF009
+    names: list[str]
+    sizes: list[Size]
+    psnr: NDArray[np.float64] | None  # (n,) in dB, where they were decoded again
+    tally: Tally
 
 
 def encode(
@@ -53,23 +52,20 @@ def encode(
     progress: Callable[[int], None] | None = None,
     poor: Callable[[str, float], None] | None = None,
 ) -> Tally:
-    """Writes a pack to an open binary file, which need not be seekable.
+    """Writes images of the model's shape as a pack to an open binary file, which need not be seekable.
 
     Args:
-        codec: the model's codec.
-        batches: images of the model's shape, in order.
-        file: where the pack goes.
         options: `names` keeps the names of the batches, `fit` their original sizes.
         threads: for the networks; None for one a processor.
         progress: called with the number of images of each block that was written.
-        poor: called in order, from another thread, with name and PSNR in dB of every image below the
-            model's expected PSNR; in a pack without names with its number.
+        poor: called in order, from another thread, with name (or number) and PSNR in dB of every
+            image below the model's expected PSNR.
 
     Returns:
         All but `left_out`, which only the reader of the images knows.
 
     Raises:
-        CvaeError: a batch has another shape, quality or effort is out of range, or what `batches` raises.
+        CvaeError: a batch has another shape, or quality or effort is out of range.
     """
     quality, tally = codec.quality(options.quality), Tally()
     model_id = codec.model.manifest.id
@@ -87,12 +83,16 @@ def encode(
             yield part
 
     def blocks() -> Iterator[Block]:
-        parts = (part for batch in pipeline.ahead(batches) for part in _parts(batch))
-        work = partial(_quantized, codec, options)
+        work = partial(_coded, codec, options)
+        parts = _parts(pipeline.ahead(batches), per_block)
         coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
-        for part in _regrouped(pipeline.ahead(counted(coded)), per_block):
-            payload = codec.coding.encode_block(part.symbols, quality)
-            yield Block(len(part.symbols), payload, part.names or None, part.sizes or None)
+        for _, group in groupby(pipeline.ahead(counted(coded)), key=lambda part: part.block):
+            held = list(group)
+            symbols = np.concatenate([part.symbols for part in held])
+            names = [name for part in held for name in part.names]
+            sizes = [size for part in held for size in part.sizes]
+            payload = codec.coding.encode_block(symbols, quality)
+            yield Block(len(symbols), payload, names or None, sizes or None)
 
     with pipeline.frequent_switches():
         for block in pipeline.ahead(blocks()):
@@ -103,21 +103,25 @@ def encode(
     return replace(tally, file_bytes=writer.size)
 
 
-def _parts(batch: Batch) -> Iterator[Batch]:
-    """A batch in as many images as one thread takes at once."""
-    names, sizes = batch.names, batch.sizes
-    for start in range(0, len(batch.pixels), _ENCODED):
-        part = slice(start, start + _ENCODED)
-        yield Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
+def _parts(batches: Iterable[Batch], per_block: int) -> Iterator[tuple[int, Batch]]:
+    """Batches in as many images as one thread takes at once, each with the number of its one block."""
+    done = 0
+    for batch in batches:
+        names, sizes, stop = batch.names, batch.sizes, 0
+        while (start := stop) < len(batch.pixels):
+            block, before = divmod(done + start, per_block)
+            stop = start + min(_ENCODED, per_block - before)
+            part = slice(start, stop)
+            yield block, Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
+        done += len(batch.pixels)
 
 
-def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
+def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Coded:
+    block, batch = part
     pixels, count = batch.pixels, len(batch.pixels)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
-        raise ImageError(
-            f"expected uint8 images of shape {codec.image_shape}, "
-            f"found {pixels.dtype} {pixels.shape[1:]}"
-        )
+        found = f"{pixels.dtype} {pixels.shape[1:]}"
+        raise ImageError(f"expected uint8 images of shape {codec.image_shape}, found {found}")
     if options.invert:
         pixels = 255 - pixels
     quality = codec.quality(options.quality)
@@ -126,7 +130,7 @@ def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
     names = (batch.names or [""] * count) if options.names else []
     sizes = (batch.sizes or [(width, height)] * count) if options.fit else []
     if not options.verify:
-        return _Coded(symbols, names, sizes, tally=Tally(images=count))
+        return _Coded(block, symbols, names, sizes, None, Tally(images=count))
     expected = codec.expected_psnr(quality)
     psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
@@ -134,40 +138,14 @@ def _quantized(codec: Codec, options: EncodeOptions, batch: Batch) -> _Coded:
     fine = 0
     if len(tried):
         again = codec.quantize(tried, quality, 0, threads=1)
-        found = metrics.psnr(tried, codec.synthesize(again, quality, threads=1))
-        fine = int((found >= expected).sum())
+        fine = int(
+            (metrics.psnr(tried, codec.synthesize(again, quality, threads=1)) >= expected).sum()
+        )
     tally = Tally(
         images=count, verified=count, psnr_sum=float(psnr.sum()),
         poor=len(poor), poor_sampled=len(tried), poor_inverted=fine,
     )  # fmt: skip
-    return _Coded(symbols, names, sizes, psnr, tally)
-
-
-def _regrouped(parts: Iterable[_Coded], count: int) -> Iterator[_Coded]:
-    """The same images in groups of `count`; the last group has the rest."""
-    held: list[_Coded] = []
-    have = 0
-    for part in parts:
-        held.append(part)
-        have += len(part.symbols)
-        while have >= count:
-            joined = _join(held)
-            yield _slice(joined, 0, count)
-            held, have = [_slice(joined, count, have)], have - count
-    if have:
-        yield _join(held)
-
-
-def _join(parts: list[_Coded]) -> _Coded:
-    return _Coded(
-        np.concatenate([part.symbols for part in parts]),
-        [name for part in parts for name in part.names],
-        [size for part in parts for size in part.sizes],
-    )
-
-
-def _slice(part: _Coded, start: int, stop: int) -> _Coded:
-    return _Coded(part.symbols[start:stop], part.names[start:stop], part.sizes[start:stop])
+    return _Coded(block, symbols, names, sizes, psnr, tally)
 
 
 def encode_pack(
@@ -187,22 +165,6 @@ def encode_pack(
     options = replace(options, names=names is not None)
     with files.atomic_path(Path(path), force) as temporary, temporary.open("wb") as file:
         return encode(codec, _batches(codec, images, names), file, options)
-
-
-def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
-    """Images as one array. Raises ImageError; it names the first of single ones that is to blame."""
-    try:
-        return codec.as_batch(part)
-    except ImageError:
-        flat = codec.image_shape[:2] if codec.image_shape[2] == 1 else codec.image_shape
-        for number, image in enumerate(part, first):
-            with suppress(ValueError):  # nothing of one shape
-                found = np.asarray(image)
-                if found.dtype != np.uint8 or found.shape not in (flat, codec.image_shape):
-                    raise ImageError(
-                        f"image {number}: expected uint8 {flat}, found {found.dtype} {found.shape}"
-                    ) from None
-        raise
 
 
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
@@ -228,3 +190,14 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
         if own is not None and len(own) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")
         yield Batch(pixels, own)
+
+
+def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
+    """Images as one array. Raises ImageError; it names the first of single ones that is to blame."""
+    try:
+        return codec.as_batch(part)
+    except ImageError:
+        for number, image in enumerate(part, first):
+            with at(f"image {number}"):
+                codec.as_batch(image)
+        raise

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from cvae.errors import ClusterError, MissingExtraError, first_line
@@ -31,8 +30,8 @@ class Executor(Protocol):
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Runs `work`; fails with BrokenProcessPool when the worker dies of it."""
 
-    def sent(self, file: Path) -> Any:
-        """An argument of calls that brings a file's bytes; None where workers see the file."""
+    def sent(self, data: bytes) -> Any:
+        """An argument of calls that brings these bytes, if it can to each worker only once."""
 
     def explained(self, error: Exception) -> Exception:
         """What an unexpected failure of a call means."""
@@ -44,7 +43,7 @@ def open_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
     Raises:
         ClusterError: the scheduler does not answer.
-        MissingExtraError: a scheduler is asked for, and Dask is not installed.
+        MissingExtraError: Dask is needed and not installed.
     """
     if scheduler is None:
         with closing(_Processes(workers or 1)) as processes:
@@ -75,8 +74,8 @@ class _Processes:
         self._calls[slot] = call
         return call
 
-    def sent(self, file: Path) -> None:
-        return None
+    def sent(self, data: bytes) -> bytes:
+        return data
 
     def explained(self, error: Exception) -> Exception:
         return error
@@ -136,9 +135,9 @@ class _Cluster:
         future: Future[Any] = self._executor.submit(work, *arguments)
         return future
 
-    def sent(self, file: Path) -> Any:
+    def sent(self, data: bytes) -> Any:
         # A task, and no scattered data: what a dead worker held of those would be gone.
-        return self._client.submit(bytes, file.read_bytes(), pure=False)
+        return self._client.submit(bytes, data, pure=False)
 
     def explained(self, error: Exception) -> Exception:
         from distributed import KilledWorker
@@ -152,8 +151,8 @@ class _Cluster:
         return error
 
     def _gone(self, error: Exception) -> ClusterError:
-        why = first_line(error)
-        return ClusterError(f"the scheduler does not answer any more: {why}", where=self._address)
+        text = f"the scheduler does not answer any more: {first_line(error)}"
+        return ClusterError(text, where=self._address)
 
 
 def died(workers: int) -> ClusterError:
@@ -162,12 +161,9 @@ def died(workers: int) -> ClusterError:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text may be the address of a scheduler: HOST:PORT, or that with a protocol of Dask's.
+    """Whether a text is HOST:PORT, perhaps with a protocol of Dask's; a client of anything else hangs.
 
-    A client of anything else would hang, and fail again when it is thrown away.
-
-    Raises:
-        MissingExtraError: Dask is not installed.
+    Raises MissingExtraError when Dask is not installed.
     """
     try:
         from distributed.comm.addressing import parse_address, parse_host_port
@@ -190,10 +186,7 @@ def _client(scheduler: str) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise MissingExtraError("dask.distributed", "cluster") from error
-    settings = {
-        "distributed.comm.timeouts.connect": _PATIENCE,
-        "distributed.comm.timeouts.tcp": _PATIENCE,
-    }
+    settings = {f"distributed.comm.timeouts.{kind}": _PATIENCE for kind in ("connect", "tcp")}
     # Its log reports every worker that comes and goes; what matters is raised.
     # The second has a level of its own: it logs when a worker dies with a result, which is made again.
     for name in ("distributed", "distributed.client"):
@@ -201,19 +194,16 @@ def _client(scheduler: str) -> Iterator[Any]:
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         try:
-            _check_keys(distributed, scheduler)
+            # Without keys, a client of TLS would hang at its end.
+            keys = distributed.security.Security().get_connection_args("client")
+            if scheduler.startswith("tls://") and not keys.get("ssl_context"):
+                raise ValueError(
+                    "Dask's settings name no keys and certificates (distributed.comm.tls)"
+                )
             client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
         # TypeError: of a protocol whose package is missing.
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
-            raise ClusterError(
-                f"expected a Dask scheduler: {first_line(error)}", where=scheduler
-            ) from error
+            text = f"expected a Dask scheduler: {first_line(error)}"
+            raise ClusterError(text, where=scheduler) from error
         yield client
-
-
-def _check_keys(distributed: Any, scheduler: str) -> None:
-    """Raises ValueError when Dask's settings name no keys for TLS; a client would then not end well."""
-    keys = distributed.security.Security().get_connection_args("client")
-    if scheduler.startswith("tls://") and not keys.get("ssl_context"):
-        raise ValueError("Dask's settings name no keys and certificates (distributed.comm.tls)")

@@ -4,55 +4,48 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
-from cvae.data.files import Closing
 from cvae.data.places import Place as FolderPlace
 from cvae.errors import FormatError, StorageError, at, translated
 from cvae.packs import manifest as manifests
 from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
 from cvae.packs.manifest import Manifest, Part
-from cvae.packs.reader import Damage, FileReader, Place, Range, images_text, overlap
+from cvae.packs.reader import Damage, FileReader, Place, Range, Reader, images_text, overlap
 
 _OPEN = 8  # shards that are kept open
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class ShardPlace(Place):
     """Where a block is: in which shard, and where there. Numbers are those of the whole folder."""
 
-    shard: int = field(kw_only=True)
-    file: str = field(kw_only=True)
+    shard: Part = field(kw_only=True)
     local: Place = field(kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.file}, {images_text(self.first, self.images)}"
+        return f"{self.shard.file}, {images_text(self.first, self.images)}"
 
 
-class FolderReader(Closing):
-    """A `Reader` of a folder; made by `open_folder`.
+class FolderReader(Reader):
+    """A folder; made by `open_folder`.
 
     Shards are opened when they are needed. An unreadable shard has no blocks; `damage_in` reports it.
     Threads that read take turns.
     """
 
-    damage: Sequence[Damage] = ()  # nothing is known before a shard is opened
-
     def __init__(self, folder: FolderPlace, manifest: Manifest) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.tally = manifest.tally
+        self.folder, self.manifest, self.tally = folder, manifest, manifest.tally
         self.images, self.size = self.tally.images, self.tally.file_bytes
         self.header = Header(
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
-        self._open: dict[int, FileReader] = {}
+        self._open: dict[str, FileReader] = {}
         # Held as long as a shard is in use: to open another one may close it.
         self._lock = threading.Lock()
 
@@ -63,103 +56,87 @@ class FolderReader(Closing):
         self._open.clear()
 
     @cached_property
-    def named(self) -> bool:
+    def named(self) -> bool:  # type: ignore[override]
         # Shards of arrays have no names, others of the same folder may.
-        shards = range(len(self.manifest.shards))
-        return any(self._ask(shard, lambda reader: reader.named, False) for shard in shards)
+        for shard in self.manifest.shards:
+            with suppress(FormatError), self._lock:
+                if self._reader(shard).named:
+                    return True
+        return False
 
-    @property
-    def places(self) -> list[Place]:
-        """The blocks of all shards that can be read; opens every shard."""
-        shards = range(len(self.manifest.shards))
-        return [place for shard in shards for place in self._places_in(shard)]
+    def blocks(self) -> Iterator[Place]:
+        for shard in self.manifest.shards:
+            yield from self._blocks_of(shard)
 
     def find(self, number: int) -> Place | None:
         if not 0 <= number < self.images:
             return None
-        shard = bisect_right(self.manifest.shards, number, key=lambda part: part.first) - 1
-        return readers.find(self._places_in(shard), number)
+        shards = self.manifest.shards
+        shard = shards[bisect_right(shards, number, key=lambda part: part.first) - 1]
+        return readers.find(self._blocks_of(shard), number)
 
-    def read(self, place: Place) -> Block:
+    def read_block(self, place: Place) -> Block:
         assert isinstance(place, ShardPlace)
-        try:
-            with self._lock:
-                return self._reader(place.shard).read(place.local)
-        except FormatError as error:
-            cause = error.__cause__ if isinstance(error.__cause__, FormatError) else error
-            raise FormatError(f"damaged: {place}: {cause.text}") from error
+        with self._lock:
+            return self._reader(place.shard).read_block(place.local)
 
     def facts(self) -> dict[str, Any]:
-        psnr = self.tally.psnr_mean
-        return readers.facts(
-            self, "folder of packs", manifests.FORMAT,
-            left_out=self.tally.left_out, packs=len(self.manifest.shards),
-            psnr_mean=None if psnr is None else round(psnr, 2),
-        )  # fmt: skip
+        tally, packs = self.tally, len(self.manifest.shards)
+        psnr = None if tally.psnr_mean is None else round(tally.psnr_mean, 2)
+        known = {"left_out": tally.left_out, "packs": packs, "psnr_mean": psnr}
+        return self._facts("folder of packs", manifests.FORMAT, **known)
 
     def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
-        """What is damaged in the shards of these images; each of them is read whole.
-
-        Raises StorageError when one cannot be reached.
-        """
-        found: list[Damage] = []
-        for shard, part in enumerate(self.manifest.shards):
-            if overlap(ranges, part.first, part.first + part.images) or (
-                not part.images and ranges == [(0, self.images)]
-            ):
+        everything, found = ranges == [(0, self.images)], list[Damage]()
+        for shard in self.manifest.shards:
+            if everything or overlap(ranges, shard.first, shard.images):
                 with self._lock:
-                    found += self._damage_of(shard, part)
-        return [d for d in found if not d.images or overlap(ranges, d.first, d.first + d.images)]
+                    found += self._damage_of(shard)
+        return [d for d in found if not d.images or overlap(ranges, d.first, d.images)]
 
-    def _damage_of(self, shard: int, part: Part) -> Iterator[Damage]:
-        lost = f"{images_text(part.first, part.images)} are lost" if part.images else "no images"
+    def _damage_of(self, shard: Part) -> Iterator[Damage]:
+        """What is damaged in a shard, which is read whole."""
+        file, first, images = shard.file, shard.first, shard.images
+        lost = f"{images_text(first, images)} are lost" if images else "no images"
         try:
             reader = self._reader(shard)
         except FormatError as error:
-            yield Damage(f"{part.file}: {error.text}: {lost}", part.first, part.images)
+            yield Damage(f"{file}: {error.text}: {lost}", first, images)
             return
-        if manifests.digest_of(self.folder, part.file) == part.sha256:
+        if manifests.digest_of(self.folder, file) == shard.sha256:
             return
-        damage = [*reader.damage, *reader.check(reader.places)]
-        if reader.images < part.images:
-            damage.append(Damage("", reader.images, part.images - reader.images))
+        damage = reader.damage_in([(0, reader.images)])
+        if reader.images < images:
+            damage.append(Damage("", reader.images, images - reader.images))
         for item in damage:
-            first, text = part.first + item.first, f"{part.file}: {item}"
-            if item.images:
-                text = f"damaged: {part.file}, {images_text(first, item.images)}"
-            yield Damage(text, first, item.images)
+            where = images_text(first + item.first, item.images)
+            text = f"damaged: {file}, {where}" if item.images else f"{file}: {item}"
+            yield Damage(text, first + item.first, item.images)
         if not damage:
-            text = f"{part.file}: is another pack than the manifest names: {lost}"
-            yield Damage(text, part.first, part.images)
+            yield Damage(f"{file}: is another pack than the manifest names: {lost}", first, images)
 
-    def _places_in(self, shard: int) -> list[ShardPlace]:
-        part, nothing = self.manifest.shards[shard], list[Place]()
+    def _blocks_of(self, shard: Part) -> list[ShardPlace]:
+        """The blocks of a shard; none where it cannot be read."""
+        try:
+            with self._lock:
+                found = self._reader(shard).places
+        except FormatError:
+            return []
         return [
-            ShardPlace(
-                p.ordinal, p.offset, p.size, part.first + p.first, p.images,
-                shard=shard, file=part.file, local=p,
-            )
-            for p in self._ask(shard, lambda reader: reader.places, nothing)
-        ]  # fmt: skip
+            ShardPlace(**vars(p) | {"first": shard.first + p.first}, shard=shard, local=p)
+            for p in found
+        ]
 
-    def _ask(self, shard: int, question: Callable[[FileReader], Answer], lost: Answer) -> Answer:
-        """What a shard answers, and `lost` where it cannot be read."""
-        with self._lock:
-            try:
-                return question(self._reader(shard))
-            except FormatError:
-                return lost
-
-    def _reader(self, shard: int) -> FileReader:
+    def _reader(self, shard: Part) -> FileReader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""
-        if shard not in self._open:
+        if shard.file not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[shard] = self._opened(self.manifest.shards[shard])
-        return self._open[shard]
+            self._open[shard.file] = self._opened(shard)
+        return self._open[shard.file]
 
-    def _opened(self, part: Part) -> FileReader:
-        place, own = self.folder / part.file, self.header
+    def _opened(self, shard: Part) -> FileReader:
+        place = self.folder / shard.file
         with translated(StorageError, "cannot be read", place):
             try:
                 file = place.open("rb")
@@ -169,7 +146,8 @@ class FolderReader(Closing):
             with at(place):
                 reader = readers.open_file(file)
                 # All but `names` is the same in all shards.
-                if replace(reader.header, names=False) != own or reader.images > part.images:
+                same = replace(reader.header, names=False) == self.header
+                if not same or reader.images > shard.images:
                     raise FormatError("is another pack than the manifest names")
         except FormatError:
             file.close()

@@ -1,7 +1,4 @@
-"""Packs as bytes: many coded images in blocks, then an index. No images, no symbols; docs/format.md.
-
-The writer appends to a file that need not be seekable; `reader` has the way back.
-"""
+"""Packs as bytes: many coded images in blocks, then an index; docs/format.md. `reader` reads them."""
 
 from __future__ import annotations
 
@@ -10,16 +7,8 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cvae.bitstream.container import (
-    END_MARKER,
-    KIND_PACK,
-    MAGIC,
-    MAX_QUALITY,
-    MAX_SIDE,
-    MIN_QUALITY,
-    VERSION,
-    is_pack,
-)
+from cvae.bitstream import container
+from cvae.bitstream.container import MAX_QUALITY, MAX_SIDE, MIN_QUALITY, VERSION
 from cvae.errors import FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
@@ -56,36 +45,29 @@ class Header:
         if not MIN_QUALITY <= self.quality <= MAX_QUALITY:
             raise ValueError(f"expected a quality of 1 to 100, found {self.quality}")
         flags = self.sizes * _SIZES | self.inverted * _INVERTED | self.names * _NAMES
-        first = MAGIC | VERSION << 2 | KIND_PACK
+        first = container.MAGIC | VERSION << 2 | container.KIND_PACK
         body = _HEADER.pack(first, self.quality, self.model_id, flags)
         return body + CHECK.pack(zlib.crc32(body))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
-        """The inverse of `to_bytes`.
-
-        Raises:
-            FormatError: not the header of a pack, one of a later version, or a damaged one.
-        """
+        """Raises FormatError: not the header of a pack, one of a later version, or a damaged one."""
         if len(data) < HEADER_SIZE:
             raise FormatError(f"damaged: expected at least {HEADER_SIZE} bytes, found {len(data)}")
         first, quality, model_id, flags = _HEADER.unpack_from(data)
-        if not is_pack(data):
+        if not container.is_pack(data):
             raise FormatError("not a pack (the first byte differs)")
         if first >> 2 & 7 != VERSION:
-            raise FormatError(
-                f"expected a pack of version {VERSION}, found version {first >> 2 & 7}: damaged, or "
-                "written by a later cvae"
-            )
+            text = f"expected a pack of version {VERSION}, found version {first >> 2 & 7}"
+            raise FormatError(f"{text}: damaged, or written by a later cvae")
         if CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
             raise FormatError("damaged: the check over its header does not hold")
         if flags & ~(_SIZES | _INVERTED | _NAMES):
             raise FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
         if not MIN_QUALITY <= quality <= MAX_QUALITY:
             raise FormatError(f"damaged: quality {quality}")
-        return cls(
-            model_id, quality, bool(flags & _INVERTED), bool(flags & _NAMES), bool(flags & _SIZES)
-        )
+        inverted, names, sizes = (bool(flags & bit) for bit in (_INVERTED, _NAMES, _SIZES))
+        return cls(model_id, quality, inverted, names, sizes)
 
 
 @dataclass(frozen=True)
@@ -102,12 +84,8 @@ class Writer:
     """Appends blocks to an open binary file, then the index. The file need not be seekable."""
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
-        self.images = 0
-        self.blocks = 0
-        self.size = 0  # bytes written so far
-        self._file = file
-        self._header = header
-        self._head = header.to_bytes()
+        self.images = self.blocks = self.size = 0  # written so far; size in bytes
+        self._file, self._header, self._head = file, header, header.to_bytes()
         self._entries = bytearray()
         self._write(self._head)
 
@@ -133,7 +111,7 @@ class Writer:
         offset = self.size
         index = INDEX.pack(INDEX_MARKER, self.blocks, self.images) + self._head + self._entries
         check = zlib.crc32(index + struct.pack(">Q", offset))
-        self._write(index + TRAILER.pack(offset, check, END_MARKER))
+        self._write(index + TRAILER.pack(offset, check, container.END_MARKER))
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
@@ -156,7 +134,7 @@ def _pack_names(block: Block) -> bytes:
 
 
 def unpack_names(data: bytes, images: int) -> list[str]:
-    """The column of names, one for each image. Raises FormatError when it is damaged."""
+    """One name for each image. Raises FormatError when the column is damaged."""
     names = _inflate(data, _MAX_NAMES)
     if names.count(b"\0") != images or not names.endswith(b"\0"):
         raise FormatError(f"expected {images} names, found {names.count(bytes(1))}")
@@ -176,7 +154,7 @@ def _pack_sizes(block: Block) -> bytes:
 
 
 def unpack_sizes(data: bytes, images: int) -> list[tuple[int, int]]:
-    """The column of sizes: width and height of each image. Raises FormatError when it is damaged."""
+    """Width and height of each image. Raises FormatError when the column is damaged."""
     values = _inflate(data, 4 * images)
     if len(values) != 4 * images:
         raise FormatError(f"expected sizes of {images} images, found {len(values)} bytes")

@@ -1,43 +1,32 @@
 """Packs opened for reading: the index, the blocks, and what is damaged; `layout` has the writer.
 
-The index at the end says where the blocks are. Where it is damaged, the file is walked block by block.
+The index at the end says where the blocks are. Without it, the file is walked block by block.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
-from typing import Any, BinaryIO, Protocol, Self
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import accumulate, chain, islice
+from typing import Any, BinaryIO
 
 from cvae.bitstream.container import END_MARKER, VERSION
 from cvae.data.files import Closing
 from cvae.errors import FormatError
-from cvae.packs.layout import (
-    BLOCK_HEADER,
-    BLOCK_HEADER_SIZE,
-    BLOCK_MARKER,
-    CHECK,
-    ENTRY,
-    HEADER_SIZE,
-    INDEX,
-    INDEX_MARKER,
-    MAX_BLOCK_IMAGES,
-    TRAILER,
-    Block,
-    Header,
-    unpack_names,
-    unpack_sizes,
-)
+from cvae.packs import layout
+from cvae.packs.layout import BLOCK_HEADER_SIZE, HEADER_SIZE, Block, Header
 
 Range = tuple[int, int]  # numbers of images, half-open
 
 _MAX_IMAGES = 1 << 48
 _SCAN = 1 << 20  # bytes that are searched at once for a marker
+_MARKER = re.compile(re.escape(layout.BLOCK_MARKER))
 _SHOWN = 5  # names in `facts`
 
 
@@ -72,127 +61,138 @@ def images_text(first: int, images: int) -> str:
     return f"image {first}" if images == 1 else f"images {first} to {first + images - 1}"
 
 
-class Reader(Protocol):
+class Reader(Closing):
     """A pack, in one file or in a folder of files, opened for reading; thread-safe."""
 
-    @property
-    def header(self) -> Header:
-        """What holds for all images, but for `names`."""
+    header: Header  # what holds for all images, but for `names`
+    named: bool  # whether there are images with names
+    images: int  # of a file without its index, as far as is known
+    size: int  # bytes of all files
+    damage: Sequence[Damage] = ()  # as far as opening shows it; `damage_in` reads more
 
-    @property
-    def named(self) -> bool:
-        """Whether there are images with names."""
-
-    @property
-    def images(self) -> int:
-        """How many images there are; of a file without its index, as far as is known."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-
-    @property
-    def places(self) -> Sequence[Place]:
-        """The blocks that were found, in order."""
-
-    @property
-    def damage(self) -> Sequence[Damage]:
-        """What is damaged, as far as opening shows it; `damage_in` reads more."""
+    def blocks(self) -> Iterator[Place]:
+        """Where the blocks are, in order."""
+        raise NotImplementedError
 
     def read(self, place: Place) -> Block:
         """The block at a place. Raises FormatError when it is damaged; the message names its images."""
+        with damaged(place):
+            return self.read_block(place)
+
+    def read_block(self, place: Place) -> Block:
+        """As `read`, with a message that says only what is wrong."""
+        raise NotImplementedError
 
     def find(self, number: int) -> Place | None:
         """The block that holds an image; None when it is lost to damage."""
+        raise NotImplementedError
 
     def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
-        """What is damaged as a whole, and in the blocks of these images. Raises StorageError."""
+        """What is damaged as a whole, and in the blocks of these images; nothing is decoded.
+
+        Raises StorageError.
+        """
+        raise NotImplementedError
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        """Number and name of each image in undamaged blocks."""
+        for place in self.blocks() if self.named else ():
+            with suppress(FormatError):
+                yield from enumerate(self.read(place).names or (), place.first)
 
     def facts(self) -> dict[str, Any]:
         """What `cvae info` prints, as JSON types; reads everything."""
+        raise NotImplementedError
 
-    def close(self) -> None:
-        """Closes the files; so does the end of a `with` statement."""
+    def _facts(self, kind: str, version: int, **more: Any) -> dict[str, Any]:
+        header = self.header
+        return {
+            "kind": kind,
+            "version": version,
+            "model_id": f"{header.model_id:#06x}",
+            "quality": header.quality,
+            "images": self.images,
+            **more,
+            "file_bytes": self.size,
+            "bytes_per_image": round(self.size / self.images, 2) if self.images else None,
+            "inverted": header.inverted,
+            "original_sizes": header.sizes,
+            "names": [name for _, name in islice(self.names(), _SHOWN)] or None,
+            "damage": [str(item) for item in self.damage_in([(0, self.images)])] or None,
+        }
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(self, *error: object) -> None: ...
-
-
-@dataclass
-class FileReader(Closing):
+class FileReader(Reader):
     """A pack in a seekable file; made by `open_file`."""
 
-    header: Header
-    places: list[Place]
-    images: int
-    size: int
-    damage: list[Damage] = field(default_factory=list)
-    _file: BinaryIO = field(kw_only=True, repr=False)
-    _lock: threading.Lock = field(  # the file has one position
-        default_factory=threading.Lock, init=False, repr=False, compare=False
-    )
-
-    @property
-    def named(self) -> bool:
-        return self.header.names
+    def __init__(
+        self, file: BinaryIO, size: int, header: Header, places: list[Place], images: int
+    ) -> None:
+        self.size, self.header, self.places, self.images = size, header, places, images
+        self.named = header.names
+        self.damage: list[Damage] = []
+        self._file = file
+        self._lock = threading.Lock()  # the file has one position
 
     def close(self) -> None:
         self._file.close()
 
+    def blocks(self) -> Iterator[Place]:
+        return iter(self.places)
+
     def facts(self) -> dict[str, Any]:
-        return facts(self, "pack of images", VERSION, blocks=len(self.places))
-
-    def read(self, place: Place) -> Block:
-        try:
-            return self._parse(place, self._bytes(place))
-        except FormatError as error:
-            raise FormatError(f"damaged: {place}: {error}") from error
-
-    def check(self, places: Iterable[Place]) -> list[Damage]:
-        """What is damaged in these blocks. Every byte is read, nothing is decoded."""
-        found = []
-        for place in places:
-            try:
-                self._bytes(place)
-            except FormatError as error:
-                found.append(Damage(f"damaged: {place}: {error}", place.first, place.images))
-        return found
-
-    def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
-        needed = (p for p in self.places if overlap(ranges, p.first, p.first + p.images))
-        return [*self.damage, *self.check(needed)]
+        return self._facts("pack of images", VERSION, blocks=len(self.places))
 
     def find(self, number: int) -> Place | None:
         return find(self.places, number)
 
-    def _bytes(self, place: Place) -> bytes:
-        """The block's header and body, once both checks hold and everything fits together."""
-        with self._lock:
-            self._file.seek(place.offset)
-            data = self._file.read(place.size)
-        if len(data) < BLOCK_HEADER_SIZE + CHECK.size:
-            raise FormatError("it is cut off")
-        head = self.header.to_bytes()
-        check = zlib.crc32(data[: -CHECK.size], zlib.crc32(head))
-        if CHECK.unpack(data[-CHECK.size :])[0] != check:
-            raise FormatError("the check over its bytes does not hold")
-        if _parse_block_header(data, place.offset, head) != place:
-            raise FormatError("its header is that of another block")
-        return data[: -CHECK.size]
+    def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
+        found = list(self.damage)
+        for place in self.places:
+            if overlap(ranges, place.first, place.images):
+                try:
+                    with damaged(place):
+                        self._bytes(place)
+                except FormatError as error:
+                    found.append(Damage(error.text, place.first, place.images))
+        return found
 
-    def _parse(self, place: Place, data: bytes) -> Block:
-        payload_size, names_size, sizes_size = BLOCK_HEADER.unpack_from(data)[4:]
-        names_at = BLOCK_HEADER_SIZE + payload_size
-        sizes_at = names_at + names_size
-        if bool(names_size) != self.header.names or bool(sizes_size) != self.header.sizes:
+    def read_block(self, place: Place) -> Block:
+        data = self._bytes(place)
+        *_, payload, names, sizes = layout.BLOCK_HEADER.unpack_from(data)
+        if (bool(names), bool(sizes)) != (self.header.names, self.header.sizes):
             raise FormatError("its columns are not those that the pack's header names")
+        names_at = BLOCK_HEADER_SIZE + payload
+        sizes_at = names_at + names
         return Block(
             place.images,
             data[BLOCK_HEADER_SIZE:names_at],
-            unpack_names(data[names_at:sizes_at], place.images) if names_size else None,
-            unpack_sizes(data[sizes_at:], place.images) if sizes_size else None,
+            layout.unpack_names(data[names_at:sizes_at], place.images) if names else None,
+            layout.unpack_sizes(data[sizes_at:], place.images) if sizes else None,
         )
+
+    def _bytes(self, place: Place) -> bytes:
+        """A block's header and body. Raises FormatError when a check fails or the header is another's."""
+        with self._lock:
+            self._file.seek(place.offset)
+            data = self._file.read(place.size)
+        if len(data) < BLOCK_HEADER_SIZE + layout.CHECK.size:
+            raise FormatError("it is cut off")
+        head, body = self.header.to_bytes(), data[: -layout.CHECK.size]
+        if layout.CHECK.unpack(data[len(body) :])[0] != zlib.crc32(body, zlib.crc32(head)):
+            raise FormatError("the check over its bytes does not hold")
+        if _parse_block_header(body, place.offset, head) != place:
+            raise FormatError("its header is that of another block")
+        return body
+
+
+@contextmanager
+def damaged(place: Place) -> Iterator[None]:
+    """Names the block in a FormatError."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"damaged: {place}: {error.text}") from error
 
 
 def find(places: Sequence[Place], number: int) -> Place | None:
@@ -203,38 +203,9 @@ def find(places: Sequence[Place], number: int) -> Place | None:
     return places[row]
 
 
-def overlap(ranges: Iterable[Range], start: int, stop: int) -> bool:
-    """Whether a range has a number in common with others."""
-    return any(a < stop and b > start for a, b in ranges)
-
-
-def facts(reader: Reader, kind: str, version: int, **more: Any) -> dict[str, Any]:
-    """What `Reader.facts` gives; `more` is what only one implementation knows."""
-    header = reader.header
-    damage = reader.damage_in([(0, reader.images)])
-    return {
-        "kind": kind,
-        "version": version,
-        "model_id": f"{header.model_id:#06x}",
-        "quality": header.quality,
-        "images": reader.images,
-        **more,
-        "file_bytes": reader.size,
-        "bytes_per_image": round(reader.size / reader.images, 2) if reader.images else None,
-        "inverted": header.inverted,
-        "original_sizes": header.sizes,
-        "names": list(islice(_names(reader), _SHOWN)) or None,
-        "damage": [str(item) for item in damage] or None,
-    }
-
-
-def _names(reader: Reader) -> Iterator[str]:
-    """The names of all images in blocks that are whole."""
-    for place in reader.places if reader.named else ():
-        try:
-            yield from reader.read(place).names or ()
-        except FormatError:
-            continue
+def overlap(ranges: Iterable[Range], first: int, images: int) -> bool:
+    """Whether some of these images lie in the ranges."""
+    return any(start < first + images and stop > first for start, stop in ranges)
 
 
 def open_file(file: BinaryIO) -> FileReader:
@@ -261,60 +232,63 @@ def open_file(file: BinaryIO) -> FileReader:
             raise
         damage.append(Damage(str(error)))
         header = index.header
-    if index is not None and index.header == header:
-        index.damage += damage
-        return index
-    if index is not None:
-        damage.append(Damage("damaged: the index is that of another pack"))
-    places = list(_walk(file, size, header, damage))
-    known = [place.first + place.images for place in places[-1:]]
-    images = max(known + [item.first + item.images for item in damage])
-    return FileReader(header, places, images, size, damage, _file=file)
+    if index is None or index.header != header:
+        if index is not None:
+            damage.append(Damage("damaged: the index is that of another pack"))
+        places = list(_walk(file, size, header, damage))
+        known: list[Place | Damage] = [*places[-1:], *damage]
+        images = max(item.first + item.images for item in known)
+        index = FileReader(file, size, header, places, images)
+    index.damage = damage
+    return index
 
 
 def _read_index(file: BinaryIO, size: int) -> FileReader:
-    fixed = INDEX.size + HEADER_SIZE
-    if size < HEADER_SIZE + fixed + TRAILER.size:
+    trailer, fixed = layout.TRAILER, layout.INDEX.size + HEADER_SIZE
+    if size < HEADER_SIZE + fixed + trailer.size:
         raise FormatError("the index at its end is missing")
-    file.seek(size - TRAILER.size)
-    offset, check, end = TRAILER.unpack(file.read(TRAILER.size))
+    file.seek(size - trailer.size)
+    offset, check, end = trailer.unpack(file.read(trailer.size))
     if end != END_MARKER:
         raise FormatError("the index at its end is missing")
-    length = size - TRAILER.size - offset
-    if offset < HEADER_SIZE or length < fixed or (length - fixed) % ENTRY.size:
+    length = size - trailer.size - offset
+    if offset < HEADER_SIZE or length < fixed or (length - fixed) % layout.ENTRY.size:
         raise FormatError("the index at its end is damaged")
     file.seek(offset)
     data = file.read(length + 8)
     if zlib.crc32(data) != check:
         raise FormatError("the check over the index does not hold")
-    marker, blocks, images = INDEX.unpack_from(data)
-    header = Header.from_bytes(data[INDEX.size : fixed])
-    entries = list(ENTRY.iter_unpack(data[fixed:length]))
-    if marker != INDEX_MARKER or len(entries) != blocks:
+    marker, blocks, images = layout.INDEX.unpack_from(data)
+    header = Header.from_bytes(data[layout.INDEX.size : fixed])
+    entries = list(layout.ENTRY.iter_unpack(data[fixed:length]))
+    if marker != layout.INDEX_MARKER or len(entries) != blocks:
         raise FormatError("the index at its end is damaged")
-    places: list[Place] = []
-    first, expected = 0, HEADER_SIZE
-    for (start, count), (stop, _) in pairwise([*entries, (offset, 0)]):
-        if start != expected or not 1 <= count <= MAX_BLOCK_IMAGES:
-            raise FormatError("the index contradicts itself")
-        places.append(Place(len(places), start, stop - start, first, count))
-        first, expected = first + count, max(stop, start + BLOCK_HEADER_SIZE)
-    if first != images or expected != offset:
+    edges = [*(start for start, _ in entries), offset]
+    firsts = list(accumulate((count for _, count in entries), initial=0))
+    places = [
+        Place(ordinal, start, edges[ordinal + 1] - start, firsts[ordinal], count)
+        for ordinal, (start, count) in enumerate(entries)
+    ]
+    fine = all(
+        1 <= p.images <= layout.MAX_BLOCK_IMAGES and p.size >= BLOCK_HEADER_SIZE for p in places
+    )
+    if not fine or edges[0] != HEADER_SIZE or firsts[-1] != images:
         raise FormatError("the index contradicts itself")
-    return FileReader(header, places, images, size, _file=file)
+    return FileReader(file, size, header, places, images)
 
 
 def _parse_block_header(data: bytes, offset: int, head: bytes) -> Place | None:
-    """Where a block is and what it holds; None when no header is there whose check holds."""
-    if len(data) < BLOCK_HEADER_SIZE or data[:4] != BLOCK_MARKER:
+    """Where a block is and what it holds; None without a header whose check holds."""
+    if len(data) < BLOCK_HEADER_SIZE or not data.startswith(layout.BLOCK_MARKER):
         return None
-    check = zlib.crc32(data[: BLOCK_HEADER.size], zlib.crc32(head))
-    if CHECK.unpack_from(data, BLOCK_HEADER.size)[0] != check:
+    check = zlib.crc32(data[: layout.BLOCK_HEADER.size], zlib.crc32(head))
+    if layout.CHECK.unpack_from(data, layout.BLOCK_HEADER.size)[0] != check:
         return None
-    _, ordinal, first, images, *lengths = BLOCK_HEADER.unpack_from(data)
-    if not 1 <= images <= MAX_BLOCK_IMAGES or first > _MAX_IMAGES:
+    _, ordinal, first, images, *lengths = layout.BLOCK_HEADER.unpack_from(data)
+    if not 1 <= images <= layout.MAX_BLOCK_IMAGES or first > _MAX_IMAGES:
         return None
-    return Place(ordinal, offset, BLOCK_HEADER_SIZE + sum(lengths) + CHECK.size, first, images)
+    size = BLOCK_HEADER_SIZE + sum(lengths) + layout.CHECK.size
+    return Place(ordinal, offset, size, first, images)
 
 
 def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> Iterator[Place]:
@@ -356,12 +330,11 @@ def _headers(file: BinaryIO, position: int, head: bytes) -> Iterator[Place]:
         file.seek(position)
         # A header may lie across the edge.
         data = file.read(_SCAN + BLOCK_HEADER_SIZE)
-        at = data.find(BLOCK_MARKER, 0, _SCAN + 3)
-        while at >= 0:
+        for found in _MARKER.finditer(data, 0, _SCAN + 3):
+            at = found.start()
             place = _parse_block_header(data[at : at + BLOCK_HEADER_SIZE], position + at, head)
             if place is not None:
                 yield place
-            at = data.find(BLOCK_MARKER, at + 1, _SCAN + 3)
         if len(data) < _SCAN:
             return
         position += _SCAN

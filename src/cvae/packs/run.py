@@ -1,7 +1,6 @@
 """A folder of packs: what a worker does with one shard, and how shards are handed out and collected.
 
-The request decides what is in a shard, so doing it twice writes the same bytes: a worker that dies
-costs the time it had spent, and nothing else.
+The request decides what is in a shard: a worker that dies costs the time it had spent, no more.
 """
 
 from __future__ import annotations
@@ -22,23 +21,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvae import __version__, kinds
+from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
 from cvae.data.reading import Reading
-from cvae.errors import (
-    ClusterError,
-    CvaeError,
-    DataError,
-    ImageError,
-    ImageShapeError,
-    ModelError,
-    StorageError,
-    at,
-    first_line,
-    translated,
-)
+from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, first_line
 from cvae.models.file import Model
 from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
@@ -46,7 +34,7 @@ from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
 from cvae.packs.shards import Shard
 
-_RETRIES = 2  # of a shard whose images or folder could not be reached
+_RETRIES = 2  # of a shard whose images or folder cannot be reached
 _POLL = 0.2  # seconds; a signal that another thread takes does not wake this one
 _FAR_THREADS = 16  # that wait for files from far away
 # Packages of storage; their errors have no common base.
@@ -72,8 +60,6 @@ class Job:
     """What a worker does with every shard."""
 
     folder: Place  # where shards go
-    model: Path  # its file
-    model_sha256: str
     options: EncodeOptions
     request: dict[str, Any]  # all that changes what is written
     plan: Plan = Plan()
@@ -94,11 +80,7 @@ def run(
     """Writes a folder of packs, one a shard, and its manifest.
 
     Args:
-        codec: the model's codec.
         inputs: paths, URLs and glob patterns of images, arrays and archives.
-        folder: where the packs go.
-        options: how images are coded.
-        plan: who works on it.
         progress: called with each shard that is done, in any order.
         failed: called with the error of each shard that could not be read, in order.
 
@@ -113,54 +95,51 @@ def run(
     found = [shards.resolve(text) for text in inputs]
     shards.shared(found, folder)
     job = _job(codec, found, folder, options, plan)
+    with errors.translated(errors.ModelError, "cannot be read", codec.model.path):
+        file = codec.model.path.read_bytes()
     before = manifest.check(folder, job.request, resume=plan.resume, force=plan.force)
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
         work = shards.cut(found, plan.shard_images, options.split)
-        results = encode_all(executor, job, work, known, progress)
-    errors = [result for result in results if isinstance(result, CvaeError)]
-    for error in errors:
+        results = encode_all(executor, job, file, work, known, progress)
+    bad = [result for result in results if isinstance(result, CvaeError)]
+    for error in bad:
         if failed:
             failed(error)
-    if errors:
-        raise _unfinished(errors, len(results), folder)
+    if bad:
+        raise _unfinished(bad, len(results), folder)
     parts = manifest.numbered([result for result in results if isinstance(result, Part)])
     if not any(part.images for part in parts):
         raise ImageError("expected images, found none that can be coded", where=" ".join(inputs))
-    model = codec.model.manifest
-    quality = codec.quality(options.quality)
+    model, asked = codec.model.manifest, job.options
     written = Manifest(
-        model.name, model.id, quality, options.invert, options.fit, parts, job.request
-    )
+        model.name, model.id, codec.quality(asked.quality), asked.invert, asked.fit, parts, job.request
+    )  # fmt: skip
     manifest.finish(folder, written)
     return written
 
 
-def _unfinished(errors: list[CvaeError], shards: int, folder: Place) -> DataError:
+def _unfinished(bad: list[CvaeError], shards: int, folder: Place) -> DataError:
     advice = "when their sources are repaired, --resume does the rest"
-    if any(isinstance(error, ImageShapeError) for error in errors):
+    if any(isinstance(error, errors.ImageShapeError) for error in bad):
         advice = "another model (-m) or --fit is another run; --force starts it in this folder"
-    text = f"{len(errors)} of {shards} packs could not be written, so there is no manifest"
+    text = f"{len(bad)} of {shards} packs could not be written, so there is no manifest"
     return DataError(text, where=folder, advice=advice)
 
 
 def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
-    path = codec.model.path.absolute()
     options = replace(options, quality=codec.quality(options.quality))
-    far = any(item.place.far for item in found)
     request = {
         **asdict(options),
         "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
         "shard_images": plan.shard_images,
     }
-    return Job(
-        folder=folder, model=path, model_sha256=file_digest(path), options=options,
-        request=request, plan=plan, readers=plan.threads or (_FAR_THREADS if far else 1),
-    )  # fmt: skip
+    readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
+    return Job(folder=folder, options=options, request=request, plan=plan, readers=readers)
 
 
 @contextmanager
@@ -193,26 +172,24 @@ def _tidied(folder: Place, plan: Plan) -> Iterator[None]:
 def encode_all(
     executor: Executor,
     job: Job,
+    model: bytes,
     work: Iterator[Shard],
     known: Mapping[str, Part],
     progress: Callable[[Part], None] | None = None,
 ) -> list[Part | CvaeError]:
-    """Writes every shard through an executor; raises as `run` does.
+    """Writes every shard through an executor: each in order, or the error of its images.
 
     Few more shards are handed out than there are workers, so a scheduler never sees a long list.
-    `known` has the shards of a finished run that is resumed, by name.
-
-    Returns:
-        Each shard in order, or the error of its images.
+    `model` is its file; `known` has the shards of a finished run that is resumed, by name. Raises as
+    `run` does.
     """
-    model = executor.sent(job.model)
+    sent = executor.sent(model)
     done: dict[int, Part | CvaeError] = {}
     calls: dict[Future[Part], Shard] = {}
     failures: Counter[tuple[str, type[Exception]]] = Counter()
 
     def submit(shard: Shard) -> None:
-        call = executor.submit(encode_shard, job, shard, known.get(shard.name), model)
-        calls[call] = shard
+        calls[executor.submit(encode_shard, job, shard, sent, known.get(shard.name))] = shard
 
     def take(shard: Shard, call: Future[Part]) -> None:
         try:
@@ -223,8 +200,7 @@ def encode_all(
             error.where = error.where or shard.name
             done[shard.ordinal] = error
         except (BrokenProcessPool, StorageError) as error:
-            key = (shard.name, type(error))
-            failures[key] += 1
+            failures[key := (shard.name, type(error))] += 1
             if isinstance(error, StorageError) and failures[key] > _RETRIES:
                 raise
             if failures[key] >= executors.DEATHS:
@@ -249,16 +225,10 @@ def encode_all(
                 take(shard, call)
 
 
-def encode_shard(
-    job: Job, shard: Shard, known: Part | None = None, model: bytes | None = None
-) -> Part:
+def encode_shard(job: Job, shard: Shard, model: bytes, known: Part | None = None) -> Part:
     """Writes one shard, unless it is there already; runs on a worker.
 
-    Args:
-        job: what to do.
-        shard: with what.
-        known: what a manifest says of the shard.
-        model: the model's file, where the path is of no use.
+    `model` is its file, `known` what a manifest says of the shard.
 
     Raises:
         StorageError: images or the folder cannot be reached; the next try may succeed.
@@ -266,23 +236,21 @@ def encode_shard(
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as the command line does
     if job.version != __version__:
-        raise ClusterError(f"expected cvae {job.version} on all workers, found {__version__}")
+        raise errors.ClusterError(
+            f"expected cvae {job.version} on all workers, found {__version__}"
+        )
     try:
-        request = _request(job, shard)
+        asked = {key: value for key, value in job.request.items() if key != "sources"}
+        request = hashlib.sha256(json.dumps([asked, shard.stamp]).encode()).hexdigest()
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
-        part = _encode(job, shard, request, _opened(job.model, job.model_sha256, model))
+        part = _encode(job, shard, request, _opened(model))
         places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _STORAGE:
             raise
         raise StorageError(first_line(error)) from None  # not all of theirs can travel
-
-
-def _request(job: Job, shard: Shard) -> str:
-    asked = {key: value for key, value in job.request.items() if key != "sources"}
-    return hashlib.sha256(json.dumps([asked, shard.stamp]).encode()).hexdigest()
 
 
 def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part | None:
@@ -301,7 +269,7 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         nonlocal skipped
         skipped += 1
         if len(messages) < _MESSAGES:
-            if isinstance(error, ImageShapeError):
+            if isinstance(error, errors.ImageShapeError):
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
@@ -319,20 +287,11 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
 
 
 @lru_cache(maxsize=2)
-def _opened(path: Path, sha256: str, sent: bytes | None) -> Codec:
-    """The codec of a model's file, or of its bytes if they were sent; opened once a process."""
+def _opened(data: bytes) -> Codec:
+    """The codec of a model's file; opened once a process."""
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
-        if sent is not None:
-            path = Path(folder) / "model.cvae"
-            path.write_bytes(sent)
-        elif file_digest(path) != sha256:
-            raise ModelError("is another model on this worker", where=path)
+        path = Path(folder, "model.cvae")
+        path.write_bytes(data)
         model = Model(path)
-        kinds.verify(model)  # reads all of the file, which may not stay
+        kinds.verify(model)  # reads all of the file, which does not stay
         return Codec(model)
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a model's file. Raises ModelError when it cannot be read."""
-    with translated(ModelError, "cannot be read", path):
-        return hashlib.sha256(path.read_bytes()).hexdigest()

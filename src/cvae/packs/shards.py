@@ -6,7 +6,7 @@ The same inputs give the same shards, however many machines work on them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -38,24 +38,17 @@ class Input(NamedTuple):
     """What one argument stands for: a folder, or files."""
 
     text: str
-    folder: Place | None
+    place: Place  # the folder, or the first of the files
     files: tuple[Found, ...] = ()
-
-    @property
-    def place(self) -> Place:
-        """Where it is; that of the first of several files."""
-        return self.folder or self.files[0].place
 
     def found(self) -> Iterator[Found]:
         """Its files, in order. Raises DataError when there are none, or a folder cannot be read."""
-        found = iter(self.files) if self.folder is None else self.folder.below(SUFFIXES)
+        found = iter(self.files) if self.files else self.place.below(SUFFIXES)
         first = next(found, None)
         if first is None:
-            pattern = f"'{self.text.rstrip('/')}/*.npz'"
-            raise DataError(
-                "expected images, found none in this folder", where=self.text,
-                advice=f"a pattern in quotes finds arrays and archives: {pattern}",
-            )  # fmt: skip
+            text, pattern = "expected images, found none in this folder", self.text.rstrip("/")
+            advice = f"a pattern in quotes finds arrays and archives: '{pattern}/*.npz'"
+            raise DataError(text, where=self.text, advice=advice)
         yield from chain([first], found)
 
 
@@ -69,35 +62,22 @@ def resolve(text: str) -> Input:
     if not places.is_pattern(text) and places.locate(text).is_folder():
         return Input(text, places.locate(text).absolute())
     found = places.find(text, SUFFIXES)
-    return Input(text, None, tuple(f._replace(place=f.place.absolute()) for f in found))
+    files = tuple(file._replace(place=file.place.absolute()) for file in found)
+    return Input(text, files[0].place, files)
 
 
 def cut(
-    inputs: Sequence[Input], size: int = SHARD_IMAGES, split: str | None = None
+    inputs: Iterable[Input], size: int = SHARD_IMAGES, split: str | None = None
 ) -> Iterator[Shard]:
-    """The shards of all inputs, in order; see `sources.cut`.
-
-    Args:
-        inputs: what `resolve` gives.
-        size: images of a shard, at most; an archive may have more.
-        split: of `.npz` files, `test` or `train`.
-
-    Raises:
-        DataError: a folder or an array cannot be read.
-        StorageError: an input cannot be reached.
-    """
+    """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`."""
     found = chain.from_iterable(item.found() for item in inputs)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, split)):
-        yield Shard(ordinal, source, _digest(files, *source.rows))
-
-
-def _digest(items: Iterable[Found], *more: object) -> str:
-    """What tells one piece of work from another, and from itself with other images."""
-    found = hashlib.sha256(repr(more).encode())
-    for item in items:
-        known = repr((str(item.place), item.name, item.stamp))
-        found.update(known.encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
+        # What tells a shard from others, and from itself with other images.
+        digest = hashlib.sha256(repr(source.rows).encode())
+        for file in files:
+            known = repr((str(file.place), file.name, file.stamp))
+            digest.update(known.encode("utf-8", "surrogatepass"))
+        yield Shard(ordinal, source, digest.hexdigest())
 
 
 def shared(inputs: Iterable[Input], output: Place) -> None:

@@ -17,7 +17,6 @@ import cvae
 from cvae.data import places
 from cvae.data.places import Place
 from cvae.options import EncodeOptions
-from cvae.packs import run
 from cvae.packs.run import Job
 
 from ...conftest import blobs, run_cvae, run_here
@@ -134,11 +133,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def model() -> bytes:
+    """The file of the model that jobs are for."""
+    return cvae.open_model("linear-mnist").model.path.read_bytes()
+
+
 def job(folder: Place | Path, **changes: object) -> Job:
-    model = cvae.open_model("linear-mnist").model.path
     settings = {
-        "folder": places.locate(folder), "model": model, "model_sha256": run.file_digest(model),
-        "options": EncodeOptions(quality=50, effort=0), "request": {"quality": 50},
+        "folder": places.locate(folder), "options": EncodeOptions(quality=50, effort=0),
+        "request": {"quality": 50},
     }  # fmt: skip
     return Job(**{**settings, **changes})  # type: ignore[arg-type]
 

@@ -130,7 +130,7 @@ def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "open", opened)
     monkeypatch.setattr(folders, "_OPEN", 1)  # so that the one closes what the other reads
     with packs.open_reader(out) as reader:
-        last, first = reader.places[-1], reader.places[0]
+        first, *_, last = reader.blocks()
         expected = [reader.read(last), reader.read(first)]
         found = []
         other = threading.Thread(target=lambda: found.append(reader.read(last)))

@@ -112,8 +112,8 @@ class Scripted:
     def slots(self) -> int:
         return 2
 
-    def sent(self, file: Path) -> None:
-        return None
+    def sent(self, data: bytes) -> bytes:
+        return data
 
     def explained(self, error: Exception) -> Exception:
         return error
@@ -133,7 +133,7 @@ class Scripted:
 def attempted(made: Path, executor: Scripted) -> list[Part | CvaeError]:
     """What becomes of four shards."""
     work = shards.cut([shards.resolve(str(made / "x.npy"))], 40)
-    return run.encode_all(executor, job(Path("out")), work, {})
+    return run.encode_all(executor, job(Path("out")), b"", work, {})
 
 
 def test_a_shard_that_kills_nine_workers_is_written_by_the_tenth(made: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_source_that_fails_leaves_no_manifest_and_the_other_packs(
 def test_workers_of_another_version_refuse(made: Path) -> None:
     shard = next(shards.cut([shards.resolve(str(made / "x.npy"))], 40))
     with pytest.raises(ClusterError, match="expected cvae 9"):
-        run.encode_shard(job(Path("out"), version="9"), shard)
+        run.encode_shard(job(Path("out"), version="9"), shard, b"")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

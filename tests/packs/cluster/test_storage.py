@@ -18,7 +18,7 @@ from cvae.errors import CvaeError, ImageError, ModelError, StorageError
 from cvae.packs import run, shards
 
 from ...conftest import blobs, run_cvae, run_here
-from .conftest import FAST, MODEL, contents, errors, job
+from .conftest import FAST, MODEL, contents, errors, job, model
 
 pytest.importorskip("fsspec")
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_fetched_fails_its_shard_and_is_not_left_out(
     for name in ("a.png", "a.tar"):
         shard = next(shards.cut([shards.resolve(f"memory://in/{name}")]))
         with pytest.raises(StorageError, match=rf"in/{name}: cannot be reached: "):
-            run.encode_shard(job(Path("out")), shard)
+            run.encode_shard(job(Path("out")), shard, model())
         assert not Path("out").exists() or not list(Path("out").iterdir())
     run_here("unpack", "memory://in/a.png", "-o", "x.png", code=1)
     assert "in/a.png: cannot be reached: " in errors(capsys)[0]
@@ -150,14 +150,11 @@ def test_a_shard_is_the_same_wherever_it_is_written(made: Path) -> None:
     shard = next(shards.cut(inputs, 40))
     folder = places.locate("memory://written")
     try:
-        first = run.encode_shard(job(folder), shard)
+        first = run.encode_shard(job(folder), shard, model())
         data = places.read(folder / shard.name, 1 << 20)
         assert data == (made / "out" / shard.name).read_bytes()
-        sent = (made / "x").with_name("model.cvae")
-        sent.write_bytes(job(folder).model.read_bytes())
-        nowhere = job(folder, model=Path("/nowhere/x.cvae"))
-        assert run.encode_shard(nowhere, shard, None, sent.read_bytes()) == first
-        with pytest.raises(ModelError, match=r"/nowhere/x\.cvae: cannot be read"):
-            run.encode_shard(nowhere, shard)
+        assert run.encode_shard(job(folder), shard, model()) == first
+        with pytest.raises(ModelError):
+            run.encode_shard(job(folder), shard, model()[:-1000])
     finally:
         fsspec.filesystem("memory").rm("/written", recursive=True)
