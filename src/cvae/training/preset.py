@@ -28,7 +28,9 @@ class Preset:
     filters: tuple[int, ...] = (32, 64)
     dense: int = 128  # cvae only
     refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
-    linear_step: float = 0.2  # residual: step of the linear codec that training starts from, in pixels
+    linear_step: float = (
+        0.2  # residual: step of the linear codec that training starts from, in pixels
+    )
     distortion: Literal["bce", "mse"] = "mse"
     distortion_weight: float = 1.0
     noise: float = 0.0  # standard deviation, added to the input in pixel values; then clipped
