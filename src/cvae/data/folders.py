@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from cvae.data import families
 from cvae.data.contents import RUN
-from cvae.data.files import Local
 from cvae.data.images import Images, Pixels, read_file
 from cvae.data.names import printable
+from cvae.data.places import Local
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError, StorageError
 
