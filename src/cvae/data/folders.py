@@ -74,10 +74,7 @@ class FileImages:
         return len(self._names)
 
     def __getitem__(self, index: int | slice | NDArray[np.intp], /) -> Pixels:
-        """Those images, uint8 (k, h, w, c), or one (h, w, c). Raises ImageError when one cannot be read.
-
-        Images of their own sizes come one by one.
-        """
+        """Those images, uint8 (k, h, w, c), or one (h, w, c), of any size. Raises ImageError."""
         names = self._names[index]
         if isinstance(names, str):
             return self._read(names)
@@ -220,9 +217,7 @@ def _scan(
 
 def _images(root: Path, items: list[_Item], reading: Reading) -> Images:
     kept = [item.pixels for item in items if item.pixels is not None]
-    if kept and len(kept) == len(items):
-        return np.stack(kept)
-    return FileImages(root, [item.name for item in items], reading)
+    return np.stack(kept) if kept else FileImages(root, [item.name for item in items], reading)
 
 
 def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:

@@ -48,11 +48,6 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     return np.array([structural_similarity(a, b, **options) for a, b in pairs])
 
 
-def bits_per_pixel(file_bytes: float, shape: tuple[int, int, int]) -> float:
-    """Bits of a file for each pixel of its (h, w, c) image; channels are not counted apart."""
-    return 8 * file_bytes / (shape[0] * shape[1])
-
-
 def figures(
     shape: tuple[int, int, int], total_bytes: int, values: NDArray[np.float64]
 ) -> dict[str, Any]:
@@ -61,11 +56,12 @@ def figures(
     `shape` is (h, w, c) of the images, `total_bytes` what all take together, `values` (n,) their MSE.
     """
     mean = total_bytes / len(values)
+    height, width, channels = shape
     return {
         "images": len(values),
         "file_bytes_mean": float(mean),
-        "compression_ratio": float(shape[0] * shape[1] * shape[2] / mean),
-        "bpp": bits_per_pixel(mean, shape),
+        "compression_ratio": float(height * width * channels / mean),
+        "bpp": 8 * mean / (height * width),  # channels are not counted apart
         "psnr_mean": float(psnr_of_mse(values).mean()),
         "psnr_of_mean_mse": float(psnr_of_mse(values.mean(keepdims=True))[0]),
         "mse_mean": float(values.mean()),

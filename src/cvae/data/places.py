@@ -78,12 +78,9 @@ class Local(_Path):
 
     def sizes(self) -> dict[str, int]:
         """The names in this folder, with bytes of the files; empty where there is no such folder."""
-        with reaching(self):
-            try:
-                with os.scandir(self) as entries:
-                    return {entry.name: entry.stat().st_size for entry in entries}
-            except FileNotFoundError:
-                return {}
+        with reaching(self), suppress(FileNotFoundError), os.scandir(self) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+        return {}
 
     def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
         """All files below this folder, except hidden ones, in order. Links to folders are not followed.
@@ -197,14 +194,12 @@ class Remote:
             return _stamp(system.info(path))
 
     def sizes(self) -> dict[str, int]:
-        with self._reached() as (system, path):
-            try:
-                found = system.ls(path.rstrip("/"), detail=True)
-            except FileNotFoundError:
-                return {}
+        with self._reached() as (system, path), suppress(FileNotFoundError):
+            found = system.ls(path.rstrip("/"), detail=True)
             # Some object stores have an empty object that stands for the folder itself.
             inside = [info for info in found if info["name"].strip("/") != path.strip("/")]
             return {_name(info["name"]): info["size"] or 0 for info in inside}
+        return {}
 
     def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
         with self._reached() as (system, path):
@@ -316,10 +311,7 @@ def _relative(path: str, base: str) -> str:
 
 @contextmanager
 def reaching(place: object, *passing: type[Exception]) -> Iterator[None]:
-    """Raises whatever storage raises in the block, except `passing`, as StorageError.
-
-    Raises MissingExtraError when a package is missing.
-    """
+    """Raises what storage raises in the block, except `passing`, as StorageError or MissingExtraError."""
     try:
         yield
     except Exception as error:  # of any kind: every storage has its own
@@ -355,11 +347,8 @@ def locate(place: str | Location) -> Place:
 def find(text: str | Location, suffixes: Collection[str]) -> Iterator[Found]:
     """The files that a path, a URL or a glob pattern of either stands for, in order.
 
-    A folder stands for the files below it that have one of the (lower-case) endings.
-
-    Raises:
-        DataError: there is no such file or folder, a pattern matches none, or a folder cannot be read.
-        StorageError: it cannot be reached.
+    A folder stands for the files below it that have one of the (lower-case) endings. Raises DataError
+    when there is no such file or folder, a pattern matches none, or a folder cannot be read.
     """
     place = locate(text)
     if is_pattern(str(text)):
@@ -381,9 +370,7 @@ def find(text: str | Location, suffixes: Collection[str]) -> Iterator[Found]:
 def read(place: Location, limit: int) -> bytes:
     """A file's bytes.
 
-    Raises:
-        OSError: it is missing or may not be read.
-        StorageError: it cannot be reached, or has more than `limit` bytes.
+    Raises OSError when it is missing or may not be read, StorageError when it has more than `limit`.
     """
     with place.open("rb") as file:
         data = file.read(limit + 1)

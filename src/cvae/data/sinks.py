@@ -62,8 +62,7 @@ def open_sink(
             leaves what was written before it.
         jobs: threads that compress image files.
 
-    Raises:
-        OutputError: the output exists and `force` is off, or cannot be written.
+    Raises OutputError when the output exists and `force` is off, or cannot be written.
     """
     if not isinstance(output, Path):
         with tarfile.open(fileobj=output, mode="w|") as archive:

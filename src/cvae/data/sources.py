@@ -27,7 +27,6 @@ _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 
 # Called with every image that is skipped, from another thread; None raises at the first.
 Refuse = Callable[[CvaeError], None] | None
-_Size = tuple[int, int]  # width, height
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class Batch:
 
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
-    sizes: list[_Size] | None = None  # before they were fitted
+    sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
 
 
 class Source:
@@ -51,8 +50,7 @@ class Source:
 
         Raises:
             DataError: the source itself cannot be read.
-            ImageError: an image cannot be, and `refuse` is None.
-            ImageShapeError: an array has another shape than the reading takes.
+            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
             StorageError: storage does not answer.
         """
         raise NotImplementedError
@@ -131,8 +129,8 @@ def cut(
 ) -> Iterator[tuple[Source, list[Found]]]:
     """Listed files as sources, known by their names, each with the files that it is of.
 
-    Image files that follow each other are one source, at most `size` of them; so are at most `size`
-    rows of an array; an archive is one. Raises DataError when an array cannot be read.
+    At most `size` image files that follow each other are one source; so are at most `size` rows of
+    an array; so is an archive. Raises DataError when an array cannot be read.
     """
     for what, group in groupby(found, lambda item: what_is(item.name)):
         if what is What.ARRAY:
@@ -257,17 +255,15 @@ def _batch(shape: Shape) -> int:
 
 
 class _File(NamedTuple):
-    """One image file, read already or not."""
-
     label: str  # what messages call it
     name: str
-    data: bytes | Location
+    data: bytes | Location  # read already or not
 
 
 class _Image(NamedTuple):
     name: str
     pixels: Pixels
-    size: _Size
+    size: tuple[int, int]
 
 
 def _decoded(

@@ -25,7 +25,7 @@ _MAX_HEADERS = 8  # extended headers in front of a member
 def members(
     file: Any, label: str, wanted: Callable[[str], bool], limit: int
 ) -> Iterator[tuple[str, bytes]]:
-    """Names, relative to the archive, and bytes of the regular files in it.
+    """Names, relative to the archive (no root, no `..`), and bytes of the regular files in it.
 
     Args:
         file: has `read`, and need not seek.
@@ -33,8 +33,7 @@ def members(
         wanted: whether a member of that name is read.
         limit: bytes; a larger member comes with one byte more than this.
 
-    Raises:
-        DataError: it is no tar archive, breaks off or is damaged, or its checksum is wrong.
+    Raises DataError when it is no tar archive, breaks off, or a checksum is wrong.
     """
     count = 0
     try:
@@ -42,7 +41,8 @@ def members(
             while (member := archive.next()) is not None:
                 count += 1
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-                name = inner_name(member.name)
+                parts = PurePosixPath(member.name).parts
+                name = "/".join(part for part in parts if part not in ("/", "//", ".", ".."))
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and wanted(name):
                     data = archive.extractfile(member)
                     yield name, data.read(min(member.size, limit + 1)) if data else b""
@@ -51,12 +51,6 @@ def members(
         behind = f"the archive is damaged behind {count:,} members"
         what = behind if count else "expected a tar archive"
         raise DataError(f"{what}: {error}", where=label) from error
-
-
-def inner_name(name: str) -> str:
-    """The path of an archive's member as one relative to the archive: no root, no `..`."""
-    parts = PurePosixPath(name).parts
-    return "/".join(part for part in parts if part not in ("/", "//", ".", ".."))
 
 
 class Rejoined:
