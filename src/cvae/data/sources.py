@@ -38,22 +38,90 @@ class Batch:
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
 
 
-class Source:
-    """Where images come from. Those of files can be pickled, to be read by another process."""
+@dataclass(frozen=True)
+class ListSource:
+    """Image files, each with the name it has in a pack."""
 
-    named = True  # images have names
-    # Which part of an array it is: its name, the first row, and the one behind the last.
-    rows: tuple[object, ...] = ()
+    files: Iterable[tuple[Location, str]]
+
+    named, rows = True, ()
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        """All images in order.
+        items = (_File(str(place), name, place) for place, name in self.files)
+        return _decoded(items, reading, threads, refuse)
 
-        Raises:
-            DataError: the source itself cannot be read.
-            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
-            StorageError: storage does not answer.
-        """
-        raise NotImplementedError
+
+@dataclass(frozen=True)
+class TarSource:
+    """The image files in a tar archive, compressed or not."""
+
+    file: Any  # a place, or an open file that need not seek
+    label: str
+
+    named, rows = True, ()
+
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        with translated(DataError, "cannot be read", self.label):
+            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+        with opened as file:
+            members = tars.members(file, self.label, _wanted, MAX_FILE)
+            items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
+            yield from _decoded(items, reading, threads, refuse)
+
+
+def _wanted(name: str) -> bool:
+    """An image by its ending, and not hidden: what a folder's are."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """An array of images: an `.npy` file, or one array of an `.npz` file."""
+
+    path: Location
+    member: str | None = None  # of an .npz file
+    start: int = 0  # the first of its rows
+    stop: int | None = None  # behind the last of them; None for all
+
+    named = False
+
+    @property
+    def rows(self) -> tuple[object, ...]:
+        """Which part of the array it is."""
+        return self.member, self.start, self.stop
+
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        with self._open() as (rows, shape, label):
+            reading.check_array(shape, label)
+            while rows.left:
+                count = min(_batch(reading.shape), _batch(shape))
+                pixels = rows.read(count).reshape(-1, *shape)
+                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
+                if shape != reading.shape and reading.fit != "own":
+                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+    def all(self) -> Pixels:
+        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
+        with self._open() as (rows, shape, _):
+            return rows.read(rows.left).reshape(-1, *shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
+        """The array, the (h, w, c) of its images, and what messages call it."""
+        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
+        with arrays.open_rows(self.path, self.member) as rows:
+            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
+                wrong = "expected uint8 (n, h, w) or (n, h, w, c), found"
+                raise DataError(f"{wrong} {rows.dtype} {rows.shape}", where=label)
+            height, width, channels = (*rows.shape, 1)[1:4]
+            rows.only(self.start, self.stop)
+            yield rows, (height, width, channels), label
+
+
+# Where images come from. Those of files can be pickled, to be read by another process.
+Source = ListSource | TarSource | ArraySource
 
 
 class Stream(NamedTuple):
@@ -70,7 +138,13 @@ class Stream(NamedTuple):
         return any(source.named for source in self.sources)
 
     def batches(self) -> Iterator[Batch]:
-        """All images in order; raises as `Source.batches` does."""
+        """All images in order.
+
+        Raises:
+            DataError: a source itself cannot be read.
+            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
+            StorageError: storage does not answer.
+        """
         for source in self.sources:
             yield from source.batches(self.reading, self.threads, self.refuse)
 
@@ -152,83 +226,6 @@ def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
             total = rows.left
     for start in range(0, total, size):
         yield ArraySource(array.path, array.member, start, min(start + size, total))
-
-
-@dataclass(frozen=True)
-class ListSource(Source):
-    """Image files, each with the name it has in a pack."""
-
-    files: Iterable[tuple[Location, str]]
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        items = (_File(str(place), name, place) for place, name in self.files)
-        return _decoded(items, reading, threads, refuse)
-
-
-@dataclass(frozen=True)
-class TarSource(Source):
-    """The image files in a tar archive, compressed or not."""
-
-    file: Any  # a place, or an open file that need not seek
-    label: str
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        with translated(DataError, "cannot be read", self.label):
-            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
-        with opened as file:
-            members = tars.members(file, self.label, _wanted, MAX_FILE)
-            items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
-            yield from _decoded(items, reading, threads, refuse)
-
-
-def _wanted(name: str) -> bool:
-    """An image by its ending, and not hidden: what a folder's are."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
-
-
-@dataclass(frozen=True)
-class ArraySource(Source):
-    """An array of images: an `.npy` file, or one array of an `.npz` file."""
-
-    path: Location
-    member: str | None = None  # of an .npz file
-    start: int = 0  # the first of its rows
-    stop: int | None = None  # behind the last of them; None for all
-
-    named = False
-
-    @property
-    def rows(self) -> tuple[object, ...]:  # type: ignore[override]
-        return self.member, self.start, self.stop
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        with self._open() as (rows, shape, label):
-            reading.check_array(shape, label)
-            while rows.left:
-                count = min(_batch(reading.shape), _batch(shape))
-                pixels = rows.read(count).reshape(-1, *shape)
-                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
-                if shape != reading.shape and reading.fit != "own":
-                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
-                yield Batch(pixels, sizes=sizes)
-
-    def all(self) -> Pixels:
-        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
-        with self._open() as (rows, shape, _):
-            return rows.read(rows.left).reshape(-1, *shape)
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
-        """The array, the (h, w, c) of its images, and what messages call it."""
-        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
-        with arrays.open_rows(self.path, self.member) as rows:
-            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
-                wrong = "expected uint8 (n, h, w) or (n, h, w, c), found"
-                raise DataError(f"{wrong} {rows.dtype} {rows.shape}", where=label)
-            height, width, channels = (*rows.shape, 1)[1:4]
-            rows.only(self.start, self.stop)
-            yield rows, (height, width, channels), label
 
 
 def array_source(path: Location, split: str | None = None) -> ArraySource:
