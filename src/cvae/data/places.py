@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -138,13 +137,14 @@ class Local(_Path):
         return files.atomic_path(self, force)
 
 
-@dataclass(frozen=True)
-class Remote:
+class Remote(NamedTuple):
     """A place at a URL, through fsspec."""
 
     url: str
 
-    far = True
+    @property
+    def far(self) -> bool:
+        return True
 
     def __str__(self) -> str:
         return self.url
