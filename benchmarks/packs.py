@@ -101,7 +101,7 @@ def _coding(codec: Codec, folder: Path) -> tuple[Callable[..., Tally], Work]:
             ranges = [(0, len(opened))]
             with sinks.open_sink(back, codec.image_shape, ranges, force=True) as sink:
                 for decoded in opened.decode(ranges):
-                    sink.write(decoded)
+                    sink(decoded)
 
     return encode, decode
 

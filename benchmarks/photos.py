@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cvae import CvaeError
 from cvae.data import files
-from cvae.data.files import Local
 from cvae.data.names import SUFFIXES
+from cvae.data.places import Local
 from cvae.errors import DataError
 
 PARTS = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")

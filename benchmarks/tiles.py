@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.data.files import Local
 from cvae.data.images import Pixels
 from cvae.data.names import SUFFIXES
+from cvae.data.places import Local
 
 SIDE = 32
 # The share of pixels below which two tiles are of one family.

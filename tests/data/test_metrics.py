@@ -34,4 +34,4 @@ def test_ssim_is_one_for_equal_images_and_less_for_others() -> None:
 
 
 def test_bits_per_pixel_count_pixels_and_not_channels() -> None:
-    assert metrics.bits_per_pixel(12, (28, 28, 3)) == pytest.approx(12 * 8 / 784)
+    assert metrics.figures((28, 28, 3), 24, np.ones(2))["bpp"] == pytest.approx(12 * 8 / 784)

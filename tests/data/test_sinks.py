@@ -30,7 +30,7 @@ def fill(
     force: bool = False,
 ) -> None:
     with sinks.open_sink(output, SHAPE, ALL, force=force, jobs=2) as sink:
-        sink.write(Decoded(np.arange(4), PIXELS, names, sizes))
+        sink(Decoded(np.arange(4), PIXELS, names, sizes))
 
 
 def listed(folder: Path) -> list[str]:
@@ -110,7 +110,7 @@ def test_arrays_hold_all_images(tmp_path: Path, suffix: str) -> None:
 def test_an_npz_of_some_images_says_which(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     with sinks.open_sink(path, SHAPE, [(1, 3), (7, 9)]) as sink:
-        sink.write(Decoded(np.array([1, 2, 7, 8]), PIXELS))
+        sink(Decoded(np.array([1, 2, 7, 8]), PIXELS))
     assert np.load(path)["numbers"].tolist() == [1, 2, 7, 8]
 
 
@@ -121,7 +121,7 @@ def test_the_numbers_in_an_npz_take_no_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with sinks.open_sink(path, (1, 1, 1), ranges) as sink:
-            sink.write(Decoded(np.empty(0, np.int64), pixels))
+            sink(Decoded(np.empty(0, np.int64), pixels))
         assert tracemalloc.get_traced_memory()[1] < count
     finally:
         tracemalloc.stop()
@@ -156,7 +156,7 @@ def test_an_error_leaves_nothing(tmp_path: Path, name: str) -> None:
         pytest.raises(RuntimeError),
         sinks.open_sink(tmp_path / name, SHAPE, ALL) as sink,
     ):
-        sink.write(Decoded(np.arange(2), PIXELS[:2]))
+        sink(Decoded(np.arange(2), PIXELS[:2]))
         assert not (tmp_path / name).exists()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -175,13 +175,13 @@ def test_an_array_that_lacks_images_is_not_written(tmp_path: Path) -> None:
         pytest.raises(OutputError, match="missing"),
         sinks.open_sink(tmp_path / "x.npz", SHAPE, ALL) as sink,
     ):
-        sink.write(Decoded(np.arange(2), PIXELS[:2]))
+        sink(Decoded(np.arange(2), PIXELS[:2]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_image_may_become_one_file(tmp_path: Path) -> None:
     with sinks.open_sink(tmp_path / "x.bmp", SHAPE, [(3, 4)]) as sink:
-        sink.write(Decoded(np.array([3]), PIXELS[3:]))
+        sink(Decoded(np.array([3]), PIXELS[3:]))
     with Image.open(tmp_path / "x.bmp") as image:
         assert image.format == "BMP"
     with (

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cvae.data import files, places, sources
-from cvae.data.contents import begins_tar
+from cvae.data.contents import What, what_is
 from cvae.data.reading import Reading
 from cvae.data.sources import Batch, ListSource, Refuse, Source, cut, open_images, sources_at
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
@@ -193,7 +193,7 @@ def test_a_tar_is_read_from_a_pipe(mode: str) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
         add(archive, "c" * 150 + ".png", png(pixels[2]))
-    assert begins_tar(buffer.getvalue()[:512])
+    assert what_is("", buffer.getvalue()[:512]) is What.TAR
     read, write = os.pipe()
     os.write(write, buffer.getvalue()[:60000])
     os.close(write)

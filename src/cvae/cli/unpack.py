@@ -85,7 +85,7 @@ def command(
         sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
-                sink.write(decoded)
+                sink(decoded)
                 bar.update(len(decoded.numbers))
         images = len(pack)
     where = target if isinstance(target, Path) else "stdout"

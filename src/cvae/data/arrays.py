@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,19 +21,15 @@ from numpy.typing import NDArray
 from cvae.data.places import Location
 from cvae.errors import CvaeError, DataError, FormatError, translated
 
-try:
-    from lzma import LZMAError
-except ImportError:  # a Python that was built without it
-
-    class LZMAError(Exception):  # type: ignore[no-redef]
-        """Never raised."""
-
-
 # What numpy, zipfile and tarfile raise on files that are damaged or made up.
-DAMAGE = (
+DAMAGE: tuple[type[Exception], ...] = (
     OSError, ValueError, ArithmeticError, EOFError, LookupError, TypeError, SyntaxError, AttributeError,
-    MemoryError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, LZMAError,
+    MemoryError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+with suppress(ImportError):  # in a Python that was built without it
+    from lzma import LZMAError
+
+    DAMAGE += (LZMAError,)
 _CHUNK = 1 << 24
 _MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
 
@@ -51,26 +47,27 @@ def read_npz(
         file: a path or an open binary file.
         names: the arrays to read; others are not touched.
         label: what messages call the file.
-        limit: the most bytes that one array may have; a small file can unpack to a large one.
         error: the exception to raise when an array is missing or the file is damaged.
+        limit: the most bytes that one array may have; a small file can unpack to a large one.
     """
     arrays = []
     with _checked(label, "an .npz file of arrays", error), zipfile.ZipFile(file) as archive:
-        members = set(archive.namelist())
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
         for name in names:
-            if f"{name}.npy" not in members:
-                found = ", ".join(sorted(m.removesuffix(".npy") for m in members))
+            if f"{name}.npy" not in sizes:
+                found = ", ".join(sorted(member.removesuffix(".npy") for member in sizes))
                 raise error(f"expected an array {name!r}, found {found or 'none'}", where=label)
             with archive.open(f"{name}.npy") as member:
-                size = archive.getinfo(f"{name}.npy").file_size
-                arrays.append(_read(member, min(size, limit)))
+                arrays.append(
+                    _read(member, *_read_header(member, min(sizes[f"{name}.npy"], limit)))
+                )
     return arrays
 
 
 def read_npy(path: Path) -> NDArray:
     """The array of an `.npy` file. Raises FormatError when the file is damaged or holds objects."""
     with _checked(path, "an .npy file", FormatError), path.open("rb") as file:
-        return _read(file, path.stat().st_size)
+        return _read(file, *_read_header(file, path.stat().st_size))
 
 
 class Rows:
@@ -80,20 +77,15 @@ class Rows:
         """Reads the header. Raises DataError; `label` is what messages call the file."""
         self._file, self._label = file, label
         with _checked(label):
-            self.shape, fortran, self.dtype = _read_header(file, size)
+            self.shape, self.dtype, fortran = _read_header(file, size)
             if fortran and len(self.shape) > 1:
-                self._file = io.BytesIO(self._in_c_order(file))
+                # It cannot be streamed. So it is held as a whole, in C order.
+                if math.prod(self.shape) * self.dtype.itemsize > _MAX_FORTRAN:
+                    limit = f"at most {_MAX_FORTRAN:,} bytes in Fortran order"
+                    raise ValueError(f"expected C order, or {limit}")
+                self._file = io.BytesIO(_read(file, self.shape, self.dtype, fortran).tobytes())
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
         self._to_the_end = True
-
-    def _in_c_order(self, file: IO[bytes]) -> bytes:
-        """The bytes of an array in Fortran order, which cannot be streamed, as of one in C order."""
-        count = math.prod(self.shape)
-        if count * self.dtype.itemsize > _MAX_FORTRAN:
-            raise ValueError(
-                f"expected C order, or at most {_MAX_FORTRAN:,} bytes in Fortran order"
-            )
-        return _read_items(file, count, self.dtype).reshape(self.shape, order="F").tobytes()
 
     def only(self, start: int, stop: int | None) -> None:
         """Limits `read` to the rows from `start` up to `stop`. Raises DataError as `read` does.
@@ -109,9 +101,8 @@ class Rows:
     def read(self, count: int) -> NDArray:
         """The next rows, at most `count`. Raises DataError when the file is damaged."""
         count = min(count, self.left)
-        shape = (count, *self.shape[1:])
         with _checked(self._label):
-            array = _read_items(self._file, math.prod(shape), self.dtype).reshape(shape)
+            array = _read(self._file, (count, *self.shape[1:]), self.dtype)
             self.left -= count
             if not self.left and self._to_the_end:
                 self._file.read(1)  # where a ZIP archive compares its check
@@ -122,23 +113,20 @@ class Rows:
 def open_rows(path: Location, name: str | None = None) -> Iterator[Rows]:
     """An `.npy` file, or the array `name` of an `.npz` file, to be read in pieces.
 
-    Raises:
-        DataError: no such file or array, a damaged one, or a large one in Fortran order.
+    Raises DataError when there is none, it is damaged, or a large one in Fortran order.
     """
-    with _checked(path):
-        file = path.open("rb")
-    with file:
-        if name is None:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            yield Rows(file, size, str(path))
-            return
+    label = str(path) if name is None else f"{path}: {name}"
+    with ExitStack() as stack:
         with _checked(path):
-            archive = zipfile.ZipFile(file)
-            size = archive.getinfo(f"{name}.npy").file_size
-            member = archive.open(f"{name}.npy")
-        with archive, member:
-            yield Rows(member, size, f"{path}: {name}")
+            file: IO[bytes] = stack.enter_context(path.open("rb"))
+            if name is None:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+            else:
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                size = archive.getinfo(f"{name}.npy").file_size
+                file = stack.enter_context(archive.open(f"{name}.npy"))
+        yield Rows(file, size, label)
 
 
 def names_in(path: Location) -> list[str]:
@@ -155,13 +143,8 @@ def _checked(
     return translated(error, f"expected {what}", label, DAMAGE)
 
 
-def _read(file: IO[bytes], size: int) -> NDArray:
-    shape, fortran, dtype = _read_header(file, size)
-    items = _read_items(file, math.prod(shape), dtype)
-    return items.reshape(shape, order="F" if fortran else "C")
-
-
-def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape, type, and whether it is in Fortran order, of an array of at most `size` bytes."""
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read_header(file)
@@ -172,15 +155,17 @@ def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.
     expected = math.prod(shape) * dtype.itemsize
     if expected > size:
         raise ValueError(f"its header claims {expected:,} bytes, expected at most {size:,}")
-    return shape, fortran, dtype
+    return shape, dtype, fortran
 
 
-def _read_items(file: IO[bytes], count: int, dtype: np.dtype) -> NDArray:
-    expected = count * dtype.itemsize
+def _read(
+    file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, fortran: bool = False
+) -> NDArray:
+    expected = math.prod(shape) * dtype.itemsize
     data = bytearray()
     while len(data) < expected:
         chunk = file.read(min(_CHUNK, expected - len(data)))
         if not chunk:
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
-    return np.frombuffer(data, dtype)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -6,6 +6,7 @@ cannot be read; a file without a known kind is a FILE, such as an image.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum, auto
 
 from cvae.bitstream import container
@@ -18,7 +19,6 @@ PACKS_KIND = "cvae shards"
 RUN = "run.json"  # in the folder of a training run
 
 HEAD = 512  # bytes that tell a file by its beginning
-_MODEL = ".cvae"
 _ARRAYS = (".npz", ".npy")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP = b"PK\x03\x04"
@@ -44,11 +44,7 @@ class What(Enum):
 
 
 def what_lies_at(place: str | Location) -> What:
-    """What lies at a path or URL. Nothing is read from pipes and devices.
-
-    Raises:
-        StorageError: a URL cannot be reached.
-    """
+    """What lies at a path or URL; pipes and devices are not read. Raises StorageError."""
     place = places.locate(place)
     if place.is_folder():
         return _folder(place)
@@ -66,11 +62,9 @@ def what_lies_at(place: str | Location) -> What:
 
 
 def what_is(name: str, head: bytes = b"") -> What:
-    """What a file is by its name and first bytes, as far as these tell. No bytes: by its name alone.
+    """What a file is by its name and its first `HEAD` bytes, as far as these tell.
 
-    Args:
-        name: the file's name; empty for stdin.
-        head: at least `HEAD` bytes, or all there are.
+    The name is empty for stdin; without bytes the name alone decides.
     """
     name = name.lower()
     # Before a container, whose first byte a name in an archive can have: some letters in UTF-8.
@@ -82,14 +76,9 @@ def what_is(name: str, head: bytes = b"") -> What:
         return What.ARRAY
     if head.startswith(_ZIP) and head.startswith(b"manifest.json", _ZIP_NAME):
         return What.MODEL
-    if name.endswith(_TARS) or begins_tar(head):
+    if name.endswith(_TARS) or head.startswith(tuple(COMPRESSED)):
         return What.TAR
-    return What.MODEL if name.endswith(_MODEL) else What.FILE
-
-
-def begins_tar(head: bytes) -> bool:
-    """Whether these are the first bytes of a tar archive, which may be compressed."""
-    return head.startswith(tuple(COMPRESSED)) or head.startswith(b"ustar", _USTAR)
+    return What.MODEL if name.endswith(".cvae") else What.FILE
 
 
 def _folder(folder: Place) -> What:
@@ -99,14 +88,9 @@ def _folder(folder: Place) -> What:
             ours = PACKS_KIND.encode() in file.read(200)
     except OSError:
         ours = (folder / UNFINISHED).exists()
-    if ours or _is_pack(folder / FIRST_PACK):
+    if not ours:
+        with suppress(OSError), (folder / FIRST_PACK).open("rb") as file:
+            ours = container.is_pack_file(file)
+    if ours:
         return What.PACKS
     return What.RUN if (folder / RUN).exists() else What.FOLDER
-
-
-def _is_pack(place: Place) -> bool:
-    try:
-        with place.open("rb") as file:
-            return container.is_pack_file(file)
-    except OSError:
-        return False

@@ -57,15 +57,12 @@ class _Pictures:
     """Thumbnails, with what their comparison needs."""
 
     def __init__(self, cells: NDArray[np.uint8]) -> None:
-        """Of (n, cells, 3)."""
-        self._cells = cells
+        self._cells = cells  # (n, cells, 3)
         self.grey = (cells.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8)  # (n, cells)
-        # Cells that are not of the picture's median colour: a background that two drawings share does
-        # not make them near.
-        background = np.median(cells, axis=1).astype(np.uint8)
-        self.occupied = np.asarray(
-            _apart(cells, background[:, np.newaxis]).any(axis=2)
-        )  # (n, cells)
+        # Cells that are not of the picture's median colour, (n, cells): a background that two drawings
+        # share does not make them near.
+        background = np.median(cells, axis=1, keepdims=True).astype(np.uint8)
+        self.occupied = np.asarray(_apart(cells, background).any(axis=2))
         self._count = self.occupied.sum(axis=1)
 
     def near(self, a: Indexes, b: Indexes) -> tuple[Indexes, Indexes]:

@@ -1,21 +1,14 @@
-"""Files and folders on this machine. They appear atomically: written beside their name, then renamed."""
+"""Files and folders appear atomically: they are written beside their name, then renamed."""
 
 from __future__ import annotations
 
-import glob as globs
 import os
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from cvae.data.place import Found, reaching, relative
-from cvae.errors import DataError, OutputError, translated
-
-if TYPE_CHECKING:
-    _Path = Path
-else:
-    _Path = type(Path())  # the class for this system, which can be derived from
+from cvae.errors import OutputError, translated
 
 _SUFFIX = 8  # characters of a name's ending, at most
 
@@ -24,7 +17,6 @@ class Closing:
     """What holds files open, for a `with` statement that closes them."""
 
     def close(self) -> None:
-        """Closes the files."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -44,17 +36,16 @@ def check_writable(path: Path, force: bool) -> None:
         if not force:
             raise OutputError("exists already", where=path, advice="use --force to overwrite it")
         if path.exists() and not path.is_file():
-            raise OutputError(
-                "is a device or a pipe, expected a file", advice="`-o -` is stdout", where=path
-            )
+            wrong = "is a device or a pipe, expected a file"
+            raise OutputError(wrong, where=path, advice="`-o -` is stdout")
 
 
 @contextmanager
 def atomic_path(path: Path, force: bool = False) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends without an error.
+    """A temporary path beside `path`, renamed to it when the block ends without an error.
 
-    The folder is made if it is missing. Raises OutputError when the file exists and `force` is off,
-    or cannot be written.
+    A missing folder is made. Raises OutputError when the file exists and `force` is off, or cannot be
+    written.
     """
     check_writable(path, force)
     # Libraries choose a file format by the suffixes, so they stay, unless one makes the name too long.
@@ -104,79 +95,8 @@ def _rename(temporary: Path, path: Path, force: bool) -> None:
             os.link(temporary, path)
             return
         except FileExistsError as error:
-            raise OutputError(
-                "exists already", where=path, advice="use --force to overwrite it"
-            ) from error
+            advice = "use --force to overwrite it"
+            raise OutputError("exists already", where=path, advice=advice) from error
         except OSError:
             check_writable(path, force)  # a file system without links
     temporary.replace(path)
-
-
-class Local(_Path):
-    """A place on this machine."""
-
-    far = False
-
-    # Unlike those of a Path, these never raise.
-    def is_folder(self) -> bool:
-        return os.path.isdir(self)  # noqa: PTH112
-
-    def is_file(self) -> bool:  # type: ignore[override, unused-ignore]
-        return os.path.isfile(self)  # noqa: PTH113
-
-    def exists(self) -> bool:  # type: ignore[override, unused-ignore]
-        return os.path.exists(self)  # noqa: PTH110
-
-    def stamp(self) -> str:
-        found = self.stat()
-        return f"{found.st_size} {found.st_mtime_ns}"
-
-    def sizes(self) -> dict[str, int]:
-        with reaching(self):
-            try:
-                with os.scandir(self) as entries:
-                    return {entry.name: entry.stat().st_size for entry in entries}
-            except FileNotFoundError:
-                return {}
-
-    def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
-        # Only the names in one folder and those above it are held at once.
-        above = [("", iter(self._names_in("", "")))]
-        while above:
-            folder, names = above[-1]
-            name, is_folder = next(names, ("", False))
-            if not name:
-                above.pop()
-            elif is_folder:
-                above.append((f"{folder}{name}/", iter(self._names_in(f"{folder}{name}", skip))))
-            elif not suffixes or os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
-                yield Found(self / f"{folder}{name}", f"{folder}{name}")
-
-    def _names_in(self, folder: str, skip: str) -> list[tuple[str, bool]]:
-        """Files and folders in a folder, sorted, with whether each is a folder; no hidden ones."""
-        with (
-            translated(DataError, "cannot be read", self / folder),
-            os.scandir(self / folder) as entries,
-        ):
-            found = [e for e in entries if not e.name.startswith(".")]
-            if skip and any(entry.name == skip and entry.is_file() for entry in found):
-                return []
-            kinds = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in found]
-            return sorted((name, folder) for name, folder, file in kinds if folder or file)
-
-    def matching(self, base: str) -> Iterator[tuple[Found, bool]]:
-        base = str(Path(base)) if base else ""
-        for text in sorted(globs.glob(str(self), recursive=True)):  # noqa: PTH207
-            path = Local(text)
-            yield Found(path, relative(text, base)), path.is_dir()
-
-    def remove(self) -> None:
-        with reaching(self):
-            self.unlink(missing_ok=True)
-
-    def make_folder(self) -> None:
-        with reaching(self):
-            self.mkdir(parents=True, exist_ok=True)
-
-    def writing(self, force: bool = False) -> AbstractContextManager[Path]:
-        return atomic_path(self, force)

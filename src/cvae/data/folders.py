@@ -11,19 +11,19 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.data import families
+from cvae.data import families, pipeline
 from cvae.data.contents import RUN
-from cvae.data.files import Local
 from cvae.data.images import Images, Pixels, read_file
 from cvae.data.names import printable
+from cvae.data.places import Local
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError, StorageError
 
@@ -35,9 +35,8 @@ _FOLDERS = {
     "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
-# The shares of a folder without one, as intervals of [0, 1): 0.1 test, 0.1 validation, 0.8 train.
-_TEST_END, _VALIDATION_END = 0.1, 0.2
-_ENDS = {TRAIN: 1.0, VALIDATION: _VALIDATION_END, TEST: _TEST_END}
+# The shares of a folder without one: the ends of intervals of [0, 1).
+_ENDS = {TEST: 0.1, VALIDATION: 0.2, TRAIN: 1.0}
 
 # Images of at most so many bytes are decoded once and kept; others whenever they are used.
 IN_MEMORY = 1 << 30
@@ -75,17 +74,13 @@ class FileImages:
         return len(self._names)
 
     def __getitem__(self, index: int | slice | NDArray[np.intp], /) -> Pixels:
-        """Those images, uint8 (k, h, w, c), or one (h, w, c). Raises ImageError when one cannot be read.
-
-        Images of their own sizes come one by one.
-        """
+        """Those images, uint8 (k, h, w, c), or one (h, w, c), of any size. Raises ImageError."""
         names = self._names[index]
         if isinstance(names, str):
             return self._read(names)
         pixels = np.empty((len(names), *self._reading.shape), np.uint8)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for place, item in enumerate(pool.map(self._read, names)):
-                pixels[place] = item
+        for place, item in enumerate(pipeline.ordered_map(self._read, names, _THREADS)):
+            pixels[place] = item
         return pixels
 
     def _read(self, name: str) -> Pixels:
@@ -106,48 +101,39 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     With a subfolder `train/`, the subfolders `train/`, `val/` and `test/` are the parts. Synonyms
     (`Training/`, `valid/`) count, too. Without images in `val/`, a tenth of `train/` validates.
     Else about a tenth of all images validates and a tenth tests. A hash of their bytes chooses, and
-    near-duplicates stay in one part.
+    near-duplicates stay in one part. Hidden files and folders are ignored.
 
-    Args:
-        root: the folder; hidden files and folders are ignored.
-        reading: how images are brought to a shape.
-        watch: is given batches of file names before they are read.
-
-    Raises:
-        DataError: there are fewer than 10 images, or they are all alike.
+    `watch` is given batches of file names before they are read. Raises DataError when there are
+    fewer than 10 images, or they are all alike.
     """
     found = find(root)
     if not found:
         raise DataError("expected images, found none in this folder", where=root)
     own = any(_own_part(name) == TRAIN for name in found)
-    outside = [name for name in found if own and not _own_part(name)]
-    items, skipped = _scan(root, sorted({*found} - {*outside}), reading, watch)
+    names = [name for name in found if not own or _own_part(name)]
+    items, skipped = _scan(root, names, reading, watch)
     if len(items) < MIN_IMAGES:
         first = f" and {len(skipped)} files that cannot be used: {skipped[0]}" if skipped else ""
-        raise DataError(
-            f"expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}",
-            where=root,
-        )
+        text = f"expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
+        raise DataError(text, where=root)
+    outside = sorted({*found} - {*names})
     skipped += [f"{name}: expected in one of train/, val/ and test/" for name in outside]
     # Near-random, and independent of where the folder lies and of what the files are called.
     items.sort(key=lambda item: (item.digest, item.name))
-    parts = _own_split(items) if own else _split(items)
-    by_part = {
-        part: [item for item, where in zip(items, parts, strict=True) if where == part]
-        for part in PARTS
-    }
-    for part in (TRAIN, VALIDATION):
-        if not by_part[part]:
-            raise DataError(
-                "expected images that differ, so that some can validate what is learned from "
-                f"others; found {len(items)} near-duplicates",
-                where=root,
-            )
+    by_part: dict[str, list[_Item]] = {part: [] for part in PARTS}
+    for item, part in zip(items, _own_split(items) if own else _split(items), strict=True):
+        by_part[part].append(item)
+    if not by_part[TRAIN] or not by_part[VALIDATION]:
+        raise DataError(
+            "expected images that differ, so that some can validate what is learned from others; "
+            f"found {len(items)} near-duplicates",
+            where=root,
+        )
     return Folder(
         root=root,
         reading=reading,
-        names={part: [item.name for item in by_part[part]] for part in PARTS},
-        images={part: _images(root, by_part[part], reading) for part in PARTS},
+        names={part: [item.name for item in of] for part, of in by_part.items()},
+        images={part: _images(root, of, reading) for part, of in by_part.items()},
         skipped=sorted(skipped),
         sha256=_digest(reading, by_part),
     )
@@ -156,19 +142,19 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
 def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
     """The part that each image is in.
 
-    The least digest of a family decides for all of it. Families of more than a quarter of all images
-    train. In small folders, an empty part gets the family nearest to it.
-
-    Args:
-        digests: sha256 of each file, in hexadecimal.
-        labels: (n,), equal within a family.
+    The least digest (sha256 in hexadecimal) of a family decides for all of it; `labels`, (n,), are
+    equal within one. Families of more than a quarter of all images train. In small folders, an empty
+    part gets the family nearest to it.
     """
     members: dict[int, list[str]] = defaultdict(list)
     for digest, label in zip(digests, labels.tolist(), strict=True):
         members[label].append(digest)
     places = {label: int(min(group)[:12], 16) / 16**12 for label, group in members.items()}
     large = {label for label, group in members.items() if len(group) > len(digests) / 4}
-    parts = {label: TRAIN if label in large else _part(place) for label, place in places.items()}
+    parts = {
+        label: TRAIN if label in large else next(p for p, end in _ENDS.items() if place < end)
+        for label, place in places.items()
+    }
     for number, part in enumerate(PARTS):
         if part in parts.values():
             continue
@@ -179,12 +165,6 @@ def split(digests: list[str], labels: NDArray[np.int64]) -> list[str]:
             end = _ENDS[part]
             parts[min(free, key=lambda f: (f in large, abs(places[f] - end)))] = part
     return [parts[label] for label in labels.tolist()]
-
-
-def _part(place: float) -> str:
-    if place < _TEST_END:
-        return TEST
-    return VALIDATION if place < _VALIDATION_END else TRAIN
 
 
 def _split(items: list[_Item]) -> list[str]:
@@ -229,19 +209,15 @@ def _scan(
         pixels = reading.pixels(picture) if keep else None
         return _Item(name, digest, families.thumbnail(picture), pixels)
 
-    found: list[_Item | str] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for lot in watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)]):
-            found.extend(pool.map(scan, lot))
+    lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
+    found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))
     items = [item for item in found if isinstance(item, _Item)]
     return items, [reason for reason in found if isinstance(reason, str)]
 
 
 def _images(root: Path, items: list[_Item], reading: Reading) -> Images:
     kept = [item.pixels for item in items if item.pixels is not None]
-    if kept and len(kept) == len(items):
-        return np.stack(kept)
-    return FileImages(root, [item.name for item in items], reading)
+    return np.stack(kept) if kept else FileImages(root, [item.name for item in items], reading)
 
 
 def _digest(reading: Reading, by_part: dict[str, list[_Item]]) -> str:

@@ -23,12 +23,8 @@ def zoom_for(shape: Shape) -> int:
 
 def grid_shape(rows: int, columns: int, shape: Shape, zoom: int) -> Shape:
     """(h, w, c) of a grid of images (h, w, c)."""
-    height, width, channels = shape
-    return (
-        (rows * (height + _GAP) + _GAP) * zoom,
-        (columns * (width + _GAP) + _GAP) * zoom,
-        channels,
-    )
+    height, width = shape[0] + _GAP, shape[1] + _GAP
+    return (rows * height + _GAP) * zoom, (columns * width + _GAP) * zoom, shape[2]
 
 
 def grid(rows: list[Pixels], zoom: int) -> Pixels:
@@ -50,11 +46,9 @@ def image_grid(rows: list[Pixels], path: Path, zoom: int = 3) -> None:
 def animation(frames: Pixels, zoom: int) -> bytes:
     """uint8 images (n, h, w, c) as a GIF that runs through them and back, for ever."""
     there_and_back = [*frames, *frames[-2:0:-1]]
-    pictures = [images.as_image(_enlarge(frame, zoom)) for frame in there_and_back]
+    first, *others = (images.as_image(_enlarge(frame, zoom)) for frame in there_and_back)
     buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=_FRAME, loop=0
-    )
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=_FRAME, loop=0)
     return buffer.getvalue()
 
 

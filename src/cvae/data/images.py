@@ -67,8 +67,7 @@ def as_pixels(x: NDArray[np.float32]) -> Pixels:
     # In place: on large batches these passes cost as much as a layer.
     np.multiply(x, 255, out=x)
     np.rint(x, out=x)
-    np.clip(x, 0, 255, out=x)
-    return x.astype(np.uint8)
+    return np.clip(x, 0, 255, out=x).astype(np.uint8)
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -76,26 +75,21 @@ def open_image(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ImageError("expected an image, found an empty file", where=name)
     try:
-        image = _open(io.BytesIO(data))
+        if data.startswith(_PNG):
+            # `Image.open` loads five readers first, which takes longer than coding a small image.
+            from PIL.PngImagePlugin import PngImageFile
+
+            image: Image.Image = PngImageFile(io.BytesIO(data))
+        else:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError("expected an image, found something else", where=name) from error
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, found {image.width}x{image.height}",
-            where=name,
-        )
+        found = f"{image.width}x{image.height}"
+        raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
     return image
-
-
-def _open(file: io.BytesIO) -> Image.Image:
-    if not file.getvalue().startswith(_PNG):
-        return Image.open(file, formats=FORMATS)
-    # `Image.open` loads five readers first, which takes longer than coding a small image.
-    from PIL.PngImagePlugin import PngImageFile
-
-    return PngImageFile(file)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -130,13 +124,13 @@ def lossless(image: Image.Image, wanted: str) -> Image.Image | None:
     return red if red.tobytes() == green.tobytes() == blue.tobytes() else None
 
 
-def flatten(image: Image.Image, background: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+def flatten(image: Image.Image, background: str = "#000000") -> Image.Image:
     """Transparent parts composited on a background, 16-bit samples scaled to 8; lossy."""
     if image.mode.startswith("I;16") or image.mode == "I":
         return Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba)
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
     return image
 
 
@@ -154,12 +148,10 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
 def encode_image(pixels: Pixels, name: str = "") -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
 
-    Raises:
-        OutputError: Pillow does not write such files, or not from such pixels.
+    Raises OutputError when Pillow does not write such files, or not from such pixels.
     """
     buffer = io.BytesIO()
-    # Pillow chooses by the ending, and then loads that one format only.
-    buffer.name = name or "x.png"
+    buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
         as_image(pixels).save(buffer)
@@ -167,10 +159,10 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
 
 
 def read_file(place: Location, name: str = "") -> bytes:
-    """The bytes of an image file, which errors call `name` where that is not its path.
+    """The bytes of an image file, which errors call `name`, else by its path.
 
     Raises:
-        ImageError: it is missing, may not be read, or has more than `MAX_FILE` bytes; no more are read.
+        ImageError: it is missing, may not be read, or has more than `MAX_FILE` bytes.
         StorageError: anything else went wrong, so that the next attempt may find it.
     """
     name = name or str(place)

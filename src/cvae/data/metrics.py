@@ -11,6 +11,7 @@ from cvae.data.images import Pixels
 from cvae.errors import MissingExtraError
 
 PSNR_CAP = 99.0  # dB, of images that come back exactly
+_SSIM_SIDE = 11  # pixels that the Gaussian window spans
 
 
 def mse(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
@@ -30,16 +31,10 @@ def psnr(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     return psnr_of_mse(mse(x, x_hat))
 
 
-_SSIM_SIDE = 11  # pixels that the Gaussian window spans
-
-
 def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     """Structural similarity with Gaussian weights (Wang et al. 2004): (n, h, w, c) twice -> (n,).
 
-    NaN for images smaller than the window of 11 pixels.
-
-    Raises:
-        MissingExtraError: scikit-image is not installed.
+    NaN for images smaller than the window. Raises MissingExtraError without scikit-image.
     """
     try:
         from skimage.metrics import structural_similarity
@@ -47,18 +42,10 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
         raise MissingExtraError("scikit-image", "eval") from error
     if min(x.shape[1:3]) < _SSIM_SIDE:
         return np.full(len(x), np.nan)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return np.array(
-        [
-            structural_similarity(a, b, data_range=255, channel_axis=2, **options)
-            for a, b in zip(x, x_hat, strict=True)
-        ]
-    )
-
-
-def bits_per_pixel(file_bytes: float, shape: tuple[int, int, int]) -> float:
-    """Bits of a file for each pixel of its (h, w, c) image; channels are not counted apart."""
-    return 8 * file_bytes / (shape[0] * shape[1])
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    options = {"data_range": 255, "channel_axis": 2, **gaussian}
+    pairs = zip(x, x_hat, strict=True)
+    return np.array([structural_similarity(a, b, **options) for a, b in pairs])
 
 
 def figures(
@@ -66,17 +53,15 @@ def figures(
 ) -> dict[str, Any]:
     """What every codec is measured by.
 
-    Args:
-        shape: (h, w, c) of the images.
-        total_bytes: what all images take together.
-        values: (n,) mean squared error of each image's 8-bit pixels.
+    `shape` is (h, w, c) of the images, `total_bytes` what all take together, `values` (n,) their MSE.
     """
-    count, mean = len(values), total_bytes / len(values)
+    mean = total_bytes / len(values)
+    height, width, channels = shape
     return {
-        "images": count,
+        "images": len(values),
         "file_bytes_mean": float(mean),
-        "compression_ratio": float(shape[0] * shape[1] * shape[2] / mean),
-        "bpp": bits_per_pixel(mean, shape),
+        "compression_ratio": float(height * width * channels / mean),
+        "bpp": 8 * mean / (height * width),  # channels are not counted apart
         "psnr_mean": float(psnr_of_mse(values).mean()),
         "psnr_of_mean_mse": float(psnr_of_mse(values.mean(keepdims=True))[0]),
         "mse_mean": float(values.mean()),

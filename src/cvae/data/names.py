@@ -21,9 +21,8 @@ _FORBIDDEN = frozenset('<>:"|?*\\')
 
 def printable(text: str) -> str:
     """The text with control characters escaped: none moves a terminal's cursor or ends a line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def safe_name(name: str) -> str:
@@ -40,21 +39,14 @@ def safe_name(name: str) -> str:
     stem, ending = os.path.splitext(last)  # noqa: PTH122
     # Before it is cut to its length: half an ending would stay.
     last = stem if ending.lower() in SUFFIXES else last
-    kept = [f"{_safe_part(last)}.png"]
-    room = _MAX_PATH - len(kept[0].encode())
-    for folder in map(_safe_folder, reversed(above)):
-        room -= len(folder.encode()) + 1
-        if room < 0:
+    kept = f"{_safe_part(last)}.png"
+    for folder in map(_safe_part, reversed(above)):
+        # Files end in .png and folders do not, so no file is where another needs a folder.
+        longer = f"{folder}_/{kept}" if folder.lower().endswith(".png") else f"{folder}/{kept}"
+        if len(longer.encode()) > _MAX_PATH:
             break
-        kept.append(folder)
-    return "/".join(reversed(kept))
-
-
-def _safe_folder(part: str) -> str:
-    # All files are PNG files. So none is where another name needs a folder, and no folder has to be
-    # remembered.
-    kept = _safe_part(part)
-    return f"{kept}_" if kept.lower().endswith(".png") else kept
+        kept = longer
+    return kept
 
 
 def _safe_part(part: str) -> str:
@@ -76,7 +68,7 @@ class UniqueNames:
         self._seen: set[int] = set()
 
     def __call__(self, number: int, name: str = "") -> str:
-        """The safe name of an image; with its number where the name was given before, or is empty."""
+        """The safe name of an image, with its number where the name is not new, or is empty."""
         digits = f"{number:0{_DIGITS}d}"
         found = safe_name(name) or f"{digits}.png"
         while not self._is_new(found):

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,11 +23,10 @@ _POLL = 0.1  # seconds after which a blocked stage looks whether it is still nee
 _SWITCH = 5e-4  # seconds; a batch takes less than the 5 ms after which Python switches threads
 
 
-class _End:
+class _End(NamedTuple):
     """The last thing in a queue: all items went through, or an error ended the work."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
+    error: BaseException | None = None
 
 
 def processors() -> int:
@@ -95,20 +94,19 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
                 iterator.close()
         put(end)
 
+    def take() -> Any:
+        while True:
+            # In turns: a signal that another thread takes does not wake this one.
+            with suppress(queue.Empty):
+                return waiting.get(timeout=_POLL)
+
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        while True:
-            try:
-                # In turns: a signal that another thread takes does not wake this one.
-                item = waiting.get(timeout=_POLL)
-            except queue.Empty:
-                continue
-            if isinstance(item, _End):
-                if item.error is not None:
-                    raise item.error
-                return
+        while not isinstance(item := take(), _End):
             yield item
+        if item.error is not None:
+            raise item.error
     finally:
         stopped.set()
         # With a timeout: it may wait for input that never comes.

@@ -70,11 +70,7 @@ class Reading:
         return self.pixels(self.picture(data, name).image)
 
     def picture(self, data: bytes, name: str) -> Picture:
-        """An image file's first picture, of any size where it may differ.
-
-        Args:
-            data: the file's bytes.
-            name: what errors call it.
+        """An image file's first picture, of any size where it may differ; errors call it `name`.
 
         Raises:
             ImageShapeError: the image differs from the shape, and must not.
@@ -100,7 +96,7 @@ class Reading:
                 self._refuse(image, name)
             picture = same
             if picture is None:
-                flat = images.flatten(image, self._background)
+                flat = images.flatten(image, self.background)
                 picture = flat.convert("RGB" if trains else self._mode)
         except ImageShapeError:
             raise
@@ -134,40 +130,26 @@ class Reading:
             fits = fits and channels == self.shape[2]
         if not fits:
             sizes = "any size, " if self.fit == "own" else ""
-            raise ImageShapeError(
-                f"expected {sizes}{images.describe(self.shape)}, "
-                f"found {width}x{height} with {channels} channels",
-                where=name,
-            )
+            found = f"{width}x{height} with {channels} channels"
+            expected = f"{sizes}{images.describe(self.shape)}"
+            raise ImageShapeError(f"expected {expected}, found {found}", where=name)
 
     def _check_sides(self, picture: Image.Image, name: str) -> None:
         height, width, _ = self.shape
+        small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
         if self.fit == "stretch" and max(picture.size) > MAX_SIDE:
-            raise ImageError(
-                f"expected sides of at most {MAX_SIDE}, found {picture.width}x{picture.height}",
-                where=name,
-            )
-        if self.fit in ("crop", "resize") and (
-            picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
-        ):
-            raise ImageError(
-                f"expected at least a quarter of {width}x{height} pixels a side, "
-                f"found {picture.width}x{picture.height}",
-                where=name,
-            )
+            expected = f"sides of at most {MAX_SIDE}"
+        elif self.fit in ("crop", "resize") and small:
+            expected = f"at least a quarter of {width}x{height} pixels a side"
+        else:
+            return
+        found = f"{picture.width}x{picture.height}"
+        raise ImageError(f"expected {expected}, found {found}", where=name)
 
     def _refuse(self, image: Image.Image, name: str) -> NoReturn:
-        mode = _MODES.get(image.mode, image.mode)
-        raise ImageShapeError(
-            f"expected {images.describe(self.shape)}, found {image.width}x{image.height} {mode}",
-            where=name,
-        )
+        found = f"{image.width}x{image.height} {_MODES.get(image.mode, image.mode)}"
+        raise ImageShapeError(f"expected {images.describe(self.shape)}, found {found}", where=name)
 
     @property
     def _mode(self) -> str:
         return "L" if self.shape[2] == 1 else "RGB"
-
-    @property
-    def _background(self) -> tuple[int, int, int]:
-        red, green, blue = bytes.fromhex(self.background[1:])
-        return red, green, blue

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -34,22 +34,22 @@ class Decoded:
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height that a file of its own gets
 
+    def original(self, index: int) -> Pixels:
+        """An image at the size that it had before it was fitted."""
+        pixels = self.pixels[index]
+        height, width = pixels.shape[:2]
+        if self.sizes is None or self.sizes[index] == (width, height):
+            return np.asarray(pixels)
+        return images.resize(pixels, *self.sizes[index])
 
-class Sink(Protocol):
-    """Where decoded images go; made by `open_sink`."""
 
-    def write(self, decoded: Decoded) -> None:
-        """Takes the next images. Raises OutputError."""
+Sink = Callable[[Decoded], None]  # takes the next images; raises OutputError
+Ranges = Sequence[tuple[int, int]]
 
 
 @contextmanager
 def open_sink(
-    output: Path | BinaryIO,
-    shape: Shape,
-    ranges: Sequence[tuple[int, int]],
-    *,
-    force: bool = False,
-    jobs: int = 1,
+    output: Path | BinaryIO, shape: Shape, ranges: Ranges, *, force: bool = False, jobs: int = 1
 ) -> Iterator[Sink]:
     """A place for images. It is whole when the block ends; after an error nothing is there.
 
@@ -62,32 +62,29 @@ def open_sink(
             leaves what was written before it.
         jobs: threads that compress image files.
 
-    Raises:
-        OutputError: the output exists and `force` is off, or cannot be written.
+    Raises OutputError when the output exists and `force` is off, or cannot be written.
     """
     if not isinstance(output, Path):
         with tarfile.open(fileobj=output, mode="w|") as archive:
             yield _tar_sink(archive, jobs)
     elif output.suffix.lower() == ".tar":
-        with (
-            files.atomic_path(output, force) as temporary,
-            tarfile.open(temporary, mode="w") as archive,
-        ):
+        with files.atomic_path(output, force) as path, tarfile.open(path, mode="w") as archive:
             yield _tar_sink(archive, jobs)
     elif is_array(output):
-        with files.atomic_path(output, force) as temporary:
-            yield from _array_sink(temporary, output.suffix.lower(), shape, ranges)
+        with files.atomic_path(output, force) as path:
+            yield from _array_sinks(path, shape, ranges)
     elif output.suffix.lower() in SUFFIXES:
-        if sum(stop - start for start, stop in ranges) != 1:
+        if _count(ranges) != 1:
             raise OutputError("several images need a folder, .npz, .npy or .tar", where=output)
-        yield _ImageSink(output, force)
+        files.check_writable(output, force)
+        yield _image_sink(output, force)
     elif os.path.lexists(output):
         if not output.is_dir():
             raise OutputError("exists already and is no folder", where=output)
         yield _folder_sink(output, force, jobs)
     else:
-        with files.atomic_folder(output) as folder:
-            yield _folder_sink(folder, force, jobs)
+        with files.atomic_folder(output) as path:
+            yield _folder_sink(path, force, jobs)
 
 
 def is_array(output: Path) -> bool:
@@ -95,36 +92,22 @@ def is_array(output: Path) -> bool:
     return output.suffix.lower() in _ARRAYS
 
 
-class _FileSink:
-    """Writes every image as a PNG file of its original size, under a name of its own."""
-
-    def __init__(self, put: Callable[[str, bytes], None], jobs: int) -> None:
-        """`put` takes the name and the bytes of each file, in order."""
-        self._put, self._jobs = put, jobs
-        self._name = UniqueNames()
-
-    def write(self, decoded: Decoded) -> None:
-        names = decoded.names or [""] * len(decoded.numbers)
-
-        def encode(index: int) -> bytes:
-            return images.encode_image(_original(decoded, index))
-
-        coded = pipeline.ordered_map(encode, range(len(names)), self._jobs)
-        for number, name, data in zip(decoded.numbers.tolist(), names, coded, strict=True):
-            self._put(self._name(number, name), data)
+def _count(ranges: Ranges) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
-def _original(decoded: Decoded, index: int) -> Pixels:
-    """An image at the size that it had before it was fitted."""
-    pixels = decoded.pixels[index]
-    height, width = pixels.shape[:2]
-    if decoded.sizes is None or decoded.sizes[index] == (width, height):
-        return np.asarray(pixels)
-    return images.resize(pixels, *decoded.sizes[index])
+def _image_sink(path: Path, force: bool) -> Sink:
+    def write(decoded: Decoded) -> None:
+        files.write_bytes(path, images.encode_image(decoded.original(0), path.name), force)
+
+    return write
 
 
 def _folder_sink(folder: Path, force: bool, jobs: int) -> Sink:
-    return _FileSink(lambda name, data: files.write_bytes(folder / name, data, force), jobs)
+    def put(name: str, data: bytes) -> None:
+        files.write_bytes(folder / name, data, force)
+
+    return _file_sink(put, jobs)
 
 
 def _tar_sink(archive: tarfile.TarFile, jobs: int) -> Sink:
@@ -134,61 +117,61 @@ def _tar_sink(archive: tarfile.TarFile, jobs: int) -> Sink:
         archive.addfile(info, io.BytesIO(data))
         archive.members = []  # type: ignore[attr-defined]  # it keeps them all
 
-    return _FileSink(put, jobs)
+    return _file_sink(put, jobs)
 
 
-class _ImageSink:
-    """Writes the only image to a file, whose ending chooses the format."""
+def _file_sink(put: Callable[[str, bytes], None], jobs: int) -> Sink:
+    """Gives `put` every image as a PNG file of its original size, under a name of its own, in order."""
+    unique = UniqueNames()
 
-    def __init__(self, path: Path, force: bool) -> None:
-        files.check_writable(path, force)
-        self._path, self._force = path, force
+    def write(decoded: Decoded) -> None:
+        def encode(index: int) -> bytes:
+            return images.encode_image(decoded.original(index))
 
-    def write(self, decoded: Decoded) -> None:
-        pixels = _original(decoded, 0)
-        files.write_bytes(self._path, images.encode_image(pixels, self._path.name), self._force)
+        names = decoded.names or [""] * len(decoded.numbers)
+        coded = pipeline.ordered_map(encode, range(len(names)), jobs)
+        for number, name, data in zip(decoded.numbers.tolist(), names, coded, strict=True):
+            put(unique(number, name), data)
 
-
-class _ArraySink:
-    def __init__(self, file: IO[bytes], shape: Shape, count: int) -> None:
-        self._file, self.left = file, count
-        flat = shape[:2] if shape[2] == 1 else shape  # grey as keras.datasets has it
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *flat)}
-        npy.write_array_header_1_0(file, header)
-
-    def write(self, decoded: Decoded) -> None:
-        self._file.write(np.ascontiguousarray(decoded.pixels).data)
-        self.left -= len(decoded.pixels)
+    return write
 
 
-def _array_sink(
-    path: Path, suffix: str, shape: Shape, ranges: Sequence[tuple[int, int]]
-) -> Iterator[Sink]:
-    count = sum(stop - start for start, stop in ranges)
-    if suffix == ".npy":
+def _array_sinks(path: Path, shape: Shape, ranges: Ranges) -> Iterator[Sink]:
+    if path.suffix.lower() == ".npy":
         with path.open("wb") as file:
-            yield from _filled(file, shape, count)
+            yield from _array_sink(file, shape, _count(ranges))
         return
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
-            yield from _filled(member, shape, count)
-        if len(ranges) > 1 or any(start != 0 for start, _ in ranges):
+            yield from _array_sink(member, shape, _count(ranges))
+        if any(start for start, _ in ranges):  # not all images of a pack
             with archive.open(zipfile.ZipInfo("numbers.npy"), "w", force_zip64=True) as member:
-                _write_numbers(member, ranges, count)
+                _write_numbers(member, ranges)
 
 
-def _write_numbers(file: IO[bytes], ranges: Sequence[tuple[int, int]], count: int) -> None:
+def _array_sink(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:
+    """A sink for exactly `count` images: the header in front of them says so already."""
+    flat = shape[:2] if shape[2] == 1 else shape  # grey as keras.datasets has it
+    _write_header(file, "|u1", (count, *flat))
+    left = count
+
+    def write(decoded: Decoded) -> None:
+        nonlocal left
+        file.write(np.ascontiguousarray(decoded.pixels).data)
+        left -= len(decoded.pixels)
+
+    yield write
+    if left:
+        raise OutputError(f"expected {count} images, {left} of them are missing")
+
+
+def _write_numbers(file: IO[bytes], ranges: Ranges) -> None:
     """All numbers in the ranges as one array, written in pieces."""
-    header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
-    npy.write_array_header_1_0(file, header)
+    _write_header(file, "<i8", (_count(ranges),))
     for start, stop in ranges:
         for first in range(start, stop, _NUMBERS):
             file.write(np.arange(first, min(first + _NUMBERS, stop), dtype="<i8").tobytes())
 
 
-def _filled(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:
-    """A sink for exactly `count` images: the header in front of them says so already."""
-    sink = _ArraySink(file, shape, count)
-    yield sink
-    if sink.left:
-        raise OutputError(f"expected {count} images, {sink.left} of them are missing")
+def _write_header(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> None:
+    npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})

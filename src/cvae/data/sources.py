@@ -38,34 +38,90 @@ class Batch:
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
 
 
-class _File(NamedTuple):
-    """One image file, read already or not."""
+@dataclass(frozen=True)
+class ListSource:
+    """Image files, each with the name it has in a pack."""
 
-    label: str  # what messages call it
-    name: str
-    data: bytes | Location
+    files: Iterable[tuple[Location, str]]
 
-
-class Source:
-    """Where images come from. Those of files can be pickled, to be read by another process."""
-
-    named = True  # images have names
-    # Which part of an array it is: its name, the first row, and the one behind the last.
-    rows: tuple[object, ...] = ()
+    named, rows = True, ()
 
     def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        """All images in order.
+        items = (_File(str(place), name, place) for place, name in self.files)
+        return _decoded(items, reading, threads, refuse)
 
-        Raises:
-            DataError: the source itself cannot be read.
-            ImageError: an image cannot be, and `refuse` is None.
-            ImageShapeError: an array has another shape than the reading takes.
-            StorageError: storage does not answer.
-        """
-        return _decoded(self._files(), reading, threads, refuse)
 
-    def _files(self) -> Iterator[_File]:
-        raise NotImplementedError
+@dataclass(frozen=True)
+class TarSource:
+    """The image files in a tar archive, compressed or not."""
+
+    file: Any  # a place, or an open file that need not seek
+    label: str
+
+    named, rows = True, ()
+
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        with translated(DataError, "cannot be read", self.label):
+            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+        with opened as file:
+            members = tars.members(file, self.label, _wanted, MAX_FILE)
+            items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
+            yield from _decoded(items, reading, threads, refuse)
+
+
+def _wanted(name: str) -> bool:
+    """An image by its ending, and not hidden: what a folder's are."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """An array of images: an `.npy` file, or one array of an `.npz` file."""
+
+    path: Location
+    member: str | None = None  # of an .npz file
+    start: int = 0  # the first of its rows
+    stop: int | None = None  # behind the last of them; None for all
+
+    named = False
+
+    @property
+    def rows(self) -> tuple[object, ...]:
+        """Which part of the array it is."""
+        return self.member, self.start, self.stop
+
+    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+        with self._open() as (rows, shape, label):
+            reading.check_array(shape, label)
+            while rows.left:
+                count = min(_batch(reading.shape), _batch(shape))
+                pixels = rows.read(count).reshape(-1, *shape)
+                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
+                if shape != reading.shape and reading.fit != "own":
+                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+                yield Batch(pixels, sizes=sizes)
+
+    def all(self) -> Pixels:
+        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
+        with self._open() as (rows, shape, _):
+            return rows.read(rows.left).reshape(-1, *shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
+        """The array, the (h, w, c) of its images, and what messages call it."""
+        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
+        with arrays.open_rows(self.path, self.member) as rows:
+            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
+                wrong = "expected uint8 (n, h, w) or (n, h, w, c), found"
+                raise DataError(f"{wrong} {rows.dtype} {rows.shape}", where=label)
+            height, width, channels = (*rows.shape, 1)[1:4]
+            rows.only(self.start, self.stop)
+            yield rows, (height, width, channels), label
+
+
+# Where images come from. Those of files can be pickled, to be read by another process.
+Source = ListSource | TarSource | ArraySource
 
 
 class Stream(NamedTuple):
@@ -82,7 +138,13 @@ class Stream(NamedTuple):
         return any(source.named for source in self.sources)
 
     def batches(self) -> Iterator[Batch]:
-        """All images in order; raises as `Source.batches` does."""
+        """All images in order.
+
+        Raises:
+            DataError: a source itself cannot be read.
+            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
+            StorageError: storage does not answer.
+        """
         for source in self.sources:
             yield from source.batches(self.reading, self.threads, self.refuse)
 
@@ -90,9 +152,8 @@ class Stream(NamedTuple):
         """All images at once, uint8 (n, h, w, c), and the name or the number of each."""
         batches = list(self.batches())
         names = [name for batch in batches for name in batch.names or []]
-        if not batches:
-            return np.empty((0, *self.reading.shape), np.uint8), names
-        pixels = np.concatenate([batch.pixels for batch in batches])
+        none = np.empty((0, *self.reading.shape), np.uint8)
+        pixels = np.concatenate([batch.pixels for batch in batches]) if batches else none
         return pixels, names or [str(number) for number in range(len(pixels))]
 
 
@@ -111,7 +172,7 @@ def open_images(
         reading: how each image becomes one of the shape.
         split: of `.npz` files; see `array_source`.
         threads: that decode image files.
-        refuse: called with every image that is skipped, from another thread; None raises at the first.
+        refuse: called with every image that is skipped.
 
     Raises:
         DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
@@ -119,7 +180,7 @@ def open_images(
     """
     sources: list[Source] = []
     for item in items:
-        sources += sources_at(item, split) if isinstance(item, str | Path) else [item]
+        sources += [item] if isinstance(item, Source) else sources_at(item, split)
     return Stream(sources, reading, threads, refuse)
 
 
@@ -142,8 +203,8 @@ def cut(
 ) -> Iterator[tuple[Source, list[Found]]]:
     """Listed files as sources, known by their names, each with the files that it is of.
 
-    Image files that follow each other are one source, at most `size` of them; so are at most `size`
-    rows of an array; an archive is one. Raises DataError when an array cannot be read.
+    At most `size` image files that follow each other are one source; so are at most `size` rows of
+    an array; so is an archive. Raises DataError when an array cannot be read.
     """
     for what, group in groupby(found, lambda item: what_is(item.name)):
         if what is What.ARRAY:
@@ -162,96 +223,17 @@ def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
             yield array
             return
         with arrays.open_rows(array.path, array.member) as rows:
-            total = rows.shape[0] if rows.shape else 0
+            total = rows.left
     for start in range(0, total, size):
         yield ArraySource(array.path, array.member, start, min(start + size, total))
-
-
-@dataclass(frozen=True)
-class ListSource(Source):
-    """Image files, each with the name it has in a pack."""
-
-    files: Iterable[tuple[Location, str]]
-
-    def _files(self) -> Iterator[_File]:
-        return (_File(str(place), name, place) for place, name in self.files)
-
-
-@dataclass(frozen=True)
-class TarSource(Source):
-    """The image files in a tar archive, compressed or not."""
-
-    file: Any  # a place, or an open file that need not seek
-    label: str
-
-    def _files(self) -> Iterator[_File]:
-        with translated(DataError, "cannot be read", self.label):
-            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
-        with opened as file:
-            for name, data in tars.members(file, self.label, _wanted, MAX_FILE):
-                yield _File(f"{self.label}: {name}", name, data)
-
-
-@dataclass(frozen=True)
-class ArraySource(Source):
-    """An array of images: an `.npy` file, or one array of an `.npz` file."""
-
-    path: Location
-    member: str | None = None  # of an .npz file
-    start: int = 0  # the first of its rows
-    stop: int | None = None  # behind the last of them; None for all
-
-    named = False
-
-    @property
-    def rows(self) -> tuple[object, ...]:  # type: ignore[override]
-        return self.member, self.start, self.stop
-
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        with self._open() as (rows, shape, label):
-            reading.check_array(shape, label)
-            rows.only(self.start, self.stop)
-            while rows.left:
-                count = min(_batch(reading.shape), _batch(shape))
-                pixels = rows.read(count).reshape(-1, *shape)
-                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
-                if shape != reading.shape and reading.fit != "own":
-                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
-                yield Batch(pixels, sizes=sizes)
-
-    def all(self) -> Pixels:
-        """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
-        with self._open() as (rows, shape, _):
-            rows.only(self.start, self.stop)
-            return rows.read(rows.left).reshape(-1, *shape)
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[arrays.Rows, Shape, str]]:
-        """The array, the (h, w, c) of its images, and what messages call it."""
-        label = str(self.path) if self.member is None else f"{self.path}: {self.member}"
-        with arrays.open_rows(self.path, self.member) as rows:
-            if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
-                raise DataError(
-                    f"expected uint8 (n, h, w) or (n, h, w, c), found {rows.dtype} {rows.shape}",
-                    where=label,
-                )
-            height, width, *channels = rows.shape[1:]
-            yield rows, (height, width, channels[0] if channels else 1), label
-
-
-def _batch(shape: Shape) -> int:
-    """How many images of a shape go on together."""
-    return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
 
 
 def array_source(path: Location, split: str | None = None) -> ArraySource:
     """The images of an `.npy` or `.npz` file.
 
     In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
-    `cvae unpack` writes them; else the only array.
-
-    Raises:
-        DataError: the file is damaged, or has no such array.
+    `cvae unpack` writes them; else the only array. Raises DataError when there is none, or the file
+    is damaged.
     """
     if path.suffix.lower() == ".npy":
         return ArraySource(path)
@@ -260,61 +242,59 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
     for name in wanted:
         if name in names:
             return ArraySource(path, name)
-    raise DataError(
-        f"expected an array {' or '.join(map(repr, wanted[:2]))}, "
-        f"found {', '.join(sorted(names)) or 'none'}",
-        where=path,
-    )
+    expected, found = " or ".join(map(repr, wanted[:2])), ", ".join(sorted(names)) or "none"
+    raise DataError(f"expected an array {expected}, found {found}", where=path)
 
 
-def _wanted(name: str) -> bool:
-    """An image by its ending, and not hidden: what a folder's are."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
+def _batch(shape: Shape) -> int:
+    """How many images of a shape go on together."""
+    return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
+
+
+class _File(NamedTuple):
+    label: str  # what messages call it
+    name: str
+    data: bytes | Location  # read already or not
+
+
+class _Image(NamedTuple):
+    name: str
+    pixels: Pixels
+    size: tuple[int, int]
 
 
 def _decoded(
-    items: Iterator[_File], reading: Reading, threads: int, refuse: Refuse
+    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse
 ) -> Iterator[Batch]:
-    """Image files, decoded on several threads, in batches."""
+    """Image files, decoded on several threads, in batches of one shape."""
 
-    def work(item: _File) -> tuple[str, Pixels, tuple[int, int]] | CvaeError:
+    def decode(file: _File) -> _Image | CvaeError:
+        label, name, data = file
         try:
-            data = (
-                item.data
-                if isinstance(item.data, bytes)
-                else images.read_file(item.data, item.label)
-            )
+            data = data if isinstance(data, bytes) else images.read_file(data, label)
             if len(data) > MAX_FILE:
                 raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
-            image = reading.picture(data, item.label).image
-            return item.name, reading.pixels(image), image.size
+            image = reading.picture(data, label).image
+            return _Image(name, reading.pixels(image), image.size)
         except StorageError:
             raise  # the next attempt may find it; to skip an image would be for ever
         except CvaeError as error:
-            error.where = error.where or item.label
+            error.where = error.where or label
             # Without the frames, which hold the file's bytes.
             error.__traceback__ = error.__cause__ = error.__context__ = None
             return error
 
-    held: list[tuple[str, Pixels, tuple[int, int]]] = []
-    for result in pipeline.ordered_map(work, items, threads):
-        if isinstance(result, CvaeError):
-            if refuse is None:
-                raise result
-            refuse(result)
-            continue
-        if held and held[0][1].shape != result[1].shape:  # images of their own sizes
-            yield _joined(held, reading)
-            held = []
-        held.append(result)
-        if len(held) == _batch(result[1].shape):
-            yield _joined(held, reading)
-            held = []
-    if held:
-        yield _joined(held, reading)
+    def decoded() -> Iterator[_Image]:
+        for found in pipeline.ordered_map(decode, files, threads):
+            if not isinstance(found, CvaeError):
+                yield found
+            elif refuse is None:
+                raise found
+            else:
+                refuse(found)
 
-
-def _joined(held: list[tuple[str, Pixels, tuple[int, int]]], reading: Reading) -> Batch:
-    names, pixels, sizes = zip(*held, strict=True)
-    return Batch(np.stack(pixels), list(names), None if reading.fit == "exact" else list(sizes))
+    for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
+        while batch := list(islice(group, _batch(shape))):
+            names, pixels, sizes = zip(*batch, strict=True)
+            fitted = None if reading.fit == "exact" else list(sizes)
+            yield Batch(np.stack(pixels), list(names), fitted)

@@ -16,6 +16,7 @@ from cvae.data.contents import COMPRESSED
 from cvae.errors import DataError
 
 _CHUNK = 1 << 16
+_DAMAGE: tuple[type[Exception], ...] = (tarfile.TarError, *arrays.DAMAGE)
 # Bytes of a tar's extended header, and of all those that are for every member.
 _MAX_HEADER = 1 << 20
 _MAX_HEADERS = 8  # extended headers in front of a member
@@ -24,17 +25,15 @@ _MAX_HEADERS = 8  # extended headers in front of a member
 def members(
     file: Any, label: str, wanted: Callable[[str], bool], limit: int
 ) -> Iterator[tuple[str, bytes]]:
-    """Names, relative to the archive, and bytes of the regular files in it.
+    """Names, relative to the archive (no root, no `..`), and bytes of the regular files in it.
 
     Args:
         file: has `read`, and need not seek.
         label: what messages call it.
-        wanted: whether a member of that name is read; others are passed over.
+        wanted: whether a member of that name is read.
         limit: bytes; a larger member comes with one byte more than this.
 
-    Raises:
-        DataError: not a tar archive, one that breaks off or is damaged, or a check of its compression
-            does not hold.
+    Raises DataError when it is no tar archive, breaks off, or a checksum is wrong.
     """
     count = 0
     try:
@@ -42,25 +41,16 @@ def members(
             while (member := archive.next()) is not None:
                 count += 1
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-                name = inner_name(member.name)
+                parts = PurePosixPath(member.name).parts
+                name = "/".join(part for part in parts if part not in ("/", "//", ".", ".."))
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and wanted(name):
                     data = archive.extractfile(member)
                     yield name, data.read(min(member.size, limit + 1)) if data else b""
             archive.to_the_end()
-    except (tarfile.TarError, *arrays.DAMAGE) as error:
-        if count:
-            raise DataError(
-                f"the archive is damaged behind {count:,} members: {error}",
-                where=label,
-            ) from error
-        raise DataError(f"expected a tar archive: {error}", where=label) from error
-
-
-def inner_name(name: str) -> str:
-    """The path of an archive's member as one relative to the archive: no root, no `..`."""
-    return "/".join(
-        part for part in PurePosixPath(name).parts if part not in ("/", "//", ".", "..")
-    )
+    except _DAMAGE as error:
+        behind = f"the archive is damaged behind {count:,} members"
+        what = behind if count else "expected a tar archive"
+        raise DataError(f"{what}: {error}", where=label) from error
 
 
 class Rejoined:
@@ -70,7 +60,6 @@ class Rejoined:
         self._start, self._file = start, file
 
     def read(self, count: int) -> bytes:
-        """At most so many bytes; none at the end."""
         if self._start:
             data, self._start = self._start[:count], self._start[count:]
             return data
@@ -80,8 +69,10 @@ class Rejoined:
 def _decompressed(file: Any) -> Any:
     start = file.read(max(map(len, COMPRESSED)))
     whole = Rejoined(start, file)
-    modules = [module for magic, module in COMPRESSED.items() if start.startswith(magic)]
-    return import_module(modules[0]).open(whole) if modules else whole
+    for magic, module in COMPRESSED.items():
+        if start.startswith(magic):
+            return import_module(module).open(whole)
+    return whole
 
 
 class _BoundedInfo(tarfile.TarInfo):

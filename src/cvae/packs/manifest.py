@@ -117,7 +117,7 @@ def digest_of(folder: Place, part: str) -> str | None:
     """The sha256 of a shard's file; None where there is none. Raises StorageError."""
     try:
         with (folder / part).open("rb") as file, places.reaching(folder / part):
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return None
     except OSError as error:
