@@ -16,7 +16,7 @@ from cvae.errors import at
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
     from cvae.codec import Codec
-    from cvae.models.quantizer import Latents
+    from cvae.models.qualities import Latents
 
 
 @click.command("interpolate")
