@@ -15,7 +15,7 @@ import click
 from cvae import CvaeError, OutputError, __version__
 from cvae.cli.talk import Talk
 
-# In the order of use; a command's module is only imported when the command is asked for.
+# In the order of use.
 COMMANDS = (
     "encode", "decode", "pack", "unpack", "verify", "eval", "denoise", "sample", "interpolate",
     "info", "models", "train", "export",
@@ -23,16 +23,13 @@ COMMANDS = (
 
 
 class Group(click.Group):
-    """Loads commands when they are used, and turns every CvaeError into one line and exit code 1."""
+    """Imports a command when it is used, and turns every CvaeError into one line and exit code 1."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"cvae.cli.{name}").command
-        return command
+        return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -57,9 +54,7 @@ def _fail(context: click.Context, error: CvaeError) -> None:
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted. "
-    "Models are searched among the shipped ones, in CVAE_MODELS (files or folders, like PATH) and "
-    "among those that `cvae models add` has added.",
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")
 def main() -> None:
@@ -71,9 +66,11 @@ def main() -> None:
       cvae pack scans/          -> scans.bin, one file for many images
       cvae unpack scans.bin     -> scans_reconstructed/
       cvae eval mnist.npz       PSNR, bytes and compression ratio
+
+    `cvae models` lists the models that there are; `cvae train` makes others.
     """
-    # Pillow's, of large images and damaged EXIF data: our own limits decide, and no pixel is of EXIF.
+    # Pillow warns of large images and damaged EXIF data, which our own limits and readers judge.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with suppress(ValueError):  # not in the main thread
-        # So that nothing half written stays behind.
+        # Ends as Ctrl-C does, so that nothing half written stays behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

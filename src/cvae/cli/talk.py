@@ -40,9 +40,7 @@ class Talk:
         self, quiet: bool = False, verbose: bool = False, advice: str | Callable[[], str] = ""
     ) -> None:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
-        self.quiet = quiet
-        self.verbose = verbose
-        self.advice = advice
+        self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
         self._status = False  # whether the cursor stands behind a status
 
@@ -76,6 +74,12 @@ class Talk:
         """Ends the command with exit code 1 if there were errors."""
         if self.errors:
             raise click.exceptions.Exit(1)
+
+    def finish(self, files: int, done: str) -> None:
+        """Says how many of several files had no error, and ends the command."""
+        if files > 1:
+            self.say(f"{files - self.errors:,} of {files:,} {done}")
+        self.end()
 
     def bar(self, length: int) -> Any:
         """A progress bar on a terminal for long work, invisible elsewhere."""

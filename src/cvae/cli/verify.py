@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--against", metavar="ORIGINALS",
-    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, "
-    "pattern or URL of the images that were coded.",
+    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, pattern or "
+    "URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
 @options.split
@@ -39,33 +39,28 @@ def command(
 
     \b
       cvae verify scans.bin coded/ runs/mine/mine.cvae
-      cvae verify scans.bin --against scans/    PSNR of what is there, nothing encoded
+      cvae verify scans.bin --against scans/    PSNR of the decoded images
 
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name.
+    --against matches the images of an array by number, all others by name. Nothing is encoded.
     """
     talk = options.make_talk(MODELS_ADVICE)
     results = []
     for name in names:
-        try:
-            with at(name):
-                if against is None:
-                    result = _check(name, model, talk)
-                else:
-                    result = _compare(name, against, model, split, talk)
-        except CvaeError as error:
-            talk.error(error)
-            continue
-        results.append(result)
-        if as_json:
-            continue
-        if against is None:
-            state = "damaged" if result["damage"] else "whole"
-            echo("{file}: {kind}, ".format(**result) + state)
-        else:
-            tables.show(tables.coded(result))
+        with talk.trying(name):
+            if against is None:
+                result = _check(name, model, talk)
+            else:
+                result = _compare(name, against, model, split, talk)
+            results.append(result)
+            if as_json:
+                continue
+            if against is None:
+                echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
+            else:
+                tables.show(tables.coded(result))
     if as_json:
         click.echo(json.dumps(results, indent=2))
     sys.stdout.flush()
@@ -79,8 +74,8 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
     from cvae.evaluation import verify
     from cvae.models import registry
 
-    what, damage = files.what(name), []
-    kind, paths = _describe(name, what)
+    damage = []
+    kind, paths = _describe(name, files.what(name))
     for path in paths:
         found: Sequence[object] = []
         try:
@@ -89,8 +84,7 @@ def _check(name: str, model: str | None, talk: Talk) -> dict[str, Any]:
             else:
                 found = verify.check(path, model)
         except ModelNotFoundError as error:
-            with at(path):
-                talk.warning(f"{path}: only its check sum was looked at: {error.text}")
+            talk.warning(f"{path}: only its check sum was looked at: {error.text}")
         except ModelError as error:
             found = [error.text]
         for item in found:
@@ -105,8 +99,11 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
     from cvae.data.contents import What
 
     kinds = {
-        What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
-    }  # fmt: skip
+        What.PACK: "pack",
+        What.PACKS: "folder of packs",
+        What.MODEL: "model",
+        What.RUN: "model",
+    }
     if what is What.NOTHING:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
@@ -145,7 +142,7 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, originals: Path, model: str | None, refuse: Any
+    name: str, what: What, originals: Path, model: str | None, refuse: Callable[[CvaeError], None]
 ) -> dict[str, Any]:
     """The figures of one container and its original, or of those of two folders by their names."""
     from cvae import codec as codecs
@@ -153,13 +150,12 @@ def _compare_containers(
     from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
-    _, paths = _describe(name, what)
     coded, pixels, missing, lost = [], [], 0, 0
     codec: Codec | None = None
-    for path in paths:
+    for path in _describe(name, what)[1]:
         try:
             with at(path):
-                data = files.Task(Path(path), None).read()
+                data = files.Task(Path(path)).read()
                 codec = codec or (codecs.open_model(model) if model else codecs.open_model_of(data))
                 codec.decode(data)
         except CvaeError as error:
