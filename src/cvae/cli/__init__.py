@@ -32,23 +32,21 @@ class Group(click.Group):
         return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
 
     def invoke(self, context: click.Context) -> Any:
+        found: CvaeError
         try:
             return super().invoke(context)
         except CvaeError as error:
-            _fail(context, error)
+            found = error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
-            _fail(context, OutputError(f"{error.strerror}", where=error.filename or "output"))
+            found = OutputError(f"{error.strerror}", where=error.filename or "output")
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)
             sys.exit(130)
-
-
-def _fail(context: click.Context, error: CvaeError) -> None:
-    talk = context.obj or Talk()
-    talk.error(error)
-    talk.end()
+        talk = context.obj or Talk()
+        talk.error(found)
+        return talk.end()
 
 
 @click.group(

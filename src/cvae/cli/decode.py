@@ -51,7 +51,6 @@ def command(
     """
     from cvae.data.contents import What
 
-    files.refuse_device(output)
     for item in inputs:  # packs that need no look at their bytes
         if files.is_url(item) or (Path(item).is_dir() and files.what(item) is What.PACKS):
             raise _pack_found(item)

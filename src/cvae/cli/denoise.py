@@ -14,7 +14,6 @@ from cvae.cli.files import Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from cvae.data.images import Pixels
     from cvae.models.file import Model
 
 
@@ -81,29 +80,21 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
 
 
 def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
-    from cvae import denoising
+    """Grey images stay grey where the model takes images of any size."""
+    from cvae import denoising, kinds
     from cvae.data import images
     from cvae.data.reading import Reading
 
-    pixels, grey = _read(model, data, task.name, talk)
-    clean = denoising.denoise(model, pixels[None])[0]
-    if grey and clean.shape[2] == 3:
+    manifest = model.manifest
+    any_size = kinds.of(manifest, model.path).any_size
+    reading = Reading(manifest.image_shape, "own" if any_size else "exact")
+    picture = reading.picture(data, task.name)
+    if any_size and picture.changed:
+        mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
+        talk.warning(f"{task.name}: converted to {mode} of 8 bits, transparent parts made black")
+    clean = denoising.denoise(model, reading.pixels(picture.image)[None])[0]
+    height, width, channels = clean.shape
+    if any_size and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
     task.write_image(clean, force)
-    size, name = f"{clean.shape[1]}x{clean.shape[0]}", model.manifest.name
-    talk.detail(f"{task.name} -> {task.target_name}: {size}, model {name}")
-
-
-def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
-    """The image as the model takes it, and whether the file's was grey."""
-    from cvae import kinds
-    from cvae.data.reading import Reading
-
-    shape = model.manifest.image_shape
-    any_size = kinds.of(model.manifest, model.path).any_size
-    reading = Reading(shape, "own" if any_size else "exact")
-    picture = reading.picture(data, name)
-    if any_size and picture.changed:
-        mode = "grey" if shape[2] == 1 else "RGB"
-        talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return reading.pixels(picture.image), any_size and picture.grey
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {manifest.name}")

@@ -16,6 +16,7 @@ from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import FIT_ADVICE, Talk
 
 if TYPE_CHECKING:
+    from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
     from cvae.options import Encoded, EncodeOptions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @options.force
 @options.talk(FIT_ADVICE)
 def command(
-    images: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions, npy: bool,
+    images: tuple[str, ...], output: str | None, model: str, options: EncodeOptions, npy: bool,
     force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Encode images, each to a file of a dozen bytes.
@@ -51,15 +52,13 @@ def command(
     """
     from cvae import codec as codecs
     from cvae.data.names import SUFFIXES
-    from cvae.models import registry
 
-    files.refuse_device(output)
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
     tasks = files.plan(images, output, derive, SUFFIXES, force)
-    encoder = _Encoder(codecs.open_model(model or registry.DEFAULT), options, npy, force, talk)
+    encoder = _Encoder(codecs.open_model(model), options, npy, force, talk)
     written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{encoder.summary(written)}")
 
@@ -122,14 +121,15 @@ class _Encoder:
         if not read:
             return []
         pixels, sizes = np.stack([pixels for _, pixels, _ in read]), [size for *_, size in read]
-        chooses, written = _chooses(self.options), []
+        chooses, latents = _chooses(self.options), self.codec.model.manifest.latent_shape
         encode = self.codec.encode_to_target if chooses else self.codec.encode_batch
+        written = []
         coded: Sequence[Encoded | CvaeError] = encode(pixels, self.options, sizes)
         for (task, image, _), item in zip(read, coded, strict=True):
             with self.talk.trying(task.name):
                 if isinstance(item, CvaeError):
                     raise item
-                data = self._symbols(item) if self.npy else item.data
+                data = _npy(item.symbols.reshape(latents)) if self.npy else item.data
                 task.write(data, self.force)
                 written.append((len(data), item.psnr))
                 facts = self._facts(item, len(data))
@@ -162,17 +162,6 @@ class _Encoder:
                 read.append((task, reading.pixels(image), size))
         return read
 
-    def _symbols(self, item: Encoded) -> bytes:
-        """An .npy file of the symbols in the smallest signed integers that hold them."""
-        import numpy as np
-
-        symbols = item.symbols.reshape(self.codec.model.manifest.latent_shape)
-        limits = (int(symbols.min()), int(symbols.max()))
-        dtype = np.result_type(*(np.min_scalar_type(min(-1, limit, -limit)) for limit in limits))
-        buffer = io.BytesIO()
-        np.save(buffer, symbols.astype(dtype), allow_pickle=False)
-        return buffer.getvalue()
-
     def _facts(self, item: Encoded, size: int) -> str:
         if self.npy:
             return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
@@ -192,3 +181,13 @@ class _Encoder:
             return text
         option = "leaving out --invert" if self.options.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+
+
+def _npy(symbols: Symbols) -> bytes:
+    """An .npy file of symbols in the smallest signed integers that hold them."""
+    import numpy as np
+
+    dtype = np.min_scalar_type(min(int(symbols.min()), -1 - int(symbols.max())))
+    buffer = io.BytesIO()
+    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    return buffer.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Outputs:
 
 
 @click.command("eval")
-@click.argument("dataset", metavar="DATA")
+@click.argument("dataset", metavar="DATA", type=_FILE)
 @options.model()
 @options.quality
 @options.effort
@@ -78,7 +78,7 @@ class Outputs:
 )  # fmt: skip
 @options.as_json
 def command(
-    dataset: str, model: str | None, quality: int | None, effort: int, split: str | None, limit: int | None,
+    dataset: Path, model: str, quality: int | None, effort: int, split: str | None, limit: int | None,
     against: str, noise: float | None, outputs: Outputs, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure rate and distortion of a model on a data set.
@@ -89,26 +89,23 @@ def command(
       cvae eval mnist.npz --limit 300 --against linear,webp --html page.html
       cvae eval photos/ -m photo-dae --noise 0.4 --against tv
 
-    DATA is an .npz file (x_test), a folder of images or one image. Every image is encoded to a
-    container of its own. PSNR is of 8-bit pixels, the mean over the images. --split reads a folder as
-    `cvae train` does; without it, every image has to fit the model. SSIM, --against and --plot need
-    the extra `eval`.
+    DATA is an .npz file (x_test), a folder of images or one image. PSNR is of 8-bit pixels, the mean
+    over the images, each a file of its own. --split reads a folder as `cvae train` does; without it,
+    every image has to fit the model. SSIM, --against and --plot need the extra `eval`.
 
-    --against codes the images around the model's PSNR: as single files, and as mosaics of up to 1,000
-    images beside one block of the model's without headers. `linear` is PCA of the model's training
-    images.
-
-    --noise clips to [0, 1], rounds to 8 bits and denoises as `cvae denoise` does; the seed is fixed,
-    and MSE is of pixels in [0, 1]. A denoiser gives only these figures, each image at its own size.
-    `tv` has its best weight on these images.
+    --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
+    without headers; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
+    bits, with a fixed seed; a denoiser gives only these figures. `tv` has its best weight.
     """
     from cvae import kinds
+    from cvae.evaluation import measure
     from cvae.models import registry
 
     coders, tv = _rivals(against, noise, outputs)
-    outputs.check(Path(dataset))
-    opened = registry.open_model(model or registry.DEFAULT)
-    run = _Run(Path(dataset), split, limit, opened, options.make_talk(MODELS_ADVICE))
+    outputs.check(dataset)
+    opened, name = registry.open_model(model), measure.split_name(dataset, split)
+    result = {"model": opened.manifest.name, "dataset": dataset.stem, "split": name}
+    run = _Run(dataset, split, limit, opened, options.make_talk(MODELS_ADVICE), result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
@@ -118,7 +115,7 @@ def command(
         if noise is not None:
             run.denoise(images, noise, tv)
     except ImageError as error:
-        if split is None and Path(dataset).is_dir():
+        if split is None and dataset.is_dir():
             models = f"{MODELS_ADVICE}; " if isinstance(error, ImageShapeError) else ""
             error.advice = f"{models}{_SPLIT_ADVICE}"
         raise
@@ -162,18 +159,10 @@ class _Run:
     limit: int | None
     model: Model
     talk: Talk
-    result: dict[str, Any] = field(default_factory=dict)  # what --json prints
+    result: dict[str, Any]  # what --json prints
     measured: Measured | None = None
     names: Sequence[str] = ()  # of the images that are measured
     comparison: Comparison | None = None
-
-    def __post_init__(self) -> None:
-        from cvae.evaluation.measure import split_name
-
-        split = split_name(self.data, self.split)
-        self.result = {
-            "model": self.model.manifest.name, "dataset": self.data.stem, "split": split,
-        }  # fmt: skip
 
     def code(self, quality: int | None, effort: int, coders: str) -> Images:
         """Codes the images, and has other codecs code them; returns them. Raises CvaeError."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import click
 
@@ -17,6 +17,7 @@ from cvae.errors import CvaeError, ImageError, OutputError, translated
 if TYPE_CHECKING:
     from cvae.data.contents import What
     from cvae.data.images import Pixels, Shape
+    from cvae.data.places import Location
 
 STDIO = "-"
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
@@ -63,14 +64,8 @@ class Task(NamedTuple):
 
     def write(self, data: bytes, force: bool) -> None:
         """Writes the result atomically. Raises OutputError."""
-        from cvae.data import files
-
-        if self.target is not None:
-            files.write_bytes(self.target, data, force)
-            return
-        stdout = open_stdout()
-        stdout.write(data)
-        stdout.flush()
+        with writing(self.target, force) as file:
+            file.write(data)
 
     def write_image(self, pixels: Pixels, force: bool) -> None:
         """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
@@ -80,23 +75,15 @@ class Task(NamedTuple):
 
 
 def plan(
-    inputs: Sequence[str],
-    output: str | None,
-    derive: Callable[[str], str],
-    suffixes: Collection[str],
+    inputs: Sequence[str], output: str | None, derive: Callable[[str], str], suffixes: Collection[str],
     force: bool,
-) -> list[Task]:
-    """Pairs every input with its output.
+) -> list[Task]:  # fmt: skip
+    """Pairs every input, a file, a folder or `-`, with its output.
 
     Without `output`, results go to the current folder, and the result of stdin to stdout. `output` is
     a file for one input and a folder for several. Files of a folder keep their place below it.
-
-    Args:
-        inputs: files, folders and "-".
-        output: a file, a folder or "-".
-        derive: from the stem of an input's name to its output's name.
-        suffixes: lower-case endings of the files that are taken from a folder.
-        force: write to a terminal, too.
+    `derive` makes an output's name of the stem of its input's; `suffixes` are the lower-case endings
+    of files that are taken from a folder; `force` writes to a terminal, too.
 
     Raises:
         CvaeError: two inputs would give one output, or several one file.
@@ -179,26 +166,14 @@ def like_a_file(output: str) -> bool:
     return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
 
 
-def refuse_device(output: str | None) -> None:
-    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
-    if output is None or output == STDIO:
-        return
-    path = Path(output)
-    special = path.exists() and not path.is_file() and not path.is_dir()
-    if special or output.startswith(("/dev/std", "/dev/fd/", "/proc/")):
-        raise OutputError("is a device or a pipe, expected a file; `-o -` is stdout", where=output)
-
-
 def refuse_as_folder(output: str, expected: str) -> None:
     """Raises UsageError when `-o` is to become a folder and its ending says that a file is meant."""
     from cvae.data import places
 
-    if output.endswith("/") or Path(output).suffix.lower() not in FILE_ENDINGS:
-        return
-    if not places.locate(output).is_folder():
-        raise click.UsageError(
-            f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
-        )
+    ending = "" if output.endswith("/") else Path(output).suffix.lower()
+    if ending in FILE_ENDINGS and not places.locate(output).is_folder():
+        text = f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
+        raise click.UsageError(text)
 
 
 def refuse_terminal(force: bool) -> None:
@@ -212,6 +187,20 @@ def open_stdout() -> Any:
     if sys.stdout is None:
         raise OutputError("is closed", where="stdout")
     return sys.stdout.buffer
+
+
+@contextmanager
+def writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
+    """A place opened for bytes, which appears whole when the block ends; None is stdout."""
+    from cvae.data import places
+
+    if target is None:
+        stdout = open_stdout()
+        yield stdout
+        stdout.flush()
+        return
+    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def _sources(inputs: Sequence[str], suffixes: Collection[str]) -> list[tuple[Path | None, Path]]:

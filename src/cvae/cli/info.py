@@ -14,8 +14,16 @@ from cvae import CvaeError, ModelError
 from cvae.cli import files, options, tables
 from cvae.errors import at
 
-# Facts that only some kinds of model have; `kinds` says which.
-_OF_KINDS = ("latent_shape", "default_quality", "expected_psnr", "multiple", "reach")
+# What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
+_OTHERS = {
+    "latent_shape",
+    "default_quality",
+    "expected_psnr",
+    "multiple",
+    "reach",
+    "kind",
+    "hashes",
+}
 
 
 @click.command("info")
@@ -104,16 +112,13 @@ def _model(name: str) -> dict[str, Any]:
     path = Path(name)
     model = registry.open_model(path if path.exists() else name)
     manifest = model.manifest
-    facts, kind = asdict(manifest), kinds.of(manifest, model.path)
-    hashes = facts.pop("hashes")
-    for key in (*_OF_KINDS, "kind"):
-        del facts[key]
+    common = {key: value for key, value in asdict(manifest).items() if key not in _OTHERS}
     return {
         "kind": f"model ({manifest.kind})",
-        **facts,
-        **kind.facts(manifest),
+        **common,
+        **kinds.of(manifest, model.path).facts(manifest),
         "id": f"{manifest.id:#06x}",
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,
-        "hashes": {name: digest[:12] for name, digest in hashes.items()},
+        "hashes": {name: digest[:12] for name, digest in manifest.hashes.items()},
     }

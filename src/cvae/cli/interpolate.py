@@ -16,7 +16,7 @@ from cvae.errors import at
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
     from cvae.codec import Codec
-    from cvae.models.quantizer import Latents
+    from cvae.models.qualities import Latents
 
 
 @click.command("interpolate")
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "An image file gets one row, .gif an animation there and back, a folder a file for each picture; "
     "`-` is the row as PNG on stdout.  [default: A_to_B.png in the current folder]"
 )  # fmt: skip
-@options.model("that of a container, else mnist")
+@options.model(f"that of a container, else {options.MODEL}")
 @options.count("How many pictures, both ends included.", 8, 2)
 @options.fit
 @options.force
@@ -76,13 +76,12 @@ def _read(end: Task) -> bytes | Container:
 def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -> Codec:
     """The given model, else that of the first container, else the default one."""
     from cvae import codec as codecs
-    from cvae.models import registry
 
     for end, item in zip(ends, read, strict=True):
         if model is None and not isinstance(item, bytes):
             with at(end.name):
                 return codecs.find_codec(item.model_id)
-    return codecs.open_model(model or registry.DEFAULT)
+    return codecs.open_model(model or options.MODEL)
 
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @options.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the models that every command finds; add and remove some.
+    """List, add and remove models.
 
     \b
       cvae models add runs/mine    copy the model of a training run
       cvae models remove mine
 
-    Models are shipped, lie in CVAE_MODELS (files or folders, like PATH), or were added. --json prints
-    all their paths.
+    Every command finds the shipped models, those in CVAE_MODELS (files or folders, like PATH) and
+    those that were added. --json prints all their paths.
     """
     if context.invoked_subcommand is not None:
         return

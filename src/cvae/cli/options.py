@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvae.cli.talk import Talk
+from cvae.errors import OutputError
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
 
 
 class GroupedOption(click.Option):
@@ -65,13 +69,25 @@ def collect(name: str, make: Callable[..., Any], *options: Decorator) -> Decorat
 
 def output(text: str) -> Decorator:
     """-o, with the help of the command."""
-    return click.option("-o", "--output", metavar="OUT", help=text)
+    return click.option("-o", "--output", metavar="OUT", callback=_refuse_device, help=text)
 
 
-def model(default: str = "mnist") -> Decorator:
-    """-m, with the default that the help names."""
-    text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default}]"
-    return click.option("-m", "--model", metavar="MODEL", help=text)
+def _refuse_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
+    if name is not None and name != "-":
+        path = Path(name)
+        special = path.exists() and not path.is_file() and not path.is_dir()
+        if special or name.startswith(("/dev/std", "/dev/fd/", "/proc/")):
+            text = "is a device or a pipe, expected a file"
+            raise OutputError(text, where=name, advice="`-o -` is stdout")
+    return name
+
+
+def model(default: str = "") -> Decorator:
+    """-m. Without it a command gets `MODEL`, or None where `default` says what it takes instead."""
+    text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default or MODEL}]"
+    value = None if default else MODEL
+    return click.option("-m", "--model", metavar="MODEL", default=value, help=text)
 
 
 def count(text: str, default: int, least: int) -> Decorator:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -80,7 +79,7 @@ _machines = options.collect(
 )
 @_machines
 def command(
-    inputs: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions,
+    inputs: tuple[str, ...], output: str | None, model: str, options: EncodeOptions,
     threads: int | None, force: bool, talk: Talk, plan: Plan | None,
 ) -> None:  # fmt: skip
     """Encode many images to one pack, with one header.
@@ -98,13 +97,10 @@ def command(
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
     from cvae import codec as codecs
-    from cvae.models import registry
 
-    files.refuse_device(output)
-    name = model or registry.DEFAULT
     if plan is None:
         target = _target(inputs, output, force)
-        codec = codecs.open_model(name)
+        codec = codecs.open_model(model)
         tally = _pack_file(codec, inputs, target, options, threads, force, talk)
         where = str(target or "stdout")
     else:
@@ -112,7 +108,7 @@ def command(
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
-        codec = codecs.open_model(name)
+        codec = codecs.open_model(model)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         where = f"{folder}: {counted(packs, 'pack')}"
     talk.say(f"{where}: {_summary(tally, codec)}")
@@ -157,6 +153,13 @@ def _pack_file(
     from cvae.data.sources import open_images
     from cvae.packs.encode import encode
 
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        show(f"{counted(done, 'image')} ")
+
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
@@ -166,7 +169,7 @@ def _pack_file(
         sources, reading, split=options.split, threads=threads or pipeline.processors(), refuse=talk.error
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named)
-    with _writing(target, force) as file, talk.counting("image") as count:
+    with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
             codec, stream.batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
@@ -188,19 +191,6 @@ def _stdin() -> Source:
         raise ImageError("expected a tar archive", where="stdin", advice=advice)
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
-
-
-@contextmanager
-def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
-    from cvae.data import places
-
-    if target is None:
-        stdout = files.open_stdout()
-        yield stdout
-        stdout.flush()
-        return
-    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
-        yield file
 
 
 def _folder(inputs: Sequence[str], output: str | None) -> Place:

@@ -23,7 +23,7 @@ from cvae.cli.talk import Talk
 @options.force
 @options.talk()
 def command(
-    output: str | None, model: str | None, count: int, seed: int | None, force: bool, talk: Talk
+    output: str | None, model: str, count: int, seed: int | None, force: bool, talk: Talk
 ) -> None:
     """Draw new images from a model.
 
@@ -39,9 +39,8 @@ def command(
 
     from cvae import codec as codecs
     from cvae import sampling
-    from cvae.models import registry
 
-    codec = codecs.open_model(model or registry.DEFAULT)
+    codec = codecs.open_model(model)
     gallery = Gallery.at(output, f"{codec.name}_samples.png", "sample", count, force)
     seed = secrets.randbits(32) if seed is None else seed
     if not sampling.has_prior(codec):

@@ -101,19 +101,6 @@ class Talk:
         finally:
             show("")
 
-    @contextmanager
-    def counting(self, noun: str) -> Iterator[Callable[[int], None]]:
-        """A function that counts on a terminal, for work of unknown length."""
-        total = 0
-        with self.status() as show:
-
-            def count(more: int) -> None:
-                nonlocal total
-                total += more
-                show(f"{counted(total, noun)} ")
-
-            yield count
-
     def watch(self, lots: list[list[str]]) -> Iterator[list[str]]:
         """The lots of a folder's files; a progress bar follows them."""
         with self.bar(sum(map(len, lots))) as bar:

@@ -58,7 +58,6 @@ def command(
     from cvae import packs
     from cvae.data import pipeline, sinks
 
-    files.refuse_device(output)
     name = "stdin" if source == STDIO else source
     with ExitStack() as stack:
         stack.enter_context(at(name))

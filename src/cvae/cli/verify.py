@@ -133,7 +133,7 @@ def _compare(
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
             found = verify.compare(pack, against, split, bar.update, refuse)
     else:
-        found = _compare_containers(name, what, Path(against), model, refuse)
+        found = _compare_containers(name, what, against, model, refuse)
     stem = Path(against.rstrip("/")).stem
     result = {"dataset": stem, "split": found.pop("split", "all"), "file": name, **found}
     if result.get("missing"):
@@ -142,14 +142,18 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, originals: Path, model: str | None, refuse: Callable[[CvaeError], None]
+    name: str, what: What, against: str, model: str | None, refuse: Callable[[CvaeError], None]
 ) -> dict[str, Any]:
     """The figures of one container and its original, or of those of two folders by their names."""
     from cvae import codec as codecs
-    from cvae.data import images
+    from cvae.data import images, places
+    from cvae.data.names import SUFFIXES
     from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
+    found = list(places.find(against, SUFFIXES))
+    originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
+    alone = next((file.place for file in found if file.place == places.locate(against)), None)
     coded, pixels, missing, lost = [], [], 0, 0
     codec: Codec | None = None
     for path in _describe(name, what)[1]:
@@ -162,8 +166,8 @@ def _compare_containers(
             refuse(error)
             lost += 1
             continue
-        below = Path(path).name if path == name else Path(path).relative_to(name)
-        original = _original(Path(below), originals)
+        below = Path(Path(path).name if path == name else Path(path).relative_to(name))
+        original = originals.get(below.with_suffix(""), alone)  # a single one has any name
         if original is None:
             missing += 1
             continue
@@ -171,17 +175,6 @@ def _compare_containers(
         pixels.append(reading.read(images.read_file(original), str(original)))
         coded.append(data)
     if codec is None or not coded:
-        raise DataError("has none of the images that were coded, and are whole", where=originals)
-    found = verify.compare_containers(codec, coded, pixels)
-    return {**found, "missing": missing, "lost": lost}
-
-
-def _original(coded: Path, originals: Path) -> Path | None:
-    """The image of a container at a path below its folder; None when there is none."""
-    from cvae.data.names import SUFFIXES
-
-    if not originals.is_dir():
-        return originals if originals.exists() else None
-    beside = (originals / coded).parent
-    found = (path for path in sorted(beside.glob("*")) if path.stem == coded.stem)
-    return next((path for path in found if path.suffix.lower() in SUFFIXES), None)
+        raise DataError("has none of the images that were coded, and are whole", where=against)
+    figures = verify.compare_containers(codec, coded, pixels)
+    return {**figures, "missing": missing, "lost": lost}
