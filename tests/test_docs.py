@@ -7,7 +7,8 @@ import re
 import click
 import pytest
 
-from cvae.cli import COMMANDS, main
+from cvae.cli import COMMANDS, main, options
+from cvae.models import registry
 from cvae.training.presets import PRESETS
 
 from .conftest import ROOT
@@ -32,6 +33,10 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
     for option in command.params:
         if isinstance(option, click.Option) and option.name != "seed":
             assert option.help, option.name
+
+
+def test_the_default_model_of_commands_is_that_of_the_registry() -> None:
+    assert options.MODEL == registry.DEFAULT
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from cvae.cli import encode
 
 from ..conftest import SAMPLES, SHIPPED, run_cvae
 from ..data.test_images import header_only
@@ -189,6 +192,17 @@ def test_fit_converts_resizes_and_restores_the_original_size() -> None:
     run_cvae("encode", "large.png", "--fit")
     run_cvae("decode", "large.bin", "-o", "back.png")
     assert Image.open("back.png").size == (56, 84)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(-128, 127, np.int8), (-129, 0, np.int16), (0, 128, np.int16), (5, 5, np.int8)],
+)
+def test_symbols_as_npy_keep_their_values(low: int, high: int, dtype: type) -> None:
+    symbols = np.array([low, high], np.int32)
+    found = np.load(io.BytesIO(encode._npy(symbols)))
+    assert found.dtype == dtype
+    assert found.tolist() == [low, high]
 
 
 def test_a_dark_digit_on_white_gets_the_hint_and_invert_brings_it_back() -> None:

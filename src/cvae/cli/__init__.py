@@ -15,7 +15,7 @@ import click
 from cvae import CvaeError, OutputError, __version__
 from cvae.cli.talk import Talk
 
-# In the order of use; a command's module is only imported when the command is asked for.
+# In the order of use.
 COMMANDS = (
     "encode", "decode", "pack", "unpack", "verify", "eval", "denoise", "sample", "interpolate",
     "info", "models", "train", "export",
@@ -23,43 +23,36 @@ COMMANDS = (
 
 
 class Group(click.Group):
-    """Loads commands when they are used, and turns every CvaeError into one line and exit code 1."""
+    """Imports a command when it is used, and turns every CvaeError into one line and exit code 1."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"cvae.cli.{name}").command
-        return command
+        return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
 
     def invoke(self, context: click.Context) -> Any:
+        found: CvaeError
         try:
             return super().invoke(context)
         except CvaeError as error:
-            _fail(context, error)
+            found = error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
-            _fail(context, OutputError(f"{error.strerror}", where=error.filename or "output"))
+            found = OutputError(f"{error.strerror}", where=error.filename or "output")
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)
             sys.exit(130)
-
-
-def _fail(context: click.Context, error: CvaeError) -> None:
-    talk = context.obj or Talk()
-    talk.error(error)
-    talk.end()
+        talk = context.obj or Talk()
+        talk.error(found)
+        return talk.end()
 
 
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted. "
-    "Models are searched among the shipped ones, in CVAE_MODELS (files or folders, like PATH) and "
-    "among those that `cvae models add` has added.",
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")
 def main() -> None:
@@ -71,9 +64,11 @@ def main() -> None:
       cvae pack scans/          -> scans.bin, one file for many images
       cvae unpack scans.bin     -> scans_reconstructed/
       cvae eval mnist.npz       PSNR, bytes and compression ratio
+
+    `cvae models` lists the models that there are; `cvae train` makes others.
     """
-    # Pillow's, of large images and damaged EXIF data: our own limits decide, and no pixel is of EXIF.
+    # Pillow warns of large images and damaged EXIF data, which our own limits and readers judge.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with suppress(ValueError):  # not in the main thread
-        # So that nothing half written stays behind.
+        # Ends as Ctrl-C does, so that nothing half written stays behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, ModelNotFoundError
+from cvae import CvaeError, FormatError
 from cvae.cli import files, options
-from cvae.cli.files import Task
+from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import Talk
+from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.bitstream.container import Container
@@ -27,19 +29,14 @@ if TYPE_CHECKING:
 )
 @options.model("the one that the file names; .npy needs it")
 @click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), metavar="Q",
-    help="Quality of the symbols in .npy files.",
+    "-q", "--quality", type=options.QUALITY, metavar="Q", help="Quality of the symbols in .npy files."
 )  # fmt: skip
 @options.force
 @options.talk()
 def command(
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    quality: int | None,
-    force: bool,
+    inputs: tuple[str, ...], output: str | None, model: str | None, quality: int | None, force: bool,
     talk: Talk,
-) -> None:
+) -> None:  # fmt: skip
     """Decode files to images.
 
     \b
@@ -52,25 +49,17 @@ def command(
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.
     """
-    files.refuse_device(output)
-    _check_single(inputs)
+    from cvae.data.contents import What
+
+    for item in inputs:  # packs that need no look at their bytes
+        if files.is_url(item) or (Path(item).is_dir() and files.what(item) is What.PACKS):
+            raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, {".bin", ".npy"}, force)
     decoder = _Decoder(model, quality, force, talk)
-    talk.verbose = talk.verbose or len(tasks) == 1
-    done = sum(decoder.decode(batch) for batch in files.batches(tasks, talk))
-    if len(tasks) > 1:
-        talk.say(f"{done:,} of {len(tasks):,} files decoded")
-    talk.end()
-
-
-def _check_single(inputs: tuple[str, ...]) -> None:
-    """Raises FormatError, which names `cvae unpack`, for packs that need no look at their bytes."""
-    from cvae.data.contents import What
-
-    for item in inputs:
-        if files.is_url(item) or (Path(item).is_dir() and files.what(item) is What.PACKS):
-            raise files.pack_found(item, item)
+    for batch in files.batches(tasks, talk):
+        decoder.decode(batch)
+    talk.finish(len(tasks), "files decoded")
 
 
 class _Decoder:
@@ -81,17 +70,16 @@ class _Decoder:
         from cvae import codec
 
         self._quality, self._force, self._talk = quality, force, talk
-        self._by_id: dict[int, Codec] = {}
         self._given = codec.open_model(model) if model else None
+        self._find = cache(codec.find_codec)
 
-    def decode(self, tasks: list[Task]) -> int:
-        """Decodes what can be read; how many images were written."""
+    def decode(self, tasks: list[Task]) -> None:
+        """Decodes what can be read."""
         read: dict[Codec, list[tuple[Task, Container, Symbols]]] = {}
-        done = 0
         for task in tasks:
             with self._talk.trying(task.name):
                 if task.source is not None and task.source.suffix == ".npy":
-                    done += self._write(task, self._from_npy(task.source))
+                    self._write(task, self._from_npy(task.source))
                     continue
                 item = _read(task)
                 task.check(self._force)
@@ -101,23 +89,15 @@ class _Decoder:
             group_tasks, containers, symbols = zip(*group, strict=True)
             pictures = codec.reconstruct(containers, symbols)
             for task, pixels in zip(group_tasks, pictures, strict=True):
-                done += self._write(task, pixels)
-        return done
+                self._write(task, pixels)
 
     def _codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""
-        from cvae import codec
-
-        if self._given:
-            try:
-                self._given.check_id(model_id)
-            except ModelNotFoundError as error:
-                error.advice = "leave out --model to find it"
-                raise
-            return self._given
-        if model_id not in self._by_id:
-            self._by_id[model_id] = codec.find_codec(model_id)
-        return self._by_id[model_id]
+        if not self._given:
+            return self._find(model_id)
+        with at("", "leave out --model to find it"):
+            self._given.check_id(model_id)
+        return self._given
 
     def _from_npy(self, path: Path) -> Pixels:
         """The picture of symbols in an `.npy` file."""
@@ -127,13 +107,11 @@ class _Decoder:
             raise CvaeError("symbols carry no header; decoding them takes --model and --quality")
         return self._given.decode_symbols(arrays.read_npy(path), self._quality)
 
-    def _write(self, task: Task, pixels: Pixels) -> bool:
+    def _write(self, task: Task, pixels: Pixels) -> None:
         with self._talk.trying(task.target_name):
             task.write_image(pixels, self._force)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
-            return True
-        return False
 
 
 def _read(task: Task) -> Container:
@@ -141,7 +119,13 @@ def _read(task: Task) -> Container:
     from cvae.bitstream import container
     from cvae.data.contents import What
 
-    name = files.STDIO if task.source is None else str(task.source)
+    name = str(task.source or STDIO)
     if files.what(name) is What.PACK:
-        raise files.pack_found(name, task.name)
+        raise _pack_found(name)
     return container.unpack(task.read())
+
+
+def _pack_found(name: str) -> FormatError:
+    where = "stdin" if name == STDIO else name
+    advice = f"{files.typed('unpack', [name])} decodes it"
+    return FormatError("holds many images", where=where, advice=advice)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +14,6 @@ from cvae.cli.files import Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from cvae.data.images import Pixels
     from cvae.models.file import Model
 
 
@@ -28,97 +29,72 @@ if TYPE_CHECKING:
 def command(
     images: tuple[str, ...], output: str | None, model: str | None, force: bool, talk: Talk
 ) -> None:
-    """Take the noise out of images.
+    """Remove noise from images.
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash.
+    \b
+      cvae denoise photo.jpg            -> photo_denoised.png
+      cvae denoise photos/ -o clean/    every image of a folder
 
-    A denoiser takes images of any size, transparent parts made black; grey images stay grey. A
-    codec that was trained on noisy images takes those of its own size. A bad file is named and
-    skipped; the exit code is then 1.
+    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. A
+    denoiser takes images of any size, on black where they are transparent. A codec that was trained
+    on noisy images takes those of its own size. A bad file is named and skipped; the exit code is
+    then 1.
     """
     from cvae import denoising
     from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
     tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
-    models = _Models(model)
-    talk.verbose = talk.verbose or len(tasks) == 1
-    done = 0
-    with talk.bar(len(tasks)) as bar:
-        for task in tasks:
-            # One by one: photos are large, and the bar moves on with each.
-            done += _denoise(models, task, force, talk)
-            bar.update(1)
-    if len(tasks) > 1:
-        talk.say(f"{done:,} of {len(tasks):,} images denoised")
-    talk.end()
+    opened = cache(_open)
+    given = opened(model) if model else None
+    for (task,) in files.batches(tasks, talk, 1):  # photos are large
+        with talk.trying(task.name):
+            data = task.read()
+            task.check(force)
+            _denoise(given or _default(opened, data, task.name), task, data, force, talk)
+    talk.finish(len(tasks), "images denoised")
 
 
-class _Models:
-    """Finds the model of each image and opens it once."""
-
-    def __init__(self, name: str | None) -> None:
-        """Raises ModelError when the given model is not there, or does not denoise."""
-        self._opened: dict[str, Model] = {}
-        self._given = self._open(name) if name else None
-
-    def of(self, data: bytes, name: str) -> Model:
-        """The model for an image file. Raises CvaeError when it is no image, or has no model."""
-        if self._given:
-            return self._given
-        from cvae import denoising
-        from cvae.data import images
-
-        image = images.open_image(data, name)
-        default = denoising.default(image.size, image.mode)
-        try:
-            return self._opened.get(default) or self._open(default)
-        except ModelNotFoundError as error:
-            raise ModelNotFoundError(
-                f"the default, {default}, is not here; name another with -m",
-                advice=denoising.denoisers(),
-            ) from error
-
-    def _open(self, name: str) -> Model:
-        from cvae import denoising
-        from cvae.models import registry
-
-        model = registry.open_model(name)
-        denoising.check(model.manifest)
-        self._opened[name] = model
-        return model
-
-
-def _denoise(models: _Models, task: Task, force: bool, talk: Talk) -> bool:
+def _open(name: str) -> Model:
+    """Raises ModelError when the model is not there, or does not denoise."""
     from cvae import denoising
+    from cvae.models import registry
+
+    model = registry.open_model(name)
+    denoising.check(model.manifest)
+    return model
+
+
+def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
+    """The model for an image file. Raises CvaeError when it is no image, or has no model."""
+    from cvae import denoising
+    from cvae.data import images
+
+    image = images.open_image(data, name)
+    default = denoising.default(image.size, image.mode)
+    try:
+        return opened(default)
+    except ModelNotFoundError as error:
+        text = f"the default, {default}, is not here; name another with -m"
+        raise ModelNotFoundError(text, advice=denoising.denoisers()) from error
+
+
+def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
+    """Grey images stay grey where the model takes images of any size."""
+    from cvae import denoising, kinds
     from cvae.data import images
     from cvae.data.reading import Reading
 
-    with talk.trying(task.name):
-        data = task.read()
-        task.check(force)
-        model = models.of(data, task.name)
-        pixels, grey = _read(model, data, task.name, talk)
-        clean = denoising.denoise(model, pixels[None])[0]
-        if grey and clean.shape[2] == 3:
-            clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-        task.write_image(clean, force)
-        size, name = f"{clean.shape[1]}x{clean.shape[0]}", model.manifest.name
-        talk.detail(f"{task.name} -> {task.target_name}: {size}, model {name}")
-        return True
-    return False
-
-
-def _read(model: Model, data: bytes, name: str, talk: Talk) -> tuple[Pixels, bool]:
-    """The image as the model takes it, and whether the file's was grey."""
-    from cvae import kinds
-    from cvae.data.reading import Reading
-
-    shape = model.manifest.image_shape
-    any_size = kinds.of(model.manifest, model.path).any_size
-    reading = Reading(shape, "own" if any_size else "exact")
-    picture = reading.picture(data, name)
+    manifest = model.manifest
+    any_size = kinds.of(manifest, model.path).any_size
+    reading = Reading(manifest.image_shape, "own" if any_size else "exact")
+    picture = reading.picture(data, task.name)
     if any_size and picture.changed:
-        mode = "grey" if shape[2] == 1 else "RGB"
-        talk.warning(f"{name}: converted to {mode} of 8 bits, transparent parts made black")
-    return reading.pixels(picture.image), any_size and picture.grey
+        mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
+        talk.warning(f"{task.name}: converted to {mode} of 8 bits, transparent parts made black")
+    clean = denoising.denoise(model, reading.pixels(picture.image)[None])[0]
+    height, width, channels = clean.shape
+    if any_size and picture.grey and channels == 3:
+        clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
+    task.write_image(clean, force)
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {manifest.name}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError
-from cvae.cli import files, options
-from cvae.cli.files import Task
+from cvae import CvaeError, OutputError
+from cvae.cli import files, options, tables
+from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import FIT_ADVICE, Talk
-from cvae.errors import OutputError
 
 if TYPE_CHECKING:
+    from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
     from cvae.options import Encoded, EncodeOptions
@@ -24,23 +25,18 @@ if TYPE_CHECKING:
 @click.command("encode")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @options.output(
-    "File, or folder for several images; `-` is stdout. A name ending in .npy gives the symbols "
-    "as an array.  [default: NAME.bin in the current folder]"
-)
+    "File, or folder for several images; `-` is stdout. A name in .npy gives the symbols as an array.  "
+    "[default: NAME.bin in the current folder]"
+)  # fmt: skip
 @options.model()
 @options.coding
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
 @options.force
 @options.talk(FIT_ADVICE)
 def command(
-    images: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    options: EncodeOptions,
-    npy: bool,
-    force: bool,
-    talk: Talk,
-) -> None:
+    images: tuple[str, ...], output: str | None, model: str, options: EncodeOptions, npy: bool,
+    force: bool, talk: Talk,
+) -> None:  # fmt: skip
     """Encode images, each to a file of a dozen bytes.
 
     \b
@@ -51,28 +47,20 @@ def command(
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
     pack` writes many images to one file.
 
-    Prints bytes, compression ratio and PSNR, and warns when a picture is worse than the model's own
-    kind of image would be. A bad file is named and skipped; the exit code is then 1.
+    Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
+    own kind. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import codec as codecs
     from cvae.data.names import SUFFIXES
-    from cvae.models import registry
 
-    files.refuse_device(output)
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
-    _check_single(images, output)
-    suffix = ".npy" if npy else ".bin"
-    tasks = files.plan(images, output, lambda stem: stem + suffix, SUFFIXES, force)
-    encoder = _Encoder(codecs.open_model(model or registry.DEFAULT), options, npy, force, talk)
-    talk.verbose = talk.verbose or len(tasks) == 1
-    written: list[tuple[int, float]] = []
-    for batch in files.batches(tasks, talk):
-        written += encoder.encode(batch)
-    if len(tasks) > 1:
-        encoded = f"{len(written):,} of {len(tasks):,} images encoded"
-        talk.say(f"{encoded}{_summary(encoder.codec, written)}")
-    talk.end()
+    _check_single(images, output, SUFFIXES)
+    derive = ("{}.npy" if npy else "{}.bin").format
+    tasks = files.plan(images, output, derive, SUFFIXES, force)
+    encoder = _Encoder(codecs.open_model(model), options, npy, force, talk)
+    written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
+    talk.finish(len(tasks), f"images encoded{encoder.summary(written)}")
 
 
 def _check(options: EncodeOptions, npy: bool) -> None:
@@ -92,12 +80,11 @@ def _chooses(options: EncodeOptions) -> bool:
     return options.max_bytes is not None or options.min_psnr is not None
 
 
-def _check_single(inputs: Sequence[str], output: str | None) -> None:
+def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str]) -> None:
     """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
     from cvae.data.contents import What
-    from cvae.data.names import SUFFIXES
 
-    if output is not None and Path(output).suffix.lower() in SUFFIXES:
+    if output is not None and Path(output).suffix.lower() in suffixes:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
     named = output or ("NAME.bin" if len(inputs) > 1 else None)
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
@@ -105,35 +92,26 @@ def _check_single(inputs: Sequence[str], output: str | None) -> None:
         if files.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
         if files.what(item) in (What.ARRAY, What.TAR):
-            where = "stdin" if item == files.STDIO else item
+            where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not files.several(inputs):
         return
-    if output == files.STDIO or files.like_a_file(output):
-        raise OutputError(
-            "is one file, found several images" if output != files.STDIO else "takes one image",
-            where="stdout" if output == files.STDIO else output,
-            advice=f"{advice}, a / behind the name makes a folder",
-        )
+    advice = f"{advice}, a / behind the name makes a folder"
+    if output == STDIO:
+        raise OutputError("takes one image", where="stdout", advice=advice)
+    if files.like_a_file(output):
+        raise OutputError("is one file, found several images", where=output, advice=advice)
 
 
-class _Read(NamedTuple):
-    """An image that could be read."""
-
-    task: Task
-    pixels: Pixels
-    size: tuple[int, int] | None  # width, height before `--fit` changed it
-
-
+@dataclass
 class _Encoder:
     """Encodes batches of files with one model and one set of options."""
 
-    def __init__(
-        self, codec: Codec, options: EncodeOptions, npy: bool, force: bool, talk: Talk
-    ) -> None:
-        self.codec = codec
-        self._options, self._npy, self._force, self._talk = options, npy, force, talk
-        self._chooses = _chooses(options)
+    codec: Codec
+    options: EncodeOptions
+    npy: bool
+    force: bool
+    talk: Talk
 
     def encode(self, tasks: list[Task]) -> list[tuple[int, float]]:
         """Encodes what can be read; size and PSNR of each file written."""
@@ -142,82 +120,74 @@ class _Encoder:
         read = self._read(tasks)
         if not read:
             return []
-        batch, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
-        encode = self.codec.encode_to_target if self._chooses else self.codec.encode_batch
-        coded: Sequence[Encoded | CvaeError] = encode(batch, self._options, sizes)
+        pixels, sizes = np.stack([pixels for _, pixels, _ in read]), [size for *_, size in read]
+        chooses, latents = _chooses(self.options), self.codec.model.manifest.latent_shape
+        encode = self.codec.encode_to_target if chooses else self.codec.encode_batch
         written = []
-        for (task, pixels, _), item in zip(read, coded, strict=True):
-            with self._talk.trying(task.name):
+        coded: Sequence[Encoded | CvaeError] = encode(pixels, self.options, sizes)
+        for (task, image, _), item in zip(read, coded, strict=True):
+            with self.talk.trying(task.name):
                 if isinstance(item, CvaeError):
                     raise item
-                data = self._symbols(item) if self._npy else item.data
-                task.write(data, self._force)
+                data = _npy(item.symbols.reshape(latents)) if self.npy else item.data
+                task.write(data, self.force)
                 written.append((len(data), item.psnr))
                 facts = self._facts(item, len(data))
-                self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
+                self.talk.detail(f"{task.name} -> {task.target_name}: {facts}")
                 if item.poor:
-                    self._talk.warning(f"{task.name}: {self._poor(pixels, item)}")
+                    self.talk.warning(f"{task.name}: {self._poor(image, item)}")
         return written
 
-    def _read(self, tasks: list[Task]) -> list[_Read]:
+    def summary(self, written: list[tuple[int, float]]) -> str:
+        """Sizes and PSNR of all files."""
+        if not written:
+            return ""
+        total, psnr = (sum(values) for values in zip(*written, strict=True))
+        ratio = tables.ratio(self.codec.image_shape, total / len(written))
+        return f" in {total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+
+    def _read(self, tasks: list[Task]) -> list[tuple[Task, Pixels, tuple[int, int] | None]]:
+        """What can be read: pixels, and (width, height) where `--fit` changed it."""
         from cvae.data.reading import Reading
 
         height, width, _ = self.codec.image_shape
-        reading = Reading(self.codec.image_shape, "stretch" if self._options.fit else "exact")
+        reading = Reading(self.codec.image_shape, "stretch" if self.options.fit else "exact")
         read = []
         for task in tasks:
-            with self._talk.trying(task.name):
+            with self.talk.trying(task.name):
                 data = task.read()
-                task.check(self._force)
+                task.check(self.force)
                 image = reading.picture(data, task.name).image
                 size = None if image.size == (width, height) else image.size
-                read.append(_Read(task, reading.pixels(image), size))
+                read.append((task, reading.pixels(image), size))
         return read
 
-    def _symbols(self, item: Encoded) -> bytes:
-        """An .npy file of the symbols in the smallest signed integers that hold them."""
-        import numpy as np
-
-        symbols = item.symbols.reshape(self.codec.model.manifest.latent_shape)
-        limits = (int(symbols.min()), int(symbols.max()))
-        dtype = np.result_type(*(np.min_scalar_type(min(-1, limit, -limit)) for limit in limits))
-        buffer = io.BytesIO()
-        np.save(buffer, symbols.astype(dtype), allow_pickle=False)
-        return buffer.getvalue()
-
     def _facts(self, item: Encoded, size: int) -> str:
-        if self._npy:
+        if self.npy:
             return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
-        height, width, _ = self.codec.image_shape
-        fitted = f" (of the {width}x{height} it was fitted to)" if self._options.fit else ""
+        height, width, _ = shape = self.codec.image_shape
+        fitted = f" (of the {width}x{height} it was fitted to)" if self.options.fit else ""
+        quality = f", quality {item.quality}" if _chooses(self.options) else ""
         payload = f"{size} bytes ({item.payload_bytes} of payload)"
-        quality = f", quality {item.quality}" if self._chooses else ""
-        return f"{payload}, {_ratio(self.codec, size)}, {item.psnr:.2f} dB{fitted}{quality}"
+        return f"{payload}, {tables.ratio(shape, size)}, {item.psnr:.2f} dB{fitted}{quality}"
 
     def _poor(self, pixels: Pixels, item: Encoded) -> str:
-        from dataclasses import replace
-
-        text = (
-            f"comes back at {item.psnr:.1f} dB, below the {item.expected_psnr:.1f} dB that 99 % of "
-            f"the images of model {self.codec.name} reach"
-        )
-        invert = not self._options.invert
-        options = replace(self._options, quality=item.quality, invert=invert)
-        (inverted,) = self.codec.encode_batch(pixels[None], options)
+        """What a warning says of an image that comes back badly, and what helps."""
+        below = tables.below(item.expected_psnr, self.codec.name)
+        text = f"comes back at {item.psnr:.1f} dB, {below}"
+        other = replace(self.options, quality=item.quality, invert=not self.options.invert)
+        (inverted,) = self.codec.encode_batch(pixels[None], other)
         if inverted.psnr <= item.psnr or inverted.poor:
             return text
-        option = "leaving out --invert" if self._options.invert else "--invert"
+        option = "leaving out --invert" if self.options.invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
 
 
-def _summary(codec: Codec, written: list[tuple[int, float]]) -> str:
-    if not written:
-        return ""
-    total = sum(size for size, _ in written)
-    psnr = sum(psnr for _, psnr in written) / len(written)
-    return f" in {total:,} bytes, {_ratio(codec, total / len(written))}, {psnr:.2f} dB on average"
+def _npy(symbols: Symbols) -> bytes:
+    """An .npy file of symbols in the smallest signed integers that hold them."""
+    import numpy as np
 
-
-def _ratio(codec: Codec, size: float) -> str:
-    height, width, channels = codec.image_shape
-    return f"{height * width * channels / size:.1f}:1"
+    dtype = np.min_scalar_type(min(int(symbols.min()), -1 - int(symbols.max())))
+    buffer = io.BytesIO()
+    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    return buffer.getvalue()

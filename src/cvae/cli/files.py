@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import click
 
 from cvae.cli.talk import BATCH, Talk
-from cvae.errors import CvaeError, FormatError, ImageError, OutputError, translated
+from cvae.errors import CvaeError, ImageError, OutputError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
     from cvae.data.images import Pixels, Shape
+    from cvae.data.places import Location
 
 STDIO = "-"
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
@@ -31,26 +33,24 @@ class Task(NamedTuple):
     """One input and where its result goes; None stands for stdin and stdout."""
 
     source: Path | None
-    target: Path | None
+    target: Path | None = None
 
     @property
     def name(self) -> str:
-        return "stdin" if self.source is None else str(self.source)
+        return str(self.source or "stdin")
 
     @property
     def target_name(self) -> str:
-        return "stdout" if self.target is None else str(self.target)
+        return str(self.target or "stdout")
 
     def read(self) -> bytes:
         """The input's bytes. Raises CvaeError when it cannot be read."""
         with translated(CvaeError, "cannot be read", self.name):
-            if self.source is not None:
-                with self.source.open("rb") as file:
-                    data = file.read(_MAX_INPUT + 1)
-            elif sys.stdin is not None:
-                data = sys.stdin.buffer.read(_MAX_INPUT + 1)
-            else:
+            if self.source is None and sys.stdin is None:
                 raise CvaeError("is closed", where=self.name)
+            opened: Any = self.source.open("rb") if self.source else nullcontext(sys.stdin.buffer)
+            with opened as file:
+                data: bytes = file.read(_MAX_INPUT + 1)
         if len(data) > _MAX_INPUT:
             raise CvaeError(f"expected at most {_MAX_INPUT:,} bytes, found more", where=self.name)
         return data
@@ -63,43 +63,27 @@ class Task(NamedTuple):
             files.check_writable(self.target, force)
 
     def write(self, data: bytes, force: bool) -> None:
-        """Writes the result whole or not at all. Raises OutputError."""
-        from cvae.data import files
-
-        if self.target is not None:
-            files.write_bytes(self.target, data, force)
-            return
-        stdout = open_stdout()
-        stdout.write(data)
-        stdout.flush()
+        """Writes the result atomically. Raises OutputError."""
+        with writing(self.target, force) as file:
+            file.write(data)
 
     def write_image(self, pixels: Pixels, force: bool) -> None:
         """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
         from cvae.data import images
 
-        name = "" if self.target is None else self.target.name
-        self.write(images.encode_image(pixels, name), force)
+        self.write(images.encode_image(pixels, self.target.name if self.target else ""), force)
 
 
 def plan(
-    inputs: Sequence[str],
-    output: str | None,
-    derive: Callable[[str], str],
-    suffixes: Collection[str],
+    inputs: Sequence[str], output: str | None, derive: Callable[[str], str], suffixes: Collection[str],
     force: bool,
-) -> list[Task]:
-    """Pairs every input with its output.
+) -> list[Task]:  # fmt: skip
+    """Pairs every input, a file, a folder or `-`, with its output.
 
-    Without `output`, results go to the current folder under derived names, and the result of stdin
-    to stdout. `output` is a file for one input and a folder for several. Files in a folder keep
-    their place below it.
-
-    Args:
-        inputs: files, folders and "-".
-        output: a file, a folder or "-".
-        derive: from the stem of an input's name to its output's name.
-        suffixes: lower-case endings of the files that are taken from a folder.
-        force: write to a terminal, too.
+    Without `output`, results go to the current folder, and the result of stdin to stdout. `output` is
+    a file for one input and a folder for several. Files of a folder keep their place below it.
+    `derive` makes an output's name of the stem of its input's; `suffixes` are the lower-case endings
+    of files that are taken from a folder; `force` writes to a terminal, too.
 
     Raises:
         CvaeError: two inputs would give one output, or several one file.
@@ -110,32 +94,35 @@ def plan(
     if many and output == STDIO:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
     if many and output is not None and like_a_file(output):
-        raise OutputError(
-            "several inputs need a folder, found the name of a file; "
-            "put a / behind it if a folder is meant",
-            where=output,
-        )
-    into_folder = output is not None and (many or Path(output).is_dir() or output.endswith("/"))
-    folder = Path(output) if output is not None and into_folder else Path()
-    tasks = []
+        text = "several inputs need a folder, found the name of a file"
+        raise OutputError(text, where=output, advice="put a / behind it if a folder is meant")
+    one = output is not None and not (many or Path(output).is_dir() or output.endswith("/"))
+    tasks: dict[Path | None, Task] = {}
     for source, below in sources:
-        target: Path | None = folder / below / derive(source.stem if source else "stdin")
+        target: Path | None = Path(output or "")
         if output == STDIO or (source is None and output is None):
             target = None
-        elif output is not None and not into_folder:
-            target = Path(output)
-        tasks.append(Task(source, target))
-    _check_targets(tasks)
-    if any(task.target is None for task in tasks):
+        elif not one:
+            target = Path(output or "") / below / derive(source.stem if source else "stdin")
+        task = Task(source, target)
+        if target in tasks:
+            both = f"{task.name} and {tasks[target].name}"
+            advice = "do them one by one"
+            raise CvaeError(f"{both} would both be written to {task.target_name}", advice=advice)
+        if source is not None and target == source:
+            raise OutputError("is input and output at once", where=target)
+        tasks[target] = task
+    if None in tasks:
         refuse_terminal(force)
-    return tasks
+    return list(tasks.values())
 
 
-def batches(tasks: list[Task], talk: Talk) -> Iterator[list[Task]]:
-    """The tasks in batches; a progress bar follows them."""
+def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[Task]]:
+    """The tasks in batches, with a progress bar; `talk` gives the details of a single one."""
+    talk.verbose = talk.verbose or len(tasks) == 1
     with talk.bar(len(tasks)) as bar:
-        for start in range(0, len(tasks), BATCH):
-            batch = tasks[start : start + BATCH]
+        for start in range(0, len(tasks), size):
+            batch = tasks[start : start + size]
             yield batch
             bar.update(len(batch))
 
@@ -146,12 +133,13 @@ def several(inputs: Sequence[str]) -> bool:
 
 
 def what(item: str) -> What:
-    """What an argument is. Of stdin, the first bytes tell, and stay there."""
+    """What an argument is. The first bytes of stdin tell, and stay there."""
     from cvae.data import contents
 
-    if item == STDIO:
-        return contents.what_is("", _peek(contents.HEAD))
-    return contents.what_lies_at(item)
+    if item != STDIO:
+        return contents.what_lies_at(item)
+    stdin: Any = sys.stdin
+    return contents.what_is("", stdin.buffer.peek(contents.HEAD)[: contents.HEAD] if stdin else b"")
 
 
 def place(item: str) -> Any:
@@ -159,20 +147,12 @@ def place(item: str) -> Any:
     return sys.stdin.buffer if item == STDIO and sys.stdin is not None else item
 
 
-def pack_found(name: str, where: str) -> FormatError:
-    """The error of a command for single files, given a pack or a folder of packs."""
-    return FormatError(
-        "holds many images", where=where, advice=f"{typed('unpack', [name])} decodes it"
-    )
-
-
 def typed(command: str, inputs: Sequence[str], *options: str) -> str:
     """A command to type, in backquotes: `cvae pack a.png b.png -o many.bin`."""
     import shlex
 
-    words = shlex.join([*inputs[:_TYPED], *options] if len(inputs) <= _TYPED else inputs[:_TYPED])
-    rest = f" ... {shlex.join(options)}".rstrip() if len(inputs) > _TYPED else ""
-    return f"`cvae {command} {words}{rest}`"
+    more = ["..."] if len(inputs) > _TYPED else []
+    return f"`cvae {command} {shlex.join([*inputs[:_TYPED], *more, *options])}`"
 
 
 def is_url(text: str) -> bool:
@@ -186,26 +166,14 @@ def like_a_file(output: str) -> bool:
     return path.is_file() or (path.suffix != "" and not output.endswith("/") and not path.is_dir())
 
 
-def refuse_device(output: str | None) -> None:
-    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
-    if output is None or output == STDIO:
-        return
-    path = Path(output)
-    special = path.exists() and not path.is_file() and not path.is_dir()
-    if special or output.startswith(("/dev/std", "/dev/fd/", "/proc/")):
-        raise OutputError("is a device or a pipe, expected a file; `-o -` is stdout", where=output)
-
-
 def refuse_as_folder(output: str, expected: str) -> None:
     """Raises UsageError when `-o` is to become a folder and its ending says that a file is meant."""
     from cvae.data import places
 
-    if output.endswith("/") or Path(output).suffix.lower() not in FILE_ENDINGS:
-        return
-    if not places.locate(output).is_folder():
-        raise click.UsageError(
-            f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
-        )
+    ending = "" if output.endswith("/") else Path(output).suffix.lower()
+    if ending in FILE_ENDINGS and not places.locate(output).is_folder():
+        text = f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
+        raise click.UsageError(text)
 
 
 def refuse_terminal(force: bool) -> None:
@@ -221,48 +189,40 @@ def open_stdout() -> Any:
     return sys.stdout.buffer
 
 
+@contextmanager
+def writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
+    """A place opened for bytes, which appears whole when the block ends; None is stdout."""
+    from cvae.data import places
+
+    if target is None:
+        stdout = open_stdout()
+        yield stdout
+        stdout.flush()
+        return
+    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
+        yield file
+
+
 def _sources(inputs: Sequence[str], suffixes: Collection[str]) -> list[tuple[Path | None, Path]]:
     """Input files, and the folder below the output that each one's result belongs in."""
     from cvae.data import places
 
     sources: list[tuple[Path | None, Path]] = []
     for item in inputs:
-        if item == STDIO:
-            sources.append((None, Path()))
-        elif Path(item).is_dir():
-            names = [Path(found.name) for found in places.locate(item).below(suffixes)]
-            if not names:
-                what = ", ".join(sorted(suffixes))
-                raise ImageError(f"expected files {what}, found none in this folder", where=item)
-            sources.extend((Path(item) / name, name.parent) for name in names)
-        else:
-            sources.append((Path(item), Path()))
+        if item == STDIO or not Path(item).is_dir():
+            sources.append((None if item == STDIO else Path(item), Path()))
+            continue
+        names = [Path(found.name) for found in places.locate(item).below(suffixes)]
+        if not names:
+            expected = ", ".join(sorted(suffixes))
+            raise ImageError(f"expected files {expected}, found none in this folder", where=item)
+        sources += [(Path(item) / name, name.parent) for name in names]
     return sources
-
-
-def _check_targets(tasks: list[Task]) -> None:
-    seen: dict[Path | None, Task] = {}
-    for task in tasks:
-        if task.target in seen:
-            raise CvaeError(
-                f"{task.name} and {seen[task.target].name} would both be written to "
-                f"{task.target_name}; do them one by one"
-            )
-        seen[task.target] = task
-        if task.source is not None and task.target == task.source:
-            raise OutputError("is input and output at once", where=task.target)
-
-
-def _peek(count: int) -> bytes:
-    if sys.stdin is None:
-        return b""
-    stdin: Any = sys.stdin.buffer
-    return bytes(stdin.peek(count)[:count])
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Where pictures go that a model makes: one file or stdout for all, or a file each in a folder."""
+    """Where a model's pictures go: one file or stdout for all, or a file each in a folder."""
 
     goal: Task | Path
     count: int
@@ -273,18 +233,15 @@ class Gallery:
     def at(cls, output: str | None, default: str, stem: str, count: int, force: bool) -> Gallery:
         """What `-o` stands for: `-`, a file, or a folder; without it the file `default`.
 
-        Raises:
-            OutputError: a file exists already and `force` is off, or stdout is a terminal.
+        Raises OutputError when a file exists and `force` is off, or stdout is a terminal.
         """
         from cvae.data import files
 
-        goal: Task | Path
+        goal: Task | Path = Task(None, Path(output or default))
         if output == STDIO:
-            goal = Task(None, None)
+            goal = Task(None)
             refuse_terminal(force)
-        elif output is None or like_a_file(output):
-            goal = Task(None, Path(output or default))
-        else:
+        elif output is not None and not like_a_file(output):
             goal = Path(output)
         found = cls(goal, count, stem, force)
         for path in found.paths():
@@ -309,11 +266,8 @@ class Gallery:
     ) -> None:
         """Writes pictures of a shape (h, w, c), which come in batches (n, h, w, c).
 
-        All in one become a grid of so many columns. They are animated where a file's name ends in
-        .gif and `animated` is on.
-
-        Raises:
-            OutputError: all in one would be too large, or a file cannot be written.
+        All in one become a grid of so many columns; with `animated`, a name in .gif an animation.
+        Raises OutputError when all in one would be too large, or a file cannot be written.
         """
         if isinstance(self.goal, Path):
             paths = self.paths()
@@ -327,23 +281,20 @@ class Gallery:
         import numpy as np
 
         from cvae.data import grids
-
-        zoom = grids.zoom_for(shape)
-        self._check_size(grids.grid_shape(-(-self.count // columns), columns, shape, zoom))
-        pixels = np.concatenate(list(pictures))
-        if animated and self.name.lower().endswith(".gif"):
-            self.goal.write(grids.animation(pixels, zoom), self.force)
-            return
-        rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-        self.goal.write_image(grids.grid(rows, zoom), self.force)
-
-    def _check_size(self, grid: Shape) -> None:
         from cvae.data.images import MAX_PIXELS
 
-        height, width, _ = grid
+        zoom = grids.zoom_for(shape)
+        height, width, _ = grids.grid_shape(-(-self.count // columns), columns, shape, zoom)
         if height * width > MAX_PIXELS:
             raise OutputError(
                 f"expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
-                f"for {self.count:,} images; name a folder (-o NAME/) for a file each",
+                f"for {self.count:,} images",
                 where=self.name,
+                advice="name a folder (-o NAME/) for a file each",
             )
+        pixels = np.concatenate(list(pictures))
+        if animated and self.name.lower().endswith(".gif"):
+            self.goal.write(grids.animation(pixels, zoom), self.force)
+        else:
+            rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
+            self.goal.write_image(grids.grid(rows, zoom), self.force)

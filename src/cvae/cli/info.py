@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,52 +14,63 @@ from cvae import CvaeError, ModelError
 from cvae.cli import files, options, tables
 from cvae.errors import at
 
-# Facts that only some kinds of model have; `kinds` says which.
-_OF_KINDS = ("latent_shape", "default_quality", "expected_psnr", "multiple", "reach")
+# What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
+_OTHERS = {
+    "latent_shape",
+    "default_quality",
+    "expected_psnr",
+    "multiple",
+    "reach",
+    "kind",
+    "hashes",
+}
 
 
 @click.command("info")
 @click.argument("file")
 @options.as_json
 def command(file: str, as_json: bool) -> None:
-    """Describe FILE: a container, a pack, a folder of packs, or a model.
+    """Describe a container, a pack or a model.
 
-    A model is a .cvae file, the folder of a training run, or the name of a known one.
+    \b
+      cvae info digit.bin
+      cvae info mnist
+
+    FILE is a container, a pack, a folder of packs, a .cvae file, the folder of a training run, or
+    the name of a model.
     """
     from cvae.data.contents import What
 
-    describe: dict[What, Callable[[str], dict[str, Any]]] = {
-        What.NOTHING: _named,
-        What.MODEL: _model,
-        What.RUN: _model,
-        What.FOLDER: _model,
-        What.PACK: _pack,
-        What.PACKS: _pack,
-    }
     with at(file):
-        facts = describe.get(files.what(file), _container)(file)
+        what = files.what(file)
+        if what is What.NOTHING:
+            _check_name(file)
+        if what in (What.PACK, What.PACKS):
+            facts = _pack(file)
+        elif what in (What.NOTHING, What.MODEL, What.RUN, What.FOLDER):
+            facts = _model(file)
+        else:
+            facts = _container(file)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
         tables.show(tables.facts(facts))
 
 
-def _named(name: str) -> dict[str, Any]:
-    """A known model. Raises CvaeError when there is none, and the name is rather a file's."""
+def _check_name(name: str) -> None:
+    """Raises CvaeError when a name is rather a file's than a model's."""
     from cvae.data.names import SUFFIXES
 
     endings = {*files.FILE_ENDINGS, *SUFFIXES, ".json"}
     if "/" in name or os.sep in name or Path(name).suffix.lower() in endings:
         raise CvaeError("no such file, and no model of that name")
-    return _model(name)
 
 
 def _container(file: str) -> dict[str, Any]:
     from cvae.bitstream import container
     from cvae.codec import find_codec
 
-    name = None if file == files.STDIO else Path(file)
-    data = files.Task(name, None).read()
+    data = files.Task(None if file == files.STDIO else Path(file)).read()
     item = container.unpack(data)
     facts: dict[str, Any] = {
         "kind": "container of one image",
@@ -87,13 +96,13 @@ def _pack(source: str) -> dict[str, Any]:
     from cvae import kinds, packs
     from cvae.models import registry
 
-    with closing(packs.open_reader(files.place(source))) as reader:
+    with packs.open_reader(files.place(source)) as reader:
         facts = reader.facts()
         try:
-            model = registry.find_by_id(reader.header.model_id, kinds.codes)
+            name = registry.find_by_id(reader.header.model_id, kinds.codes).manifest.name
         except ModelError as error:
-            return {**facts, "model": f"not here: {error}"}
-        return {**facts, "model": model.manifest.name}
+            name = f"not here: {error}"
+        return {**facts, "model": name}
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -103,16 +112,13 @@ def _model(name: str) -> dict[str, Any]:
     path = Path(name)
     model = registry.open_model(path if path.exists() else name)
     manifest = model.manifest
-    facts, kind = asdict(manifest), kinds.of(manifest, model.path)
-    hashes = facts.pop("hashes")
-    for key in (*_OF_KINDS, "kind"):
-        del facts[key]
+    common = {key: value for key, value in asdict(manifest).items() if key not in _OTHERS}
     return {
         "kind": f"model ({manifest.kind})",
-        **facts,
-        **kind.facts(manifest),
+        **common,
+        **kinds.of(manifest, model.path).facts(manifest),
         "id": f"{manifest.id:#06x}",
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,
-        "hashes": {name: digest[:12] for name, digest in hashes.items()},
+        "hashes": {name: digest[:12] for name, digest in manifest.hashes.items()},
     }

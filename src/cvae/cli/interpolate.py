@@ -22,58 +22,46 @@ if TYPE_CHECKING:
 @click.command("interpolate")
 @click.argument("first", metavar="A")
 @click.argument("last", metavar="B")
-@click.option(
-    "-n", "--count", type=click.IntRange(min=2), default=8, show_default=True, metavar="N",
-    help="How many pictures, both ends included.",
-)  # fmt: skip
-@options.model("that of a container, else mnist")
 @options.output(
-    "An image file gets one row, .gif an animation there and back, a folder a file for each "
-    "picture; `-` is the row as PNG on stdout.  [default: A_to_B.png in the current folder]"
-)
+    "An image file gets one row, .gif an animation there and back, a folder a file for each picture; "
+    "`-` is the row as PNG on stdout.  [default: A_to_B.png in the current folder]"
+)  # fmt: skip
+@options.model(f"that of a container, else {options.MODEL}")
+@options.count("How many pictures, both ends included.", 8, 2)
 @options.fit
 @options.force
 @options.talk(FIT_ADVICE)
 def command(
-    first: str,
-    last: str,
-    count: int,
-    model: str | None,
-    output: str | None,
-    fit: bool,
-    force: bool,
+    first: str, last: str, output: str | None, model: str | None, count: int, fit: bool, force: bool,
     talk: Talk,
-) -> None:
+) -> None:  # fmt: skip
     """Go from image A to image B through latent space.
 
-    A and B are images or containers (.bin), and one of them may be `-` for stdin. The latents of the
-    pictures lie evenly on the straight line between those of A and B. The pictures have the model's
-    size and polarity. Latents of images are not quantized here.
+    \b
+      cvae interpolate 3.png 8.png             -> 3_to_8.png, a row
+      cvae interpolate 3.png 8.png -o 3-8.gif
+
+    A and B are images or containers (.bin); one of them may be `-` for stdin. The latents lie evenly
+    on the straight line from A to B, and those of images are not quantized. The pictures have the
+    model's size and polarity.
     """
     from cvae import sampling
 
-    ends = [Task(None if name == STDIO else Path(name), None) for name in (first, last)]
+    ends = [Task(None if name == STDIO else Path(name)) for name in (first, last)]
     stems = [end.source.stem if end.source else end.name for end in ends]
     gallery = Gallery.at(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
-    _check_ends(ends, gallery)
+    if not any(end.source for end in ends):
+        raise CvaeError("expected one image from there, found A and B", where="stdin")
+    for path in gallery.paths():
+        if any(path == end.source for end in ends):
+            raise OutputError("is input and output at once", where=path)
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
     start, end = (_latents(codec, task, item, fit) for task, item in zip(ends, read, strict=True))
     batches = sampling.interpolate_batches(codec, start, end, count)
     gallery.write(batches, codec.image_shape, count, talk, animated=True)
-    talk.say(
-        f"{count} pictures from {ends[0].name} to {ends[1].name} by {codec.name} -> {gallery.name}"
-    )
-
-
-def _check_ends(ends: list[Task], gallery: Gallery) -> None:
-    """Before anything is read or written."""
-    sources = [end.source for end in ends]
-    if sources == [None, None]:
-        raise CvaeError("expected one image from there, found A and B", where="stdin")
-    for path in gallery.paths():
-        if path in sources:
-            raise OutputError("is input and output at once", where=path)
+    way = f"from {ends[0].name} to {ends[1].name} by {codec.name}"
+    talk.say(f"{count} pictures {way} -> {gallery.name}")
 
 
 def _read(end: Task) -> bytes | Container:
@@ -88,14 +76,12 @@ def _read(end: Task) -> bytes | Container:
 def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -> Codec:
     """The given model, else that of the first container, else the default one."""
     from cvae import codec as codecs
-    from cvae.models import registry
 
-    if model is None:
-        for end, item in zip(ends, read, strict=True):
-            if not isinstance(item, bytes):
-                with at(end.name):
-                    return codecs.find_codec(item.model_id)
-    return codecs.open_model(model or registry.DEFAULT)
+    for end, item in zip(ends, read, strict=True):
+        if model is None and not isinstance(item, bytes):
+            with at(end.name):
+                return codecs.find_codec(item.model_id)
+    return codecs.open_model(model or options.MODEL)
 
 
 def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 @options.as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """List the models that every command finds.
+    """List, add and remove models.
 
-    They are shipped, in CVAE_MODELS (files or folders, like PATH), or were added. --json tells the
-    paths of all.
+    \b
+      cvae models add runs/mine    copy the model of a training run
+      cvae models remove mine
+
+    Every command finds the shipped models, those in CVAE_MODELS (files or folders, like PATH) and
+    those that were added. --json prints all their paths.
     """
     if context.invoked_subcommand is not None:
         return
@@ -48,8 +52,8 @@ def command(context: click.Context, as_json: bool) -> None:
 def add(file: Path, force: bool) -> None:
     """Check FILE and copy it to where every command finds it.
 
-    FILE is a .cvae file, or the folder of a training run. A model is refused when another one has its
-    name or its id. The copy goes to a folder of your own (CVAE_HOME names another one).
+    FILE is a .cvae file, or the folder of a training run. No other model may have its name or its id.
+    The copy goes to a folder of your own; CVAE_HOME changes which.
     """
     from cvae import kinds
     from cvae.models import registry
@@ -63,7 +67,7 @@ def add(file: Path, force: bool) -> None:
 def remove(name: str) -> None:
     """Delete the added model NAME.
 
-    Files coded with it can then not be decoded any more; other models are never deleted.
+    Its files cannot be decoded any more. Models that were not added stay.
     """
     from cvae.models import registry
 

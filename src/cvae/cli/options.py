@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvae.cli.talk import Talk
+from cvae.errors import OutputError
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
 
 
 class GroupedOption(click.Option):
@@ -25,15 +29,13 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """Shows its options heading by heading, in the order in which these first occur."""
+    """Shows its options under headings, in the order in which these first occur."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(context):
-            if isinstance(parameter, click.Option) and (
-                record := parameter.get_help_record(context)
-            ):
-                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+        for option in self.get_params(context):
+            if record := option.get_help_record(context):  # arguments have none
+                groups.setdefault(getattr(option, "group", "Options"), []).append(record)
         for heading, records in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -67,31 +69,49 @@ def collect(name: str, make: Callable[..., Any], *options: Decorator) -> Decorat
 
 def output(text: str) -> Decorator:
     """-o, with the help of the command."""
-    return click.option("-o", "--output", metavar="OUT", help=text)
+    return click.option("-o", "--output", metavar="OUT", callback=_refuse_device, help=text)
 
 
-def model(default: str = "mnist") -> Decorator:
-    """-m, with the default that the help names."""
-    text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default}]"
-    return click.option("-m", "--model", metavar="MODEL", help=text)
+def _refuse_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
+    if name is not None and name != "-":
+        path = Path(name)
+        special = path.exists() and not path.is_file() and not path.is_dir()
+        if special or name.startswith(("/dev/std", "/dev/fd/", "/proc/")):
+            text = "is a device or a pipe, expected a file"
+            raise OutputError(text, where=name, advice="`-o -` is stdout")
+    return name
 
 
+def model(default: str = "") -> Decorator:
+    """-m. Without it a command gets `MODEL`, or None where `default` says what it takes instead."""
+    text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default or MODEL}]"
+    value = None if default else MODEL
+    return click.option("-m", "--model", metavar="MODEL", default=value, help=text)
+
+
+def count(text: str, default: int, least: int) -> Decorator:
+    """-n, the number of pictures."""
+    kind = click.IntRange(min=least)
+    return click.option(
+        "-n", "--count", type=kind, default=default, show_default=True, metavar="N", help=text
+    )
+
+
+QUALITY = click.IntRange(1, 100)
 quality = click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), metavar="Q",
-    help="1 (smallest file) to 100 (best picture).  [default: the model's own, 50]",
+    "-q", "--quality", type=QUALITY, metavar="Q", help="1 (smallest) to 100 (best picture).  [default: 50]"
 )  # fmt: skip
 effort = click.option(
     "--effort", type=click.IntRange(0, 9), metavar="N", default=5, show_default=True,
-    help="Search for symbols that give a better picture or fewer bytes: 0 (none, fastest) to 9 "
-    "(longest).",
+    help="Search for symbols of a better picture or fewer bytes: 0 (none, fastest) to 9 (longest).",
 )  # fmt: skip
 fit = click.option(
     "--fit", is_flag=True, help="Convert and resize images that the model does not code."
 )
 invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
 split = click.option(
-    "--split", type=click.Choice(["test", "train"]),
-    help="Which images of an .npz file.  [default: test, where it has splits]",
+    "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
 )  # fmt: skip
 threads = click.option(
     "--threads", type=click.IntRange(1, 256), metavar="N",
@@ -102,17 +122,15 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 
 
 def talk(advice: str = "", verbose: str = "Print a line for every file.") -> Decorator:
-    """--quiet and --verbose as one `talk`; `advice` is that of `Talk`."""
-    return collect(
-        "talk",
-        partial(make_talk, advice),
-        click.option("--quiet", is_flag=True, help="Print only errors."),
-        click.option("-v", "--verbose", is_flag=True, help=verbose),
-    )
+    """--quiet and --verbose as one `talk`; `advice` is that of `Talk`. No --verbose without its help."""
+    options = [click.option("--quiet", is_flag=True, help="Print only errors.")]
+    if verbose:
+        options.append(click.option("-v", "--verbose", is_flag=True, help=verbose))
+    return collect("talk", partial(make_talk, advice), *options)
 
 
 def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> Talk:
-    """What a command says things with; its group says with it what ends the command, too."""
+    """A command's Talk; its group says with it what ends the command, too."""
     found = Talk(quiet, verbose, advice)
     click.get_current_context().find_root().obj = found
     return found
@@ -128,37 +146,23 @@ def _encode_options(
 
 # How single files are coded.
 coding = collect(
-    "options",
-    _encode_options,
-    quality,
+    "options", _encode_options, quality,
     click.option(
         "--max-bytes", type=click.IntRange(min=1), metavar="N",
-        help="Choose the quality of each image: the best picture in at most N bytes. With "
-        "--min-psnr, both hold.",
+        help="Best picture in at most N bytes: chooses each image's quality. Also with --min-psnr.",
     ),
     click.option(
         "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
-        help="Choose the quality of each image: the smallest file of at least DB decibels.",
+        help="Smallest file of at least DB decibels: chooses each image's quality.",
     ),
-    effort,
-    fit,
-    invert,
+    effort, fit, invert,
 )  # fmt: skip
 
 # How packs are coded.
 packing = collect(
-    "options",
-    _encode_options,
-    quality,
-    effort,
-    fit,
-    invert,
-    split,
+    "options", _encode_options, quality, effort, fit, invert, split,
+    click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
-        "--no-names", is_flag=True, help="Leave out the names of the images; they keep their numbers."
-    ),
-    click.option(
-        "--no-verify", is_flag=True,
-        help="Do not decode what was coded, which tells the PSNR. Much faster at --effort 0.",
+        "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."
     ),
 )  # fmt: skip

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import DataError, ImageError, OutputError
-from cvae.cli import files, options
+from cvae import ImageError, OutputError
+from cvae.cli import files, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
 
@@ -38,22 +37,21 @@ def _plan(
         raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
     if scheduler is not None and not executors.is_address(scheduler):
         raise click.UsageError(f"--scheduler {scheduler}: expected tcp://HOST:PORT")
-    size = shard_images or shards.SHARD_IMAGES
     return Plan(
-        workers=workers, scheduler=scheduler, shard_images=size, resume=resume, advice=FIT_ADVICE
-    )
+        workers=workers, scheduler=scheduler, shard_images=shard_images or shards.SHARD_IMAGES,
+        resume=resume, advice=FIT_ADVICE,
+    )  # fmt: skip
 
 
 _FOLDER = "A folder of packs"
 _machines = options.collect(
     "plan", _plan,
     options.grouped(
-        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N",
-        help="Write packs to the folder OUT with N processes.",
+        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N", help="Write it with N processes.",
     ),
     options.grouped(
         _FOLDER, "--scheduler", metavar="ADDRESS",
-        help="Write packs on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
+        help="Write it on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
     ),
     options.grouped(
         _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
@@ -61,7 +59,7 @@ _machines = options.collect(
     ),
     options.grouped(
         _FOLDER, "--resume", is_flag=True,
-        help="Continue the same command after an interruption; packs that are whole stay.",
+        help="Continue the same command after an interruption; whole packs stay.",
     ),
 )  # fmt: skip
 
@@ -77,20 +75,14 @@ _machines = options.collect(
 @options.threads
 @options.force
 @options.talk(
-    FIT_ADVICE, verbose="Name every image that comes back worse than 99 % of the model's own would."
+    FIT_ADVICE, verbose="Name every image below the PSNR that 99 % of the model's own reach."
 )
 @_machines
 def command(
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    options: EncodeOptions,
-    threads: int | None,
-    force: bool,
-    talk: Talk,
-    plan: Plan | None,
-) -> None:
-    """Encode many images to one pack, which pays for one header.
+    inputs: tuple[str, ...], output: str | None, model: str, options: EncodeOptions,
+    threads: int | None, force: bool, talk: Talk, plan: Plan | None,
+) -> None:  # fmt: skip
+    """Encode many images to one pack, with one header.
 
     \b
       cvae pack scans/                  -> scans.bin
@@ -99,27 +91,24 @@ def command(
       cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
 
     IN is a folder, an image, an array of images (.npz, .npy) or a tar archive, here or at a URL; a
-    pattern of such files in quotes; or `-` for a tar archive on stdin. `cvae unpack` decodes packs.
+    pattern of such files in quotes; or `-` for a tar archive on stdin. A bad image is named and
+    skipped; the exit code is then 1. `cvae unpack` decodes packs.
 
-    Any option under "A folder of packs" makes OUT a folder that several processes fill. A bad image
-    is named and skipped; the exit code is then 1.
+    Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
     from cvae import codec as codecs
-    from cvae.models import registry
 
-    files.refuse_device(output)
-    name = model or registry.DEFAULT
     if plan is None:
         target = _target(inputs, output, force)
-        codec = codecs.open_model(name)
+        codec = codecs.open_model(model)
         tally = _pack_file(codec, inputs, target, options, threads, force, talk)
-        where = "stdout" if target is None else f"{target}"
+        where = str(target or "stdout")
     else:
         folder = _folder(inputs, output)
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
-        codec = codecs.open_model(name)
+        codec = codecs.open_model(model)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         where = f"{folder}: {counted(packs, 'pack')}"
     talk.say(f"{where}: {_summary(tally, codec)}")
@@ -141,70 +130,54 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     if output == STDIO or (output is None and inputs == (STDIO,)):
         files.refuse_terminal(force)
         return None
-    if output is None or not files.like_a_file(output):
-        folder = Path(output or ".")
-        if output is not None and not folder.is_dir() and not output.endswith("/"):
-            return folder
+    target = Path(output or "")
+    if output is not None and files.like_a_file(output):
+        if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
+            raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
+        if output in inputs:
+            raise OutputError("is input and output at once", where=output)
+    elif output is None or target.is_dir() or output.endswith("/"):
         if len(inputs) > 1 or files.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
         name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
-        return folder / f"{name}.bin"
-    target = Path(output)
-    if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
-        raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
-    if output in inputs:
-        raise OutputError("is input and output at once", where=output)
+        target /= f"{name}.bin"
     return target
 
 
 def _pack_file(
-    codec: Codec,
-    inputs: Sequence[str],
-    target: Location | None,
-    options: EncodeOptions,
-    threads: int | None,
-    force: bool,
-    talk: Talk,
-) -> Tally:
+    codec: Codec, inputs: Sequence[str], target: Location | None, options: EncodeOptions,
+    threads: int | None, force: bool, talk: Talk,
+) -> Tally:  # fmt: skip
     from cvae.data import pipeline
     from cvae.data.reading import Reading
     from cvae.data.sources import open_images
     from cvae.packs.encode import encode
 
-    stream = open_images(
-        [_source(item) for item in inputs],
-        Reading(codec.image_shape, "stretch" if options.fit else "exact"),
-        split=options.split,
-        threads=threads or pipeline.processors(),
-        refuse=talk.error,
-    )
-    options = replace(options, names=options.names and stream.named)
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        show(f"{counted(done, 'image')} ")
 
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
-    with _writing(target, force) as file, talk.counting("image") as count:
+    reading = Reading(codec.image_shape, "stretch" if options.fit else "exact")
+    sources = [_stdin() if item == STDIO else item for item in inputs]
+    stream = open_images(
+        sources, reading, split=options.split, threads=threads or pipeline.processors(), refuse=talk.error
+    )  # fmt: skip
+    options = replace(options, names=options.names and stream.named)
+    with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
             codec, stream.batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
         )  # fmt: skip
         if not tally.images:
-            raise ImageError(
-                "expected images, found none that can be coded", where=" ".join(inputs)
-            )
+            text = "expected images, found none that can be coded"
+            raise ImageError(text, where=" ".join(inputs))
     return tally
-
-
-def _source(item: str) -> str | Source:
-    """An input as `open_images` takes it. Raises CvaeError when it is missing, or stdin is no archive."""
-    from cvae.data.contents import What
-    from cvae.data.places import is_pattern
-
-    if item == STDIO:
-        return _stdin()
-    if not is_pattern(item) and files.what(item) is What.NOTHING:
-        raise DataError("there is no such file or folder", where=item)
-    return item
 
 
 def _stdin() -> Source:
@@ -214,24 +187,10 @@ def _stdin() -> Source:
     from cvae.data.tars import Rejoined
 
     if files.what(STDIO) is not What.TAR:
-        raise ImageError(
-            "expected a tar archive", where="stdin", advice="`cvae encode -` takes one image"
-        )
+        advice = "`cvae encode -` takes one image"
+        raise ImageError("expected a tar archive", where="stdin", advice=advice)
     stdin: Any = sys.stdin.buffer
     return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
-
-
-@contextmanager
-def _writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
-    from cvae.data import places
-
-    if target is None:
-        stdout = files.open_stdout()
-        yield stdout
-        stdout.flush()
-        return
-    with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
-        yield file
 
 
 def _folder(inputs: Sequence[str], output: str | None) -> Place:
@@ -250,13 +209,8 @@ def _folder(inputs: Sequence[str], output: str | None) -> Place:
 
 
 def _pack_folder(
-    codec: Codec,
-    inputs: Sequence[str],
-    folder: Place,
-    options: EncodeOptions,
-    plan: Plan,
-    talk: Talk,
-) -> tuple[int, Tally]:
+    codec: Codec, inputs: Sequence[str], folder: Place, options: EncodeOptions, plan: Plan, talk: Talk
+) -> tuple[int, Tally]:  # fmt: skip
     """Writes a folder of packs; how many, and what is known of all."""
     from cvae.packs.run import run
 
@@ -267,40 +221,32 @@ def _pack_folder(
             nonlocal done, images
             for message in part.messages:
                 talk.error(ImageError(message))
-            if part.left_out > len(part.messages):
-                more = part.left_out - len(part.messages)
+            if (more := part.tally.left_out - len(part.messages)) > 0:
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
             done, images = done + 1, images + part.images
             show(f"{counted(done, 'pack')}, {counted(images, 'image')} ")
 
-        manifest = run(
-            codec, inputs, folder, options, plan, progress=report, failed=talk.error
-        )  # fmt: skip
+        manifest = run(codec, inputs, folder, options, plan, progress=report, failed=talk.error)
     return len(manifest.shards), manifest.tally
 
 
 def _summary(tally: Tally, codec: Codec) -> str:
     """What was written, in one line."""
-    height, width, channels = codec.image_shape
     each = tally.file_bytes / tally.images
+    ratio = tables.ratio(codec.image_shape, each)
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
-    return (
-        f"{counted(tally.images, 'image')} in {tally.file_bytes:,} bytes, {each:.2f} an image, "
-        f"{height * width * channels / each:.1f}:1{psnr}"
-    )
+    size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
+    return f"{counted(tally.images, 'image')} in {size}, {ratio}{psnr}"
 
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
     """What a warning says of images that come back badly, and what helps."""
-    expected = codec.expected_psnr(codec.quality(options.quality))
+    below = tables.below(codec.expected_psnr(codec.quality(options.quality)), codec.name)
     comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
-    text = (
-        f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back below the "
-        f"{expected:.1f} dB that 99 % of the images of model {codec.name} reach"
-    )
-    if 2 * tally.poor_inverted > tally.poor_sampled:
-        option = "leaving out --invert" if options.invert else "--invert"
-        return f"{text}; {are} of the other polarity: {option} helps"
-    return text
+    text = f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back {below}"
+    if 2 * tally.poor_inverted <= tally.poor_sampled:
+        return text
+    option = "leaving out --invert" if options.invert else "--invert"
+    return f"{text}; {are} of the other polarity: {option} helps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +14,28 @@ if TYPE_CHECKING:
 COLUMNS = 80
 Rows = Sequence[tuple[str, str]]
 
-_SIZE: Rows = [("compression ratio", "{compression_ratio:.1f}:1 ({bpp:.4f} bits a pixel)")]
+_SIZE = ("compression ratio", "{compression_ratio:.1f}:1 ({bpp:.4f} bits a pixel)")
 _PICTURE: Rows = [
     ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
     ("SSIM", "{ssim}"),
     ("below expected quality", "{warned:,} of {images:,} images"),
 ]
-_DECODE: Rows = [("decode", "{decode_images_per_second:,.0f} images a second")]
+_DECODE = ("decode", "{decode_images_per_second:,.0f} images a second")
 _CODING: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
     ("information", "{information_bits_mean:.2f} bits on average"),
-    *_SIZE,
+    _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     *_PICTURE,
     ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
-    *_DECODE,
+    _DECODE,
 ]
 _CODED: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes an image"),
-    *_SIZE,
+    _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB"),
     *_PICTURE,
-    *_DECODE,
+    _DECODE,
 ]
 
 
@@ -42,6 +43,16 @@ def show(lines: Iterator[str]) -> None:
     """Prints a table."""
     for line in lines:
         echo(line)
+
+
+def ratio(shape: tuple[int, int, int], size: float) -> str:
+    """Pixels of an image (h, w, c) to its bytes."""
+    return f"{math.prod(shape) / size:.1f}:1"
+
+
+def below(expected_psnr: float, model: str) -> str:
+    """What warnings say of the PSNR of images that come back badly."""
+    return f"below the {expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
 
 
 def coding(result: dict[str, Any]) -> Iterator[str]:
@@ -59,17 +70,12 @@ def noise(result: dict[str, Any]) -> Iterator[str]:
     """The figures of noise that was put on images and taken off again; no title where it has others."""
     if "quality" not in result:
         yield from _table("{model} on {dataset} ({split}, {count})", [], result)
-    rows = [
-        (f"noise of {result['noise']:g}", result["noisy_psnr"], result["noisy_mse"], ""),
-        ("denoised", result["denoised_psnr"], result["denoised_mse"], ""),
-        *(
-            (row["codec"], row["psnr"], row["mse"], f", weight {row['weight']:g}")
-            for row in result.get("rivals", [])
-            if "weight" in row
-        ),
-    ]
-    for label, psnr, mse, more in rows:
-        yield f"  {label:22}  {psnr:.2f} dB (mean MSE {mse:.5f} of [0, 1]){more}"
+    line = "  {:22}  {:.2f} dB (mean MSE {:.5f} of [0, 1])".format
+    yield line(f"noise of {result['noise']:g}", result["noisy_psnr"], result["noisy_mse"])
+    yield line("denoised", result["denoised_psnr"], result["denoised_mse"])
+    for row in result.get("rivals", []):
+        if "weight" in row:
+            yield line(row["codec"], row["psnr"], row["mse"]) + f", weight {row['weight']:g}"
 
 
 def against(result: dict[str, Any], comparison: Comparison) -> Iterator[str]:
@@ -101,9 +107,15 @@ def facts(found: dict[str, Any]) -> Iterator[str]:
         line = f"{label:{width}}  {text}"
         if len(line) <= COLUMNS or name == "file":  # a path stays in one piece
             yield line
-        else:
-            yield label
-            yield from _wrapped(text)
+            continue
+        import textwrap
+
+        yield label
+        # click's own wrapping would break hashes at the last column, and names at their hyphens.
+        yield from textwrap.wrap(
+            text, COLUMNS, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
 
 
 def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
@@ -117,16 +129,6 @@ def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
     width = max((len(label) for label, _ in rows), default=0)
     for label, text in rows:
         yield f"  {label:{width}}  {text.format(**values)}"
-
-
-def _wrapped(text: str) -> list[str]:
-    # click's own would break hashes at the last column, and names at their hyphens.
-    import textwrap
-
-    return textwrap.wrap(
-        text, COLUMNS, initial_indent="  ", subsequent_indent="  ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
 
 
 def _plain(value: Any) -> str:

@@ -40,9 +40,7 @@ class Talk:
         self, quiet: bool = False, verbose: bool = False, advice: str | Callable[[], str] = ""
     ) -> None:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
-        self.quiet = quiet
-        self.verbose = verbose
-        self.advice = advice
+        self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
         self._status = False  # whether the cursor stands behind a status
 
@@ -77,6 +75,12 @@ class Talk:
         if self.errors:
             raise click.exceptions.Exit(1)
 
+    def finish(self, files: int, done: str) -> None:
+        """Says how many of several files had no error, and ends the command."""
+        if files > 1:
+            self.say(f"{files - self.errors:,} of {files:,} {done}")
+        self.end()
+
     def bar(self, length: int) -> Any:
         """A progress bar on a terminal for long work, invisible elsewhere."""
         hidden = self.quiet or self.verbose or length <= BATCH or not _on_terminal()
@@ -96,19 +100,6 @@ class Talk:
             yield show
         finally:
             show("")
-
-    @contextmanager
-    def counting(self, noun: str) -> Iterator[Callable[[int], None]]:
-        """A function that counts on a terminal, for work of unknown length."""
-        total = 0
-        with self.status() as show:
-
-            def count(more: int) -> None:
-                nonlocal total
-                total += more
-                show(f"{counted(total, noun)} ")
-
-            yield count
 
     def watch(self, lots: list[list[str]]) -> Iterator[list[str]]:
         """The lots of a folder's files; a progress bar follows them."""

@@ -6,7 +6,7 @@ import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,22 +35,15 @@ _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*
     help="Only these images, by number from 0 (17,42-50) or by name. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--keep-going", is_flag=True,
-    help="Name what is damaged and decode the rest; the exit code is then 1.",
+    "--keep-going", is_flag=True, help="Name what is damaged and decode the rest; the exit code is then 1."
 )  # fmt: skip
 @options.threads
 @options.force
-@options.talk()
+@options.talk(verbose="")
 def command(
-    source: str,
-    output: str | None,
-    model: str | None,
-    only: tuple[str, ...],
-    keep_going: bool,
-    threads: int | None,
-    force: bool,
-    talk: Talk,
-) -> None:
+    source: str, output: str | None, model: str | None, only: tuple[str, ...], keep_going: bool,
+    threads: int | None, force: bool, talk: Talk,
+) -> None:  # fmt: skip
     """Decode the images of a pack.
 
     \b
@@ -65,7 +58,6 @@ def command(
     from cvae import packs
     from cvae.data import pipeline, sinks
 
-    files.refuse_device(output)
     name = "stdin" if source == STDIO else source
     with ExitStack() as stack:
         stack.enter_context(at(name))
@@ -80,8 +72,7 @@ def command(
         target = _target(source, output)
         if isinstance(target, Path) and sinks.is_array(target) and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
-        jobs = threads or pipeline.processors()
-        shape = pack.codec.image_shape
+        jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
@@ -97,14 +88,13 @@ def _check_pack(source: str) -> None:
     """Raises FormatError, which names the command that fits, when a file is no pack."""
     from cvae.data.contents import What
 
-    what = files.what(source)
+    what, decode = files.what(source), files.typed("decode", [source])
     if what is What.CONTAINER:
-        advice = f"{files.typed('decode', [source])} decodes it"
-        raise FormatError("holds one image and is no pack", advice=advice)
+        raise FormatError("holds one image and is no pack", advice=f"{decode} decodes it")
     if what in (What.FOLDER, What.RUN):
         raise FormatError(
             "expected a pack, or a folder of packs with its manifest.json, found another folder",
-            advice=f"{files.typed('decode', [source])} decodes a folder of single files",
+            advice=f"{decode} decodes a folder of single files",
         )
 
 
@@ -125,10 +115,8 @@ def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
             continue
         found = pack.find(text)
         if not found:
-            raise CvaeError(
-                f"there is no image named {text!r}",
-                advice="" if pack.reader.named else "this pack has no names; use numbers, as 17",
-            )
+            advice = "" if pack.reader.named else "this pack has no names; use numbers, as 17"
+            raise CvaeError(f"there is no image named {text!r}", advice=advice)
         ranges += [(number, number + 1) for number in found]
     chosen = ranges_of(ranges)
     if chosen[-1][1] > len(pack):
@@ -149,13 +137,13 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
     return pack.whole(ranges, refuse)
 
 
-def _target(source: str, output: str | None) -> Path | BinaryIO:
+def _target(source: str, output: str | None) -> Any:
     """Where the images go: a path, or stdout for a tar archive."""
     from cvae.data import sinks
 
     if output == STDIO:
         files.refuse_terminal(force=False)
-        return files.open_stdout()  # type: ignore[no-any-return]
+        return files.open_stdout()
     if output is not None:
         if files.is_url(output):
             raise click.UsageError(f"-o {output}: images are written to this machine only")
@@ -163,6 +151,6 @@ def _target(source: str, output: str | None) -> Path | BinaryIO:
             files.refuse_as_folder(output, "a folder, .npz, .npy or .tar")
         return Path(output)
     if source == STDIO and sys.stdout is not None and not sys.stdout.isatty():
-        return files.open_stdout()  # type: ignore[no-any-return]
+        return files.open_stdout()
     stem = "stdin" if source == STDIO else Path(source.rstrip("/")).stem
     return Path(f"{stem}_reconstructed")

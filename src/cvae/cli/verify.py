@@ -26,8 +26,8 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--against", metavar="ORIGINALS",
-    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, "
-    "pattern or URL of the images that were coded.",
+    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, pattern or "
+    "URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
 @options.split
@@ -39,35 +39,30 @@ def command(
 
     \b
       cvae verify scans.bin coded/ runs/mine/mine.cvae
-      cvae verify scans.bin --against scans/    PSNR of what is there, nothing encoded
+      cvae verify scans.bin --against scans/    PSNR of the decoded images
 
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name.
+    --against matches the images of an array by number, all others by name. Nothing is encoded.
     """
     from cvae.evaluation.verify import codec_finder
 
     talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
     results = []
     for name in names:
-        try:
-            with at(name):
-                if against is None:
-                    result = _check(name, find, talk)
-                else:
-                    result = _compare(name, against, model, split, talk)
-        except CvaeError as error:
-            talk.error(error)
-            continue
-        results.append(result)
-        if as_json:
-            continue
-        if against is None:
-            state = "damaged" if result["damage"] else "whole"
-            echo("{file}: {kind}, ".format(**result) + state)
-        else:
-            tables.show(tables.coded(result))
+        with talk.trying(name):
+            if against is None:
+                result = _check(name, find, talk)
+            else:
+                result = _compare(name, against, model, split, talk)
+            results.append(result)
+            if as_json:
+                continue
+            if against is None:
+                echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
+            else:
+                tables.show(tables.coded(result))
     if as_json:
         click.echo(json.dumps(results, indent=2))
     sys.stdout.flush()
@@ -81,8 +76,8 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     from cvae.evaluation import verify
     from cvae.models import registry
 
-    what, damage = files.what(name), []
-    kind, paths = _describe(name, what)
+    damage = []
+    kind, paths = _describe(name, files.what(name))
     for path in paths:
         found: Sequence[object] = []
         try:
@@ -91,8 +86,7 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
             else:
                 found = verify.check(path, find)
         except ModelNotFoundError as error:
-            with at(path):
-                talk.warning(f"{path}: only its check sum was looked at: {error.text}")
+            talk.warning(f"{path}: only its check sum was looked at: {error.text}")
         except ModelError as error:
             found = [error.text]
         for item in found:
@@ -107,8 +101,11 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
     from cvae.data.contents import What
 
     kinds = {
-        What.PACK: "pack", What.PACKS: "folder of packs", What.MODEL: "model", What.RUN: "model",
-    }  # fmt: skip
+        What.PACK: "pack",
+        What.PACKS: "folder of packs",
+        What.MODEL: "model",
+        What.RUN: "model",
+    }
     if what is What.NOTHING:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
@@ -138,7 +135,7 @@ def _compare(
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
             found = verify.compare(pack, against, split, bar.update, refuse)
     else:
-        found = _compare_containers(name, what, Path(against), model, refuse)
+        found = _compare_containers(name, what, against, model, refuse)
     stem = Path(against.rstrip("/")).stem
     result = {"dataset": stem, "split": found.pop("split", "all"), "file": name, **found}
     if result.get("missing"):
@@ -147,29 +144,32 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, originals: Path, model: str | None, refuse: Any
+    name: str, what: What, against: str, model: str | None, refuse: Callable[[CvaeError], None]
 ) -> dict[str, Any]:
     """The figures of one container and its original, or of those of two folders by their names."""
     from cvae import codec as codecs
-    from cvae.data import images
+    from cvae.data import images, places
+    from cvae.data.names import SUFFIXES
     from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
-    _, paths = _describe(name, what)
+    found = list(places.find(against, SUFFIXES))
+    originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
+    alone = next((file.place for file in found if file.place == places.locate(against)), None)
     coded, pixels, missing, lost = [], [], 0, 0
     codec: Codec | None = None
-    for path in paths:
+    for path in _describe(name, what)[1]:
         try:
             with at(path):
-                data = files.Task(Path(path), None).read()
+                data = files.Task(Path(path)).read()
                 codec = codec or (codecs.open_model(model) if model else codecs.open_model_of(data))
                 codec.decode(data)
         except CvaeError as error:
             refuse(error)
             lost += 1
             continue
-        below = Path(path).name if path == name else Path(path).relative_to(name)
-        original = _original(Path(below), originals)
+        below = Path(Path(path).name if path == name else Path(path).relative_to(name))
+        original = originals.get(below.with_suffix(""), alone)  # a single one has any name
         if original is None:
             missing += 1
             continue
@@ -177,17 +177,6 @@ def _compare_containers(
         pixels.append(reading.read(images.read_file(original), str(original)))
         coded.append(data)
     if codec is None or not coded:
-        raise DataError("has none of the images that were coded, and are whole", where=originals)
-    found = verify.compare_containers(codec, coded, pixels)
-    return {**found, "missing": missing, "lost": lost}
-
-
-def _original(coded: Path, originals: Path) -> Path | None:
-    """The image of a container at a path below its folder; None when there is none."""
-    from cvae.data.names import SUFFIXES
-
-    if not originals.is_dir():
-        return originals if originals.exists() else None
-    beside = (originals / coded).parent
-    found = (path for path in sorted(beside.glob("*")) if path.stem == coded.stem)
-    return next((path for path in found if path.suffix.lower() in SUFFIXES), None)
+        raise DataError("has none of the images that were coded, and are whole", where=against)
+    figures = verify.compare_containers(codec, coded, pixels)
+    return {**figures, "missing": missing, "lost": lost}
