@@ -244,18 +244,18 @@ def finish(
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:
-        result = model.export(run, dataset, name, output, force)
-        pictures.draw(run, dataset, result.model)
+        exported, kept_id = model.export(run, dataset, name, output, force)
+        pictures.draw(run, dataset, exported.path)
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")
         raise
-    figures = result.manifest.figures
+    manifest, figures = exported.manifest, exported.manifest.figures
     measured = {
         "payload_bytes_mean": "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB",
         "denoised_psnr": "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without",
     }
     found = "; ".join(text for name, text in measured.items() if name in figures)
     talk.say(
-        f"{result.model}: model {result.manifest.name}, id {result.manifest.id:#06x}"
-        f"{' (as before)' if result.kept_id else ''}; validation images: " + found.format(**figures)
+        f"{exported.path}: model {manifest.name}, id {manifest.id:#06x}"
+        f"{' (as before)' if kept_id else ''}; validation images: " + found.format(**figures)
     )

@@ -30,6 +30,7 @@ class Architecture:
     closed_form = False  # fitted at once by numpy, without Keras
     codes = True  # it has latents, and is exported as a codec
     components = False  # latents are or start as principal components of the training images
+    rotated = False  # its latents are rotated to components at export
     has_rate = True  # the loss weighs the distortion against a rate
 
     def __init__(self, builder: str = "", loss: str = "") -> None:
@@ -39,9 +40,7 @@ class Architecture:
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         """Why one of the given options of `cvae train` does not apply; empty if all do.
 
-        Args:
-            preset: the recipe, with the options in place.
-            options: their names, those of a preset's fields where they change one.
+        `options` are names of the preset's fields where they change one; the preset has the changes.
         """
         if "latent_dim" in options and not self.codes:
             return f"{preset.name} is a denoiser, which has no latents"
@@ -81,12 +80,7 @@ class Architecture:
         raise NotImplementedError
 
     def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
-        """What a model file is written from.
-
-        Args:
-            run: a finished run.
-            dataset: what it was trained on.
-            model: the trained model; None where it was fitted in closed form.
+        """What a model file is written from; the model is None where it was fitted in closed form.
 
         Raises:
             TrainingError: the graphs differ from the trained networks.
@@ -99,7 +93,7 @@ class Architecture:
         """The trained networks of a codec and their graphs."""
         from cvae.training.export import codec
 
-        return codec.from_keras(model, run.preset, images)
+        return codec.from_keras(model, run, images, self.rotated)
 
 
 class Residual(Architecture):
@@ -124,12 +118,8 @@ class Residual(Architecture):
 class PlainAutoencoder(Architecture):
     """An autoencoder without a rate, whose latents are rotated at export."""
 
-    components, has_rate = True, False
-
-    def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
-        from cvae.training.export import codec
-
-        return codec.rotated(model, run, images)
+    components = rotated = True
+    has_rate = False
 
 
 class Denoiser(Architecture):
@@ -149,7 +139,7 @@ class Linear(Architecture):
     closed_form = components = True
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        if not {*options} - {"latent_dim"}:
+        if {*options} <= {"latent_dim"}:
             return ""
         return (
             f"{preset.name} is fitted in closed form by numpy; it has --latents but no other option"
@@ -173,7 +163,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cvae": Architecture("build_cvae", "VariationalAutoencoder"),
     "residual": Residual("build_residual", "QuantizedAutoencoder"),
     "linear": Linear(),
-    "autoencoder": PlainAutoencoder("build_autoencoder", "PlainAutoencoder"),
+    "autoencoder": PlainAutoencoder("build_autoencoder", "Autoencoder"),
     "vae": Architecture("build_vae", "VariationalAutoencoder"),
     "denoiser": Denoiser("build_denoiser", "Denoiser"),
 }
@@ -181,10 +171,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def of(preset: Preset) -> Architecture:
     """The preset's architecture. Raises TrainingError when there is none of that name."""
-    try:
-        return ARCHITECTURES[preset.architecture]
-    except KeyError:
-        raise TrainingError(
-            f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}",
-            where=preset.name,
-        ) from None
+    known = f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}"
+    if preset.architecture not in ARCHITECTURES:
+        raise TrainingError(known, where=preset.name)
+    return ARCHITECTURES[preset.architecture]
