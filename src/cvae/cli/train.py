@@ -187,7 +187,7 @@ def _check_networks(architecture: Architecture, recipe: Preset, devices: str | N
     from cvae.training.networks import features
 
     backend.check_devices(devices)
-    architecture.check(recipe)
+    architecture.model(recipe)
     features.perceptual(recipe)
 
 

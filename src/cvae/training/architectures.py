@@ -50,17 +50,12 @@ class Architecture:
             return "--features takes effect only with a --perceptual-weight above 0"
         return ""
 
-    def check(self, preset: Preset) -> None:
-        """Raises TrainingError when the networks do not fit the preset's sides or latents."""
-        self.model(preset)
-
     def model(
         self, preset: Preset, seed: int = 0, perceptual: Perceptual | None = None
     ) -> Trainable:
         """The trainable model of a preset, uncompiled.
 
-        Raises:
-            TrainingError: the networks do not fit the preset's sides or latents.
+        Raises TrainingError when the networks do not fit the preset's sides or latents.
         """
         from cvae.training.networks import builders, losses
 
@@ -82,8 +77,7 @@ class Architecture:
     def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
         """What a model file is written from; the model is None where it was fitted in closed form.
 
-        Raises:
-            TrainingError: the graphs differ from the trained networks.
+        Raises TrainingError when the graphs differ from the trained networks.
         """
         from cvae.training.export import codec
 
@@ -141,12 +135,7 @@ class Linear(Architecture):
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         if {*options} <= {"latent_dim"}:
             return ""
-        return (
-            f"{preset.name} is fitted in closed form by numpy; it has --latents but no other option"
-        )
-
-    def check(self, preset: Preset) -> None:
-        """Fits all sides."""
+        return f"{preset.name} is fitted in closed form by numpy; its only option is --latents"
 
     def fit(self, run: Run, train: Images) -> None:
         from cvae.training.export import linear
@@ -171,7 +160,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def of(preset: Preset) -> Architecture:
     """The preset's architecture. Raises TrainingError when there is none of that name."""
-    known = f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}"
-    if preset.architecture not in ARCHITECTURES:
-        raise TrainingError(known, where=preset.name)
-    return ARCHITECTURES[preset.architecture]
+    if preset.architecture in ARCHITECTURES:
+        return ARCHITECTURES[preset.architecture]
+    text = f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}"
+    raise TrainingError(text, where=preset.name)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream.tables import TOTAL, Bank, Symbols
 from cvae.models.qualities import QUALITIES, Latents, Qualities, Quantizer
+from cvae.training.export.graph import Floats
 
 # The symbols that the encoder's search chooses for the first so many training images, where each
 # element has a table of its own.
@@ -40,11 +41,7 @@ _CURVATURE_IMAGES = 128
 
 
 def calibrate(
-    latents: Latents,
-    step: NDArray[np.float32],
-    curvature: NDArray[np.float32],
-    search: Search,
-    values: int,
+    latents: Latents, step: Floats, curvature: Floats, search: Search, values: int
 ) -> Qualities:
     """Counts the symbols of every quality on the training set, and merges similar tables.
 
@@ -84,11 +81,7 @@ def calibrate(
     return Qualities(Bank(np.stack(merger.rows)), index, scale, step, offset, curvature)
 
 
-def curvature(
-    latents: Latents,
-    step: NDArray[np.float32],
-    synthesis: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> NDArray[np.float32]:
+def curvature(latents: Latents, step: Floats, synthesis: Callable[[Floats], Floats]) -> Floats:
     """The squared change of the pixels by one step of each element, over the step squared.
 
     Summed over pixels, averaged over some images: (elements,) float32.

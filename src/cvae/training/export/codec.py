@@ -111,10 +111,9 @@ def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks]
 
 
 def check(networks: Networks, qualities: Qualities, pixels: Pixels) -> None:
-    """The graphs must give the trained networks' symbols, and their pixels within one level.
+    """Raises TrainingError unless the graphs give the trained networks' symbols and pixels.
 
-    Raises:
-        TrainingError: they do not.
+    Pixels may differ by one level.
     """
     x, opened, trained = as_floats(pixels), networks.opened, networks.trained
     latents = trained[ANALYSIS](x)
@@ -160,9 +159,7 @@ def _measure(codec: Codec, pixels: Pixels) -> Manifest:
 
     # Of the least effort and the default, so that neither falls short of it by itself: at high
     # quality a search betters the pictures, at low quality it may trade them for bytes.
-    floors = [
-        min(floor(quality, effort) for effort in (0, DEFAULT_EFFORT)) for quality in _MEASURED
-    ]
+    floors = [min(floor(q, effort) for effort in (0, DEFAULT_EFFORT)) for q in _MEASURED]
     expected = np.interp(QUALITIES, _MEASURED, floors).round(3)
     coded = codec.encode_batch(pixels)
     figures: dict[str, Any] = {

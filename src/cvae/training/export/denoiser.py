@@ -23,11 +23,7 @@ _CHECKED_IMAGES, _MEASURED_IMAGES = 4, 64
 
 
 def make(run: Run, dataset: Dataset, model: Any) -> Made:
-    """The graph of a run's trained `losses.Denoiser`.
-
-    Raises:
-        TrainingError: the graph differs from the network.
-    """
+    """The graph of a trained `losses.Denoiser`. Raises TrainingError when it differs from it."""
     weights_hash = layers.prepare(model)
     network, channels = model.network, run.preset.image_shape[2]
     multiple = 2 ** (len(run.preset.filters) - 1)

@@ -34,11 +34,7 @@ class _Tape:
         }
 
     def pull_back(self, node: Any, adjoint: str) -> Iterator[str]:
-        """The adjoint of a node's output -> those of its inputs, but for constants.
-
-        Raises:
-            TrainingError: no rule is known for the node.
-        """
+        """The adjoint of a node's output -> those of its inputs, but for constants."""
         add, x, y = self.graph.add, node.input[0], node.output[0]
         given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         strides = given.get("strides", [1, 1])
@@ -46,7 +42,7 @@ class _Tape:
             case "Gemm":
                 yield add("Gemm", adjoint, node.input[1], transB=1 - given.get("transB", 0))
             case "Conv" if strides == [1, 1]:
-                yield self._convolution(node.input[1], adjoint, *given.get("pads", [0, 0, 0, 0]))
+                yield self._convolution(node.input[1], adjoint, given.get("pads", [0] * 4))
             case "Relu":
                 yield add("Mul", adjoint, add("Sign", y))
             case "Sigmoid":
@@ -82,17 +78,15 @@ class _Tape:
                     "none of `pool` and `/2`"
                 )
 
-    def _convolution(
-        self, kernel: str, adjoint: str, top: int, left: int, bottom: int, right: int
-    ) -> str:
+    def _convolution(self, kernel: str, adjoint: str, pads: list[int]) -> str:
         """A convolution with the kernel rotated by 180 degrees and complementary padding."""
-        height, width = self.constants[kernel].shape[2:]
+        last = [side - 1 for side in self.constants[kernel].shape[2:]]
         # Rotated in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
         ends = [np.array(i, np.int64) for i in ([-1, -1], [-(1 << 31)] * 2, [2, 3], [-1, -1])]
         turned = self.graph.add("Slice", kernel, *ends)
         turned = self.graph.add("Transpose", turned, perm=[1, 0, 2, 3])
-        pads = [height - 1 - top, width - 1 - left, height - 1 - bottom, width - 1 - right]
-        return self.graph.add("Conv", adjoint, turned, pads=pads)
+        complement = [side - pad for side, pad in zip(last * 2, pads, strict=True)]
+        return self.graph.add("Conv", adjoint, turned, pads=complement)
 
 
 def gradient(synthesis: bytes) -> bytes:

@@ -40,11 +40,7 @@ def components(pixels: Pixels, dim: int, label: str) -> tuple[Floats, Floats]:
 
 
 def fit(run: Run, train: Images) -> None:
-    """Writes the principal components of the training images to the run's folder.
-
-    Raises:
-        TrainingError: there are fewer images or pixels than the preset's latents.
-    """
+    """Writes the principal components of the training images to the run's folder, see `components`."""
     mean, basis = components(sample(train), run.preset.latent_dim, str(run.folder))
     with files.atomic_path(run.folder / LINEAR, force=True) as temporary:
         np.savez(temporary, mean=mean, basis=basis)
@@ -62,11 +58,9 @@ def load(run: Run) -> Networks:
     def synthesis(y: Floats) -> Floats:
         return np.asarray((y @ basis.T + mean).clip(0, 1).reshape(-1, *shape))
 
+    linear = mean, basis, shape
     return Networks(
-        graphs={
-            ANALYSIS: analysis_graph(mean, basis, shape),
-            SYNTHESIS: synthesis_graph(mean, basis, shape),
-        },
+        graphs={ANALYSIS: analysis_graph(*linear), SYNTHESIS: synthesis_graph(*linear)},
         trained={ANALYSIS: analysis, SYNTHESIS: synthesis},
         shape=shape,
         # One step for all elements: reverse water-filling, in the field's words.

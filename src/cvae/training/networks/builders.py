@@ -42,8 +42,8 @@ def build_cvae(preset: Preset) -> Networks:
     x = layers.Reshape(grid)(x)
     up = layers.Conv2DTranspose
     for number, filters in enumerate(reversed(preset.filters)):
-        x = _convolution(x, filters, kind=up, strides=2, activation="relu", name=f"up{number}")
-    x = _convolution(x, channels, kind=up, activation="sigmoid", name="last")
+        x = _conv(x, filters, kind=up, strides=2, activation="relu", name=f"up{number}")
+    x = _conv(x, channels, kind=up, activation="sigmoid", name="last")
     return _networks(preset, image, heads, latents, x)
 
 
@@ -66,7 +66,7 @@ def build_residual(preset: Preset) -> Networks:
     linear = layers.Dense(math.prod(preset.image_shape), name="linear")(latents)
     linear = layers.Reshape(preset.image_shape)(linear)
     x = layers.Activation("relu")(_level(linear, preset.refine, 0))
-    x = _convolution(x, 4 * preset.image_shape[2], kernel_initializer="zeros", name="last")
+    x = _conv(x, 4 * preset.image_shape[2], kernel_initializer="zeros", name="last")
     return _networks(preset, image, y, latents, layers.Add()([linear, DepthToSpace()(x)]))
 
 
@@ -113,7 +113,7 @@ def build_denoiser(preset: Preset) -> keras.Model:
     for skip in reversed(skips):
         x = layers.Concatenate()([layers.UpSampling2D(2)(x), skip])
         x = chain((f"conv {skip.shape[-1]} norm",) * 2, x, preset.image_shape)
-    return keras.Model(image, _convolution(x, preset.image_shape[2]), name="denoiser")
+    return keras.Model(image, _conv(x, preset.image_shape[2]), name="denoiser")
 
 
 def start_from_components(
@@ -164,32 +164,30 @@ def _check_sides(preset: Preset, multiple: int, least: int = 0) -> None:
         )
 
 
-def _convolution(
-    x: Any, filters: int, size: int = 3, kind: Any = layers.Conv2D, **options: Any
-) -> Any:
+def _conv(x: Any, filters: int, size: int = 3, kind: Any = layers.Conv2D, **options: Any) -> Any:
     return kind(filters, size, padding="same", **options)(x)
 
 
 def _downward(preset: Preset, x: Any) -> Any:
     """Images -> the smallest grid."""
     for number, filters in enumerate(preset.filters):
-        x = _convolution(x, filters, strides=2, activation="relu", name=f"down{number}")
+        x = _conv(x, filters, strides=2, activation="relu", name=f"down{number}")
     return x
 
 
 def _level(x: Any, filters: tuple[int, ...], number: int) -> Any:
     """A level of the U-Net: half the resolution of `x`, with the coarser levels inside."""
     size = 3 if number == 0 else 1
-    x = _convolution(SpaceToDepth()(x), filters[0], size, activation="relu", name=f"enter{number}")
+    x = _conv(SpaceToDepth()(x), filters[0], size, activation="relu", name=f"enter{number}")
     x = _block(x, f"before{number}")
     if len(filters) == 1:
         return x
     coarse = _level(x, filters[1:], number + 1)
-    coarse = _convolution(coarse, 4 * filters[0], 1, name=f"leave{number + 1}")
+    coarse = _conv(coarse, 4 * filters[0], 1, name=f"leave{number + 1}")
     return _block(layers.Add()([x, DepthToSpace()(coarse)]), f"after{number}")
 
 
 def _block(x: Any, name: str) -> Any:
     """A residual block without normalization."""
-    y = _convolution(x, x.shape[-1], activation="relu", name=f"{name}a")
-    return layers.Add()([x, _convolution(y, x.shape[-1], name=f"{name}b")])
+    y = _conv(x, x.shape[-1], activation="relu", name=f"{name}a")
+    return layers.Add()([x, _conv(y, x.shape[-1], name=f"{name}b")])

@@ -36,10 +36,7 @@ _WEIGHTS = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "b
 def perceptual(preset: Preset) -> Perceptual | None:
     """A function from two batches of images (n, h, w, c) in [0, 1] to their differences (n,).
 
-    None where the preset gives it no weight.
-
-    Raises:
-        TrainingError: there are no such features.
+    None where the preset gives it no weight. Raises TrainingError when there are no such features.
     """
     if not preset.perceptual_weight:
         return None
