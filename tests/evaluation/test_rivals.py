@@ -273,7 +273,7 @@ def test_linear_is_the_one_fitted_to_the_same_images(
     dataset = datasets.load(str(tiny_data), "mnist", preset.image_shape)
     run = runs.start(tmp_path / "linear", preset, dataset, 0, False, False)
     architectures.of(preset).fit(run, dataset.train)
-    monkeypatch.setenv("CVAE_MODELS", str(export.export(run, dataset).model))
+    monkeypatch.setenv("CVAE_MODELS", str(export.export(run, dataset)[0].path))
     assert comparison.find_linear(codec).name == "tiny-linear"
     with pytest.raises(CvaeError, match="another kind"):
         comparison.find_linear(comparison.find_linear(codec))

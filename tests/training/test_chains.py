@@ -132,6 +132,6 @@ def test_sides_and_latents_that_do_not_fit_are_refused(
     preset: presets.Preset, changes: dict[str, object], message: str
 ) -> None:
     architecture = architectures.of(preset)
-    architecture.check(preset)
+    architecture.model(preset)
     with pytest.raises(TrainingError, match=message):
-        architecture.check(replace(preset, **changes))
+        architecture.model(replace(preset, **changes))

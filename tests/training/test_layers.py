@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -64,17 +65,21 @@ def random_input(network: keras.Model, *sides: int) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(5, *shape)).astype(np.float32)
 
 
+def exported(network: keras.Model, output: Any = None) -> Network:
+    """The graph of a network whose sides are fixed, or of one of its outputs."""
+    graph, given = Graph(), network.input.shape[1:]
+    result = (network.output if output is None else output).shape[1:]
+    name = keras_graphs.add_network(graph, network, "x", output)
+    return Network(graph.to_bytes("n", {"x": given}, name, result), "n", [given], result)
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_graph_gives_what_the_network_gives(name: str) -> None:
     network = ready(random_network(name))
     x = random_input(network)
-    graph = Graph()
-    given, result = network.input.shape[1:], network.output.shape[1:]
-    output = keras_graphs.add_network(graph, network, "x")
-    data = graph.to_bytes("network", {"x": given}, output, result)
     expected = np.asarray(network(x))
     assert expected.std() > 0.02, "a network that gives nothing shows nothing"
-    np.testing.assert_allclose(Network(data, "n", [given], result)(x), expected, atol=1e-4)
+    np.testing.assert_allclose(exported(network)(x), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in CHAINS if "norm" in str(CHAINS[name])])
@@ -113,13 +118,9 @@ def test_named_architectures_give_what_keras_gives(name: str, half: str) -> None
     network = getattr(architectures.of(preset).model(preset), half)
     randomize(network)
     ready(network)
-    x, output, graph = random_input(network), network.outputs[0], Graph()
-    given, result = x.shape[1:], output.shape[1:]
-    data = graph.to_bytes(
-        "n", {"x": given}, keras_graphs.add_network(graph, network, "x", output), result
-    )
+    x, output = random_input(network), network.outputs[0]
     expected = keras.Model(network.input, output)(x)
-    np.testing.assert_allclose(Network(data, "n", [given], result)(x), expected, atol=1e-4)
+    np.testing.assert_allclose(exported(network, output)(x), expected, atol=1e-4)
 
 
 def test_of_two_heads_the_one_that_is_asked_for_is_added() -> None:
@@ -128,10 +129,7 @@ def test_of_two_heads_the_one_that_is_asked_for_is_added() -> None:
     ready(network)
     x = random_input(network)
     for output, expected in zip(network.output, network(x), strict=True):
-        graph = Graph()
-        name = keras_graphs.add_network(graph, network, "x", output)
-        data = graph.to_bytes("head", {"x": (8, 8, 1)}, name, (4,))
-        found = Network(data, "head", [(8, 8, 1)], (4,))(x)
+        found = exported(network, output)(x)
         np.testing.assert_allclose(found, np.asarray(expected), atol=1e-4)
 
 
@@ -140,12 +138,8 @@ def test_the_gradient_of_such_a_synthesis_is_what_small_changes_do(name: str) ->
     network = ready(random_network(name))
     given, result = network.input.shape[1:], network.output.shape[1:]
     size = math.prod(given)
-    graph = Graph()
-    x = "x" if len(given) == 1 else graph.shape("x", *given)
-    data = graph.to_bytes(
-        "synthesis", {"x": (size,)}, keras_graphs.add_network(graph, network, x), result
-    )
-    gradient = Network(adjoint.gradient(data), "gradient", [(size,), result], (size + 1,))
+    data = adjoint.gradient(keras_graphs.synthesis_graph(network))
+    gradient = Network(data, "gradient", [(size,), result], (size + 1,))
     rng = np.random.default_rng(2)
     y = rng.normal(size=(40, size)).astype(np.float32)
     target = rng.random((40, *result)).astype(np.float32)

@@ -21,7 +21,7 @@ from cvae.bitstream.tables import Bank, Symbols
 from cvae.codec import open_model
 from cvae.errors import DataError, TrainingError
 from cvae.models import registry
-from cvae.models.file import Model
+from cvae.models.file import ANALYSIS, SYNTHESIS, Model
 from cvae.models.qualities import Quantizer
 from cvae.training import architectures, datasets, presets, runs
 from cvae.training.export import calibration, naming
@@ -164,12 +164,15 @@ def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run:
     model = checkpoints.load(run)
     bank = Model(tiny_run / "tiny.cvae").qualities
     x = blobs(100)
-    networks = codec_export.from_keras(model, run.preset, x.astype(np.float32) / 255)
+    networks = codec_export.from_keras(model, run, x.astype(np.float32) / 255)
     codec_export.check(networks, bank, x)
-    brighter = replace(networks, trained_synthesis=lambda y: networks.trained_synthesis(y) + 0.01)
+    trained = networks.trained
+    brighter = replace(
+        networks, trained={**trained, SYNTHESIS: lambda y: trained[SYNTHESIS](y) + 0.01}
+    )
     with pytest.raises(TrainingError, match="levels"):
         codec_export.check(brighter, bank, x)
-    shifted = replace(networks, trained_analysis=lambda x: networks.trained_analysis(x) + 0.1)
+    shifted = replace(networks, trained={**trained, ANALYSIS: lambda x: trained[ANALYSIS](x) + 0.1})
     with pytest.raises(TrainingError, match="symbols"):
         codec_export.check(shifted, bank, x)
 
@@ -206,7 +209,7 @@ def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
     run = runs.start(tmp_path / "run", preset, dataset, seed=0, resume=False, force=False)
     linear = architectures.of(preset)
     linear.fit(run, dataset.train)
-    codec = open_model(export.export(run, dataset, name="pca").model)
+    codec = open_model(export.export(run, dataset, name="pca")[0].path)
     coded = codec.encode_batch(dataset.validation)
     # All 64 components and a fine step: what is lost is rounding alone.
     assert min(item.psnr for item in coded) > 45

@@ -161,7 +161,7 @@ def command(
         from cvae.training.networks import features
 
         backend.check_devices(machine.devices)
-        architecture.check(recipe)
+        architecture.model(recipe)
         features.perceptual(recipe)
     dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
     talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
@@ -213,17 +213,17 @@ def finish(
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:
-        result = model.export(run, dataset, name, output, force)
-        pictures.draw(run, dataset, result.model)
+        exported, kept_id = model.export(run, dataset, name, output, force)
+        pictures.draw(run, dataset, exported.path)
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")
         raise
-    manifest, figures = result.manifest, result.manifest.figures
+    manifest, figures = exported.manifest, exported.manifest.figures
     measured = {
         "payload_bytes_mean": "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB",
         "denoised_psnr": "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without",
     }
     found = "; ".join(text.format(**figures) for key, text in measured.items() if key in figures)
-    kept = " (as before)" if result.kept_id else ""
-    made = f"{result.model}: model {manifest.name}, id {manifest.id:#06x}{kept}"
+    kept = " (as before)" if kept_id else ""
+    made = f"{exported.path}: model {manifest.name}, id {manifest.id:#06x}{kept}"
     talk.say(f"{made}; validation images: {found}")

@@ -30,6 +30,7 @@ class Architecture:
     closed_form = False  # fitted at once by numpy, without Keras
     codes = True  # it has latents, and is exported as a codec
     components = False  # latents are or start as principal components of the training images
+    rotated = False  # its latents are rotated to components at export
     has_rate = True  # the loss weighs the distortion against a rate
 
     def __init__(self, builder: str = "", loss: str = "") -> None:
@@ -39,9 +40,7 @@ class Architecture:
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         """Why one of the given options of `cvae train` does not apply; empty if all do.
 
-        Args:
-            preset: the recipe, with the options in place.
-            options: their names, those of a preset's fields where they change one.
+        `options` are names of the preset's fields where they change one; the preset has the changes.
         """
         if "latent_dim" in options and not self.codes:
             return f"{preset.name} is a denoiser, which has no latents"
@@ -51,17 +50,12 @@ class Architecture:
             return "--features takes effect only with a --perceptual-weight above 0"
         return ""
 
-    def check(self, preset: Preset) -> None:
-        """Raises TrainingError when the networks do not fit the preset's sides or latents."""
-        self.model(preset)
-
     def model(
         self, preset: Preset, seed: int = 0, perceptual: Perceptual | None = None
     ) -> Trainable:
         """The trainable model of a preset, uncompiled.
 
-        Raises:
-            TrainingError: the networks do not fit the preset's sides or latents.
+        Raises TrainingError when the networks do not fit the preset's sides or latents.
         """
         from cvae.training.networks import builders, losses
 
@@ -81,15 +75,9 @@ class Architecture:
         raise NotImplementedError
 
     def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
-        """What a model file is written from.
+        """What a model file is written from; the model is None where it was fitted in closed form.
 
-        Args:
-            run: a finished run.
-            dataset: what it was trained on.
-            model: the trained model; None where it was fitted in closed form.
-
-        Raises:
-            TrainingError: the graphs differ from the trained networks.
+        Raises TrainingError when the graphs differ from the trained networks.
         """
         from cvae.training.export import codec
 
@@ -99,7 +87,7 @@ class Architecture:
         """The trained networks of a codec and their graphs."""
         from cvae.training.export import codec
 
-        return codec.from_keras(model, run.preset, images)
+        return codec.from_keras(model, run, images, self.rotated)
 
 
 class Residual(Architecture):
@@ -124,12 +112,8 @@ class Residual(Architecture):
 class PlainAutoencoder(Architecture):
     """An autoencoder without a rate, whose latents are rotated at export."""
 
-    components, has_rate = True, False
-
-    def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
-        from cvae.training.export import codec
-
-        return codec.rotated(model, run, images)
+    components = rotated = True
+    has_rate = False
 
 
 class Denoiser(Architecture):
@@ -149,14 +133,9 @@ class Linear(Architecture):
     closed_form = components = True
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        if not {*options} - {"latent_dim"}:
+        if {*options} <= {"latent_dim"}:
             return ""
-        return (
-            f"{preset.name} is fitted in closed form by numpy; it has --latents but no other option"
-        )
-
-    def check(self, preset: Preset) -> None:
-        """Fits all sides."""
+        return f"{preset.name} is fitted in closed form by numpy; its only option is --latents"
 
     def fit(self, run: Run, train: Images) -> None:
         from cvae.training.export import linear
@@ -173,7 +152,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "cvae": Architecture("build_cvae", "VariationalAutoencoder"),
     "residual": Residual("build_residual", "QuantizedAutoencoder"),
     "linear": Linear(),
-    "autoencoder": PlainAutoencoder("build_autoencoder", "PlainAutoencoder"),
+    "autoencoder": PlainAutoencoder("build_autoencoder", "Autoencoder"),
     "vae": Architecture("build_vae", "VariationalAutoencoder"),
     "denoiser": Denoiser("build_denoiser", "Denoiser"),
 }
@@ -181,10 +160,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def of(preset: Preset) -> Architecture:
     """The preset's architecture. Raises TrainingError when there is none of that name."""
-    try:
+    if preset.architecture in ARCHITECTURES:
         return ARCHITECTURES[preset.architecture]
-    except KeyError:
-        raise TrainingError(
-            f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}",
-            where=preset.name,
-        ) from None
+    text = f"expected one of {', '.join(ARCHITECTURES)}, found {preset.architecture!r}"
+    raise TrainingError(text, where=preset.name)

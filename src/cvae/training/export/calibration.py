@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from cvae.bitstream.tables import TOTAL, Bank, Symbols
 from cvae.models.qualities import QUALITIES, Latents, Qualities, Quantizer
+from cvae.training.export.graph import Floats
 
 # The symbols that the encoder's search chooses for the first so many training images, where each
 # element has a table of its own.
 Search = Callable[[int, Quantizer, Bank], Symbols]
+Shares = NDArray[np.float64]  # (elements, alphabet), each row of the sum 1
 
 DEFAULT_QUALITY = 50
 MIN_RADIUS, MAX_RADIUS = 4, 127
@@ -38,63 +40,48 @@ _PRIOR_IMAGES = 50
 _CURVATURE_IMAGES = 128
 
 
-def scales() -> NDArray[np.float32]:
-    """Step sizes of the qualities 1 to 100 over those of the default quality, float32 (100,)."""
-    quality = np.array(QUALITIES)
-    return np.exp2((DEFAULT_QUALITY - quality) / _HALVING).astype(np.float32)
-
-
 def calibrate(
-    latents: Latents,
-    step: NDArray[np.float32],
-    curvature: NDArray[np.float32],
-    search: Search,
-    values: int,
+    latents: Latents, step: Floats, curvature: Floats, search: Search, values: int
 ) -> Qualities:
     """Counts the symbols of every quality on the training set, and merges similar tables.
 
     Args:
         latents: (images, elements) of the training set.
-        step: (elements,) quantization steps at the default quality.
+        step: (elements,), of the default quality.
         curvature: (elements,), see `Qualities`.
         search: chooses symbols at the default effort.
         values: pixels times channels of an image.
     """
-    scale, offset = scales(), latents.mean(axis=0)
+    distance = DEFAULT_QUALITY - np.array(QUALITIES)
+    scale, offset = np.exp2(distance / _HALVING).astype(np.float32), latents.mean(axis=0)
     quantizers = {quality: Quantizer(step * scale[quality - 1], offset) for quality in QUALITIES}
-    radius = _radius(latents, quantizers[QUALITIES[-1]])
+    # One symbol in a thousand of the finest quality is an escape.
+    largest = np.quantile(np.abs(quantizers[QUALITIES[-1]].quantize(latents)), 0.999)
+    radius = int(np.clip(largest, MIN_RADIUS, MAX_RADIUS))
     plain = {
         quality: _shares(quantizers[quality].quantize(latents), radius) for quality in QUALITIES
     }
-    searched = {
-        quality: _searched_shares(
-            plain[quality], quantizers[quality], radius, search, _images(quality, values)
-        )
-        for quality in _SEARCHED
-    }
-    # The default quality comes first and so gets tables of its own.
-    order = sorted(QUALITIES, key=lambda quality: abs(quality - DEFAULT_QUALITY))
+    searched = {}
+    for quality in _SEARCHED:
+        most = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
+        images = max(_FEWEST_IMAGES, round(most * min(1, _VALUES / values)))
+        shares = plain[quality]
+        for _ in range(_PASSES):
+            bank = np.stack([to_frequencies(row) for row in _mix(plain[quality], shares)])
+            shares = _shares(search(images, quantizers[quality], Bank(bank)), radius)
+        searched[quality] = shares
     merger = _Merger(2 * radius + 2)
     index = np.empty((len(QUALITIES), latents.shape[1]), np.uint16)
-    for quality in order:
+    # The default quality comes first and so gets tables of its own.
+    for quality in sorted(QUALITIES, key=lambda quality: abs(quality - DEFAULT_QUALITY)):
         tolerance = 0.0 if quality == DEFAULT_QUALITY else _TOLERANCE
         for element, shares in enumerate(_mix(plain[quality], _between(searched, quality))):
             index[quality - 1, element] = merger.add(to_frequencies(shares), tolerance)
-    return Qualities(
-        Bank(merger.bank()),
-        index,
-        scale,
-        step.astype(np.float32),
-        offset.astype(np.float32),
-        curvature,
-    )
+    step, offset = step.astype(np.float32), offset.astype(np.float32)
+    return Qualities(Bank(np.stack(merger.rows)), index, scale, step, offset, curvature)
 
 
-def curvature(
-    latents: Latents,
-    step: NDArray[np.float32],
-    synthesis: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> NDArray[np.float32]:
+def curvature(latents: Latents, step: Floats, synthesis: Callable[[Floats], Floats]) -> Floats:
     """The squared change of the pixels by one step of each element, over the step squared.
 
     Summed over pixels, averaged over some images: (elements,) float32.
@@ -109,27 +96,13 @@ def curvature(
     return (np.array(changes) / np.square(step)).astype(np.float32)
 
 
-Shares = NDArray[np.float64]  # (elements, alphabet), each row of the sum 1
-
-
 def _shares(symbols: Symbols, radius: int) -> Shares:
-    return count(symbols, radius) / len(symbols)
-
-
-def _images(quality: int, values: int) -> int:
-    """How many training images are searched at a quality."""
-    most = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
-    return max(_FEWEST_IMAGES, round(most * min(1, _VALUES / values)))
-
-
-def _searched_shares(
-    plain: Shares, quantizer: Quantizer, radius: int, search: Search, images: int
-) -> Shares:
-    shares = plain
-    for _ in range(_PASSES):
-        bank = np.stack([to_frequencies(row) for row in _mix(plain, shares)])
-        shares = _shares(search(images, quantizer, Bank(bank)), radius)
-    return shares
+    """How often each table entry occurs among symbols (images, elements)."""
+    alphabet, (images, elements) = 2 * radius + 2, symbols.shape
+    entries = np.where(np.abs(symbols) > radius, alphabet - 1, symbols + radius)
+    places = entries + alphabet * np.arange(elements)
+    counts = np.bincount(places.ravel(), minlength=alphabet * elements)
+    return np.asarray(counts.reshape(elements, alphabet) / images)
 
 
 def _mix(plain: Shares, searched: Shares) -> Shares:
@@ -145,14 +118,6 @@ def _between(searched: dict[int, Shares], quality: int) -> Shares:
     return (1 - weight) * searched[low] + weight * searched[high]
 
 
-def count(symbols: Symbols, radius: int) -> NDArray[np.int64]:
-    """How often each table entry occurs: (images, elements) -> (elements, 2 radius + 2)."""
-    alphabet, elements = 2 * radius + 2, symbols.shape[1]
-    entries = np.where(np.abs(symbols) > radius, alphabet - 1, symbols + radius)
-    places = entries + alphabet * np.arange(elements)
-    return np.bincount(places.ravel(), minlength=alphabet * elements).reshape(elements, alphabet)
-
-
 def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
     """Counts or shares (alphabet,) -> frequencies of at least 1 that sum to 2^16."""
     spread = np.convolve(counts[:-1], [0.05, 0.2, 0.5, 0.2, 0.05], mode="same")
@@ -162,36 +127,23 @@ def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
     return np.asarray(frequencies, np.uint16)
 
 
-def _radius(latents: Latents, finest: Quantizer) -> int:
-    """The radius for which one symbol in a thousand of the finest quality is an escape."""
-    return int(
-        np.clip(np.quantile(np.abs(finest.quantize(latents)), 0.999), MIN_RADIUS, MAX_RADIUS)
-    )
-
-
 class _Merger:
     """Collects tables, and reuses earlier ones that are nearly as good."""
 
     def __init__(self, alphabet: int) -> None:
-        self._rows: list[NDArray[np.uint16]] = []
-        self._bits = np.empty((0, alphabet))
+        self.rows: list[NDArray[np.uint16]] = []
+        # As many as an index of uint16 reaches; memory that is not written to is not taken.
+        self._bits = np.empty((1 << 16, alphabet))
 
     def add(self, frequencies: NDArray[np.uint16], tolerance: float) -> int:
         """The index of a table that costs at most `tolerance` bits a symbol more than this one."""
-        p = frequencies / TOTAL
+        p, count = frequencies / TOTAL, len(self.rows)
         bits = -np.log2(p)
-        if self._rows:
-            excess = self._bits[: len(self._rows)] @ p - p @ bits
+        if count:
+            excess = self._bits[:count] @ p - p @ bits
             best = int(np.argmin(excess))
             if excess[best] <= tolerance:
                 return best
-        if len(self._rows) == len(self._bits):
-            grown = np.empty((max(64, 2 * len(self._bits)), len(p)))
-            grown[: len(self._bits)] = self._bits
-            self._bits = grown
-        self._bits[len(self._rows)] = bits
-        self._rows.append(frequencies)
-        return len(self._rows) - 1
-
-    def bank(self) -> NDArray[np.uint16]:
-        return np.stack(self._rows)
+        self._bits[count] = bits
+        self.rows.append(frequencies)
+        return count

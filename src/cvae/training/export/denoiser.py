@@ -13,6 +13,7 @@ from cvae.evaluation import noise
 from cvae.models.file import DENOISER, Manifest, Model
 from cvae.models.networks import Network
 from cvae.training.datasets import Dataset
+from cvae.training.export import layers
 from cvae.training.export.graph import Graph
 from cvae.training.export.made import Made, check_pixels, previous
 from cvae.training.runs import Run
@@ -22,22 +23,15 @@ _CHECKED_IMAGES, _MEASURED_IMAGES = 4, 64
 
 
 def make(run: Run, dataset: Dataset, model: Any) -> Made:
-    """The graph of a run's trained `losses.Denoiser`.
-
-    Raises:
-        TrainingError: the graph differs from the network.
-    """
-    from cvae.training.export import layers
-
+    """The graph of a trained `losses.Denoiser`. Raises TrainingError when it differs from it."""
     weights_hash = layers.prepare(model)
     network, channels = model.network, run.preset.image_shape[2]
     multiple = 2 ** (len(run.preset.filters) - 1)
     validation = np.asarray(dataset.validation[:_MEASURED_IMAGES])
-    graph = _graph(network, channels)
+    graph, opened = _graph(network, channels)
     height, width = (side - side % multiple for side in validation.shape[1:3])
     x = as_floats(validation[:_CHECKED_IMAGES, :height, :width])
-    expected = np.asarray(network.predict(x, verbose=0)).clip(0, 1)
-    check_pixels("denoiser", _opened(graph, channels)(x), expected)
+    check_pixels("denoiser", opened(x), np.asarray(network.predict(x, verbose=0)).clip(0, 1))
 
     def measure(model: Model) -> Manifest:
         found = noise.measure(model, validation, run.preset.noise)
@@ -45,7 +39,7 @@ def make(run: Run, dataset: Dataset, model: Any) -> Made:
         return replace(model.manifest, figures=figures)
 
     # Where clipping hides a change, none is found.
-    unclipped = _opened(_graph(network, channels, clipped=False), channels)
+    _, unclipped = _graph(network, channels, clipped=False)
     return Made(
         graphs={DENOISER: graph},
         qualities=None,
@@ -63,15 +57,9 @@ def make(run: Run, dataset: Dataset, model: Any) -> Made:
     )
 
 
-def _opened(graph: bytes, channels: int) -> Network:
-    shape = (None, None, channels)
-    return Network(graph, DENOISER, [shape], shape)
-
-
-def _graph(network: Any, channels: int, clipped: bool = True) -> bytes:
-    from cvae.training.export import layers
-
+def _graph(network: Any, channels: int, clipped: bool = True) -> tuple[bytes, Network]:
     graph = Graph()
     x = layers.add_network(graph, network, "x")
-    shape = ("height", "width", channels)
-    return graph.to_bytes("denoiser", {"x": shape}, graph.clip(x) if clipped else x, shape)
+    x, free = graph.clip(x) if clipped else x, ("height", "width", channels)
+    data, shape = graph.to_bytes("denoiser", {"x": free}, x, free), (None, None, channels)
+    return data, Network(data, DENOISER, [shape], shape)

@@ -6,52 +6,87 @@ results with the synthesis itself, so nothing in the format depends on the gradi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx
+from onnx import helper, shape_inference
 
 from cvae.errors import TrainingError
 from cvae.training.export.graph import Graph
 
-Shape = tuple[int, ...]
-_Rule = Callable[["_Tape", Any, str], None]
-
 
 class _Tape:
-    """A copied synthesis graph, its constants, attributes and shapes, and the adjoints so far."""
+    """A synthesis graph, to which its gradient is added, and the shapes of all that it computes."""
 
     def __init__(self, synthesis: bytes) -> None:
-        import onnx
-        from onnx import helper, numpy_helper, shape_inference
-
-        model = shape_inference.infer_shapes(onnx.load_from_string(synthesis))
-        source = model.graph
-        self.constants: dict[str, NDArray] = {
-            item.name: numpy_helper.to_array(item) for item in source.initializer
-        }
-        self.nodes = list(source.node)
-        self.attributes: dict[str, dict[str, Any]] = {
-            node.output[0]: {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            for node in self.nodes
-        }
+        source = shape_inference.infer_shapes(onnx.load_from_string(synthesis)).graph
+        self.graph, self.nodes = Graph(source), list(source.node)
+        self.constants, self.output = dict(self.graph.constants), source.output[0].name
         for node in self.nodes:
             if node.op_type == "Cast":  # of a constant that is stored in half precision
-                self.constants[node.output[0]] = self.constants[node.input[0]].astype(np.float32)
-        values = [*source.input, *source.output, *source.value_info]
-        self.shapes: dict[str, Shape] = {
-            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)[1:]
-            for value in values
+                self.constants[node.output[0]] = self.constants[node.input[0]]
+        self.shapes: dict[str, tuple[int, ...]] = {
+            value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)[1:]
+            for value in [*source.input, *source.output, *source.value_info]
         }
-        self.graph = Graph.copy(source)
-        self.output = source.output[0].name
-        self.adjoints: dict[str, str] = {}
 
-    def accumulate(self, value: str, adjoint: str) -> None:
-        if value in self.adjoints:
-            adjoint = self.graph.add("Add", self.adjoints[value], adjoint)
-        self.adjoints[value] = adjoint
+    def pull_back(self, node: Any, adjoint: str) -> Iterator[str]:
+        """The adjoint of a node's output -> those of its inputs, but for constants."""
+        add, x, y = self.graph.add, node.input[0], node.output[0]
+        given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        strides = given.get("strides", [1, 1])
+        match node.op_type:
+            case "Gemm":
+                yield add("Gemm", adjoint, node.input[1], transB=1 - given.get("transB", 0))
+            case "Conv" if strides == [1, 1]:
+                yield self._convolution(node.input[1], adjoint, given.get("pads", [0] * 4))
+            case "Relu":
+                yield add("Mul", adjoint, add("Sign", y))
+            case "Sigmoid":
+                yield add("Mul", adjoint, add("Sub", y, add("Mul", y, y)))
+            case "Clip":
+                inside = add("Equal", x, y)
+                yield add("Mul", adjoint, add("Cast", inside, to=1))  # 1 is float32
+            case "Add":
+                yield from [adjoint] * len(node.input)
+            case "Concat":  # along the channels
+                ends = np.cumsum([0, *(self.shapes[value][0] for value in node.input)])
+                for limits in pairwise(ends):
+                    yield add("Slice", adjoint, *(np.array([i], np.int64) for i in (*limits, 1)))
+            case "Transpose":
+                yield add("Transpose", adjoint, perm=np.argsort(given["perm"]).tolist())
+            case "Reshape":
+                yield self.graph.shape(adjoint, *self.shapes[x])
+            case "SpaceToDepth":
+                yield add("DepthToSpace", adjoint, blocksize=2)
+            case "DepthToSpace":
+                yield add("SpaceToDepth", adjoint, blocksize=2)
+            case "Col2Im":
+                # Overlapping blocks (im2col): a convolution with a single 1 for each place in them.
+                height, width = self.constants[node.input[2]]
+                channels, length = self.shapes[y][0], height * width
+                places = np.eye(length, dtype=np.float32).reshape(length, 1, height, width)
+                kernel = np.tile(places, (channels, 1, 1, 1))
+                blocks = add("Conv", adjoint, kernel, group=channels, **given)
+                yield self.graph.shape(blocks, *self.shapes[x])
+            case kind:
+                raise TrainingError(
+                    f"no gradient is known of {kind} with strides {strides}: synthesis may have "
+                    "none of `pool` and `/2`"
+                )
+
+    def _convolution(self, kernel: str, adjoint: str, pads: list[int]) -> str:
+        """A convolution with the kernel rotated by 180 degrees and complementary padding."""
+        last = [side - 1 for side in self.constants[kernel].shape[2:]]
+        # Rotated in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
+        ends = [np.array(i, np.int64) for i in ([-1, -1], [-(1 << 31)] * 2, [2, 3], [-1, -1])]
+        turned = self.graph.add("Slice", kernel, *ends)
+        turned = self.graph.add("Transpose", turned, perm=[1, 0, 2, 3])
+        complement = [side - pad for side, pad in zip(last * 2, pads, strict=True)]
+        return self.graph.add("Conv", adjoint, turned, pads=complement)
 
 
 def gradient(synthesis: bytes) -> bytes:
@@ -65,114 +100,17 @@ def gradient(synthesis: bytes) -> bytes:
         TrainingError: no rule is known for one of the nodes.
     """
     tape = _Tape(synthesis)
-    graph = tape.graph
+    graph, shapes = tape.graph, tape.shapes
     residual = graph.add("Sub", "target", tape.output)
-    tape.adjoints[tape.output] = residual
+    adjoints = {tape.output: residual}
     for node in reversed(tape.nodes):
-        if node.output[0] in tape.adjoints:
-            _rule(tape, node)(tape, node, tape.adjoints[node.output[0]])
-    error = graph.add(
-        "ReduceSum", graph.add("Mul", residual, residual), np.array([1, 2, 3], np.int64), keepdims=0
-    )
-    error = graph.shape(error, 1)
-    output = graph.add("Concat", tape.adjoints["x"], error, axis=1)
-    given = {"x": tape.shapes["x"], "target": tape.shapes[tape.output]}
-    return graph.to_bytes("gradient", given, output, (tape.shapes["x"][0] + 1,))
-
-
-def _rule(tape: _Tape, node: Any) -> _Rule:
-    """How an adjoint passes through a node. Raises TrainingError where no rule is known."""
-    strides = tape.attributes[node.output[0]].get("strides", [1, 1])
-    if node.op_type not in _RULES or (node.op_type == "Conv" and strides != [1, 1]):
-        raise TrainingError(
-            f"no gradient is known of {node.op_type} with strides {strides}: synthesis may have "
-            "none of `pool` and `/2`"
-        )
-    return _RULES[node.op_type]
-
-
-def _gemm(tape: _Tape, node: Any, adjoint: str) -> None:
-    transposed = tape.attributes[node.output[0]].get("transB", 0)
-    product = tape.graph.add("Gemm", adjoint, node.input[1], transB=1 - transposed)
-    tape.accumulate(node.input[0], product)
-
-
-def _conv(tape: _Tape, node: Any, adjoint: str) -> None:
-    """With stride 1: a convolution with the kernel rotated by 180 degrees and complementary padding."""
-    height, width = tape.constants[node.input[1]].shape[2:]
-    top, left, bottom, right = tape.attributes[node.output[0]].get("pads", [0, 0, 0, 0])
-    # Rotated in the graph, where ONNX Runtime does it once, so that the file holds the kernel once.
-    ends = [np.array(limit, np.int64) for limit in ([-1, -1], [-(1 << 31)] * 2, [2, 3], [-1, -1])]
-    turned = tape.graph.add("Slice", node.input[1], *ends)
-    turned = tape.graph.add("Transpose", turned, perm=[1, 0, 2, 3])
-    pads = [height - 1 - top, width - 1 - left, height - 1 - bottom, width - 1 - right]
-    tape.accumulate(node.input[0], tape.graph.add("Conv", adjoint, turned, pads=pads))
-
-
-def _elementwise(tape: _Tape, node: Any, adjoint: str) -> None:
-    x, y, add = node.input[0], node.output[0], tape.graph.add
-    if node.op_type == "Relu":
-        slope = add("Sign", y)
-    elif node.op_type == "Sigmoid":
-        slope = add("Sub", y, add("Mul", y, y))
-    else:  # Clip
-        slope = add("Cast", add("Equal", x, y), to=1)  # 1 is float32
-    tape.accumulate(x, add("Mul", adjoint, slope))
-
-
-def _add(tape: _Tape, node: Any, adjoint: str) -> None:
-    for value in node.input:
-        tape.accumulate(value, adjoint)
-
-
-def _concat(tape: _Tape, node: Any, adjoint: str) -> None:
-    """Along the channels."""
-    start = 0
-    for value in node.input:
-        end = start + tape.shapes[value][0]
-        limits = [np.array([limit], np.int64) for limit in (start, end, 1)]
-        tape.accumulate(value, tape.graph.add("Slice", adjoint, *limits))
-        start = end
-
-
-def _transpose(tape: _Tape, node: Any, adjoint: str) -> None:
-    order = np.argsort(tape.attributes[node.output[0]]["perm"]).tolist()
-    tape.accumulate(node.input[0], tape.graph.add("Transpose", adjoint, perm=order))
-
-
-def _reshape(tape: _Tape, node: Any, adjoint: str) -> None:
-    tape.accumulate(node.input[0], tape.graph.shape(adjoint, *tape.shapes[node.input[0]]))
-
-
-def _moved(tape: _Tape, node: Any, adjoint: str) -> None:
-    inverse = {"SpaceToDepth": "DepthToSpace", "DepthToSpace": "SpaceToDepth"}[node.op_type]
-    tape.accumulate(node.input[0], tape.graph.add(inverse, adjoint, blocksize=2))
-
-
-def _col2im(tape: _Tape, node: Any, adjoint: str) -> None:
-    """Overlapping blocks of the image (im2col): a convolution with a single 1 for each place in them."""
-    attributes = tape.attributes[node.output[0]]
-    height, width = tape.constants[node.input[2]]
-    channels, length = tape.shapes[node.output[0]][0], height * width
-    places = np.eye(length, dtype=np.float32).reshape(length, 1, height, width)
-    blocks = tape.graph.add(
-        "Conv", adjoint, np.tile(places, (channels, 1, 1, 1)), group=channels,
-        strides=attributes["strides"], pads=attributes["pads"],
-    )  # fmt: skip
-    tape.accumulate(node.input[0], tape.graph.shape(blocks, *tape.shapes[node.input[0]]))
-
-
-_RULES: dict[str, _Rule] = {
-    "Gemm": _gemm,
-    "Conv": _conv,
-    "Relu": _elementwise,
-    "Sigmoid": _elementwise,
-    "Clip": _elementwise,
-    "Add": _add,
-    "Concat": _concat,
-    "Transpose": _transpose,
-    "Reshape": _reshape,
-    "Col2Im": _col2im,
-    "SpaceToDepth": _moved,
-    "DepthToSpace": _moved,
-}
+        if node.output[0] in adjoints:
+            parts = tape.pull_back(node, adjoints[node.output[0]])
+            for value, part in zip(node.input, parts, strict=False):
+                earlier = adjoints.get(value)
+                adjoints[value] = graph.add("Add", earlier, part) if earlier else part
+    square, axes = graph.add("Mul", residual, residual), np.array([1, 2, 3], np.int64)
+    error = graph.shape(graph.add("ReduceSum", square, axes, keepdims=0), 1)
+    output = graph.add("Concat", adjoints["x"], error, axis=1)
+    given = {"x": shapes["x"], "target": shapes[tape.output]}
+    return graph.to_bytes("gradient", given, output, (shapes["x"][0] + 1,))

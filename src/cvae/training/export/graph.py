@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import checker, helper, numpy_helper
 
 Floats = NDArray[np.float32]
 Sides = tuple[int | str, ...]
@@ -19,34 +20,24 @@ _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 class Graph:
     """Nodes and constants, added one after another; each call returns the name of its output."""
 
-    def __init__(self) -> None:
-        self._nodes: list = []
-        self._constants: dict[str, NDArray] = {}
-
-    @classmethod
-    def copy(cls, source: Any) -> Graph:
-        """The nodes and constants of an ONNX graph, to add more to."""
-        from onnx import numpy_helper
-
-        graph = cls()
-        graph._nodes = list(source.node)
-        graph._constants = {item.name: numpy_helper.to_array(item) for item in source.initializer}
-        return graph
+    def __init__(self, source: Any = None) -> None:
+        """Begins with the nodes and constants of an ONNX graph, if one is given."""
+        given = source.initializer if source else ()
+        self.nodes: list[Any] = list(source.node) if source else []
+        self.constants: dict[str, NDArray] = {c.name: numpy_helper.to_array(c) for c in given}
 
     def constant(self, value: NDArray) -> str:
         """Weights (float32 with two or more axes longer than 1) are stored in half precision."""
-        name = f"c{len(self._constants)}"
+        name = f"c{len(self.constants)}"
         half = value.dtype == np.float32 and sum(side > 1 for side in value.shape) > 1
-        self._constants[name] = np.ascontiguousarray(value, np.float16 if half else None)
+        self.constants[name] = np.ascontiguousarray(value, np.float16 if half else None)
         return self.add("Cast", name, to=_FLOAT32) if half else name
 
     def add(self, kind: str, *inputs: str | NDArray, **attributes: object) -> str:
         """Adds a node whose inputs are names or arrays."""
-        from onnx import helper
-
         names = [self.constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
-        output = f"{kind.lower()}{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, names, [output], **attributes))
+        output = f"{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, names, [output], **attributes))
         return output
 
     def shape(self, x: str, *sides: int) -> str:
@@ -58,27 +49,19 @@ class Graph:
         return self.add("Clip", x, np.array(0, np.float32), np.array(1, np.float32))
 
     def to_bytes(self, name: str, given: Mapping[str, Sides], output: str, result: Sides) -> bytes:
-        """Serializes the checked graph; a named side is free, and equal wherever that name is.
+        """Serializes the checked graph of this name.
 
-        Args:
-            name: the graph's name.
-            given: the inputs' shapes by name, without the batch axis, which is free.
-            output: the name of the output.
-            result: the output's shape, without the batch axis.
+        `given` are the inputs' shapes by name, `result` is that of the output, without the batch
+        axis. Sides of one name are free and equal.
         """
-        from onnx import checker, helper, numpy_helper
 
+        def values(shapes: Mapping[str, Sides]) -> list[Any]:
+            make = helper.make_tensor_value_info
+            return [make(key, _FLOAT32, ["batch", *shape]) for key, shape in shapes.items()]
+
+        constants = [numpy_helper.from_array(value, key) for key, value in self.constants.items()]
         model = helper.make_model(
-            helper.make_graph(
-                self._nodes,
-                name,
-                [
-                    helper.make_tensor_value_info(key, _FLOAT32, ["batch", *shape])
-                    for key, shape in given.items()
-                ],
-                [helper.make_tensor_value_info(output, _FLOAT32, ["batch", *result])],
-                [numpy_helper.from_array(value, key) for key, value in self._constants.items()],
-            ),
+            helper.make_graph(self.nodes, name, values(given), values({output: result}), constants),
             opset_imports=[helper.make_opsetid("", _OPSET)],
             ir_version=_IR_VERSION,
             producer_name="cvae",

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 
 import numpy as np
 
 from cvae.data import arrays, files
 from cvae.data.images import Images, Pixels, Shape
 from cvae.errors import TrainingError
+from cvae.models.file import ANALYSIS, SYNTHESIS
 from cvae.training.datasets import sample
 from cvae.training.export.codec import Networks
 from cvae.training.export.graph import Floats, Graph, half_precision
+from cvae.training.export.rotation import leading_eigenvectors
 from cvae.training.runs import LINEAR, Run
 
 
 def components(pixels: Pixels, dim: int, label: str) -> tuple[Floats, Floats]:
-    """The mean and the leading eigenvectors of the covariance of flattened images.
+    """The mean (n,) and the leading eigenvectors (n, dim) of the covariance of images.
 
-    Args:
-        pixels: uint8 (m, h, w, c), n values an image.
-        dim: how many eigenvectors.
-        label: what an error names.
-
-    Returns:
-        The mean (n,) and orthonormal columns (n, dim), of pixels in [0, 1].
+    Images are uint8 (m, h, w, c), the results of n values in [0, 1] an image. `label` is what an
+    error names.
 
     Raises:
         TrainingError: there are fewer images or pixels than components.
@@ -37,38 +33,35 @@ def components(pixels: Pixels, dim: int, label: str) -> tuple[Floats, Floats]:
             f"{x.shape[1]} values, found {dim}",
             where=label,
         )
-    mean = x.mean(axis=0, dtype=np.float64)
-    x -= mean.astype(np.float32)
-    _, vectors = np.linalg.eigh((x.T @ x).astype(np.float64) / len(x))
-    basis = vectors[:, ::-1][:, :dim]
-    # Eigenvectors have no sign of their own; this one is the same on every machine.
-    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(dim)])
-    return mean.astype(np.float32), basis.astype(np.float32)
+    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    x -= mean
+    _, basis = leading_eigenvectors((x.T @ x).astype(np.float64) / len(x), dim)
+    return mean, basis.astype(np.float32)
 
 
 def fit(run: Run, train: Images) -> None:
-    """Writes the principal components of the training images to the run's folder.
-
-    Raises:
-        TrainingError: there are fewer images or pixels than the preset's latents.
-    """
+    """Writes the principal components of the training images to the run's folder, see `components`."""
     mean, basis = components(sample(train), run.preset.latent_dim, str(run.folder))
-    buffer = io.BytesIO()
-    np.savez(buffer, mean=mean, basis=basis)
-    files.write_bytes(run.folder / LINEAR, buffer.getvalue(), force=True)
+    with files.atomic_path(run.folder / LINEAR, force=True) as temporary:
+        np.savez(temporary, mean=mean, basis=basis)
 
 
 def load(run: Run) -> Networks:
     """The fitted networks. Raises TrainingError when the run holds none."""
-    path = run.folder / LINEAR
+    path, shape = run.folder / LINEAR, run.preset.image_shape
     mean, basis = arrays.read_npz(path, ["mean", "basis"], str(path), TrainingError)
     basis = half_precision(basis)  # as graphs store it
-    shape = run.preset.image_shape
+
+    def analysis(x: Floats) -> Floats:
+        return np.asarray((x.reshape(len(x), -1) - mean) @ basis)
+
+    def synthesis(y: Floats) -> Floats:
+        return np.asarray((y @ basis.T + mean).clip(0, 1).reshape(-1, *shape))
+
+    linear = mean, basis, shape
     return Networks(
-        analysis_graph=analysis_graph(mean, basis, shape),
-        synthesis_graph=synthesis_graph(mean, basis, shape),
-        trained_analysis=lambda x: np.asarray((x.reshape(len(x), -1) - mean) @ basis),
-        trained_synthesis=lambda y: (y @ basis.T + mean).clip(0, 1).reshape(-1, *shape),
+        graphs={ANALYSIS: analysis_graph(*linear), SYNTHESIS: synthesis_graph(*linear)},
+        trained={ANALYSIS: analysis, SYNTHESIS: synthesis},
         shape=shape,
         # One step for all elements: reverse water-filling, in the field's words.
         widths=np.ones(basis.shape[1], np.float32),

@@ -31,12 +31,9 @@ class Made:
 def previous(
     run: Run, weights_hash: str, alike: Callable[[Model], bool] = lambda model: True
 ) -> Model | None:
-    """An earlier export of the same weights, whose id and tables stay.
+    """An earlier export in the run's folder of weights with this sha256, whose id and tables stay.
 
-    Args:
-        run: the run; its folder is searched.
-        weights_hash: sha256 of the trained weights.
-        alike: whether the new graphs decode the files of that model to the same pictures.
+    `alike` says whether the new graphs decode the files of that model to the same pictures.
     """
     for path in sorted(run.folder.glob(f"*{SUFFIX}")):
         try:

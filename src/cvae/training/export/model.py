@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from cvae.data import files
@@ -16,22 +15,13 @@ from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, 
 from cvae.training.runs import Run
 
 
-@dataclass(frozen=True)
-class Report:
-    """What an export made; all figures are of validation images."""
-
-    model: Path
-    manifest: Manifest
-    kept_id: bool
-
-
 def export(
     run: Run,
     dataset: Dataset,
     name: str | None = None,
     output: Path | None = None,
     force: bool = False,
-) -> Report:
+) -> tuple[Model, bool]:
     """Makes the model file of a run and checks it before it is written.
 
     Args:
@@ -40,6 +30,9 @@ def export(
         name: the model's name; None for the preset's, or the next free `NAME-2`.
         output: the file to write; None for `NAME.cvae` in the run's folder.
         force: overwrite a file that exists. An earlier export of the same weights always is.
+
+    Returns:
+        The model, and whether it has the id of an earlier export.
 
     Raises:
         OutputError: the file exists and `force` is off, or cannot be written.
@@ -83,4 +76,4 @@ def export(
         write_model(draft, manifest, made.graphs, made.qualities, True)
         manifest = made.measure(Model(draft))
     write_model(output, manifest, made.graphs, made.qualities, force)
-    return Report(output, manifest, previous is not None)
+    return Model(output), previous is not None

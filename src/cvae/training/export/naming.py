@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
 from contextlib import suppress
@@ -25,8 +26,8 @@ def new_id(weights: str, qualities: Qualities | None) -> int:
     Graphs do not count: a faster graph is the same model. Nor does the curvature, which decoding does
     not need.
     """
-    hashes = qualities.hashes() if qualities else {}
-    tables = {name: digest for name, digest in hashes.items() if name != "curvature"}
+    tables = qualities.hashes() if qualities else {}
+    tables.pop("curvature", None)
     ours = {WEIGHTS: weights, **{f"{TABLES}/{name}": digest for name, digest in tables.items()}}
     # A known model with these weights and tables is the same one.
     known = [entry.manifest for entry in registry.known_models()[0]]
@@ -53,20 +54,15 @@ def check_name(name: str | None, folder: Path) -> None:
 
 def free_name(name: str, models: list[registry.Entry]) -> str:
     """`name`, or `name-2`, `name-3`, ... where one of the models has it already."""
-    taken = {entry.manifest.name for entry in models} | {entry.path.stem for entry in models}
-    number = 1
-    candidate = name
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}-{number}"
-    return candidate
+    taken = {used for path, manifest in models for used in (manifest.name, path.stem)}
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def versions() -> dict[str, str]:
     """The versions of the packages that make a model, and Keras' backend."""
     keras = sys.modules.get("keras")
-    backend = keras.backend.backend() if keras else "none"
-    found = {"cvae": cvae.__version__, "backend": backend}
+    found = {"cvae": cvae.__version__, "backend": keras.backend.backend() if keras else "none"}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

@@ -11,7 +11,6 @@ water-filling), as for the linear codec.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ PullBack = Callable[[Floats, Floats], Floats]
 
 # Random directions in pixels that are pulled back, for each latent.
 _DIRECTIONS = 8
+_BATCH = 1024
 # Share of the mean sensitivity that is added to every direction, so that none has zero.
 _RIDGE = 1e-3
 
@@ -57,12 +57,8 @@ class Rotation:
 
     def save(self, path: Path, weights_hash: str) -> None:
         """Writes the rotation, and the hash of the weights that it belongs to."""
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, mean=self.mean, forward=self.forward, backward=self.backward,
-            rectified=np.array(self.rectified), weights=np.array(weights_hash),
-        )  # fmt: skip
-        files.write_bytes(path, buffer.getvalue(), force=True)
+        with files.atomic_path(path, force=True) as temporary:
+            np.savez(temporary, **vars(self), weights=np.array(weights_hash))
 
     @classmethod
     def load(cls, path: Path, weights_hash: str) -> Rotation | None:
@@ -70,9 +66,8 @@ class Rotation:
         if not path.exists():
             return None
         names = ["mean", "forward", "backward", "rectified", "weights"]
-        mean, forward, backward, rectified, weights = arrays.read_npz(
-            path, names, str(path), TrainingError
-        )
+        found = arrays.read_npz(path, names, str(path), TrainingError)
+        mean, forward, backward, rectified, weights = found
         if str(weights) != weights_hash:
             return None
         return cls(mean, forward, backward, bool(rectified))
@@ -81,13 +76,9 @@ class Rotation:
 def fit(
     latents: Floats, components: int, synthesis: Callable[[Floats], Floats], pull_back: PullBack
 ) -> Rotation:
-    """The rotation of the latents of training images to components.
+    """The rotation of the latents of training images (m, n) to so many components.
 
-    Args:
-        latents: (m, n), one row an image.
-        components: how many, at most m and n.
-        synthesis: latents (k, n) -> images.
-        pull_back: the pull-back of this synthesis.
+    `synthesis` makes images of latents (k, n), `pull_back` is its pull-back.
 
     Raises:
         TrainingError: there are fewer latents or images than components.
@@ -99,43 +90,41 @@ def fit(
             advice="--latents changes it",
         )
     mean = latents.mean(axis=0, dtype=np.float64)
-    scale = _root(_sensitivity(latents, synthesis, pull_back))
+    # The symmetric square root of the mean of J'J.
+    values, vectors = np.linalg.eigh(_sensitivity(latents, synthesis, pull_back))
+    values = np.maximum(values, 0) + _RIDGE * values.mean()
+    scale = np.asarray((vectors * np.sqrt(values)) @ vectors.T)
     scaled = (latents - mean) @ scale
-    variances, vectors = np.linalg.eigh(scaled.T @ scaled / len(latents))
-    variances, vectors = variances[::-1][:components], vectors[:, ::-1][:, :components]
-    # Eigenvectors have no sign of their own; this one is the same on every machine.
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(components)])
+    variances, vectors = leading_eigenvectors(scaled.T @ scaled / len(latents), components)
     forward = scale @ vectors
     # The least squares way back, which is exact for all components and needs no inverse.
     backward = (scaled @ vectors).T @ (latents - mean) / len(latents)
     backward /= np.maximum(variances, 1e-12)[:, np.newaxis]
-    return Rotation(
-        mean.astype(np.float32),
-        half_precision(forward.astype(np.float32)),
-        half_precision(backward.astype(np.float32)),
-        bool(latents.min() >= 0),
-    )
+    there, back = (half_precision(x.astype(np.float32)) for x in (forward, backward))
+    return Rotation(mean.astype(np.float32), there, back, bool(latents.min() >= 0))
+
+
+def leading_eigenvectors(
+    covariance: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest eigenvalues (count,) of a matrix (n, n), and their vectors as columns (n, count)."""
+    values, vectors = np.linalg.eigh(covariance)
+    vectors = vectors[:, ::-1][:, :count]
+    # Eigenvectors have no sign of their own; this one is the same on every machine.
+    sign = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
+    return values[::-1][:count], vectors * sign
 
 
 def _sensitivity(
     latents: Floats, synthesis: Callable[[Floats], Floats], pull_back: PullBack
 ) -> NDArray[np.float64]:
     """The mean of J'J (n, n), from J'v of random v with E[v v'] = identity."""
-    rng = np.random.default_rng(0)
-    size = latents.shape[1]
-    total, count, batch = np.zeros((size, size)), 0, 1024
-    while count < _DIRECTIONS * size:
-        y = latents[rng.integers(0, len(latents), batch)]
+    rng, size = np.random.default_rng(0), latents.shape[1]
+    total, batches = np.zeros((size, size)), -(-_DIRECTIONS * size // _BATCH)
+    for _ in range(batches):
+        y = latents[rng.integers(0, len(latents), _BATCH)]
         x = synthesis(y)
         direction = rng.standard_normal(x.shape, np.float32)
         pulled = pull_back(y, x + direction).astype(np.float64)
         total += pulled.T @ pulled
-        count += batch
-    return total / count
-
-
-def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The symmetric square root of a positive semidefinite matrix."""
-    values, vectors = np.linalg.eigh(matrix)
-    values = np.maximum(values, 0) + _RIDGE * values.mean()
-    return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
+    return np.asarray(total / (batches * _BATCH))

@@ -39,18 +39,21 @@ def chain(words: tuple[str, ...], x: Any, image_shape: tuple[int, int, int]) -> 
     doublings = sum("*2" in word.split() for word in words)
     for word in words:
         kind, number, options = _parse(word)
-        if kind in _OPTIONS:
-            x = _convolution(kind, int(number), options, x)
-        elif kind == "pool":
-            x = layers.MaxPooling2D(2, padding="same")(x)
-        elif kind == "up":
-            x = layers.UpSampling2D(2)(x)
-        elif kind == "drop":
-            x = layers.Dropout(number)(x)
-        elif kind == "dense":
-            x = layers.Dense(int(number))(layers.Flatten()(x))
-        else:
-            x = _grid(int(number), doublings, x, image_shape)
+        match kind:
+            case "conv":
+                x = _convolution(layers.Conv2D, int(number), options, x)
+            case "tconv":
+                x = _convolution(layers.Conv2DTranspose, int(number), options, x)
+            case "pool":
+                x = layers.MaxPooling2D(2, padding="same")(x)
+            case "up":
+                x = layers.UpSampling2D(2)(x)
+            case "drop":
+                x = layers.Dropout(number)(x)
+            case "dense":
+                x = layers.Dense(int(number))(layers.Flatten()(x))
+            case "grid":
+                x = _grid(int(number), 2**doublings, x, image_shape)
     return x
 
 
@@ -72,22 +75,16 @@ def _parse(word: str) -> tuple[str, float, list[str]]:
     return kind, number, rest[1:]
 
 
-def _convolution(kind: str, channels: int, options: list[str], x: Any) -> Any:
-    kinds = {"conv": layers.Conv2D, "tconv": layers.Conv2DTranspose}
-    layer = kinds[kind](
-        channels,
-        3,
-        strides=2 if "/2" in options or "*2" in options else 1,
-        padding="valid" if "valid" in options else "same",
-    )
+def _convolution(kind: Any, channels: int, options: list[str], x: Any) -> Any:
+    strides = 2 if {"/2", "*2"} & {*options} else 1
+    layer = kind(channels, 3, strides=strides, padding="valid" if "valid" in options else "same")
     x = layer(x)
     if "norm" in options:
         x = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{layer.name}{NORM}")(x)
     return layers.Activation("sigmoid" if "sigmoid" in options else "relu")(x)
 
 
-def _grid(channels: int, doublings: int, x: Any, image_shape: tuple[int, int, int]) -> Any:
-    factor = 2**doublings
+def _grid(channels: int, factor: int, x: Any, image_shape: tuple[int, int, int]) -> Any:
     height, width, _ = image_shape
     if height % factor or width % factor:
         raise ValueError(f"expected sides divisible by {factor}, found {width}x{height}")

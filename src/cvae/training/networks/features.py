@@ -36,40 +36,30 @@ _WEIGHTS = [f"{kind}{i}" for i in range(_CONVOLUTIONS) for kind in ("kernel", "b
 def perceptual(preset: Preset) -> Perceptual | None:
     """A function from two batches of images (n, h, w, c) in [0, 1] to their differences (n,).
 
-    None where the preset gives it no weight.
-
-    Raises:
-        TrainingError: there are no such features.
+    None where the preset gives it no weight. Raises TrainingError when there are no such features.
     """
     if not preset.perceptual_weight:
         return None
-    extract = _extractor(preset.features, preset.image_shape[2])
+    source = preset.features
+    of_vgg = source == _VGG16 or source.endswith(".h5")
+    if of_vgg:
+        network = _vgg16(source)
+    else:
+        network = load(registry.shipped_folder() / SHIPPED if source == "cifar10" else Path(source))
+    network.trainable = False
+
+    def extract(x: Any) -> Any:
+        if preset.image_shape[2] == 1:
+            x = ops.repeat(x, 3, axis=3)
+        if of_vgg:
+            x = keras.applications.vgg16.preprocess_input(255 * x)
+        return network(x, training=False)
 
     def difference(x: Any, x_hat: Any) -> Any:
         maps = zip(extract(x), extract(x_hat), strict=True)
         return sum(ops.mean(ops.square(a - b), axis=(1, 2, 3)) for a, b in maps)
 
     return difference
-
-
-def _extractor(source: str, channels: int) -> Any:
-    """A function from images to a list of feature maps; its weights are not trained."""
-    if source == _VGG16 or source.endswith(".h5"):
-        network = _vgg16(source)
-    else:
-        path = registry.shipped_folder() / SHIPPED if source == "cifar10" else Path(source)
-        network = load(path)
-    network.trainable = False
-    of_vgg = network.name == _VGG16
-
-    def extract(x: Any) -> Any:
-        if channels == 1:
-            x = ops.repeat(x, 3, axis=3)
-        if of_vgg:
-            x = keras.applications.vgg16.preprocess_input(255 * x)
-        return network(x, training=False)
-
-    return extract
 
 
 def _vgg16(source: str) -> keras.Model:
@@ -81,8 +71,7 @@ def _vgg16(source: str) -> keras.Model:
             f"--features {source}: the weights of VGG16 cannot be had ({first_line(error)})",
             advice="use --features cifar10, or --features FILE.h5 with its weights without top",
         ) from error
-    outputs = [whole.get_layer(name).output for name in _VGG16_LAYERS]
-    return keras.Model(whole.input, outputs, name=_VGG16)
+    return keras.Model(whole.input, [whole.get_layer(name).output for name in _VGG16_LAYERS])
 
 
 def build(blocks: tuple[tuple[str, ...], ...] = BLOCKS) -> keras.Model:
@@ -97,16 +86,15 @@ def build(blocks: tuple[tuple[str, ...], ...] = BLOCKS) -> keras.Model:
 
 def load(path: Path) -> keras.Model:
     """The network with weights that `save` wrote. Raises TrainingError when the file holds none."""
-    values = arrays.read_npz(path, _WEIGHTS, f"--features {path}", TrainingError)
-    network = build()
-    expected = f"expected weights of {BLOCKS}"
-    with translated(TrainingError, expected, f"--features {path}", ValueError):
+    label = f"--features {path}"
+    values, network = arrays.read_npz(path, _WEIGHTS, label, TrainingError), build()
+    with translated(TrainingError, f"expected weights of {BLOCKS}", label, ValueError):
         network.set_weights([value.astype(np.float32) for value in values])
     return network
 
 
 def save(weights: list[Any], path: Path) -> None:
     """Writes kernels and biases, alternating, in half precision."""
-    named = dict(zip(_WEIGHTS, weights, strict=True))
+    named = zip(_WEIGHTS, weights, strict=True)
     with files.atomic_path(path, force=True) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: value.astype(np.float16) for name, value in named.items()})
+        np.savez(file, **{name: value.astype(np.float16) for name, value in named})

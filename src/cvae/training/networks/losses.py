@@ -15,6 +15,8 @@ from cvae.training import backend
 from cvae.training.networks.builders import Networks
 from cvae.training.preset import Preset
 
+# Of the gradient of pixels beyond [0, 1], so that they can return.
+_SLOPE = 0.1
 # Two batches of images (batch, h, w, c) -> the difference of their features (batch,).
 Perceptual = Callable[[Any, Any], Any]
 
@@ -69,12 +71,7 @@ class Trainable(keras.Model):
         return ops.clip(x + self.noise_level * noise, 0, 1)
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
     ) -> Any:
         # Half precision is too coarse for sums of so many terms.
         x_hat, rates = (ops.cast(value, "float32") for value in y_pred)
@@ -92,22 +89,19 @@ class Trainable(keras.Model):
 
 
 class Autoencoder(Trainable):
-    """Analysis and synthesis; subclasses define the latents between them and their rate."""
+    """Analysis and synthesis, without a rate; subclasses have one, and other latents."""
 
-    def __init__(
-        self, networks: Networks, preset: Preset, seed: int, perceptual: Perceptual | None = None
-    ) -> None:
-        super().__init__(preset, seed, perceptual)
-        self.analysis = networks.analysis
-        self.synthesis = networks.synthesis
+    def __init__(self, networks: Networks, *settings: Any) -> None:
+        super().__init__(*settings)
+        self.analysis, self.synthesis = networks
 
     def code(self, outputs: Any, training: bool) -> Any:
         """The outputs of analysis -> the latents (batch, d) for synthesis."""
-        raise NotImplementedError
+        return outputs
 
     def rate(self, outputs: Any, y: Any) -> Any:
         """The rate of the latents in nats: (batch,)."""
-        raise NotImplementedError
+        return ops.zeros((ops.shape(y)[0],))
 
     def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
         outputs = self.analysis(self.disturbed(x), training=training)
@@ -115,23 +109,11 @@ class Autoencoder(Trainable):
         return self.synthesis(y, training=training), self.rate(outputs, y)
 
 
-class PlainAutoencoder(Autoencoder):
-    """Latents without a rate."""
-
-    def code(self, outputs: Any, training: bool) -> Any:
-        return outputs
-
-    def rate(self, outputs: Any, y: Any) -> Any:
-        return ops.zeros((ops.shape(y)[0],))
-
-
 class Denoiser(Trainable):
     """A network from noisy images to clean ones of any size, without latents."""
 
-    def __init__(
-        self, network: keras.Model, preset: Preset, seed: int, perceptual: Perceptual | None = None
-    ) -> None:
-        super().__init__(preset, seed, perceptual)
+    def __init__(self, network: keras.Model, *settings: Any) -> None:
+        super().__init__(*settings)
         self.network = network
 
     def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
@@ -157,9 +139,6 @@ class VariationalAutoencoder(Autoencoder):
         return kl_divergence(*(ops.cast(output, "float32") for output in outputs))
 
 
-_SLOPE = 0.1
-
-
 class QuantizedAutoencoder(Autoencoder):
     """The rate is that of latents rounded to integers, under a learned density of each element.
 
@@ -167,11 +146,9 @@ class QuantizedAutoencoder(Autoencoder):
     arXiv:1611.01704); otherwise latents are rounded.
     """
 
-    def __init__(
-        self, networks: Networks, preset: Preset, seed: int, perceptual: Perceptual | None = None
-    ) -> None:
-        super().__init__(networks, preset, seed, perceptual)
-        self.density = Density(preset.latent_dim)
+    def __init__(self, networks: Networks, preset: Preset, *settings: Any) -> None:
+        super().__init__(networks, preset, *settings)
+        self.density = Density()
         self.density.build((None, preset.latent_dim))
 
     def code(self, outputs: Any, training: bool) -> Any:
@@ -186,38 +163,32 @@ class QuantizedAutoencoder(Autoencoder):
     def call(self, x: Any, training: bool = False) -> tuple[Any, Any]:
         x_hat, rates = super().call(x, training)
         clipped = ops.clip(x_hat, 0, 1)
-        # A slope beyond the range lets pixels outside return.
         return (clipped + _SLOPE * (x_hat - clipped) if training else clipped), rates
 
 
 class Density(keras.layers.Layer):
     """Mixtures of logistic distributions, one for each latent element: (batch, d) -> nats (batch,)."""
 
-    _COMPONENTS = 3
+    # Where the components of a mixture lie, in scales.
+    _SPREAD = np.linspace(-1, 1, 3)
     # The least probability, so that a latent far out has a finite rate.
     _FLOOR = 1e-7
 
-    def __init__(self, elements: int) -> None:
+    def __init__(self) -> None:
         super().__init__(name="density", dtype="float32")
-        self.elements = elements
 
-    def build(self, input_shape: Any) -> None:
-        shape = (self.elements, self._COMPONENTS)
-        spread = np.linspace(-1, 1, self._COMPONENTS)
+    def build(self, input_shape: tuple[int | None, int]) -> None:
+        shape = (input_shape[1], len(self._SPREAD))
+        start = keras.initializers.Constant(self._SPREAD)
         self.log_weight = self.add_weight(shape=shape, initializer="zeros", name="log_weight")
-        self.location = self.add_weight(
-            shape=shape,
-            initializer=lambda shape, dtype: ops.broadcast_to(ops.cast(spread, dtype), shape),
-            name="location",
-        )
+        self.location = self.add_weight(shape=shape, initializer=start, name="location")
         self.log_scale = self.add_weight(shape=shape, initializer="zeros", name="log_scale")
 
     def fit(self, latents: NDArray[np.float32]) -> None:
         """Sets location and scale from latents (n, d)."""
         # The standard deviation of a logistic distribution is its scale times pi / sqrt(3).
         scale = np.maximum(latents.std(axis=0) * math.sqrt(3) / math.pi, 0.1)[:, np.newaxis]
-        spread = np.linspace(-1, 1, self._COMPONENTS)
-        location = latents.mean(axis=0)[:, np.newaxis] + scale * spread
+        location = latents.mean(axis=0)[:, np.newaxis] + scale * self._SPREAD
         self.location.assign(location)
         self.log_scale.assign(np.broadcast_to(np.log(scale), location.shape))
 
