@@ -40,11 +40,9 @@ def export(
             the graphs differ from the trained networks.
     """
     if dataset.describe()["sha256"] != run.data["sha256"]:
-        raise TrainingError(
-            f"expected the data it was trained on ({run.data['name']}, "
-            f"{run.data['train']} images), found other images",
-            where=run.folder,
-        )
+        known = f"{run.data['name']}, {run.data['train']} images"
+        text = f"expected the data it was trained on ({known}), found other images"
+        raise TrainingError(text, where=run.folder)
     check_name(name, run.folder)
     architecture, trained = architectures.of(run.preset), None
     if not architecture.closed_form:
