@@ -183,7 +183,11 @@ def _pack_file(
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
-    with _writing(target, force) as file, talk.counting("image") as count:
+    with (
+        _writing(target, force) as file,
+        talk.counting("image") as count,
+        pipeline.frequent_switches(),
+    ):
         tally = encode(
             codec, stream.batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
