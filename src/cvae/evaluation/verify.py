@@ -44,11 +44,9 @@ def codec_finder(model: str | None = None) -> Callable[[int], Codec]:
 
 
 def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]:
-    """What is damaged in a container, a pack or a folder of packs; nothing when it is whole.
+    """What is damaged in a container, a pack or a folder of packs at a path or URL.
 
-    Args:
-        place: path or URL.
-        find: gives a container's codec by its id; that of `codec_finder` opens each once.
+    `find` gives a container's codec by its id; that of `codec_finder` opens each once.
 
     Raises:
         ModelNotFoundError: the model of a container is not here.
@@ -71,9 +69,7 @@ def compare_containers(
 ) -> dict[str, Any]:
     """The figures of containers of one model and their originals, (h, w, c) of the model's size each.
 
-    Raises:
-        FormatError: a container is damaged.
-        ModelNotFoundError: a container is of another model.
+    Raises FormatError at damage, and ModelNotFoundError at another model's container.
     """
     # PSNR is that of the model's size, also of images that were fitted to it.
     items = [replace(container.unpack(data), original_size=None) for data in coded]

@@ -51,7 +51,7 @@ def open_reader(place: Any) -> Reader:
     if not name:
         file = place if place.seekable() else _spooled(place)
     elif (location := places.locate(place)).is_folder():
-        return folder.open_folder(location)
+        return folder.FolderReader(location)
     else:
         with translated(StorageError, "cannot be read", name):
             file = location.open("rb")

@@ -56,7 +56,7 @@ class Pack(Closing):
 
         Raises:
             CvaeError: there is no image of such a number, or these are no integers.
-            FormatError: a block that is needed is damaged.
+            FormatError: a block that holds one is damaged.
         """
         with at(self._name):
             try:
@@ -75,18 +75,13 @@ class Pack(Closing):
     def decode(self, ranges: Sequence[Range], threads: int | None = None) -> Iterator[Decoded]:
         """Images in batches, in order of their numbers; raises as `images` does.
 
-        Args:
-            ranges: sorted half-open ranges of numbers that do not overlap.
-            threads: that the synthesis uses; None for all processors.
+        `ranges` are sorted and do not overlap; `threads` of the networks are by default all processors.
         """
         blocks = self._blocks(ranges)  # here, so that a wrong number raises before the first batch
         return self._decoded(blocks, ranges, threads or pipeline.processors())
 
     def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
-        """Sorted ranges without what is damaged.
-
-        `refuse` is called with a FormatError for each damage; None raises the first.
-        """
+        """Sorted ranges without what is damaged; `refuse` gets each FormatError, None raises the first."""
         damage = self.reader.damage_in(ranges)
         for item in damage:
             error = FormatError(item.text)

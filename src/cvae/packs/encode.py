@@ -138,9 +138,8 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
     fine = 0
     if len(tried):
         again = codec.quantize(tried, quality, 0, threads=1)
-        fine = int(
-            (metrics.psnr(tried, codec.synthesize(again, quality, threads=1)) >= expected).sum()
-        )
+        inverted = metrics.psnr(tried, codec.synthesize(again, quality, threads=1))
+        fine = int((inverted >= expected).sum())
     tally = Tally(
         images=count, verified=count, psnr_sum=float(psnr.sum()),
         poor=len(poor), poor_sampled=len(tried), poor_inverted=fine,
@@ -158,9 +157,7 @@ def encode_pack(
 ) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
-    Raises:
-        ImageError: an image is of another dtype or shape than the model's.
-        OutputError: the file exists and `force` is off, or cannot be written.
+    Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
     options = replace(options, names=names is not None)
     with files.atomic_path(Path(path), force) as temporary, temporary.open("wb") as file:

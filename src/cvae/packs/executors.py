@@ -41,9 +41,7 @@ class Executor(Protocol):
 def open_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
     """An executor of so many processes here, which end with the block, or of a Dask scheduler.
 
-    Raises:
-        ClusterError: the scheduler does not answer.
-        MissingExtraError: Dask is needed and not installed.
+    Raises ClusterError when the scheduler does not answer, MissingExtraError without Dask.
     """
     if scheduler is None:
         with closing(_Processes(workers or 1)) as processes:
@@ -187,8 +185,7 @@ def _client(scheduler: str) -> Iterator[Any]:
     except ImportError as error:
         raise MissingExtraError("dask.distributed", "cluster") from error
     settings = {f"distributed.comm.timeouts.{kind}": _PATIENCE for kind in ("connect", "tcp")}
-    # Its log reports every worker that comes and goes; what matters is raised.
-    # The second has a level of its own: it logs when a worker dies with a result, which is made again.
+    # Their logs report workers that come and go; what matters is raised.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:

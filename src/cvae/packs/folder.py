@@ -15,7 +15,7 @@ from cvae.errors import FormatError, StorageError, at, translated
 from cvae.packs import manifest as manifests
 from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
-from cvae.packs.manifest import Manifest, Part
+from cvae.packs.manifest import Part
 from cvae.packs.reader import Damage, FileReader, Place, Range, Reader, images_text, overlap
 
 _OPEN = 8  # shards that are kept open
@@ -33,14 +33,15 @@ class ShardPlace(Place):
 
 
 class FolderReader(Reader):
-    """A folder; made by `open_folder`.
+    """A folder. Shards are opened when they are needed; threads that read take turns.
 
-    Shards are opened when they are needed. An unreadable shard has no blocks; `damage_in` reports it.
-    Threads that read take turns.
+    An unreadable shard has no blocks; `damage_in` reports it.
     """
 
-    def __init__(self, folder: FolderPlace, manifest: Manifest) -> None:
-        self.folder, self.manifest, self.tally = folder, manifest, manifest.tally
+    def __init__(self, folder: FolderPlace) -> None:
+        """Raises as `manifest.read_manifest` does."""
+        self.folder, manifest = folder, manifests.read_manifest(folder)
+        self.shards, self.tally = manifest.shards, manifest.tally
         self.images, self.size = self.tally.images, self.tally.file_bytes
         self.header = Header(
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
@@ -58,22 +59,21 @@ class FolderReader(Reader):
     @cached_property
     def named(self) -> bool:  # type: ignore[override]
         # Shards of arrays have no names, others of the same folder may.
-        for shard in self.manifest.shards:
+        for shard in self.shards:
             with suppress(FormatError), self._lock:
                 if self._reader(shard).named:
                     return True
         return False
 
     def blocks(self) -> Iterator[Place]:
-        for shard in self.manifest.shards:
+        for shard in self.shards:
             yield from self._blocks_of(shard)
 
     def find(self, number: int) -> Place | None:
         if not 0 <= number < self.images:
             return None
-        shards = self.manifest.shards
-        shard = shards[bisect_right(shards, number, key=lambda part: part.first) - 1]
-        return readers.find(self._blocks_of(shard), number)
+        row = bisect_right(self.shards, number, key=lambda shard: shard.first) - 1
+        return readers.find(self._blocks_of(self.shards[row]), number)
 
     def read_block(self, place: Place) -> Block:
         assert isinstance(place, ShardPlace)
@@ -81,14 +81,14 @@ class FolderReader(Reader):
             return self._reader(place.shard).read_block(place.local)
 
     def facts(self) -> dict[str, Any]:
-        tally, packs = self.tally, len(self.manifest.shards)
-        psnr = None if tally.psnr_mean is None else round(tally.psnr_mean, 2)
-        known = {"left_out": tally.left_out, "packs": packs, "psnr_mean": psnr}
+        left_out, psnr = self.tally.left_out, self.tally.psnr_mean
+        psnr = None if psnr is None else round(psnr, 2)
+        known = {"left_out": left_out, "packs": len(self.shards), "psnr_mean": psnr}
         return self._facts("folder of packs", manifests.FORMAT, **known)
 
     def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
         everything, found = ranges == [(0, self.images)], list[Damage]()
-        for shard in self.manifest.shards:
+        for shard in self.shards:
             if everything or overlap(ranges, shard.first, shard.images):
                 with self._lock:
                     found += self._damage_of(shard)
@@ -153,8 +153,3 @@ class FolderReader(Reader):
             file.close()
             raise
         return reader
-
-
-def open_folder(folder: FolderPlace) -> FolderReader:
-    """A folder of packs, by its manifest; raises as `manifest.read_manifest` does."""
-    return FolderReader(folder, manifests.read_manifest(folder))

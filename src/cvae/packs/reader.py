@@ -88,10 +88,7 @@ class Reader(Closing):
         raise NotImplementedError
 
     def damage_in(self, ranges: Sequence[Range]) -> list[Damage]:
-        """What is damaged as a whole, and in the blocks of these images; nothing is decoded.
-
-        Raises StorageError.
-        """
+        """What is damaged as a whole, and in the blocks of these images. Raises StorageError."""
         raise NotImplementedError
 
     def names(self) -> Iterator[tuple[int, str]]:
@@ -107,19 +104,13 @@ class Reader(Closing):
     def _facts(self, kind: str, version: int, **more: Any) -> dict[str, Any]:
         header = self.header
         return {
-            "kind": kind,
-            "version": version,
-            "model_id": f"{header.model_id:#06x}",
-            "quality": header.quality,
-            "images": self.images,
-            **more,
-            "file_bytes": self.size,
+            "kind": kind, "version": version, "model_id": f"{header.model_id:#06x}",
+            "quality": header.quality, "images": self.images, **more, "file_bytes": self.size,
             "bytes_per_image": round(self.size / self.images, 2) if self.images else None,
-            "inverted": header.inverted,
-            "original_sizes": header.sizes,
+            "inverted": header.inverted, "original_sizes": header.sizes,
             "names": [name for _, name in islice(self.names(), _SHOWN)] or None,
             "damage": [str(item) for item in self.damage_in([(0, self.images)])] or None,
-        }
+        }  # fmt: skip
 
 
 class FileReader(Reader):
@@ -211,8 +202,7 @@ def overlap(ranges: Iterable[Range], first: int, images: int) -> bool:
 def open_file(file: BinaryIO) -> FileReader:
     """Reads header and index of a seekable file; their damage is in `damage`.
 
-    Raises:
-        FormatError: not a pack, one of a later version, or one whose header is lost.
+    Raises FormatError: not a pack, one of a later version, or one whose header is lost.
     """
     size = file.seek(0, os.SEEK_END)
     if size == 0:
@@ -232,9 +222,10 @@ def open_file(file: BinaryIO) -> FileReader:
             raise
         damage.append(Damage(str(error)))
         header = index.header
-    if index is None or index.header != header:
-        if index is not None:
-            damage.append(Damage("damaged: the index is that of another pack"))
+    if index and index.header != header:
+        damage.append(Damage("damaged: the index is that of another pack"))
+        index = None
+    if index is None:
         places = list(_walk(file, size, header, damage))
         known: list[Place | Damage] = [*places[-1:], *damage]
         images = max(item.first + item.images for item in known)

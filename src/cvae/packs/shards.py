@@ -1,7 +1,4 @@
-"""Folders, patterns, files, arrays and archives -> shards: pieces of work of about one size, in order.
-
-The same inputs give the same shards, however many machines work on them.
-"""
+"""Folders, patterns, files, arrays and archives -> shards, the same however many machines work on them."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ SHARD_IMAGES = 1 << 16  # sixteen blocks
 
 @dataclass(frozen=True)
 class Shard:
-    """What one worker makes one file of."""
+    """What one worker makes one file of: images of about the same number in each."""
 
     ordinal: int
     source: Source
@@ -53,12 +50,7 @@ class Input(NamedTuple):
 
 
 def resolve(text: str) -> Input:
-    """The input that a path, a URL or a glob pattern of either stands for.
-
-    Raises:
-        DataError: it is not there, or matches nothing.
-        StorageError: it cannot be reached.
-    """
+    """The input that a path, a URL or a glob pattern of either stands for; raises as `places.find`."""
     if not places.is_pattern(text) and places.locate(text).is_folder():
         return Input(text, places.locate(text).absolute())
     found = places.find(text, SUFFIXES)
