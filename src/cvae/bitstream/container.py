@@ -83,13 +83,13 @@ def unpack(data: bytes) -> Container:
         raise FormatError("expected a container, found an empty file")
     if not is_container(data):
         raise FormatError("not a cvae container (the first byte differs)")
-    version, kind = data[0] >> 2 & 7, data[0] & 3
-    if version != VERSION or kind != KIND_IMAGE:
-        if kind == KIND_PACK:
-            raise FormatError("expected one image, found kind 1, a pack: decode it by itself")
+    if is_pack(data):
+        raise FormatError("expected one image, found a pack", advice="`cvae unpack` decodes it")
+    found = data[0] >> 2 & 7, data[0] & 3
+    if found != (VERSION, KIND_IMAGE):
         raise FormatError(
-            f"expected a container of version {VERSION} and kind {KIND_IMAGE}, "
-            f"found version {version} and kind {kind}: damaged, or written by a later cvae"
+            f"expected a container of version {VERSION} and kind {KIND_IMAGE}, found version {found[0]} "
+            f"and kind {found[1]}: damaged, or written by a later cvae"
         )
     if len(data) < 6:
         raise FormatError(f"damaged: expected at least 6 bytes, found {len(data)}")

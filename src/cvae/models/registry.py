@@ -50,7 +50,7 @@ def added_folder() -> Path:
 def search_path() -> list[Path]:
     """The shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
     extra = os.environ.get(SEARCH_PATH, "").split(os.pathsep)
-    return [shipped_folder(), *map(Path, filter(None, extra)), *_models_below(added_folder())]
+    return [shipped_folder(), *map(Path, filter(None, extra)), *models_below(added_folder())]
 
 
 def known_models() -> tuple[list[Entry], list[ModelError]]:
@@ -85,12 +85,12 @@ def _files_in(place: Path) -> list[Path]:
         raise ModelError(f"expected a readable {SUFFIX} file or a folder of such", where=place)
     if not place.is_dir():
         return [place]
-    if found := _models_below(place):
+    if found := models_below(place):
         return found
     raise ModelError(f"expected {SUFFIX} files, found none in this folder", where=place)
 
 
-def _models_below(folder: Path) -> list[Path]:
+def models_below(folder: Path) -> list[Path]:
     """The model files in a folder, which need not exist. Hidden files are half written."""
     return sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda path: path.stem)
 
@@ -119,7 +119,7 @@ def _only_in(folder: Path) -> Path:
     from cvae.data.contents import RUN
 
     is_run = (folder / RUN).exists()
-    if is_run and not _models_below(folder):
+    if is_run and not models_below(folder):
         text = f"expected a {SUFFIX} file, found a training run without one"
         advice = f"`cvae export {folder}` makes one of the finished epochs"
         raise ModelNotFoundError(text, where=folder, advice=advice)

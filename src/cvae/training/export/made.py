@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from cvae.errors import ModelError, TrainingError
-from cvae.models.file import SUFFIX, Manifest, Model
+from cvae.models import registry
+from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Qualities
 from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS
@@ -35,7 +36,7 @@ def previous(
 
     `alike` says whether the new graphs decode the files of that model to the same pictures.
     """
-    for path in sorted(run.folder.glob(f"*{SUFFIX}")):
+    for path in registry.models_below(run.folder):
         try:
             model = Model(path)
             if model.manifest.hashes.get(WEIGHTS) == weights_hash and alike(model):

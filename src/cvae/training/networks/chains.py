@@ -38,8 +38,8 @@ def chain(words: tuple[str, ...], x: Any, image_shape: tuple[int, int, int]) -> 
     """
     doublings = sum("*2" in word.split() for word in words)
     for word in words:
-        kind, number, options = _parse(word)
-        match kind:
+        layer, number, options = _parse(word)
+        match layer:
             case "conv":
                 x = _convolution(layers.Conv2D, int(number), options, x)
             case "tconv":
@@ -58,21 +58,21 @@ def chain(words: tuple[str, ...], x: Any, image_shape: tuple[int, int, int]) -> 
 
 
 def _parse(word: str) -> tuple[str, float, list[str]]:
-    """The kind of layer, its number (0 where it has none), and the options behind it."""
-    kind, *rest = word.split() or [""]
-    if kind in ("pool", "up") and not rest:
-        return kind, 0, []
+    """The name of a layer, its number (0 where it has none), and the options behind it."""
+    name, *rest = word.split() or [""]
+    if name in ("pool", "up") and not rest:
+        return name, 0, []
     try:
-        number = float(rest[0]) if kind == "drop" else int(rest[0])
+        number = float(rest[0]) if name == "drop" else int(rest[0])
     except (IndexError, ValueError):
         number = -1
-    fits = 0 <= number < 1 if kind == "drop" else number >= 1
-    known = kind in ("drop", "dense", "grid", *_OPTIONS)
-    if not (known and fits and set(rest[1:]) <= _OPTIONS.get(kind, set())):
+    fits = 0 <= number < 1 if name == "drop" else number >= 1
+    known = name in ("drop", "dense", "grid", *_OPTIONS)
+    if not (known and fits and set(rest[1:]) <= _OPTIONS.get(name, set())):
         raise TrainingError(
             f"expected layers such as 'conv 32 /2 norm' (see {__name__}), found {word!r}"
         )
-    return kind, number, rest[1:]
+    return name, number, rest[1:]
 
 
 def _convolution(kind: Any, channels: int, options: list[str], x: Any) -> Any:
