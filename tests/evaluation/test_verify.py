@@ -96,6 +96,22 @@ def test_damage_is_found_in_files_of_every_kind() -> None:
         verify.check("no-such-file")
 
 
+def test_a_model_is_opened_once_for_many_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def find(model_id: int) -> cvae.Codec:
+        opened.append(model_id)
+        return cvae.open_model("linear-mnist")
+
+    monkeypatch.setattr(verify, "find_codec", find)
+    finder = verify.codec_finder()
+    codec = cvae.open_model("linear-mnist")
+    for i, item in enumerate(codec.encode_batch(np.load("x.npy")[:4], EncodeOptions(effort=0))):
+        Path(f"{i}.bin").write_bytes(item.data)
+        assert verify.check(f"{i}.bin", finder) == []
+    assert opened == [codec.model.manifest.id]
+
+
 def test_images_are_matched_by_name_in_folders_and_archives() -> None:
     expected = figures("x.npy", "x.bin")["psnr_mean"]
     assert figures("in", "in.bin")["psnr_mean"] == pytest.approx(expected)

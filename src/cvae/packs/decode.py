@@ -65,10 +65,9 @@ class Pack(Closing):
                 text = f"expected numbers of images, such as [17, 42]: {error}"
                 raise CvaeError(text) from error
             order, where = np.unique(wanted, return_inverse=True)
+            ranges = ranges_of((number, number + 1) for number in order.tolist())
             parts = [np.empty((0, *self.codec.image_shape), np.uint8)]
-            parts += [
-                part.pixels for part in self.decode(ranges_of((n, n + 1) for n in order.tolist()))
-            ]
+            parts += [part.pixels for part in self.decode(ranges)]
             pixels: Pixels = np.concatenate(parts)[where]
             return pixels
 

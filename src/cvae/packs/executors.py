@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any, Protocol
 
 from cvae.errors import ClusterError, MissingExtraError, first_line
@@ -37,18 +37,14 @@ class Executor(Protocol):
         """What an unexpected failure of a call means."""
 
 
-@contextmanager
-def open_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
+def open_executor(
+    workers: int | None = None, scheduler: str | None = None
+) -> AbstractContextManager[Executor]:
     """An executor of so many processes here, which end with the block, or of a Dask scheduler.
 
-    Raises ClusterError when the scheduler does not answer, MissingExtraError without Dask.
+    To enter it raises ClusterError when the scheduler does not answer, MissingExtraError without Dask.
     """
-    if scheduler is None:
-        with closing(_Processes(workers or 1)) as processes:
-            yield processes
-    else:
-        with _client(scheduler) as client:
-            yield _Cluster(client, scheduler)
+    return closing(_Processes(workers or 1)) if scheduler is None else _cluster(scheduler)
 
 
 class _Processes:
@@ -178,14 +174,14 @@ def is_address(text: str) -> bool:
 
 
 @contextmanager
-def _client(scheduler: str) -> Iterator[Any]:
+def _cluster(scheduler: str) -> Iterator[_Cluster]:
     try:
         import dask
         import distributed
     except ImportError as error:
         raise MissingExtraError("dask.distributed", "cluster") from error
     settings = {f"distributed.comm.timeouts.{kind}": _PATIENCE for kind in ("connect", "tcp")}
-    # Their logs report workers that come and go; what matters is raised.
+    # Both report workers that come and go, each with a level of its own; what matters is raised.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
@@ -194,13 +190,11 @@ def _client(scheduler: str) -> Iterator[Any]:
             # Without keys, a client of TLS would hang at its end.
             keys = distributed.security.Security().get_connection_args("client")
             if scheduler.startswith("tls://") and not keys.get("ssl_context"):
-                raise ValueError(
-                    "Dask's settings name no keys and certificates (distributed.comm.tls)"
-                )
+                raise ValueError("Dask's settings name no keys, see distributed.comm.tls")
             client = distributed.Client(scheduler, timeout=_ANSWER, set_as_default=False)
             stack.enter_context(client)
         # TypeError: of a protocol whose package is missing.
         except (OSError, ValueError, TypeError, TimeoutError, RuntimeError) as error:
             text = f"expected a Dask scheduler: {first_line(error)}"
             raise ClusterError(text, where=scheduler) from error
-        yield client
+        yield _Cluster(client, scheduler)

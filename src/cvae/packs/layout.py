@@ -158,10 +158,10 @@ def unpack_sizes(data: bytes, images: int) -> list[tuple[int, int]]:
     values = _inflate(data, 4 * images)
     if len(values) != 4 * images:
         raise FormatError(f"expected sizes of {images} images, found {len(values)} bytes")
-    sides = struct.unpack(f">{2 * images}H", values)
-    if 0 in sides:
+    sizes = [(width, height) for width, height in struct.iter_unpack(">HH", values)]
+    if any(0 in size for size in sizes):
         raise FormatError("an original size of zero")
-    return list(zip(sides[::2], sides[1::2], strict=True))
+    return sizes
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
