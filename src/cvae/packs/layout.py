@@ -75,7 +75,7 @@ class Block:
     """What one block holds."""
 
     images: int
-    payload: bytes  # of `rans.encode_block`
+    payload: bytes  # of `Coding.encode_block`
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height in pixels
 
