@@ -15,7 +15,7 @@ import pytest
 
 import cvae
 from cvae.options import EncodeOptions
-from cvae.packs import layout as pack
+from cvae.packs import layout
 from cvae.packs.encode import encode_pack
 
 from ..cli.test_packs import FAST, NAMES, errors, listed, tar_of
@@ -229,7 +229,7 @@ def test_a_missing_model_is_told_from_damage(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path("x.bin").open("wb") as file:
-        pack.Writer(file, pack.Header(0xFFFE, 50)).close()
+        layout.Writer(file, layout.Header(0xFFFE, 50)).close()
     run_here("unpack", "x.bin", "-o", "out", code=1)
     assert "no model of id 0xfffe" in errors(capsys)[0]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvae.cli import recipes
 from cvae.cli.talk import Talk
-from cvae.evaluation import plots as report
+from cvae.evaluation import plots
 from cvae.training import pictures, presets
 
 from ..conftest import blobs, run_cvae, run_here
@@ -55,7 +55,7 @@ def test_a_map_shows_images_where_their_points_are(tmp_path: Path) -> None:
     points = np.array([[0, 0], [1, 0], [0, 2]], np.float32)
     pixels = np.zeros((3, 4, 4, 3), np.uint8)
     pixels[:, ..., 0] = 255
-    report.latent_map(points, pixels, tmp_path / "map.png")
+    plots.latent_map(points, pixels, tmp_path / "map.png")
     shown = np.asarray(Image.open(tmp_path / "map.png").convert("RGB")).astype(int)
     red = (shown[..., 0] > 250) & (shown[..., 1:].max(axis=2) < 5)
     rows, columns = np.nonzero(red)
@@ -70,7 +70,7 @@ def test_a_map_shows_images_where_their_points_are(tmp_path: Path) -> None:
 def test_a_map_of_points_in_one_place_is_drawn(
     points: np.ndarray, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    report.latent_map(points.astype(np.float32), blobs(len(points)), tmp_path / "map.png")
+    plots.latent_map(points.astype(np.float32), blobs(len(points)), tmp_path / "map.png")
     Image.open(tmp_path / "map.png").verify()
     assert not [warning for warning in recwarn if "identical" in str(warning.message)]
 

@@ -19,7 +19,7 @@ from cvae.data import folders
 from cvae.data.folders import PARTS, TEST, TRAIN, VALIDATION, Folder, split
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError, ModelError
-from cvae.evaluation import measure as evaluation
+from cvae.evaluation import measure
 from cvae.training import datasets, runs
 
 from ..conftest import blobs, run_cvae
@@ -279,7 +279,7 @@ def test_a_folder_of_all_kinds_trains_and_names_exactly_what_is_left_out(run: Ru
     assert sum(settings["data"][part] for part in PARTS) == 64
     model = open_model(out / "tiny.cvae")
     assert model.image_shape == (12, 12, 3)
-    assert evaluation.reading_of(model.model) == Reading((12, 12, 3), "resize", "#ffffff")
+    assert measure.reading_of(model.model) == Reading((12, 12, 3), "resize", "#ffffff")
 
 
 def test_resuming_and_exporting_read_as_the_run_did(run: Run, tmp_path: Path) -> None:
@@ -356,4 +356,4 @@ def test_a_damaged_reading_in_a_manifest_is_an_error(
         change(reading)
         monkeypatch.setitem(codec.model.manifest.data, "reading", reading)
         with pytest.raises(ModelError):
-            evaluation.reading_of(codec.model)
+            measure.reading_of(codec.model)

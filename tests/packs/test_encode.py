@@ -29,7 +29,7 @@ from cvae.errors import (
 )
 from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing
-from cvae.packs import layout as pack
+from cvae.packs import layout
 from cvae.packs import reader as readers
 from cvae.packs.decode import Pack, ranges_of, without
 from cvae.packs.reader import Place, Range
@@ -231,8 +231,8 @@ def test_a_flipped_byte_gives_no_other_pixels(codec: Codec) -> None:
 
 def test_a_block_of_more_symbols_than_the_format_allows_is_refused(codec: Codec) -> None:
     buffer = io.BytesIO()
-    writer = pack.Writer(buffer, pack.Header(codec.model.manifest.id, 50))
-    writer.write(pack.Block(65536, bytes(100)))
+    writer = layout.Writer(buffer, layout.Header(codec.model.manifest.id, 50))
+    writer.write(layout.Block(65536, bytes(100)))
     writer.close()
     with pytest.raises(FormatError, match="4,194,304 symbols"):
         opened(codec, buffer.getvalue()).images([0])
@@ -247,8 +247,8 @@ def test_original_sizes_out_of_range_are_refused(codec: Codec) -> None:
 
 def test_a_payload_that_no_encoder_writes_is_refused(codec: Codec) -> None:
     buffer = io.BytesIO()
-    writer = pack.Writer(buffer, pack.Header(codec.model.manifest.id, 50))
-    writer.write(pack.Block(3, b"made up"))
+    writer = layout.Writer(buffer, layout.Header(codec.model.manifest.id, 50))
+    writer.write(layout.Block(3, b"made up"))
     writer.close()
     with pytest.raises(FormatError, match="block 0, images 0 to 2"):
         opened(codec, buffer.getvalue()).images([0])
@@ -307,7 +307,7 @@ def test_no_more_than_a_few_batches_and_blocks_are_held_at_once() -> None:
     read = found.reader.read
     under_way = most = 0
 
-    def counted(place: Place) -> pack.Block:
+    def counted(place: Place) -> layout.Block:
         nonlocal under_way, most
         under_way += place.images
         most = max(most, under_way)

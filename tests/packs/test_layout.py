@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cvae.bitstream import container
 from cvae.errors import FormatError
-from cvae.packs import layout as pack
+from cvae.packs import layout
 from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
 from cvae.packs.reader import FileReader
@@ -56,7 +56,7 @@ def packs(draw: st.DrawFn) -> tuple[Header, list[Block]]:
 
 def written(header: Header, blocks: list[Block]) -> bytes:
     buffer = io.BytesIO()
-    writer = pack.Writer(buffer, header)
+    writer = layout.Writer(buffer, header)
     for block in blocks:
         writer.write(block)
     writer.close()
@@ -222,7 +222,7 @@ def test_a_column_that_unpacks_to_much_is_refused(
     column: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb = zlib.compress(bytes(1 << 28))
-    monkeypatch.setattr(pack, column, lambda block: bomb)
+    monkeypatch.setattr(layout, column, lambda block: bomb)
     reader = opened(written(HEADER, BLOCKS[:1]))
 
     def read() -> None:

@@ -11,8 +11,7 @@ from cvae.codec import open_model
 from cvae.data import images
 from cvae.models.file import Model
 from cvae.models.networks import Network
-from cvae.training.export import gradient as adjoint
-from cvae.training.export import linear
+from cvae.training.export import gradient, linear
 
 from ..conftest import blobs
 
@@ -27,7 +26,7 @@ def test_of_a_linear_synthesis_it_is_the_projected_residual() -> None:
     graph, basis = linear_synthesis(rng)
     y = rng.normal(size=(7, 5)).astype(np.float32)
     target = rng.random((7, 8, 8, 1)).astype(np.float32)
-    found = Network(adjoint.gradient(graph), "g", [(5,), (8, 8, 1)], (6,))(y, target)
+    found = Network(gradient.gradient(graph), "g", [(5,), (8, 8, 1)], (6,))(y, target)
     residual = target.reshape(7, 64) - (y @ basis.T + 0.5)
     np.testing.assert_allclose(found[:, :-1], residual @ basis, atol=1e-5)
     np.testing.assert_allclose(found[:, -1], np.square(residual).sum(axis=1), rtol=1e-5)
@@ -41,10 +40,10 @@ def test_it_is_what_small_changes_of_the_latents_do(
     shapes = opened.manifest.latent_shape, opened.manifest.image_shape
     graph = _synthesis_graph(opened)
     synthesis = Network(graph, "s", shapes[:1], shapes[1])
-    gradient = Network(adjoint.gradient(graph), "g", shapes, (shapes[0][0] + 1,))
+    network = Network(gradient.gradient(graph), "g", shapes, (shapes[0][0] + 1,))
     x = images.as_floats(blobs(6))
     y = open_model(opened.path).coding.analyse(x) + 0.1
-    found = gradient(y, x)
+    found = network(y, x)
 
     def error(latents: np.ndarray) -> np.ndarray:
         return np.square(x - synthesis(latents), dtype=np.float64).sum(axis=(1, 2, 3))

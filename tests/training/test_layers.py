@@ -9,12 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
 from cvae.models.networks import Network
 from cvae.training import architectures, presets
-from cvae.training.export import gradient as adjoint
-from cvae.training.export import layers as keras_graphs
+from cvae.training.export import gradient, layers
 from cvae.training.export.graph import Graph, half_precision
 from cvae.training.networks import builders, chains
 
@@ -36,7 +34,7 @@ def randomize(network: keras.Model, seed: int = 0) -> None:
     """Weights, and statistics of normalization, as a trained network might have them."""
     rng = np.random.default_rng(seed)
     for layer in network.layers:
-        if isinstance(layer, layers.BatchNormalization):
+        if isinstance(layer, keras.layers.BatchNormalization):
             size = layer.gamma.shape
             values = [rng.uniform(0.5, 1.5, size), *rng.normal(0, 0.3, (2, *size))]
             layer.set_weights([*values, rng.uniform(0.2, 2, size)])
@@ -55,7 +53,7 @@ def random_network(name: str) -> keras.Model:
 
 def ready(network: keras.Model) -> keras.Model:
     """As it is when it is exported."""
-    keras_graphs.fold_normalization(network)
+    layers.fold_normalization(network)
     network.set_weights([half_precision(weight) for weight in network.get_weights()])
     return network
 
@@ -69,7 +67,7 @@ def exported(network: keras.Model, output: Any = None) -> Network:
     """The graph of a network whose sides are fixed, or of one of its outputs."""
     graph, given = Graph(), network.input.shape[1:]
     result = (network.output if output is None else output).shape[1:]
-    name = keras_graphs.add_network(graph, network, "x", output)
+    name = layers.add_network(graph, network, "x", output)
     return Network(graph.to_bytes("n", {"x": given}, name, result), "n", [given], result)
 
 
@@ -87,7 +85,7 @@ def test_folding_normalization_changes_no_output(name: str) -> None:
     network = random_network(name)
     x = random_input(network)
     before = network.predict(x, verbose=0)
-    keras_graphs.fold_normalization(network)
+    layers.fold_normalization(network)
     np.testing.assert_allclose(network.predict(x, verbose=0), before, atol=1e-5)
     # What is left of it is exactly nothing, in half precision too: graphs leave it out.
     for norm in (layer for layer in network.layers if "norm" in layer.name):
@@ -105,7 +103,7 @@ def test_a_denoiser_is_the_same_at_every_size(sides: tuple[int, int]) -> None:
     before = np.asarray(network(x))
     ready(network)
     graph, free = Graph(), ("height", "width", 2)
-    data = graph.to_bytes("d", {"x": free}, keras_graphs.add_network(graph, network, "x"), free)
+    data = graph.to_bytes("d", {"x": free}, layers.add_network(graph, network, "x"), free)
     found = Network(data, "d", [(None, None, 2)], (None, None, 2))(x)
     np.testing.assert_allclose(found, np.asarray(network(x)), atol=1e-4)
     assert np.abs(found - before).max() < 0.05 * before.std()  # of half precision
@@ -138,12 +136,12 @@ def test_the_gradient_of_such_a_synthesis_is_what_small_changes_do(name: str) ->
     network = ready(random_network(name))
     given, result = network.input.shape[1:], network.output.shape[1:]
     size = math.prod(given)
-    data = adjoint.gradient(keras_graphs.synthesis_graph(network))
-    gradient = Network(data, "gradient", [(size,), result], (size + 1,))
+    data = gradient.gradient(layers.synthesis_graph(network))
+    derived = Network(data, "gradient", [(size,), result], (size + 1,))
     rng = np.random.default_rng(2)
     y = rng.normal(size=(40, size)).astype(np.float32)
     target = rng.random((40, *result)).astype(np.float32)
-    found = gradient(y, target)
+    found = derived(y, target)
 
     def error(latents: np.ndarray) -> np.ndarray:
         made = np.asarray(network(latents.reshape(-1, *given)), np.float64)
