@@ -23,7 +23,7 @@ from cvae.cli.train import finish, quiet_option
 def command(
     run: Path, data: str | None, name: str | None, output: Path | None, force: bool, talk: Talk
 ) -> None:
-    """Make the model file of a training run, as `cvae train` does at its end.
+    """Make the model file of a training run.
 
     RUN is the run's folder; an interrupted run is exported at its last finished epoch. Needs the
     extra `train` and the run's data. The graphs are checked against the trained networks before
