@@ -235,7 +235,7 @@ def test_a_run_without_a_model_says_what_makes_one(
 ) -> None:
     shutil.copytree(tiny_run, "run", ignore=shutil.ignore_patterns("*.cvae"))
     run_here("encode", grey(Path("x.png")), "-m", "run", code=1)
-    assert "`cvae export run` makes it" in capsys.readouterr().err
+    assert "`cvae export run` makes one of the finished epochs" in capsys.readouterr().err
     for name in ("old", "new"):  # by age and not by name
         shutil.copy(tiny_run / "tiny.cvae", f"run/{name}.cvae")
     os.utime("run/old.cvae", (0, 0))
