@@ -261,8 +261,7 @@ def test_lines_mark_what_cannot_be_compared_at_our_psnr(psnr: float, mark: str) 
 def test_linear_is_the_one_fitted_to_the_same_images(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cvae.training import architectures, datasets, presets, runs
-    from cvae.training.export import model as export
+    from cvae.training import architectures, datasets, exporter, presets, runs
 
     codec = open_model(tiny_model)
     monkeypatch.setenv("CVAE_MODELS", str(tiny_model))
@@ -273,7 +272,7 @@ def test_linear_is_the_one_fitted_to_the_same_images(
     dataset = datasets.load(str(tiny_data), "mnist", preset.image_shape)
     run = runs.start(tmp_path / "linear", preset, dataset, 0, False, False)
     architectures.of(preset).fit(run, dataset.train)
-    monkeypatch.setenv("CVAE_MODELS", str(export.export(run, dataset)[0].path))
+    monkeypatch.setenv("CVAE_MODELS", str(exporter.export(run, dataset)[0].path))
     assert comparison.find_linear(codec).name == "tiny-linear"
     with pytest.raises(CvaeError, match="another kind"):
         comparison.find_linear(comparison.find_linear(codec))

@@ -38,7 +38,6 @@ def test_a_run_is_opened_as_it_was_saved(tmp_path: Path) -> None:
         *({**GOOD, name: None} for name in GOOD),
         *({**GOOD, "preset": {**PRESET, name: None}} for name in PRESET),
         {**GOOD, "preset": {**PRESET, "later": 1}},
-        {**GOOD, "preset": {**PRESET, "architecture": "x"}},
         {**GOOD, "preset": {**PRESET, "learning_rate": "1"}},
         {**GOOD, "preset": {**PRESET, "augment": ["turn"]}},
         {**GOOD, "begin": 3},

@@ -23,10 +23,9 @@ from cvae.errors import DataError, TrainingError
 from cvae.models import registry
 from cvae.models.file import ANALYSIS, SYNTHESIS, Model
 from cvae.models.qualities import Quantizer
-from cvae.training import architectures, datasets, presets, runs
+from cvae.training import architectures, datasets, exporter, presets, runs
 from cvae.training.export import calibration, naming
 from cvae.training.export import codec as codec_export
-from cvae.training.export import model as export
 
 from ..conftest import ROOT, blobs, run_cvae
 
@@ -209,7 +208,7 @@ def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
     run = runs.start(tmp_path / "run", preset, dataset, seed=0, resume=False, force=False)
     linear = architectures.of(preset)
     linear.fit(run, dataset.train)
-    codec = open_model(export.export(run, dataset, name="pca")[0].path)
+    codec = open_model(exporter.export(run, dataset, name="pca")[0].path)
     coded = codec.encode_batch(dataset.validation)
     # All 64 components and a fine step: what is lost is rounding alone.
     assert min(item.psnr for item in coded) > 45

@@ -208,12 +208,11 @@ def finish(
     output: Path | None = None, force: bool = False,
 ) -> None:  # fmt: skip
     """Exports, draws pictures of validation images, and says what the model reaches."""
-    from cvae.training import pictures
-    from cvae.training.export import model
+    from cvae.training import exporter, pictures
 
     talk.say("exporting and checking the model; with many latents it takes minutes")
     try:
-        exported, kept_id = model.export(run, dataset, name, output, force)
+        exported, kept_id = exporter.export(run, dataset, name, output, force)
         pictures.draw(run, dataset, exported.path)
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")

@@ -17,7 +17,6 @@ from cvae.data.contents import RUN as RUN
 from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
-from cvae.training import architectures
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 
@@ -56,8 +55,7 @@ class Run:
             values = records.parse((folder / RUN).read_bytes())
             preset = Preset.from_json(values.get("preset"))
             run = msgspec.convert({**values, "folder": folder, "preset": preset}, cls)
-            # These raise when there is no such thing.
-            architectures.of(preset)
+            # These raise where they are no data and no reading.
             msgspec.convert(run.data, _Data)
             _ = run.reading
             return run

@@ -1,1 +1,1 @@
-"""A trained run -> a model file."""
+"""Trained networks as graphs, with the integer tables of their latents: what a model file is made from."""
