@@ -36,8 +36,8 @@ def weights(run: Path) -> list[np.ndarray]:
     return checkpoints.load(runs.Run.open(run)).get_weights()
 
 
-def command(out: Path, data: Path, *more: str, preset: str = "tiny") -> list[str]:
-    return ["train", preset, "--data", str(data), "--out", str(out), "--epochs", "6", *more]
+def command(out: Path, data: Path, *more: str) -> list[str]:
+    return ["train", "tiny", "--data", str(data), "--out", str(out), "--epochs", "6", *more]
 
 
 def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
@@ -58,37 +58,38 @@ def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
         Image.open(path).verify()
 
 
-@pytest.mark.parametrize("preset", ["tiny-ae", "tiny-hq"])
+@pytest.mark.parametrize(
+    ("preset", "model"), [("tiny-ae", "tiny_ae_run"), ("tiny-hq", "tiny_hq_model")]
+)
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    preset: str, tiny_data: Path, tmp_path: Path
+    preset: str, model: str, tiny_data: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_cvae(*command(whole, tiny_data, "--quiet", preset=preset))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cvae", *command(killed, tiny_data, "--quiet", preset=preset)],
-        cwd=ROOT,
-    )
+    found: Path = request.getfixturevalue(model)
+    whole, killed = (found if found.is_dir() else found.parent), tmp_path / "killed"
+    train = ["train", preset, "--data", str(tiny_data), "--out", str(killed), "--quiet"]
+    process = subprocess.Popen([sys.executable, "-m", "cvae", *train], cwd=ROOT)
     wait_for(killed / "checkpoint.weights.h5")
     process.send_signal(signal.SIGKILL)
     process.wait()
     rows = len(runs.read_history(runs.Run.open(killed)))
-    assert 1 <= rows < 6, "the run was not killed in time to show anything"
-    run_cvae(*command(killed, tiny_data, "--quiet", "--resume", preset=preset))
+    assert 1 <= rows < 8, "the run was not killed in time to show anything"
+    run_cvae(*train, "--resume")
     pairs = zip(weights(whole), weights(killed), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
-    assert len(runs.read_history(runs.Run.open(killed))) == 6
+    assert len(runs.read_history(runs.Run.open(killed))) == 8
 
 
 def test_an_epoch_whose_checkpoint_was_not_written_is_done_again(
-    tiny_data: Path, tmp_path: Path
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    run_cvae(*command(run, tiny_data, "--quiet"))
+    shutil.copytree(tiny_run, run)
     rows = (run / "history.csv").read_text()
-    # As if a run had been killed between the history and the checkpoint of a seventh epoch.
-    (run / "history.csv").write_text(rows + rows.splitlines()[-1].replace("6,", "7,", 1) + "\n")
-    run_cvae(*command(run, tiny_data, "--quiet", "--resume"))
-    assert len(runs.read_history(runs.Run.open(run))) == 6
+    # As if a run had been killed between the history and the checkpoint of one more epoch.
+    last = rows.splitlines()[-1].replace("30,", "31,", 1)
+    (run / "history.csv").write_text(rows + last + "\n")
+    run_cvae("train", "tiny", "--data", tiny_data, "--out", run, "--quiet", "--resume")
+    assert len(runs.read_history(runs.Run.open(run))) == 30
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:
@@ -113,14 +114,13 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tiny_data: Path, tmp_
 
 
 def test_another_seed_gives_other_weights_and_the_same_the_same(
-    tiny_data: Path, tmp_path: Path
+    tiny_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    for out, seed in (("a", "0"), ("b", "1"), ("c", "0")):
-        arguments = ["--epochs", "1", "--seed", seed, "--quiet"]
-        run_cvae("train", "tiny", "--data", tiny_data, "--out", tmp_path / out, *arguments)
-    a, b, c = (weights(tmp_path / out)[0] for out in "abc")
-    assert not np.array_equal(a, b)
-    assert np.array_equal(a, c)
+    for out, seed in (("same", "0"), ("other", "1")):
+        run_cvae(*("train", "tiny", "--data", tiny_data, "--out", tmp_path / out, "--seed", seed))
+    same, other = weights(tmp_path / "same")[0], weights(tmp_path / "other")[0]
+    assert np.array_equal(same, weights(tiny_run)[0])
+    assert not np.array_equal(same, other)
 
 
 def test_a_finished_run_is_not_overwritten_and_not_resumed_otherwise(
