@@ -35,6 +35,14 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
             assert option.help, option.name
 
 
+@pytest.mark.parametrize("command", LOADED.values(), ids=LOADED)
+def test_under_options_are_options_alone(command: click.Command) -> None:
+    formatter = click.HelpFormatter()
+    command.format_options(click.Context(command), formatter)
+    text = formatter.getvalue().partition("Commands:")[0]
+    assert set(re.findall(r"(?m)^  (\S)", text)) == {"-"}
+
+
 def test_the_default_model_of_commands_is_that_of_the_registry() -> None:
     assert options.MODEL == registry.DEFAULT
 

@@ -19,7 +19,7 @@ from cvae.packs import layout
 from cvae.packs.encode import encode_pack
 
 from ..cli.test_packs import FAST, NAMES, errors, listed, tar_of
-from ..conftest import SAMPLES, run_cvae, run_here
+from ..conftest import ROOT, SAMPLES, run_cvae, run_here
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +168,26 @@ def test_encode_answers_many_images_for_one_file_with_the_command_that_fits(
     line = run_cvae("pack", "-", stdin=Path(one).read_bytes(), code=1).stderr.decode()
     assert "stdin: expected a tar archive; `cvae encode -` takes one image" in line
     assert listed(".") == ["digits.npz", "x.tar"]
+
+
+def test_what_is_coded_already_is_answered_with_the_command_that_reads_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, model = str(SAMPLES / NAMES[0]), str(ROOT / "weights" / "linear-mnist.cvae")
+    run_here("encode", one, "-o", "one.bin", *FAST)
+    run_here("pack", SAMPLES, "-o", "many.bin", *FAST)
+    capsys.readouterr()
+    for command in ("encode", "denoise", "pack"):
+        for source, found, reader in (
+            ("one.bin", "a container", "decode"),
+            ("many.bin", "a pack", "unpack"),
+            (model, "a model", "info"),
+        ):
+            run_here(command, one, source, "-o", "out/", code=1)
+            (line,) = errors(capsys)
+            text = f"{source}: expected an image, found {found}; `cvae {reader} {source}` reads it"
+            assert line == f"cvae: error: {text}"
+    assert listed(".") == ["many.bin", "one.bin"]
 
 
 def test_large_counts_of_single_files_are_written_as_those_of_packs(

@@ -178,6 +178,8 @@ def test_what_does_not_fit_is_said_before_anything_is_read(
     ):
         run_here("train", preset, "--data", "data", *options, code=1)
         assert expected in capsys.readouterr().err
+    run_here("train", "linear", code=1)
+    assert "for images of your own; name them with --data FOLDER" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -64,7 +64,7 @@ def test_damage_of_every_kind_is_named_and_the_exit_code_is_one(
     Path("packs/part-00001.bin").unlink()
     flipped(Path("mine.cvae"), MODEL.stat().st_size // 2)
     coded = found(capsys, "coded", code=1)
-    assert (coded["file"], coded["kind"]) == ("coded", "10 files")
+    assert (coded["file"], coded["kind"]) == ("coded", "1 of 10 files")
     assert str(coded["damage"]).startswith("['coded/digit_3.bin: damaged: ")
     assert "images 0 to 9" in str(found(capsys, "x.bin", code=1)["damage"])
     assert "part-00001.bin: is missing" in str(found(capsys, "packs", code=1)["damage"])
@@ -89,7 +89,8 @@ def test_what_is_missing_or_nothing_of_ours_is_an_error(
     lines = errors(capsys)
     assert lines[0] == "cvae: error: nowhere: there is no such file or folder"
     assert lines[1].startswith("cvae: error: empty: expected .bin or .cvae files")
-    assert lines[2].startswith("cvae: error: text.bin: ")
+    assert lines[2].startswith("cvae: error: text.bin: not a cvae container")
+    assert found(capsys, "text.bin", code=1)["kind"] == "unknown kind of file"
 
 
 def test_a_container_without_its_model_is_no_damage(

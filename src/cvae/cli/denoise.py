@@ -44,6 +44,7 @@ def command(
     from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
+    files.refuse_coded(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
     opened = cache(_open)
     given = opened(model) if model else None

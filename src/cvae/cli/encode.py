@@ -88,6 +88,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
     named = output or ("NAME.bin" if len(inputs) > 1 else None)
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
+    files.refuse_coded(inputs)
     for item in inputs:
         if files.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)

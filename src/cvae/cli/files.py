@@ -142,6 +142,24 @@ def what(item: str) -> What:
     return contents.what_is("", stdin.buffer.peek(contents.HEAD)[: contents.HEAD] if stdin else b"")
 
 
+def refuse_coded(inputs: Sequence[str]) -> None:
+    """Raises ImageError when an argument is a coded file or a model where images are expected."""
+    from cvae.data.contents import What
+
+    known = {
+        What.CONTAINER: ("a container", "decode"),
+        What.PACK: ("a pack", "unpack"),
+        What.PACKS: ("a folder of packs", "unpack"),
+        What.MODEL: ("a model", "info"),
+    }
+    for item in inputs:
+        if not is_url(item) and (found := known.get(what(item))):
+            noun, command = found
+            where = "stdin" if item == STDIO else item
+            advice = f"{typed(command, [item])} reads it"
+            raise ImageError(f"expected an image, found {noun}", where=where, advice=advice)
+
+
 def place(item: str) -> Any:
     """What `packs.open` takes for an argument: its text, or stdin as a file."""
     return sys.stdin.buffer if item == STDIO and sys.stdin is not None else item

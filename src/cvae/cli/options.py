@@ -34,7 +34,8 @@ class GroupedCommand(click.Command):
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(context):
-            if record := option.get_help_record(context):  # arguments have none
+            record = option.get_help_record(context)
+            if record and isinstance(option, click.Option):  # the usage has the arguments
                 groups.setdefault(getattr(option, "group", "Options"), []).append(record)
         for heading, records in groups.items():
             with formatter.section(heading):

@@ -100,6 +100,7 @@ def command(
 
     if plan is None:
         target = _target(inputs, output, force)
+        files.refuse_coded([item for item in inputs if item != STDIO])
         codec = codecs.open_model(model)
         tally = _pack_file(codec, inputs, target, options, threads, force, talk)
         where = str(target or "stdout")
@@ -108,6 +109,7 @@ def command(
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
+        files.refuse_coded(inputs)
         codec = codecs.open_model(model)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         where = f"{folder}: {counted(packs, 'pack')}"

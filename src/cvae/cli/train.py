@@ -105,7 +105,9 @@ _machine = collect(
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
 @click.argument("preset", type=click.Choice([*presets.PRESETS, recipes.AUTO]), metavar="PRESET")
 @_images
-@click.option("-o", "--out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]")
+@click.option(
+    "-o", "--out", "--output", "out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]"
+)
 @click.option("--resume", is_flag=True, help="Continue after the last finished epoch.")
 @click.option("--name", help="The model's name.  [default: the preset's, or the next free NAME-2]")
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
@@ -129,8 +131,8 @@ def command(
     """Train PRESET and export the model.
 
     The model is RUN/NAME.cvae; `cvae encode -m RUN` uses it. Needs the extra `train`. The run's
-    folder keeps a checkpoint of every epoch. After an interruption, the same command with --resume
-    ends with the same weights as an uninterrupted run.
+    folder keeps the checkpoint of the last finished epoch. After an interruption, the same command
+    with --resume ends with the same weights as an uninterrupted run.
 
     Every file of a folder is tried, in subfolders, too: JPEG, PNG, WebP, BMP, GIF (the first frame),
     TIFF and PPM. Files that are not images, damaged or far too small are skipped and named. A tenth

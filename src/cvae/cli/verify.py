@@ -76,7 +76,7 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     from cvae.evaluation import verify
     from cvae.models import registry
 
-    damage = []
+    damage, bad = [], 0
     kind, paths = _describe(name, files.what(name))
     for path in paths:
         found: Sequence[object] = []
@@ -89,9 +89,11 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
             talk.warning(f"{path}: only its check sum was looked at: {error.text}")
         except ModelError as error:
             found = [error.text]
+        bad += bool(found)
         for item in found:
             talk.error(FormatError(f"{item}", where=path))
             damage.append(str(item) if path == name else f"{path}: {item}")
+    kind = f"{bad} of {kind}" if bad and len(paths) > 1 else kind
     return {"file": name, "kind": kind, "damage": damage}
 
 
@@ -101,6 +103,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
     from cvae.data.contents import What
 
     kinds = {
+        What.CONTAINER: "container",
         What.PACK: "pack",
         What.PACKS: "folder of packs",
         What.MODEL: "model",
@@ -109,7 +112,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
     if what is What.NOTHING:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
-        return kinds.get(what, "container"), [name]
+        return kinds.get(what, "unknown kind of file"), [name]
     found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")

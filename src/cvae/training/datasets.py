@@ -79,6 +79,9 @@ def load(
     is read as `folders.read` says, which sets another tenth aside for `cvae eval --split test`.
     Raises DataError when the source cannot be read, or holds images of another shape (h, w, c).
     """
+    if source is None and public_name not in LICENCES:
+        text = "nothing to train on, for this preset is for images of your own"
+        raise DataError(text, advice="name them with --data FOLDER")
     source = source or public_name
     if source in LICENCES:  # a file of that name is ./mnist
         name, pixels = source, _download(source)
