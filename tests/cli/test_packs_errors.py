@@ -177,13 +177,13 @@ def test_what_is_coded_already_is_answered_with_the_command_that_reads_it(
     run_here("encode", one, "-o", "one.bin", *FAST)
     run_here("pack", SAMPLES, "-o", "many.bin", *FAST)
     capsys.readouterr()
-    for command in ("encode", "denoise", "pack"):
+    for command, output in (("encode", "out/"), ("denoise", "out/"), ("pack", "out.bin")):
         for source, found, reader in (
             ("one.bin", "a container", "decode"),
             ("many.bin", "a pack", "unpack"),
             (model, "a model", "info"),
         ):
-            run_here(command, one, source, "-o", "out/", code=1)
+            run_here(command, one, source, "-o", output, code=1)
             (line,) = errors(capsys)
             text = f"{source}: expected an image, found {found}; `cvae {reader} {source}` reads it"
             assert line == f"cvae: error: {text}"
