@@ -27,7 +27,7 @@ from cvae.training import architectures, datasets, exporter, presets, runs
 from cvae.training.export import calibration, naming
 from cvae.training.export import codec as codec_export
 
-from ..conftest import ROOT, blobs, run_cvae
+from ..conftest import ROOT, blobs, run_cvae, run_here
 
 
 def weights(run: Path) -> list[np.ndarray]:
@@ -73,7 +73,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     process.wait()
     rows = len(runs.read_history(runs.Run.open(killed)))
     assert 1 <= rows < 8, "the run was not killed in time to show anything"
-    run_cvae(*train, "--resume")
+    run_here(*train, "--resume")
     pairs = zip(weights(whole), weights(killed), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     assert len(runs.read_history(runs.Run.open(killed))) == 8
@@ -88,7 +88,7 @@ def test_an_epoch_whose_checkpoint_was_not_written_is_done_again(
     # As if a run had been killed between the history and the checkpoint of one more epoch.
     last = rows.splitlines()[-1].replace("30,", "31,", 1)
     (run / "history.csv").write_text(rows + last + "\n")
-    run_cvae("train", "tiny", "--data", tiny_data, "--out", run, "--quiet", "--resume")
+    run_here("train", "tiny", "--data", tiny_data, "--out", run, "--quiet", "--resume")
     assert len(runs.read_history(runs.Run.open(run))) == 30
 
 
@@ -117,7 +117,7 @@ def test_another_seed_gives_other_weights_and_the_same_the_same(
     tiny_run: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     for out, seed in (("same", "0"), ("other", "1")):
-        run_cvae(*("train", "tiny", "--data", tiny_data, "--out", tmp_path / out, "--seed", seed))
+        run_here("train", "tiny", "--data", tiny_data, "--out", tmp_path / out, "--seed", seed)
     same, other = weights(tmp_path / "same")[0], weights(tmp_path / "other")[0]
     assert np.array_equal(same, weights(tiny_run)[0])
     assert not np.array_equal(same, other)
@@ -143,7 +143,7 @@ def test_exporting_again_keeps_id_tables_and_name(
     settings = json.loads((run / "run.json").read_text())
     settings["preset"]["step_width"] *= 2
     (run / "run.json").write_text(json.dumps(settings))
-    run_cvae("export", run, "--data", tiny_data, "--quiet")
+    run_here("export", run, "--data", tiny_data, "--quiet")
     first, second = Model(tiny_run / "tiny.cvae"), Model(run / "tiny.cvae")
     assert second.manifest.id == first.manifest.id
     assert second.manifest.name == first.manifest.name
@@ -183,17 +183,18 @@ def test_names_that_are_taken_get_a_number() -> None:
 
 
 def test_training_anew_keeps_the_old_model_beside_the_new(
-    tiny_run: Path, tiny_data: Path, tmp_path: Path
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "copy"
     shutil.copytree(tiny_run, run)
-    run_cvae(*command(run, tiny_data, "--quiet", "--force"))
+    run_here(*command(run, tiny_data, "--quiet", "--force"))
     assert (run / "tiny.cvae").read_bytes() == (tiny_run / "tiny.cvae").read_bytes()
     assert Model(run / "tiny-2.cvae").manifest.name == "tiny-2"
     assert Model(run / "tiny-2.cvae").manifest.id != Model(run / "tiny.cvae").manifest.id
     other = ["export", run, "--data", tiny_data, "--quiet", "-o", run / "tiny.cvae"]
-    assert b"--force" in run_cvae(*other, code=1).stderr
-    run_cvae(*other, "--force")
+    run_here(*other, code=1)
+    assert "--force" in capsys.readouterr().err
+    run_here(*other, "--force")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_data: Path, tmp_path: Path) -> None:
