@@ -19,7 +19,7 @@ Size = tuple[int, int]  # width, height in pixels
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
-    """How images are coded; `asdict` of it is what a folder of packs records as its request."""
+    """How images are coded."""
 
     quality: int | None = None  # 1 to 100; None for the model's default
     effort: int = DEFAULT_EFFORT  # 0 (plain rounding) to 9 (longest search)

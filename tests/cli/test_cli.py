@@ -322,3 +322,16 @@ def test_ctrl_c_is_no_traceback_and_leaves_nothing() -> None:
     assert b"Traceback" not in stderr
     assert b"interrupted" in stderr
     assert not names()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals")
+def test_wrong_usage_moves_no_cursor_of_a_terminal() -> None:
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-m", "cvae", "encode", str(DIGIT), "-o", "\x1b[2Jx.png"]
+    found = subprocess.run(command, stderr=terminal, timeout=60)
+    said = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(terminal)
+    assert found.returncode == 2
+    assert "-o \\x1b[2Jx.png would be" in said
+    assert "\x1b[2J" not in said

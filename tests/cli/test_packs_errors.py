@@ -183,11 +183,30 @@ def test_what_is_coded_already_is_answered_with_the_command_that_reads_it(
             ("many.bin", "a pack", "unpack"),
             (model, "a model", "info"),
         ):
-            run_here(command, one, source, "-o", output, code=1)
+            run_here(command, source, "-o", output, code=1)
             (line,) = errors(capsys)
             text = f"{source}: expected an image, found {found}; `cvae {reader} {source}` reads it"
             assert line == f"cvae: error: {text}"
     assert listed(".") == ["many.bin", "one.bin"]
+    run_here("encode", one, "many.bin", "-o", "out/", *FAST, code=1)
+    assert listed("out") == ["digit_0.bin"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("encode", "x.png", "-o", "s3://bucket/x.bin"), ("decode", "http://host/x.bin"),
+        ("denoise", "http://host/x.png"), ("sample", "-o", "s3://bucket/x.png"),
+    ],
+)  # fmt: skip
+def test_a_url_of_a_single_file_is_refused(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(*command, code=1)
+    (line,) = errors(capsys)
+    assert "://" in line
+    assert "is a URL, expected a file on this machine; `cvae pack`" in line
+    assert listed(".") == []
 
 
 def test_large_counts_of_single_files_are_written_as_those_of_packs(

@@ -93,6 +93,13 @@ def test_what_is_missing_or_nothing_of_ours_is_an_error(
     assert found(capsys, "text.bin", code=1)["kind"] == "unknown kind of file"
 
 
+def test_a_run_without_a_model_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    Path("run/run.json").write_text("{}")
+    run_here("verify", "run", code=1)
+    assert "expected a .cvae file, found a training run without one" in capsys.readouterr().err
+
+
 def test_a_container_without_its_model_is_no_damage(
     tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

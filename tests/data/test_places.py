@@ -99,6 +99,15 @@ def test_a_file_named_like_a_pattern_is_that_file(tmp_path: Path) -> None:
     assert [item.name for item in find(tmp_path / "x[1].png", set())] == ["x[1].png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_links_to_nothing_or_to_themselves_hide_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    assert locate(tmp_path).sizes() == {"a.png": 1, "loop.png": 0, "gone.png": 0}
+    assert [item.name for item in locate(tmp_path).below({".png"})] == ["a.png"]
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything can be read")
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir(mode=0)

@@ -41,6 +41,7 @@ def test_a_run_is_opened_as_it_was_saved(tmp_path: Path) -> None:
         {**GOOD, "preset": {**PRESET, "learning_rate": "1"}},
         {**GOOD, "preset": {**PRESET, "augment": ["turn"]}},
         {**GOOD, "begin": 3},
+        {**GOOD, "source": "a\0b"},
         {**GOOD, "data": {**DATA, "train": "1"}},
         {**GOOD, "data": {**DATA, "sha256": 1}},
         {**GOOD, "data": {**DATA, "reading": {**READING, "fit": "x"}}},

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from cvae import CvaeError, OutputError, __version__
-from cvae.cli.talk import Talk
+from cvae.cli.talk import Talk, harmless
 
 # In the order of use.
 COMMANDS = (
@@ -35,12 +35,15 @@ class Group(click.Group):
         found: CvaeError
         try:
             return super().invoke(context)
+        except click.UsageError as error:
+            error.message = harmless(error.message)  # type: ignore[misc]
+            raise
         except CvaeError as error:
             found = error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
-            found = OutputError(f"{error.strerror}", where=error.filename or "output")
+            found = OutputError(f"{error.strerror or error}", where=error.filename or "output")
         except KeyboardInterrupt:
             click.echo("cvae: interrupted", err=True)
             sys.exit(130)

@@ -52,7 +52,7 @@ def command(
     from cvae.data.contents import What
 
     for item in inputs:  # packs that need no look at their bytes
-        if files.is_url(item) or (Path(item).is_dir() and files.what(item) is What.PACKS):
+        if Path(item).is_dir() and files.what(item) is What.PACKS:
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, {".bin", ".npy"}, force)

@@ -89,6 +89,8 @@ def plan(
         CvaeError: two inputs would give one output, or several one file.
         OutputError: a result would go to a terminal.
     """
+    for item in (*inputs, output or ""):
+        _refuse_url(item)
     sources = _sources(inputs, suffixes)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
@@ -143,7 +145,7 @@ def what(item: str) -> What:
 
 
 def refuse_coded(inputs: Sequence[str]) -> None:
-    """Raises ImageError when an argument is a coded file or a model where images are expected."""
+    """Raises ImageError when the one argument is a coded file or a model; a bad one of many is skipped."""
     from cvae.data.contents import What
 
     known = {
@@ -152,12 +154,19 @@ def refuse_coded(inputs: Sequence[str]) -> None:
         What.PACKS: ("a folder of packs", "unpack"),
         What.MODEL: ("a model", "info"),
     }
-    for item in inputs:
-        if not is_url(item) and (found := known.get(what(item))):
-            noun, command = found
-            where = "stdin" if item == STDIO else item
-            advice = f"{typed(command, [item])} reads it"
-            raise ImageError(f"expected an image, found {noun}", where=where, advice=advice)
+    item = inputs[0]
+    if len(inputs) == 1 and not is_url(item) and (found := known.get(what(item))):
+        noun, command = found
+        where = "stdin" if item == STDIO else item
+        advice = f"{typed(command, [item])} reads it"
+        raise ImageError(f"expected an image, found {noun}", where=where, advice=advice)
+
+
+def _refuse_url(item: str) -> None:
+    """Raises CvaeError for a URL where a file of this machine is expected."""
+    if is_url(item):
+        advice = "`cvae pack` and `cvae unpack` take them"
+        raise CvaeError("is a URL, expected a file on this machine", where=item, advice=advice)
 
 
 def place(item: str) -> Any:
@@ -255,6 +264,7 @@ class Gallery:
         """
         from cvae.data import files
 
+        _refuse_url(output or default)
         goal: Task | Path = Task(None, Path(output or default))
         if output == STDIO:
             goal = Task(None)

@@ -100,7 +100,8 @@ def command(
 
     if plan is None:
         target = _target(inputs, output, force)
-        files.refuse_coded([item for item in inputs if item != STDIO])
+        if inputs != (STDIO,):
+            files.refuse_coded(inputs)
         codec = codecs.open_model(model)
         tally = _pack_file(codec, inputs, target, options, threads, force, talk)
         where = str(target or "stdout")

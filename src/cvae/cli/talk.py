@@ -21,11 +21,16 @@ _CLEAR = "\r\x1b[K"
 
 def echo(text: str, *, err: bool = False) -> None:
     """One line, in which no name or message moves a terminal's cursor or ends the line."""
-    if not text.isprintable():
-        from cvae.data.names import printable
+    click.echo(harmless(text), err=err)
 
-        text = printable(text)
-    click.echo(text, err=err)
+
+def harmless(text: str) -> str:
+    """The text with control characters escaped."""
+    if text.isprintable():
+        return text
+    from cvae.data.names import printable
+
+    return printable(text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError
+from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo
 from cvae.errors import at
@@ -86,6 +86,8 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
             else:
                 found = verify.check(path, find)
         except ModelNotFoundError as error:
+            if kind == "model":  # a run without one
+                raise
             talk.warning(f"{path}: only its check sum was looked at: {error.text}")
         except ModelError as error:
             found = [error.text]
@@ -177,8 +179,12 @@ def _compare_containers(
             missing += 1
             continue
         reading = Reading(codec.image_shape, "stretch")
-        pixels.append(reading.read(images.read_file(original), str(original)))
-        coded.append(data)
+        try:
+            pixels.append(reading.read(images.read_file(original), str(original)))
+            coded.append(data)
+        except ImageError as error:
+            refuse(error)
+            missing += 1
     if codec is None or not coded:
         raise DataError("has none of the images that were coded, and are whole", where=against)
     figures = verify.compare_containers(codec, coded, pixels)

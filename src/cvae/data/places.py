@@ -54,6 +54,20 @@ class Found(NamedTuple):
             return self.known or self.place.stamp()
 
 
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nothing or to itself, or gone by now: it is still a name
+        return 0
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
 class Local(_Path):
     """A place on this machine."""
 
@@ -78,7 +92,7 @@ class Local(_Path):
     def sizes(self) -> dict[str, int]:
         """The names in this folder, with bytes of the files; empty where there is no such folder."""
         with reaching(self), suppress(FileNotFoundError), os.scandir(self) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries}
+            return {entry.name: _size(entry) for entry in entries}
         return {}
 
     def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
@@ -104,9 +118,9 @@ class Local(_Path):
         path = self / folder
         with translated(DataError, "cannot be read", path), os.scandir(path) as entries:
             found = [e for e in entries if not e.name.startswith(".")]
-            if skip and any(e.name == skip and e.is_file() for e in found):
+            if skip and any(e.name == skip and _is_file(e) for e in found):
                 return []
-            kinds = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in found]
+            kinds = [(e.name, e.is_dir(follow_symlinks=False), _is_file(e)) for e in found]
             return sorted((name, folder) for name, folder, file in kinds if folder or file)
 
     def matching(self, base: str) -> Iterator[tuple[Found, bool]]:

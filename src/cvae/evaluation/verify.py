@@ -117,7 +117,7 @@ def compare(
         raise DataError("has none of the images that were coded, and are whole", where=data)
     whole = sum(stop - start for start, stop in pairs.ranges)
     # Where originals are missing, their share of the bytes is left out, too.
-    size = round(pack.reader.size * images / len(pack))
+    size = max(1, round(pack.reader.size * images / len(pack)))
     speed = whole / max(pairs.seconds, 1e-9)
     return {
         "split": pairs.split,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -132,11 +132,18 @@ def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     options = replace(options, quality=codec.quality(options.quality))
-    request = {
-        **asdict(options),
+    request = {  # written to files, and hashed in this order: names and order stay
         "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
+        "quality": options.quality,
+        "effort": options.effort,
+        "inverted": options.invert,
+        "fitted": options.fit,
+        "names": options.names,
+        "verified": options.verify,
+        "split": options.split,
         "shard_images": plan.shard_images,
+        "block_images": options.block_images,
     }
     readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
     return Job(folder=folder, options=options, request=request, plan=plan, readers=readers)

@@ -58,6 +58,8 @@ class Run:
             # These raise where they are no data and no reading.
             msgspec.convert(run.data, _Data)
             _ = run.reading
+            if "\0" in run.source:  # no path has it
+                raise ValueError
             return run
 
     @property
