@@ -111,7 +111,6 @@ def test_decode_answers_a_pack_with_the_command_that_fits(
     Path("coded/part-00000.bin").write_bytes(Path("a b.bin").read_bytes())
     for source, typed in (
         ("a b.bin", "'a b.bin'"), ("damaged.bin", "damaged.bin"), ("coded", "coded"),
-        ("s3://bucket/x.bin", "s3://bucket/x.bin"),
     ):  # fmt: skip
         run_here("decode", source, "-o", "back", code=1)
         (line,) = errors(capsys)
