@@ -18,7 +18,7 @@ demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
 
 test: .venv-dev/installed
-	$(DEV)/pytest -q -n auto
+	$(DEV)/pytest -q -n auto --dist worksteal
 
 check: .venv-dev/installed
 	$(DEV)/ruff check .
