@@ -22,7 +22,7 @@ from cvae.errors import DataError, ImageError, ModelError
 from cvae.evaluation import measure
 from cvae.training import datasets, runs
 
-from ..conftest import blobs, run_cvae
+from ..conftest import blobs, run_cvae, run_here
 from ..data.test_families import jpeg, pictures
 
 READING = Reading((8, 8, 3), "crop")
@@ -282,16 +282,20 @@ def test_a_folder_of_all_kinds_trains_and_names_exactly_what_is_left_out(run: Ru
     assert measure.reading_of(model.model) == Reading((12, 12, 3), "resize", "#ffffff")
 
 
-def test_resuming_and_exporting_read_as_the_run_did(run: Run, tmp_path: Path) -> None:
+def test_resuming_and_exporting_read_as_the_run_did(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, out, _, _ = run
     copy = tmp_path / "run"
     shutil.copytree(out, copy)
     base = ["train", "tiny", "--data", str(data), "--out", str(copy), "--epochs", "2", "--resume"]
-    run_cvae(*base, "--quiet")
-    assert b"--crop" in run_cvae("train", "--help").stdout
-    other = run_cvae(*base, "--crop", code=1).stderr
-    assert b"reading was 12x12 RGB, resized" in other
-    assert b"(as before)" in run_cvae("export", copy).stderr
+    run_here(*base, "--quiet")
+    run_here("train", "--help")
+    assert "--crop" in capsys.readouterr().out
+    run_here(*base, "--crop", code=1)
+    assert "reading was 12x12 RGB, resized" in capsys.readouterr().err
+    run_here("export", copy)
+    assert "(as before)" in capsys.readouterr().err
 
 
 def test_eval_finds_the_images_that_training_held_out(run: Run) -> None:

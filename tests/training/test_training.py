@@ -130,13 +130,14 @@ def test_another_seed_gives_other_weights_and_the_same_the_same(
 
 
 def test_a_finished_run_is_not_overwritten_and_not_resumed_otherwise(
-    tiny_run: Path, tiny_data: Path
+    tiny_run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = ["train", "tiny", "--data", str(tiny_data), "--out", str(tiny_run)]
     before = (tiny_run / "checkpoint.weights.h5").read_bytes()
-    assert b"--resume" in run_cvae(*base, code=1).stderr
-    other = run_cvae(*base, "--resume", "--learning-rate", "0.5", code=1).stderr
-    assert b"learning_rate was 0.01 and is now 0.5" in other
+    run_here(*base, code=1)
+    assert "--resume" in capsys.readouterr().err
+    run_here(*base, "--resume", "--learning-rate", "0.5", code=1)
+    assert "learning_rate was 0.01 and is now 0.5" in capsys.readouterr().err
     assert (tiny_run / "checkpoint.weights.h5").read_bytes() == before
 
 
@@ -156,10 +157,12 @@ def test_exporting_again_keeps_id_tables_and_name(
     assert second.qualities.hashes() == first.qualities.hashes()
 
 
-def test_exporting_on_other_data_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+def test_exporting_on_other_data_is_refused(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(tmp_path / "other.npz", x_train=blobs(400, seed=9)[..., 0])
-    result = run_cvae("export", tiny_run, "--data", tmp_path / "other.npz", code=1)
-    assert b"expected the data it was trained on" in result.stderr
+    run_here("export", tiny_run, "--data", tmp_path / "other.npz", code=1)
+    assert "expected the data it was trained on" in capsys.readouterr().err
 
 
 def test_a_graph_that_differs_from_the_trained_network_is_not_exported(tiny_run: Path) -> None:
@@ -204,9 +207,11 @@ def test_training_anew_keeps_the_old_model_beside_the_new(
     run_here(*other, "--force")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_data: Path, tmp_path: Path) -> None:
-    result = run_cvae(*command(tmp_path / "run", tiny_data, "--learning-rate", "1e30"), code=1)
-    assert b"no longer finite" in result.stderr
+def test_a_loss_that_is_no_number_stops_the_run(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(*command(tmp_path / "run", tiny_data, "--learning-rate", "1e30"), code=1)
+    assert "no longer finite" in capsys.readouterr().err
 
 
 def test_the_linear_codec_is_pca(tmp_path: Path) -> None:
