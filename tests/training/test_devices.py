@@ -26,8 +26,8 @@ processor = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 from cvae.cli import main
 
-tf.debugging.set_log_device_placement(True)
 for arguments in json.loads(sys.argv[1]):
+    tf.debugging.set_log_device_placement("--devices" in arguments)
     print("RUN", flush=True)
     try:
         main(arguments)
