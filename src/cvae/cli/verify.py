@@ -80,13 +80,14 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     kind, paths = _describe(name, files.what(name))
     for path in paths:
         found: Sequence[object] = []
+        is_model = files.what(path) in (What.MODEL, What.RUN)
         try:
-            if files.what(path) in (What.MODEL, What.RUN):
+            if is_model:
                 kinds.verify(registry.open_model(Path(path)))
             else:
                 found = verify.check(path, find)
         except ModelNotFoundError as error:
-            if kind == "model":  # a run without one
+            if is_model:  # a run without one
                 raise
             talk.warning(f"{path}: only its check sum was looked at: {error.text}")
         except ModelError as error:
