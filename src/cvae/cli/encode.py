@@ -82,6 +82,7 @@ def _chooses(options: EncodeOptions) -> bool:
 
 def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str]) -> None:
     """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
+    from cvae.data import places
     from cvae.data.contents import What
 
     if output is not None and Path(output).suffix.lower() in suffixes:
@@ -90,7 +91,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
     files.refuse_coded(inputs)
     for item in inputs:
-        if files.is_url(item):
+        if places.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
         if files.what(item) in (What.ARRAY, What.TAR):
             where = "stdin" if item == STDIO else item

@@ -146,6 +146,7 @@ def what(item: str) -> What:
 
 def refuse_coded(inputs: Sequence[str]) -> None:
     """Raises ImageError when the one argument is a coded file or a model; a bad one of many is skipped."""
+    from cvae.data import places
     from cvae.data.contents import What
 
     known = {
@@ -155,7 +156,7 @@ def refuse_coded(inputs: Sequence[str]) -> None:
         What.MODEL: ("a model", "info"),
     }
     item = inputs[0]
-    if len(inputs) == 1 and not is_url(item) and (found := known.get(what(item))):
+    if len(inputs) == 1 and not places.is_url(item) and (found := known.get(what(item))):
         noun, command = found
         where = "stdin" if item == STDIO else item
         advice = f"{typed(command, [item])} reads it"
@@ -164,7 +165,9 @@ def refuse_coded(inputs: Sequence[str]) -> None:
 
 def _refuse_url(item: str) -> None:
     """Raises CvaeError for a URL where a file of this machine is expected."""
-    if is_url(item):
+    from cvae.data import places
+
+    if places.is_url(item):
         advice = "`cvae pack` and `cvae unpack` take them"
         raise CvaeError("is a URL, expected a file on this machine", where=item, advice=advice)
 
@@ -180,11 +183,6 @@ def typed(command: str, inputs: Sequence[str], *options: str) -> str:
 
     more = ["..."] if len(inputs) > _TYPED else []
     return f"`cvae {command} {shlex.join([*inputs[:_TYPED], *more, *options])}`"
-
-
-def is_url(text: str) -> bool:
-    """Whether an argument is a URL; a path never has this."""
-    return "://" in text
 
 
 def like_a_file(output: str) -> bool:

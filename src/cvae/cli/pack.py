@@ -126,7 +126,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     from cvae.data.contents import What, what_is
     from cvae.data.names import SUFFIXES
 
-    if output is not None and files.is_url(output):
+    if output is not None and places.is_url(output):
         if output.endswith("/"):
             raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
         return places.locate(output)
@@ -140,7 +140,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
         if output in inputs:
             raise OutputError("is input and output at once", where=output)
     elif output is None or target.is_dir() or output.endswith("/"):
-        if len(inputs) > 1 or files.is_url(inputs[0]):
+        if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
         name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
         target /= f"{name}.bin"
@@ -205,7 +205,7 @@ def _folder(inputs: Sequence[str], output: str | None) -> Place:
     if output is None or output == STDIO:
         raise click.UsageError("a folder of packs needs a name: -o DIR")
     folder = places.locate(output).absolute()
-    if not files.is_url(output) and folder.exists() and not folder.is_folder():
+    if not places.is_url(output) and folder.exists() and not folder.is_folder():
         raise OutputError("exists already and is no folder", where=output)
     files.refuse_as_folder(output, "a folder of packs")
     return folder

@@ -139,13 +139,13 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
 
 def _target(source: str, output: str | None) -> Any:
     """Where the images go: a path, or stdout for a tar archive."""
-    from cvae.data import sinks
+    from cvae.data import places, sinks
 
     if output == STDIO:
         files.refuse_terminal(force=False)
         return files.open_stdout()
     if output is not None:
-        if files.is_url(output):
+        if places.is_url(output):
             raise click.UsageError(f"-o {output}: images are written to this machine only")
         if not sinks.is_array(Path(output)) and Path(output).suffix.lower() != ".tar":
             files.refuse_as_folder(output, "a folder, .npz, .npy or .tar")
