@@ -2,7 +2,7 @@
 
 Latents `y` lie on a grid of 16x16 pixels each. Analysis and synthesis begin as principal components of
 such blocks, to which networks add what is missing. The entropy model has hyper latents `z` (Balle et
-al. 2018, arXiv:1802.01436) and codes `y` in four stages, two groups of channels (He et al. 2022,
+al. 2018, arXiv:1802.01436) and codes `y` in six stages, three groups of channels (He et al. 2022,
 arXiv:2203.10886) in a checkerboard each (He et al. 2021, arXiv:2103.15306); in a stage a network of
 whole numbers gives mean and scale of each latent from all that was coded before. One model serves all
 qualities: it is trained on steps of all sizes, with gains of each channel (Cui et al. 2021,
@@ -23,9 +23,11 @@ from cvae.training.preset import Preset
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a latent; latents a side of a hyper latent
 CHANNELS = 3
-FIRST_GROUP = 64  # channels of the stages 0 and 1; the others come in 2 and 3
+GROUPS = (64, 128, 128)  # channels that are coded together, in two stages each
 HYPER = 64  # channels of the hyper latents
-FEATURES, HIDDEN = 128, 192  # of the hyper synthesis; of the networks of a stage
+FEATURES = 128  # channels of the hyper synthesis
+HIDDEN = ((192, 128), (192, 128), (96, 96))  # channels within the networks of a group's stages
+HYPER_SEES = 192  # channels that hyper analysis looks at
 SCALES = 64  # classes of scales
 SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations in steps, of the first and the last class
 FINENESS = 16  # means are multiples of 1/16 step
@@ -57,20 +59,17 @@ class GridNetworks(NamedTuple):
 
 
 def build(preset: Preset) -> GridNetworks:
-    latents, first = preset.latent_dim, FIRST_GROUP
-    # What each stage sees of earlier ones: channels, and the side of what is around a latent.
-    seen: list[list[tuple[int, int]]] = [[], [(first, 5)], [(first, 3)], [(first, 3), (latents - first, 3)]]
-    stages = []
-    for number, context in enumerate(seen):
-        group = first if number < 2 else latents - first
+    latents, stages = preset.latent_dim, []
+    for number in range(2 * len(GROUPS)):
+        hidden, known = HIDDEN[number // 2], context(number)
         stage = [
-            Exact(HIDDEN, 1, *(size for _, size in context), bits=8, name=f"stage{number}a"),
-            Exact(FEATURES, 1, name=f"stage{number}b"),
-            Exact(2 * group, 1, last=True, name=f"stage{number}c"),
+            Exact(hidden[0], 1, *(side for _, side in known), bits=8, name=f"stage{number}a"),
+            Exact(hidden[1], 1, name=f"stage{number}b"),
+            Exact(2 * GROUPS[number // 2], 1, last=True, name=f"stage{number}c"),
         ]
-        stage[0].make(FEATURES + 1, *(channels for channels, _ in context))
-        stage[1].make(HIDDEN)
-        stage[2].make(FEATURES)
+        stage[0].make(FEATURES + 1, *(channels for channels, _ in known))
+        stage[1].make(hidden[0])
+        stage[2].make(hidden[1])
         stages.append(stage)
     hyper = [Exact(4 * HYPER, 3, name="hyper0"), Exact(4 * HYPER, 3, name="hyper1"), Exact(FEATURES, 3, name="hyper2")]
     for layer, channels in zip(hyper, (HYPER + 1, HYPER, HYPER), strict=True):
@@ -78,8 +77,18 @@ def build(preset: Preset) -> GridNetworks:
     return GridNetworks(
         _analysis(latents, preset.filters, preset.precision),
         _synthesis(latents, preset.refine, preset.precision),
-        _hyper_analysis(latents), hyper, stages,
+        _hyper_analysis(), hyper, stages,
     )  # fmt: skip
+
+
+def context(stage: int) -> list[tuple[int, int]]:
+    """What a stage sees of earlier ones: channels, and the side of what is around a latent.
+
+    These are all groups before its own and, in the second half of a checkerboard, the first half.
+    """
+    group, turn = divmod(stage, 2)
+    before = [(channels, 1 if group > 1 else 3) for channels in GROUPS[:group]]
+    return before + ([(GROUPS[group], 3 if group else 5)] if turn else [])
 
 
 def _analysis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Model:
@@ -112,9 +121,9 @@ def _synthesis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Mod
     return keras.Model(given, _shuffle(_sum(linear, x), 4), name="synthesis")
 
 
-def _hyper_analysis(latents: int) -> keras.Model:
+def _hyper_analysis() -> keras.Model:
     """Companded latents in steps and, in one more channel, the level -> hyper latents, not rounded."""
-    given = keras.Input((None, None, latents + 1), name="steps")
+    given = keras.Input((None, None, HYPER_SEES + 1), name="steps")
     x = _conv(given, 96, 3, "hyper_in", activation="relu")
     x = _conv(x, 96, 4, "hyper_down0", strides=2, activation="relu")
     return keras.Model(given, _conv(x, HYPER, 4, "hyper_down1", strides=2), name="hyper_analysis")
@@ -202,7 +211,7 @@ class GridAutoencoder(keras.Model):
 
     def code(self, y: Any, plane: Any, training: bool) -> tuple[Any, Any]:
         """Latents in steps and levels -> rounded latents, and nats (n,)."""
-        z = self.hyper_analysis(ops.concatenate([ops.arcsinh(y / 2.0), plane], -1))
+        z = self.hyper_analysis(ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1))
         density = self.hyper_density
         t = plane[:, :1, :1]
         rates = self._nats(z, density[0] + t * density[1], 0.5 * ops.exp(density[2] + t * density[3]), training)
@@ -211,21 +220,20 @@ class GridAutoencoder(keras.Model):
         known = ops.round(plane * MOST)
         features = ops.concatenate([self.hyper_features(z, known, ops.shape(y)), known], -1)
         even = _checkerboard(y)
-        first = FIRST_GROUP
-        parts = y[..., :first], y[..., first:]
-        context: list[Any] = []
+        parts = ops.split(y, [GROUPS[0], sum(GROUPS[:2])], axis=-1)
+        known_groups: list[Any] = []
         decoded = []
         for group, part in enumerate(parts):
             here = None
             for turn, mask in enumerate((even, 1.0 - even)):
-                seen = [*context, companded(here) * even] if turn else context
+                seen = [*known_groups, companded(here) * even] if turn else known_groups
                 mean, scale = self.parameters(2 * group + turn, [features, *seen])
                 nats = self._nats(part - mean, 0.0, scale * (math.sqrt(3) / math.pi), training)
                 rates = rates + ops.sum(nats * mask, (1, 2, 3))
                 value = (rounded(part - mean) + mean) * mask
                 here = value if here is None else here + value
             decoded.append(here)
-            context.append(companded(here))
+            known_groups.append(companded(here))
         return ops.concatenate(decoded, -1), rates
 
     def hyper_features(self, z: Any, known: Any, shape: Any) -> Any:
