@@ -92,7 +92,7 @@ def test_few_tiles_are_computed_at_once_however_wide_the_image(
 
 def test_windows_cover_an_axis_once_and_keep_their_distance() -> None:
     for length in range(8, 400, 8):
-        found = denoising.windows(length, 64, 16)
+        found = windows.windows(length, 64, 16)
         assert [w.kept.stop for w in found] == [w.kept.start for w in found[1:]] + [length]
         assert found[0].kept.start == 0
         for tile, kept, inner in found:

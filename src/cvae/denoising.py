@@ -6,14 +6,12 @@ join without a seam. Few are computed at once, so memory does not grow with the 
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import NamedTuple
-
 import numpy as np
 
 from cvae import kinds
 from cvae.data import images, pipeline
 from cvae.data.images import Pixels
+from cvae.data.windows import windows
 from cvae.errors import ImageShapeError, ModelError, ModelKindError
 from cvae.kinds.base import Cleaner
 from cvae.models import registry
@@ -69,30 +67,6 @@ def denoisers() -> str:
 def default(size: tuple[int, int], mode: str) -> str:
     """The name of the model for an image of that (width, height) and Pillow's mode."""
     return "fashion-dae" if size == (28, 28) and mode in ("1", "L") else "photo-dae"
-
-
-class Window(NamedTuple):
-    """One tile along one axis."""
-
-    tile: slice  # of the image
-    kept: slice  # of the image: what is kept of the tile
-    inner: slice  # the same within the tile
-
-
-def windows(length: int, tile: int, reach: int) -> list[Window]:
-    """Tiles of one size that cover an axis; where two join, each loses at least `reach`.
-
-    With all three multiples of a number, so is every place in the result.
-    """
-    if length <= tile:
-        return [Window(*[slice(0, length)] * 3)]
-    # The last one ends where the image does; it may overlap more.
-    starts = [*range(0, length - tile, tile - 2 * reach), length - tile]
-    edges = pairwise([0, *(start + reach for start in starts[1:]), length])
-    return [
-        Window(slice(start, start + tile), slice(low, high), slice(low - start, high - start))
-        for start, (low, high) in zip(starts, edges, strict=True)
-    ]
 
 
 def _tiled(cleaner: Cleaner, pixels: Pixels, tile: int) -> Pixels:

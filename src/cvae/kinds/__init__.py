@@ -6,11 +6,12 @@ from cvae.errors import ModelError, translated
 from cvae.kinds.base import Kind
 from cvae.kinds.denoiser import Denoiser
 from cvae.kinds.fixed import Fixed
+from cvae.kinds.grid import Grid
 from cvae.models import registry
 from cvae.models.file import Manifest, Model
 
 # By what manifests call them.
-KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser()}
+KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser(), "grid": Grid()}
 
 
 def of(manifest: Manifest, where: object = "") -> Kind:

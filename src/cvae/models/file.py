@@ -21,6 +21,7 @@ from cvae import records
 from cvae.data import files
 from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
+from cvae.models.grids import GridTables
 from cvae.models.networks import Network, Sides
 from cvae.models.qualities import Qualities
 
@@ -29,6 +30,7 @@ SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
 SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
+HYPER = "hyper.onnx"  # of grids
 DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
 _MANIFEST_LIMIT, _MEMBER_LIMIT = 1 << 20, 1 << 28  # bytes
@@ -114,7 +116,7 @@ class Model:
         """Reads the manifest. Raises ModelError when the file is missing, damaged or of a later version."""
         self.path = path
         self.manifest = read_manifest(path)
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[tuple[str, int], Network] = {}
 
     @cached_property
     def qualities(self) -> Qualities:
@@ -128,17 +130,35 @@ class Model:
             return qualities
         raise ModelError(f"expected tables of {expected} elements, found {found}", where=self.path)
 
+    @cached_property
+    def grids(self) -> GridTables:
+        """The tables of a grid model. Raises ModelError when they are damaged."""
+        data = io.BytesIO(_read_member(self.path, TABLES))
+        tables = GridTables.from_npz(data, f"{self.path}: {TABLES}")
+        for name, digest in tables.hashes().items():
+            self._check_hash(f"{TABLES}/{name}", digest)
+        return tables
+
     def has(self, member: str) -> bool:
         """Whether the model has a network."""
         return member in self.manifest.hashes
 
-    def network(self, member: str, input_shapes: Sequence[Sides], output_shape: Sides) -> Network:
-        """A network of these shapes, without the batch axis. Raises ModelError when it is damaged."""
-        if member not in self._networks:
+    def network(
+        self,
+        member: str,
+        input_shapes: Sequence[Sides],
+        output_shape: Sides,
+        scale: float = 1,
+        session_threads: int = 1,
+    ) -> Network:
+        """A network of these shapes; see `Network`. Raises ModelError when it is damaged."""
+        key = member, session_threads
+        if key not in self._networks:
             graph, name = _read_member(self.path, member), f"{self.path}: {member}"
             self._check_hash(member, hashlib.sha256(graph).hexdigest())
-            self._networks[member] = Network(graph, name, input_shapes, output_shape)
-        return self._networks[member]
+            shapes = input_shapes, output_shape
+            self._networks[key] = Network(graph, name, *shapes, scale, session_threads)
+        return self._networks[key]
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)
@@ -157,7 +177,7 @@ def write_model(
     path: Path,
     manifest: Manifest,
     graphs: dict[str, bytes],
-    qualities: Qualities | None,
+    qualities: Qualities | GridTables | None,
     force: bool,
 ) -> None:
     """Writes a model file atomically; a denoiser has the network DENOISER and no qualities.
@@ -175,7 +195,7 @@ def write_model(
     files.write_bytes(path, buffer.getvalue(), force)
 
 
-def member_hashes(graphs: dict[str, bytes], qualities: Qualities | None) -> dict[str, str]:
+def member_hashes(graphs: dict[str, bytes], qualities: Qualities | GridTables | None) -> dict[str, str]:
     """The sha256 of the networks and of each table array, by name."""
     tables = qualities.hashes() if qualities else {}
     hashes = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}

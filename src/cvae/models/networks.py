@@ -45,7 +45,13 @@ class Network:
     """One exported network of one output; all inputs and the output have a free batch axis."""
 
     def __init__(
-        self, graph: bytes, name: str, input_shapes: Sequence[Sides], output_shape: Sides
+        self,
+        graph: bytes,
+        name: str,
+        input_shapes: Sequence[Sides],
+        output_shape: Sides,
+        scale: float = 1,
+        session_threads: int = 1,
     ) -> None:
         """Opens the bytes of an ONNX graph.
 
@@ -54,6 +60,9 @@ class Network:
             name: what messages call it.
             input_shapes: of each input, without the batch axis.
             output_shape: likewise; every result has it. Its free sides are the first input's.
+            scale: free sides of the result over those of the first input.
+            session_threads: that share the work on one batch: of use where batches are single large
+                images.
 
         Raises:
             ModelError: the graph cannot be read, or takes another shape.
@@ -61,7 +70,7 @@ class Network:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = session_threads
         options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
         # A graph must not read its weights from other files: there are none in this "folder".
         external = "session.model_external_initializers_file_folder_path"
@@ -75,7 +84,7 @@ class Network:
         found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
             raise ModelError(f"expected inputs of shape {input_shapes}, found {found}", where=name)
-        self._name, self._output_shape = name, output_shape
+        self._name, self._output_shape, self._scale = name, output_shape, scale
         self._inputs = [i.name for i in inputs]
 
     def __call__(
@@ -115,7 +124,7 @@ class Network:
     def _result_shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
         own = batch.shape[1:]
         sides = enumerate(self._output_shape)
-        return (len(batch), *(own[i] if side is None else side for i, side in sides))
+        return (len(batch), *(round(own[i] * self._scale) if side is None else side for i, side in sides))
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))

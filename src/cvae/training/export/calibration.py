@@ -70,12 +70,12 @@ def calibrate(
             bank = np.stack([to_frequencies(row) for row in _mix(plain[quality], shares)])
             shares = _shares(search(images, quantizers[quality], Bank(bank)), radius)
         searched[quality] = shares
-    merger = _Merger(2 * radius + 2)
+    merger = Merger(2 * radius + 2)
     index = np.empty((len(QUALITIES), latents.shape[1]), np.uint16)
     # The default quality comes first and so gets tables of its own.
     for quality in sorted(QUALITIES, key=lambda quality: abs(quality - DEFAULT_QUALITY)):
         tolerance = 0.0 if quality == DEFAULT_QUALITY else _TOLERANCE
-        for element, shares in enumerate(_mix(plain[quality], _between(searched, quality))):
+        for element, shares in enumerate(_mix(plain[quality], between(searched, quality))):
             index[quality - 1, element] = merger.add(to_frequencies(shares), tolerance)
     step, offset = step.astype(np.float32), offset.astype(np.float32)
     return Qualities(Bank(np.stack(merger.rows)), index, scale, step, offset, curvature)
@@ -110,7 +110,7 @@ def _mix(plain: Shares, searched: Shares) -> Shares:
     return weight * plain + (1 - weight) * searched
 
 
-def _between(searched: dict[int, Shares], quality: int) -> Shares:
+def between(searched: dict[int, Shares], quality: int) -> Shares:
     """The shares at a quality, interpolated linearly between those that were searched."""
     low = max((q for q in searched if q <= quality), default=min(searched))
     high = min((q for q in searched if q >= quality), default=max(searched))
@@ -127,7 +127,7 @@ def to_frequencies(counts: NDArray) -> NDArray[np.uint16]:
     return np.asarray(frequencies, np.uint16)
 
 
-class _Merger:
+class Merger:
     """Collects tables, and reuses earlier ones that are nearly as good."""
 
     def __init__(self, alphabet: int) -> None:

@@ -18,7 +18,7 @@ from cvae.errors import TrainingError
 from cvae.training.export.graph import Graph
 
 
-class _Tape:
+class Tape:
     """A synthesis graph, to which its gradient is added, and the shapes of all that it computes."""
 
     def __init__(self, synthesis: bytes) -> None:
@@ -28,10 +28,24 @@ class _Tape:
         for node in self.nodes:
             if node.op_type == "Cast":  # of a constant that is stored in half precision
                 self.constants[node.output[0]] = self.constants[node.input[0]]
+            if node.op_type == "Mul" and {*node.input} <= self.constants.keys():  # in 8 bits
+                kernel, scale = (self.constants[name] for name in node.input)
+                self.constants[node.output[0]] = kernel * scale
         self.shapes: dict[str, tuple[int, ...]] = {
             value.name: tuple(side.dim_value for side in value.type.tensor_type.shape.dim)[1:]
             for value in [*source.input, *source.output, *source.value_info]
         }
+
+    def adjoint(self, residual: str) -> str:
+        """Adds the pull-back of `residual`, an adjoint of the output, to the input `x`."""
+        adjoints = {self.output: residual}
+        for node in reversed(self.nodes):
+            if node.output[0] in adjoints:
+                parts = self.pull_back(node, adjoints[node.output[0]])
+                for value, part in zip(node.input, parts, strict=False):
+                    earlier = adjoints.get(value)
+                    adjoints[value] = self.graph.add("Add", earlier, part) if earlier else part
+        return adjoints["x"]
 
     def pull_back(self, node: Any, adjoint: str) -> Iterator[str]:
         """The adjoint of a node's output -> those of its inputs, but for constants."""
@@ -61,9 +75,9 @@ class _Tape:
             case "Reshape":
                 yield self.graph.shape(adjoint, *self.shapes[x])
             case "SpaceToDepth":
-                yield add("DepthToSpace", adjoint, blocksize=2)
+                yield add("DepthToSpace", adjoint, blocksize=given["blocksize"])
             case "DepthToSpace":
-                yield add("SpaceToDepth", adjoint, blocksize=2)
+                yield add("SpaceToDepth", adjoint, blocksize=given["blocksize"])
             case "Col2Im":
                 # Overlapping blocks (im2col): a convolution with a single 1 for each place in them.
                 height, width = self.constants[node.input[2]]
@@ -99,18 +113,12 @@ def gradient(synthesis: bytes) -> bytes:
     Raises:
         TrainingError: no rule is known for one of the nodes.
     """
-    tape = _Tape(synthesis)
+    tape = Tape(synthesis)
     graph, shapes = tape.graph, tape.shapes
     residual = graph.add("Sub", "target", tape.output)
-    adjoints = {tape.output: residual}
-    for node in reversed(tape.nodes):
-        if node.output[0] in adjoints:
-            parts = tape.pull_back(node, adjoints[node.output[0]])
-            for value, part in zip(node.input, parts, strict=False):
-                earlier = adjoints.get(value)
-                adjoints[value] = graph.add("Add", earlier, part) if earlier else part
+    slope = tape.adjoint(residual)
     square, axes = graph.add("Mul", residual, residual), np.array([1, 2, 3], np.int64)
     error = graph.shape(graph.add("ReduceSum", square, axes, keepdims=0), 1)
-    output = graph.add("Concat", adjoints["x"], error, axis=1)
+    output = graph.add("Concat", slope, error, axis=1)
     given = {"x": shapes["x"], "target": shapes[tape.output]}
     return graph.to_bytes("gradient", given, output, (shapes["x"][0] + 1,))

@@ -20,8 +20,12 @@ _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 class Graph:
     """Nodes and constants, added one after another; each call returns the name of its output."""
 
-    def __init__(self, source: Any = None) -> None:
-        """Begins with the nodes and constants of an ONNX graph, if one is given."""
+    def __init__(self, source: Any = None, eight_bits: bool = False) -> None:
+        """Begins with the nodes and constants of an ONNX graph, if one is given.
+
+        With `eight_bits`, `kernel` stores 8 bits a weight; see the function of that name.
+        """
+        self._eight_bits = eight_bits
         given = source.initializer if source else ()
         self.nodes: list[Any] = list(source.node) if source else []
         self.constants: dict[str, NDArray] = {c.name: numpy_helper.to_array(c) for c in given}
@@ -32,6 +36,14 @@ class Graph:
         half = value.dtype == np.float32 and sum(side > 1 for side in value.shape) > 1
         self.constants[name] = np.ascontiguousarray(value, np.float16 if half else None)
         return self.add("Cast", name, to=_FLOAT32) if half else name
+
+    def kernel(self, value: Floats, fine: bool = False) -> str:
+        """A kernel (out, in, h, w); `fine` ones are never stored in 8 bits."""
+        if fine or not self._eight_bits:
+            return self.constant(value)
+        scale, name = _scale(value, 0), f"c{len(self.constants)}"
+        self.constants[name] = np.rint(value / scale).astype(np.int8)
+        return self.add("Mul", self.add("Cast", name, to=_FLOAT32), scale)
 
     def add(self, kind: str, *inputs: str | NDArray, **attributes: object) -> str:
         """Adds a node whose inputs are names or arrays."""
@@ -69,6 +81,21 @@ class Graph:
         checker.check_model(model, full_check=True)
         data: bytes = model.SerializeToString()
         return data
+
+
+def eight_bits(kernel: Floats, axis: int) -> Floats:
+    """Rounds to whole multiples, at most 127, of a scale for each index of the axis of outputs."""
+    scale = _scale(kernel, axis)
+    return np.rint(kernel / scale) * scale
+
+
+def _scale(kernel: Floats, axis: int) -> Floats:
+    others = tuple(i for i in range(kernel.ndim) if i != axis % kernel.ndim)
+    most = np.abs(kernel).max(axis=others, keepdims=True)
+    # In half precision, and never below what is needed.
+    scale = np.maximum(most / 127, 1e-6).astype(np.float16)
+    scale = np.where(scale * np.float32(127) < most, np.nextafter(scale, np.float16(1e4)), scale)
+    return scale.astype(np.float32)
 
 
 def half_precision(weights: Floats) -> Floats:

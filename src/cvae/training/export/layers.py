@@ -21,6 +21,7 @@ from cvae.training.export.graph import Floats, Graph, half_precision
 from cvae.training.export.rotation import Rotation
 from cvae.training.networks.builders import DepthToSpace, SpaceToDepth
 from cvae.training.networks.chains import NORM
+from cvae.training.networks.grid import LINEAR, Shuffle
 
 # How a Keras tensor lies in the graph: as in Keras, (h, w, c); (c, h, w), or a vector in that order;
 # or the four phases of a cell, each (c, h / 2, w / 2).
@@ -181,6 +182,7 @@ class _Walk:
             case layers.Conv2D():
                 kernel, bias = layer.get_weights()
                 x, turned = self.get(given, _FIRST), kernel.transpose(3, 2, 0, 1)
+                turned = self.graph.kernel(turned, layer.name == LINEAR)
                 strides = list(layer.strides)
                 return _FIRST, add("Conv", x, turned, bias, strides=strides, pads=_pads(layer))
             case layers.Conv2DTranspose():
@@ -196,6 +198,9 @@ class _Walk:
             case layers.Add():
                 layout = _FIRST if len(shape) == 3 else _LAST
                 return layout, add("Add", *(self.get(part, layout) for part in given))
+            case Shuffle():
+                side, x = layer.side, self.get(given, _FIRST)
+                return _FIRST, add("DepthToSpace", x, blocksize=side)
             case SpaceToDepth() | DepthToSpace():  # they order channels as ONNX does
                 return _FIRST, add(type(layer).__name__, self.get(given, _FIRST), blocksize=2)
         raise TypeError(f"no ONNX nodes are known of {layer}")

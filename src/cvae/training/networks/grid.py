@@ -32,6 +32,7 @@ SCALES = 64  # classes of scales
 SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations in steps, of the first and the last class
 FINENESS = 16  # means are multiples of 1/16 step
 USUAL_SCALE = 14  # the class of an output of zero
+LINEAR = "linear"  # the layers that begin as principal components
 KNOTS = 9  # levels between which gains are interpolated
 
 # Bits of rate that the mean of the squared errors in 8-bit levels is worth, at levels 0 and 1; see `weights`.
@@ -94,7 +95,7 @@ def context(stage: int) -> list[tuple[int, int]]:
 def _analysis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Model:
     """Images -> latents (n, h / 16, w / 16, c)."""
     image = keras.Input((None, None, CHANNELS), name="image")
-    linear = _conv(image, latents, CELL, "linear", strides=CELL)
+    linear = _conv(image, latents, CELL, LINEAR, strides=CELL)
     x = _conv(image, wide[0], 8, "cells", precision, strides=4)
     x = _block(x, "quarter", precision)
     x = _conv(x, wide[1], 4, "down0", precision, strides=2)
@@ -109,7 +110,7 @@ def _synthesis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Mod
     """Latents and, in one more channel, the level -> images, not clipped."""
     given = keras.Input((None, None, latents + 1), name="latents")
     # As cells of 4x4 pixels, at a quarter of the resolution.
-    linear = _shuffle(_conv(given, CELL * CELL * CHANNELS, 1, "linear"), 4)
+    linear = _shuffle(_conv(given, CELL * CELL * CHANNELS, 1, LINEAR), 4)
     x = _conv(given, wide[0], 3, "enter", precision, activation="relu")
     x = _block(x, "sixteenth", precision)
     x = _shuffle(_conv(x, 4 * wide[1], 1, "up0", precision), 2)
@@ -297,13 +298,13 @@ def start_from_components(model: GridAutoencoder, mean: Any, basis: Any) -> None
     """Makes both linear paths principal components of blocks: mean (768,), basis (768, c), orthonormal."""
     unit = 45.0 / 255.0  # the step that suits them at the level of LAMBDA_UNIT
     kernel = (basis / unit).reshape(CELL, CELL, CHANNELS, -1).astype(np.float32)
-    model.analysis.get_layer("linear").set_weights([kernel, -mean @ basis / unit])
+    model.analysis.get_layer(LINEAR).set_weights([kernel, -mean @ basis / unit])
     # Pixels (row, column, channel) -> (row of cells, column of cells, row, column, channel).
     def cells(x: Any) -> Any:
         x = x.reshape(-1, 4, 4, 4, 4, CHANNELS)
         return x.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), -1)
 
     backward = np.concatenate([cells(basis.T * unit), np.zeros((1, len(mean)))])
-    model.synthesis.get_layer("linear").set_weights([
+    model.synthesis.get_layer(LINEAR).set_weights([
         backward[np.newaxis, np.newaxis].astype(np.float32), cells(mean[np.newaxis])[0],
     ])  # fmt: skip

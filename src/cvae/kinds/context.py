@@ -1,0 +1,163 @@
+"""The entropy model of a grid: what is known already -> which table codes each latent, in whole numbers.
+
+Latents are coded group by group of channels, each group in two stages: the cells of one colour of a
+checkerboard, then the others. Hyper latents come first of all. A latent is a whole number of sixteenths
+of its quantization step, 16 times its symbol plus its mean.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream.tables import Bank
+from cvae.kinds.exactnet import MOST, Layer, Places, Whole, checkerboard, shuffled
+from cvae.models.grids import GridTables
+
+FINENESS = 16  # latents and means are multiples of 1/16 step
+CLASSES = 64  # tables of the latents: the first rows of the bank, by scale
+SKIPPED = 0  # the class of latents that are so likely their mean that they are not coded
+_HYPER_LAYERS = 3
+_USUAL_CLASS = 14  # of an output of zero
+_MEAN_SHIFT, _CLASS_SHIFT = 6, 8
+_HYPER_SCALE = 16  # activation of a hyper latent of 1
+
+Values = NDArray[np.int32]
+Classes = NDArray[np.int64]
+
+
+class Entropy:
+    """The exact networks and tables of a grid model."""
+
+    def __init__(self, tables: GridTables) -> None:
+        """Raises ValueError when the networks do not fit together, or sums might not be exact."""
+        self.tables = tables
+        self.groups: list[int] = tables.groups.tolist()
+        self.hyper_channels = tables.hyper_index.shape[1]
+        self.channels = sum(self.groups)
+        self.stages = 2 * len(self.groups)
+        self._layers = _layers(tables)
+        expected = _HYPER_LAYERS + 3 * self.stages
+        if len(self._layers) != expected:
+            raise ValueError(f"expected {expected} layers, found {len(self._layers)}")
+        if len(tables.bank) < CLASSES:
+            raise ValueError(f"expected at least {CLASSES} tables, found {len(tables.bank)}")
+
+    @cached_property
+    def bank(self) -> Bank:
+        return Bank(self.tables.bank)
+
+    def features(self, z: Values, quality: int, height: int, width: int) -> Whole:
+        """Hyper latents (n, h / 4, w / 4, z) -> activations (n, h, w, f + 1), the level among them."""
+        level = np.float32(self.tables.level[quality - 1])
+        x = np.clip(z * np.float32(_HYPER_SCALE), -MOST, MOST).astype(np.float32)
+        x = _with_plane(x, level)
+        first, second, third = self._layers[:_HYPER_LAYERS]
+        x = shuffled(second([shuffled(first([x]))]))
+        return _with_plane(third([x[:, :height, :width]]), level)
+
+    def parameters(
+        self, stage: int, known: list[Whole], places: Places
+    ) -> tuple[Values, Classes]:
+        """Grids of what is known -> means in sixteenths and classes of scales, (n, p, c) each."""
+        first, second, last = self._layers[_HYPER_LAYERS + 3 * stage :][:3]
+        x = first(known, places)[:, np.newaxis]
+        sums = last([second([x])])[:, 0]
+        half = self.groups[stage // 2]
+        mean = np.rint(sums[..., :half] * np.float32(2.0**-_MEAN_SHIFT)).astype(np.int32)
+        scale = np.rint(sums[..., half:] * np.float32(2.0**-_CLASS_SHIFT)).astype(np.int64)
+        return mean, np.clip(scale + _USUAL_CLASS, 0, CLASSES - 1)
+
+    def companded(self, values: Values) -> Whole:
+        """Sixteenths of steps -> activations, of the same sign."""
+        table = self.tables.companding.astype(np.float32)
+        found = table[np.minimum(np.abs(values), len(table) - 1)]
+        return np.where(values < 0, -found, found)
+
+    def check(self) -> NDArray[np.int64]:
+        """What a test vector gives: sums of means and classes of each stage, (stages, 2)."""
+        z = (np.arange(self.hyper_channels, dtype=np.int32) * 7919 % 13 - 6).reshape(1, 1, 1, -1)
+        passing = Pass(self, z, 60, 3, 4)
+        found = []
+        for stage in range(self.stages):
+            mean, classes = passing.parameters(stage)
+            place = np.arange(mean.size).reshape(mean.shape) + 1
+            found.append([int((place * mean).sum()), int((place * classes).sum())])
+            passing.put(stage, mean + FINENESS * (place * 104_729 % 7 - 3).astype(np.int32))
+        return np.array(found, np.int64)
+
+
+class Pass:
+    """One way through the stages, for n images of one size."""
+
+    def __init__(self, entropy: Entropy, z: Values, quality: int, height: int, width: int) -> None:
+        """Hyper latents (n, h / 4, w / 4, z) of grids of height x width cells."""
+        self._entropy = entropy
+        self._features = entropy.features(z, quality, height, width)
+        self._places = [checkerboard(height, width, odd) for odd in (0, 1)]
+        shape = (len(z), height, width)
+        self._groups: list[Values] = []
+        self._known: list[Whole] = []  # activations of the groups
+        for channels in entropy.groups:
+            self._groups.append(np.zeros((*shape, channels), np.int32))
+            self._known.append(np.zeros((*shape, channels), np.float32))
+
+    def parameters(self, stage: int) -> tuple[Values, Classes]:
+        """As `Entropy.parameters`, once all earlier stages were put."""
+        group, turn = divmod(stage, 2)
+        known = [self._features, *self._known[: group + turn]]
+        return self._entropy.parameters(stage, known, self._places[turn])
+
+    def at(self, stage: int, grid: NDArray) -> NDArray:
+        """What belongs to a stage of a grid of all channels: (n, h, w, C) -> (n, p, c)."""
+        group, turn = divmod(stage, 2)
+        start = sum(self._entropy.groups[:group])
+        places = self._places[turn]
+        part = grid[..., start : start + self._entropy.groups[group]]
+        return part[:, places.rows, places.columns]
+
+    def put(self, stage: int, values: Values) -> None:
+        """The latents of a stage, (n, p, c)."""
+        group, turn = divmod(stage, 2)
+        places = self._places[turn]
+        self._groups[group][:, places.rows, places.columns] = values
+        self._known[group][:, places.rows, places.columns] = self._entropy.companded(values)
+
+    def values(self) -> Values:
+        """All latents: (n, h, w, C)."""
+        return np.concatenate(self._groups, axis=3)
+
+
+def _with_plane(grid: Whole, value: np.float32) -> Whole:
+    plane = np.full((*grid.shape[:3], 1), value, np.float32)
+    return np.concatenate([grid, plane], axis=3)
+
+
+def _layers(tables: GridTables) -> list[Layer]:
+    """The layers that the arrays hold. Raises ValueError when they hold none, or too few numbers."""
+    layers: list[Layer] = []
+    if tables.layers.ndim != 2 or tables.layers.shape[1] != 5:
+        raise ValueError(f"expected rows of layers of 5 numbers, found {tables.layers.shape}")
+    at_weight = at_bias = 0
+    rows = tables.layers.tolist()
+    for number in range(rows[-1][0] + 1 if rows else 0):
+        own = [row for row in rows if row[0] == number]
+        kernels = []
+        for _, side, inputs, outputs, _ in own:
+            if not (1 <= side <= 9 and 1 <= inputs <= 4096 and 1 <= outputs <= 4096):
+                raise ValueError(f"a layer of {side}x{side}x{inputs}x{outputs} is out of range")
+            size = side * side * inputs * outputs
+            flat = tables.weights[at_weight : at_weight + size]
+            kernels.append(flat.reshape(side, side, inputs, outputs))
+            at_weight += size
+        if not own:
+            raise ValueError(f"expected a layer {number}, found none")
+        outputs, shift = own[0][3:]
+        bias = tables.biases[at_bias : at_bias + outputs]
+        at_bias += outputs
+        layers.append(Layer(tuple(kernels), bias, None if shift < 0 else shift))
+    if (at_weight, at_bias) != (len(tables.weights), len(tables.biases)):
+        raise ValueError("expected as many weights and biases as the layers have")
+    return layers

@@ -1,0 +1,122 @@
+"""Networks that compute in whole numbers, so that they give equal results on every machine.
+
+Weights are whole numbers in [-127, 127], activations in [-255, 255], biases whole. For each output the
+sum of |weight| x 255 + |bias| is below 2^24, so every partial sum is a whole number that float32 holds,
+in whatever order a matrix product adds, with or without fused multiply-add, on any number of threads.
+Scaling by powers of two, floor and clip are exact as well. Products are plain matrix products over
+gathered pixels: no kernel may transform them, as Winograd's convolutions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST = 255  # magnitude of an activation
+MOST_WEIGHT = 127
+LIMIT = 1 << 24  # whole numbers below it are exact in float32, sums of them as well
+
+Whole = NDArray[np.float32]  # holds whole numbers
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Cells of a grid (h, w) at which a network is computed, in reading order."""
+
+    rows: Indices  # (p,)
+    columns: Indices  # (p,)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: a kernel for each input, summed.
+
+    `kernels` are int8 (side, side, in, out) of odd sides, `bias` is int32 (out,). The result is
+    `clip(floor(sum / 2^shift), 0, 255)`, or the sums themselves where the shift is None.
+    """
+
+    kernels: tuple[NDArray[np.int8], ...]
+    bias: NDArray[np.int32]
+    shift: int | None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when sums might not be exact; the arrays may come from a hostile file."""
+        total = np.abs(self.bias.astype(np.int64))
+        for kernel in self.kernels:
+            if kernel.dtype != np.int8 or kernel.ndim != 4 or kernel.shape[3:] != self.bias.shape:
+                raise ValueError(f"expected an int8 kernel, found {kernel.dtype} {kernel.shape}")
+            if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+                raise ValueError(f"expected a kernel of odd sides, found {kernel.shape}")
+            magnitude = np.abs(kernel.astype(np.int64))
+            if magnitude.max(initial=0) > MOST_WEIGHT:
+                raise ValueError(f"expected weights of at most {MOST_WEIGHT}")
+            total += MOST * magnitude.sum(axis=(0, 1, 2))
+        if total.max(initial=0) >= LIMIT:
+            raise ValueError("expected sums below 2^24")
+
+    @cached_property
+    def _taps(self) -> list[list[tuple[int, int, Whole]]]:
+        """Of each kernel, row, column and weights (in, out) of the taps that are not zero."""
+        return [
+            [
+                (row, column, kernel[row, column].astype(np.float32))
+                for row in range(kernel.shape[0])
+                for column in range(kernel.shape[1])
+                if kernel[row, column].any()
+            ]
+            for kernel in self.kernels
+        ]
+
+    def __call__(self, inputs: Sequence[Whole], places: Places | None = None) -> Whole:
+        """Grids (n, h, w, in), one for each kernel, padded with zeros.
+
+        Returns:
+            (n, p, out) at places, or else the grid (n, h, w, out).
+        """
+        n, height, width = inputs[0].shape[:3]
+        where = places or all_places(height, width)
+        total = np.broadcast_to(self.bias.astype(np.float32), (n * len(where.rows), len(self.bias)))
+        total = total.copy()
+        for grid, kernel, taps in zip(inputs, self.kernels, self._taps, strict=True):
+            reach = kernel.shape[0] // 2
+            padded = np.pad(grid, ((0, 0), (reach, reach), (reach, reach), (0, 0))) if reach else grid
+            flat = padded.reshape(n, -1, grid.shape[3])
+            corner = where.rows * padded.shape[2] + where.columns
+            for row, column, weights in taps:
+                seen = flat[:, corner + (row * padded.shape[2] + column)]
+                total += seen.reshape(len(total), -1) @ weights
+        if self.shift is not None:
+            total = activated(total, self.shift)
+        shape = (n, len(where.rows)) if places else (n, height, width)
+        return total.reshape(*shape, -1)
+
+
+def activated(sums: Whole, shift: int) -> Whole:
+    """`clip(floor(sums / 2^shift), 0, 255)`, in place."""
+    sums *= np.float32(2.0**-shift)
+    np.floor(sums, out=sums)
+    return np.clip(sums, 0, MOST, out=sums)
+
+
+def all_places(height: int, width: int) -> Places:
+    rows, columns = np.divmod(np.arange(height * width), width)
+    return Places(rows, columns)
+
+
+def checkerboard(height: int, width: int, odd: int) -> Places:
+    """The cells whose row + column is even, or with `odd` = 1 odd."""
+    rows, columns = np.divmod(np.arange(height * width), width)
+    wanted = (rows + columns) % 2 == odd
+    return Places(rows[wanted], columns[wanted])
+
+
+def shuffled(grid: Whole, side: int = 2) -> Whole:
+    """Channels (row, column, channel) as cells: (n, h, w, side * side * c) -> (n, side * h, side * w, c)."""
+    n, height, width, channels = grid.shape
+    cells = grid.reshape(n, height, width, side, side, channels // side**2)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * side, width * side, -1)

@@ -1,0 +1,315 @@
+"""Images of any size: latents on a grid of cells, coded in stages by what is known already."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream import coders, exact, rans
+from cvae.bitstream.tables import MAX_SYMBOL, Bank, Symbols
+from cvae.data import images, pipeline
+from cvae.data.images import Pixels
+from cvae.data.windows import Window, even_windows
+from cvae.errors import ModelError, ModelKindError, translated
+from cvae.kinds.base import Cleaner, Coding, Floats, Kind
+from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
+from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS, Manifest, Model
+from cvae.models.networks import Network
+from cvae.models.qualities import QUALITIES, Latents
+
+CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
+# Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
+TILE = 80
+# From here up the coder of blocks codes a single image.
+EXACT_SYMBOLS = 4096
+# From so many cells on an image is worth all threads; smaller ones share them.
+_LARGE = 256
+
+class Grid(Kind):
+    """A codec for RGB images of any size, named `grid` in manifests."""
+
+    codes = any_size = True
+
+    def check(self, manifest: Manifest) -> None:
+        if len(manifest.latent_shape) != 1 or manifest.latent_shape[0] < 1:
+            raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        if manifest.image_shape[2] != 3:
+            raise ValueError(f"expected RGB images, found {manifest.image_shape}")
+        if manifest.default_quality not in QUALITIES:
+            raise ValueError(f"quality {manifest.default_quality} is out of range")
+        if (count := len(manifest.expected_psnr)) != len(QUALITIES):
+            raise ValueError(f"expected 100 values of expected_psnr, found {count}")
+        if (manifest.multiple, manifest.reach) != (1, 0):
+            raise ValueError("expected no multiple and reach of a codec")
+
+    def describe(self, manifest: Manifest) -> str:
+        return "any size RGB"
+
+    def denoises(self, manifest: Manifest) -> bool:
+        return False
+
+    def facts(self, manifest: Manifest) -> dict[str, Any]:
+        quality = manifest.default_quality
+        psnr = {f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1]}
+        return {"latent_channels": manifest.latent_shape[0], "default_quality": quality, **psnr}
+
+    def figures(self, manifest: Manifest) -> str:
+        bpp, psnr = (manifest.figures.get(name, 0) for name in ("bpp", "psnr_mean"))
+        return f"{bpp:6.3f} bpp {psnr:6.2f} dB"
+
+    def cleaner(self, model: Model) -> NoReturn:
+        raise ModelKindError(f"{model.manifest.name} was not trained on noisy images")
+
+    def coding(self, model: Model) -> GridCoding:
+        return GridCoding(_Shared(model))
+
+    def run_once(self, model: Model) -> None:
+        coding = self.coding(model).sized(20, 40)
+        x = np.zeros((1, 20, 40, 3), np.uint8)
+        quality = model.manifest.default_quality
+        coding.synthesize(coding.dequantize(coding.choose(x, coding.analyse(x), quality, 9), quality))
+
+
+class _Shared:
+    """Networks and tables of a model; members are read when they are first used."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.channels = model.manifest.latent_shape[0]
+
+    @cached_property
+    def entropy(self) -> Entropy:
+        """Raises ModelError when the tables are damaged, or this machine computes with them otherwise."""
+        model = self.model
+        with translated(ModelError, "damaged", model.path, ValueError):
+            entropy = Entropy(model.grids)
+        if entropy.channels != self.channels:
+            expected = f"expected tables of {self.channels} channels"
+            raise ModelError(f"{expected}, found {entropy.channels}", where=model.path)
+        if not np.array_equal(entropy.check(), model.grids.check):
+            text = "the test vector of its exact networks comes out otherwise on this machine"
+            raise ModelError(text, where=model.path)
+        return entropy
+
+    def network(self, member: str, threads: int) -> Network:
+        side, more = (None, None), self.channels + 1
+        image, latents = (*side, 3), (*side, more)
+        shapes = {
+            ANALYSIS: ([image], (*side, self.channels)),
+            SYNTHESIS: ([latents], image),
+            HYPER: ([latents], (*side, self.entropy.hyper_channels)),
+            GRADIENT: ([latents, image], latents),
+        }
+        # The side of the result over that of the first input.
+        scale = {ANALYSIS: 1 / CELL, SYNTHESIS: CELL, HYPER: 1 / HYPER_CELL}.get(member, 1)
+        return self.model.network(member, *shapes[member], scale=scale, session_threads=threads)
+
+
+class GridCoding(Coding):
+    """See `Coding`; `sized` makes one for images of one size, which all but `sized` needs.
+
+    Symbols are int32 (n, elements): hyper latents (h / 64, w / 64, z), then latents (h / 16, w / 16, c)
+    in sixteenths of a step. Latents are float32 (n, h / 16 * w / 16 * c), and where they go to the
+    synthesis have one more channel, the level that the networks know the quality by.
+    """
+
+    def __init__(self, shared: _Shared, height: int = 0, width: int = 0) -> None:
+        self._shared, self._height, self._width = shared, height, width
+        self._rows, self._columns = -(-height // CELL), -(-width // CELL)
+        self._hyper_rows, self._hyper_columns = (-(-n // HYPER_CELL) for n in (self._rows, self._columns))
+
+    def sized(self, height: int, width: int) -> GridCoding:
+        return GridCoding(self._shared, height, width)
+
+    @property
+    def entropy(self) -> Entropy:
+        return self._shared.entropy
+
+    @property
+    def bank(self) -> Bank:  # type: ignore[override]
+        return self.entropy.bank
+
+    @property
+    def stages(self) -> int:  # type: ignore[override]
+        return 1 + self.entropy.stages
+
+    @property
+    def elements(self) -> int:  # type: ignore[override]
+        return self._hyper_elements + self._rows * self._columns * self._shared.channels
+
+    @property
+    def _hyper_elements(self) -> int:
+        return self._hyper_rows * self._hyper_columns * self.entropy.hyper_channels
+
+    # Networks
+
+    def prepared(self, pixels: Pixels) -> Pixels:
+        """Networks take tiles of them; the whole as floats would take four times the memory."""
+        return pixels
+
+    def analyse(self, x: Any, threads: int | None = None) -> Latents:
+        channels, reach = self._shared.channels, int(self.entropy.tables.reach[0])
+        network = self._shared.network(ANALYSIS, self._threads(threads))
+        y = np.empty((len(x), self._rows, self._columns, channels), np.float32)
+        for rows, columns in self._tiles(reach):
+            y[:, rows.kept, columns.kept] = network(self._cut(x, rows, columns), threads=threads)[
+                :, rows.inner, columns.inner
+            ]
+        return y.reshape(len(x), -1)
+
+    def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
+        return images.as_floats(self.pictures(latents, threads))
+
+    def pictures(self, latents: Latents, threads: int | None = None) -> Pixels:
+        y = latents.reshape(-1, self._rows, self._columns, self._shared.channels + 1)
+        reach = int(self.entropy.tables.reach[1])
+        network = self._shared.network(SYNTHESIS, self._threads(threads))
+        pixels = np.empty((len(y), self._rows * CELL, self._columns * CELL, 3), np.uint8)
+        for rows, columns in self._tiles(reach):
+            tile = images.as_pixels(network(y[:, rows.tile, columns.tile], threads=threads))
+            inner = tile[:, _pixels(rows.inner), _pixels(columns.inner)]
+            pixels[:, _pixels(rows.kept), _pixels(columns.kept)] = inner
+        return pixels[:, : self._height, : self._width]
+
+    def _hyper(self, y: Floats, quality: int, threads: int | None) -> Values:
+        """Latents in steps (n, h, w, c) -> rounded hyper latents."""
+        missing = self._hyper_rows * HYPER_CELL - self._rows, self._hyper_columns * HYPER_CELL - self._columns
+        padded = np.pad(y, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+        network = self._shared.network(HYPER, self._threads(threads))
+        z = np.rint(network(self._with_level(padded, quality), threads=threads))
+        return z.clip(-MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+
+    def _slope(
+        self, x: Any, latents: Latents, threads: int | None
+    ) -> tuple[Floats, NDArray[np.float64]]:
+        """Half the negative gradient of the squared error (n, h, w, c), and that error (n,)."""
+        y = latents.reshape(-1, self._rows, self._columns, self._shared.channels + 1)
+        network = self._shared.network(GRADIENT, self._threads(threads))
+        found = np.empty_like(y)
+        for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
+            tile = network(y[:, rows.tile, columns.tile], self._cut(x, rows, columns), threads=threads)
+            found[:, rows.kept, columns.kept] = tile[:, rows.inner, columns.inner]
+        return found[..., :-1], found[..., -1].sum(axis=(1, 2), dtype=np.float64)
+
+    def _threads(self, threads: int | None) -> int:
+        """Of a session: all for large images, whose batches are small."""
+        large = self._rows * self._columns >= _LARGE
+        return (threads or pipeline.processors()) if large else 1
+
+    def _tiles(self, reach: int) -> list[tuple[Window, Window]]:
+        """Tiles of cells that overlap by twice the reach."""
+        most = max(TILE, 4 * reach)
+        sides = (even_windows(n, most, reach) for n in (self._rows, self._columns))
+        rows, columns = sides
+        return [(row, column) for row in rows for column in columns]
+
+    def _cut(self, x: Any, rows: Window, columns: Window) -> Floats:
+        """The pixels of a tile as floats; those beyond the image repeat its edge."""
+        part = x[:, _pixels(rows.tile), _pixels(columns.tile)]
+        expected = [(s.stop - s.start) * CELL for s in (rows.tile, columns.tile)]
+        missing = [(0, n - found) for n, found in zip(expected, part.shape[1:3], strict=True)]
+        part = np.pad(part, ((0, 0), *missing, (0, 0)), "edge")
+        return images.as_floats(part) if part.dtype == np.uint8 else part
+
+    # Symbols
+
+    def choose(
+        self, x: Any, latents: Latents, quality: int, effort: int, threads: int | None = None
+    ) -> Symbols:
+        from cvae.kinds import gridsearch
+
+        return gridsearch.choose(self, x, latents, quality, effort, threads)
+
+    def steps(self, quality: int) -> NDArray[np.float32]:
+        """The quantization steps (c,)."""
+        step: NDArray[np.float32] = self.entropy.tables.step[quality - 1]
+        return step
+
+    def grid(self, latents: Latents) -> Floats:
+        """Latents as (n, h, w, c)."""
+        return latents.reshape(-1, self._rows, self._columns, self._shared.channels)
+
+    def passing(self, z: Values, quality: int) -> Pass:
+        return Pass(self.entropy, z, quality, self._rows, self._columns)
+
+    def joined(self, z: Values, values: Values) -> Symbols:
+        return np.concatenate([z.reshape(len(z), -1), values.reshape(len(z), -1)], axis=1)
+
+    def parts(self, symbols: Symbols) -> tuple[Values, Values]:
+        """Symbols -> hyper latents and latents, as grids."""
+        n, split = len(symbols), self._hyper_elements
+        z = symbols[:, :split].reshape(n, self._hyper_rows, self._hyper_columns, -1)
+        return z, symbols[:, split:].reshape(n, self._rows, self._columns, -1)
+
+    def dequantize(self, symbols: Symbols, quality: int) -> Latents:
+        values = self.parts(symbols)[1]
+        scale = self.steps(quality) / np.float32(FINENESS)
+        return self._with_level(values.astype(np.float32) * scale, quality).reshape(len(symbols), -1)
+
+    def _with_level(self, y: Floats, quality: int) -> Floats:
+        level = self.entropy.tables.level[quality - 1] / np.float32(255)
+        plane = np.full((*y.shape[:3], 1), level, np.float32)
+        return np.concatenate([y, plane], axis=3)
+
+    # Coders
+
+    def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
+        z, values = self.parts(symbols)
+        coder.push(self._hyper_table_rows(len(z), quality), z.reshape(1, -1))
+        passing = self.passing(z, quality)
+        for stage in range(self.entropy.stages):
+            mean, classes = passing.parameters(stage)
+            value = passing.at(stage, values)
+            coded = classes != SKIPPED
+            k = (value - mean)[coded] // FINENESS
+            coder.push(classes[coded][np.newaxis], k[np.newaxis].astype(np.int32))
+            passing.put(stage, value)
+
+    def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
+        z = coder.pull(self._hyper_table_rows(images, quality))
+        z = z.reshape(images, self._hyper_rows, self._hyper_columns, -1)
+        passing = self.passing(z, quality)
+        for stage in range(self.entropy.stages):
+            mean, classes = passing.parameters(stage)
+            coded = classes != SKIPPED
+            value = mean.copy()
+            value[coded] += FINENESS * coder.pull(classes[coded][np.newaxis])[0]
+            passing.put(stage, value)
+        return self.joined(z, passing.values())
+
+    def _hyper_table_rows(self, n: int, quality: int) -> Classes:
+        rows = self.entropy.tables.hyper_index[quality - 1].astype(np.int64)
+        return np.tile(rows, n * self._hyper_rows * self._hyper_columns)[np.newaxis]
+
+    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
+        payloads = []
+        for row in symbols:
+            coder: Any = exact.Encoder(self.bank) if self._is_small else rans.Encoder(self.bank, self.stages)
+            self.push(coder, row[np.newaxis], quality)
+            found = coder.finish()
+            payloads.append(found[0] if self._is_small else found)
+        return payloads
+
+    def decode_each(self, payload: bytes, quality: int) -> Symbols:
+        if self._is_small:
+            return super().decode_each(payload, quality)
+        return self.decode_block(payload, 1, quality)
+
+    @property
+    def _is_small(self) -> bool:
+        return self.elements <= EXACT_SYMBOLS
+
+    def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
+        bits = []
+        for row in symbols:
+            meter = coders.Meter(self.bank, 1)
+            self.push(meter, row[np.newaxis], quality)
+            bits.append(meter.bits)
+        return np.concatenate([*bits, np.empty(0)])
+
+
+def _pixels(cells: slice) -> slice:
+    return slice(cells.start * CELL, cells.stop * CELL)
