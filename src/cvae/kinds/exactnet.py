@@ -9,9 +9,12 @@ gathered pixels: no kernel may transform them, as Winograd's convolutions do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +97,36 @@ class Layer:
             total = activated(total, self.shift)
         shape = (n, len(where.rows)) if places else (n, height, width)
         return total.reshape(*shape, -1)
+
+
+class _Limit:
+    """How many blocks want one thread, and what undoes it after the last of them."""
+
+    lock = threading.Lock()
+    blocks = 0
+    before: Any = None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrix products of numpy use the calling thread alone; nests, and is thread-safe.
+
+    They are small: where other work keeps processors busy, several threads wait for each other and
+    take up to ten times as long.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with _Limit.lock:
+        if not _Limit.blocks:
+            _Limit.before = threadpool_limits(1, user_api="blas")
+        _Limit.blocks += 1
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.blocks -= 1
+            if not _Limit.blocks:
+                _Limit.before.restore_original_limits()
 
 
 def activated(sums: Whole, shift: int) -> Whole:

@@ -15,6 +15,7 @@ from cvae.data.images import Pixels
 from cvae.data.windows import Window, even_windows
 from cvae.errors import ModelError, ModelKindError, translated
 from cvae.kinds.base import Cleaner, Coding, Floats, Kind
+from cvae.kinds.exactnet import one_thread
 from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
@@ -221,7 +222,8 @@ class GridCoding(Coding):
     ) -> Symbols:
         from cvae.kinds import gridsearch
 
-        return gridsearch.choose(self, x, latents, quality, effort, threads)
+        with one_thread():
+            return gridsearch.choose(self, x, latents, quality, effort, threads)
 
     def steps(self, quality: int) -> NDArray[np.float32]:
         """The quantization steps (c,)."""
@@ -256,6 +258,7 @@ class GridCoding(Coding):
 
     # Coders
 
+    @one_thread()
     def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
         z, values = self.parts(symbols)
         coder.push(self._hyper_table_rows(len(z), quality), z.reshape(1, -1))
@@ -268,6 +271,7 @@ class GridCoding(Coding):
             coder.push(classes[coded][np.newaxis], k[np.newaxis].astype(np.int32))
             passing.put(stage, value)
 
+    @one_thread()
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         z = coder.pull(self._hyper_table_rows(images, quality))
         z = z.reshape(images, self._hyper_rows, self._hyper_columns, -1)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # Steps along the gradient, by effort from 0 to 9.
 _STEPS = (0, 0, 1, 1, 2, 2, 4, 6, 9, 14)
 # Share of what the quadratic model says, by which latents move.
-_DAMPING = 0.5
+import os
+_DAMPING = float(os.environ.get("DA","0.5"))
 
 
 def choose(
@@ -33,7 +34,8 @@ def choose(
     step, weight = coding.steps(quality), float(tables.weight[quality - 1])
     target = coding.grid(latents) / step
     # What an error of one step in a latent costs, in bits.
-    price = (weight * tables.curvature * step * step).astype(np.float32) if effort else None
+    import os
+    price = (float(os.environ.get("PF","1")) * weight * tables.curvature * step * step).astype(np.float32) if effort else None
 
     def rounded(target: Floats) -> tuple[Symbols, NDArray[np.float64]]:
         z = coding._hyper(target, quality, threads)
