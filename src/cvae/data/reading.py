@@ -38,7 +38,7 @@ class Reading:
     What `fit` means:
         exact: an image that differs is refused; only lossless changes of mode pass.
         stretch: an image that differs is converted and resized, as by `--fit`.
-        own: images keep their sizes; only the channels count.
+        own: images keep their sizes; only the channels count, and grey becomes RGB where that is asked.
         crop: as training reads folders; the shorter side is scaled and the middle cut out.
         resize: as training reads folders; the aspect is given up.
     """
@@ -127,7 +127,7 @@ class Reading:
             sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
         if self.fit == "own":
-            fits = fits and channels == self.shape[2]
+            fits = fits and channels <= self.shape[2]
         if not fits:
             sizes = "any size, " if self.fit == "own" else ""
             found = f"{width}x{height} with {channels} channels"
@@ -137,7 +137,7 @@ class Reading:
     def _check_sides(self, picture: Image.Image, name: str) -> None:
         height, width, _ = self.shape
         small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
-        if self.fit == "stretch" and max(picture.size) > MAX_SIDE:
+        if self.fit in ("stretch", "own") and max(picture.size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"
         elif self.fit in ("crop", "resize") and small:
             expected = f"at least a quarter of {width}x{height} pixels a side"
