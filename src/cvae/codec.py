@@ -60,10 +60,13 @@ class Codec:
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
-    def reading(self, fit: bool = False) -> Reading:
-        """How image files become what the model codes; `fit` changes nothing where it takes any size."""
+    def reading(self, fit: bool = False, grey: bool = True) -> Reading:
+        """How image files become what the model codes.
+
+        `fit` resizes them, but for a model of any size; to one, `grey` gives pictures of one channel.
+        """
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "own", WHITE)
+            return Reading((0, 0, self.image_shape[2]), "any" if grey else "own", WHITE)
         return Reading(self.image_shape, "stretch" if fit else "exact")
 
     @overload

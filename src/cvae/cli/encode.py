@@ -189,14 +189,11 @@ class _Encoder:
         return _Read(task, codec, reading.pixels(image), size)
 
     def _any_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
-        """Grey pictures keep one channel."""
         picture = reading.picture(data, task.name)
         if picture.changed:
             mode = "grey" if picture.grey else "RGB"
             text = f"converted to {mode} of 8 bits, transparent parts made white"
             self._talk.warning(f"{task.name}: {text}")
-        if picture.grey:
-            reading = replace(reading, shape=(0, 0, 1))
         return _Read(task, codec, reading.pixels(picture.image), None)
 
     def _check(self, codec: Codec) -> None:

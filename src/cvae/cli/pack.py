@@ -238,7 +238,7 @@ def _pack_folder(
 def _summary(tally: Tally, codec: Codec) -> str:
     """What was written, in one line."""
     each = tally.file_bytes / tally.images
-    ratio = tables.ratio(codec.image_shape, each)
+    ratio = tables.ratio(1, each)
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
     return f"{counted(tally.images, 'image')} in {size}, {ratio}{psnr}"

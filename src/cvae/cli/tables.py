@@ -57,7 +57,10 @@ def below(expected_psnr: float, model: str) -> str:
 def coding(result: dict[str, Any]) -> Iterator[str]:
     """The figures of a model on a data set."""
     title = "{model} on {dataset} ({split}, {count}), quality {quality}, effort {effort}"
-    return _table(title, _CODING, result)
+    rows = _CODING
+    if "psnr_of_means" not in result:  # a model of any size
+        rows = [("PSNR", "{psnr_mean:.2f} dB") if row[0] == "PSNR" else row for row in rows]
+    return _table(title, rows, result)
 
 
 def coded(result: dict[str, Any]) -> Iterator[str]:

@@ -156,7 +156,6 @@ def _compare_containers(
     from cvae import codec as codecs
     from cvae.data import images, places
     from cvae.data.names import SUFFIXES
-    from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
     found = list(places.find(against, SUFFIXES))
@@ -169,7 +168,7 @@ def _compare_containers(
             with at(path):
                 data = files.Task(Path(path)).read()
                 codec = codec or (codecs.open_model(model) if model else codecs.open_model_of(data))
-                codec.decode(data)
+                shape = codec.decode(data).shape
         except CvaeError as error:
             refuse(error)
             lost += 1
@@ -179,9 +178,12 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        reading = Reading(codec.image_shape, "stretch")
+        reading = codec.reading(fit=True)
         try:
-            pixels.append(reading.read(images.read_file(original), str(original)))
+            found_pixels = reading.read(images.read_file(original), str(original))
+            if codec.any_size:
+                _check_shape(found_pixels.shape, (*shape, 1)[:3], str(original))
+            pixels.append(found_pixels)
             coded.append(data)
         except ImageError as error:
             refuse(error)
@@ -190,3 +192,11 @@ def _compare_containers(
         raise DataError("has none of the images that were coded, and are whole", where=against)
     figures = verify.compare_containers(codec, coded, pixels)
     return {**figures, "missing": missing, "lost": lost}
+
+
+def _check_shape(found: tuple[int, ...], coded: tuple[int, ...], name: str) -> None:
+    """Raises ImageError when an original has another shape (h, w, c) than what was coded."""
+    if found != coded:
+        (h, w, c), (height, width, channels) = found, coded
+        expected = f"expected {width}x{height} of {channels} channels, as it was coded"
+        raise ImageError(f"{expected}, found {w}x{h} of {c}", where=name)
