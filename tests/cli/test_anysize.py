@@ -142,6 +142,8 @@ def test_transparency_is_laid_on_white_and_that_is_said(run: Run) -> None:
     assert "clear.png: converted to RGB of 8 bits, transparent parts made white" in line
     run("decode", "clear.bin")
     assert load("clear_reconstructed.png").min() == 255
+    lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "photo")
+    assert "1 image converted to RGB of 8 bits, transparent parts made white" in lines[-1]
     Image.new("LA", (8, 8), (10, 0)).save("grey.png")
     run("encode", "grey.png", "-m", "photo", "-q", "100")
     run("decode", "grey.bin")
@@ -234,3 +236,73 @@ def test_verify_checks_and_compares(run: Run) -> None:
     data = Path("out/0.bin").read_bytes()
     Path("out/0.bin").write_bytes(data[:-1])
     assert "damaged" in run("verify", "out", code=1)[0][0]
+
+
+def test_packs_there_and_back(run: Run) -> None:
+    shapes = [(9, 9, 3), (9, 9, 3), (200, 3, 3), (9, 9, 1), (1, 1, 3)]
+    pictures = [picture(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    for number, pixels in enumerate(pictures):
+        save(pixels, f"in/{number}.png")
+    lines, _ = run("pack", "in", "-q", "100", "--effort", "0", "--fit")
+    assert lines[0].startswith("model photo, the default")
+    assert lines[1] == "--fit changes nothing: model photo takes images of any size"
+    raw = sum(pixels.shape[0] * pixels.shape[1] * 3 for pixels in pictures)
+    assert f"{raw / Path('in.bin').stat().st_size:.1f}:1" in lines[-1]
+    run("unpack", "in.bin", "-o", "back")
+    for number, pixels in enumerate(pictures):
+        again = load(f"back/{number}.png")
+        assert near(np.broadcast_to(pixels, again.shape), again)
+    run("unpack", "in.bin", "--only", "2", "-o", "two.png")
+    assert near(pictures[2], load("two.png"))
+    run("unpack", "in.bin", "--only", "4.png", "--only", "0", "-o", "some.tar")
+    lines, _ = run("unpack", "in.bin", "-o", "x.npz", code=1)
+    assert "x.npz: is one array, expected a folder or .tar for images of any size" in lines[0]
+    assert "whole" in run("verify", "in.bin")[1]
+    (result,) = json.loads(run("verify", "in.bin", "--against", "in", "--json")[1])
+    assert result["images"] == 5
+    assert result["compression_ratio"] == pytest.approx(raw / Path("in.bin").stat().st_size)
+    assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "photo"
+    save(picture(7, 7), "in/0.png")
+    assert "expected 9x9" in run("verify", "in.bin", "--against", "in", code=1)[0][0]
+    lines, _ = run("pack", "in", "--invert", "-o", "y.bin", code=1)
+    assert "does not invert" in lines[-1]
+
+
+def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
+    digit = load(DIGIT)
+    Path("in").mkdir()
+    Path("in/0.png").write_text("no image")
+    save(np.repeat(digit[..., None], 3, axis=2), "in/1.png")
+    save(digit, "in/2.png")
+    save(picture(9, 9), "in/3.png")
+    lines, _ = run("pack", "in", code=1)
+    assert lines[0].startswith("model mnist, the default for 28x28 grey images")
+    assert "in/3.png: expected 28x28 grey, found 9x9 RGB" in lines[2]
+    assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "mnist"
+    np.savez("x.npz", x_test=np.stack([digit] * 3))
+    assert run("pack", "x.npz")[0][0].startswith("model mnist")
+    np.savez("y.npz", x_test=np.stack([picture(9, 9, 1)[..., 0]] * 3))
+    assert run("pack", "y.npz")[0][0].startswith("model photo")
+    run("unpack", "y.bin", "-o", "back")
+    assert [load(path).shape for path in Path("back").iterdir()] == [(9, 9, 3)] * 3
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("model", [None, "photo"])
+def test_an_archive_on_stdin_is_looked_into_and_read_whole(
+    run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, model: str | None
+) -> None:
+    import tarfile
+
+    with tarfile.open("x.tar", mode) as archive:  # type: ignore[call-overload]
+        for number in range(20):
+            archive.add(save(picture(9, 9 + number, seed=number), f"{number:02}.png"))
+
+    class Stdin:
+        def __init__(self, data: bytes) -> None:
+            self.buffer = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sys, "stdin", Stdin(Path("x.tar").read_bytes()))
+    run("pack", "-", "-o", "x.bin", *(["-m", model] if model else []))
+    with cvae.open_pack("x.bin") as pack:
+        assert [image.shape[1] for image in pack.images(range(20))] == list(range(9, 29))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from PIL.Image import Image
 
     from cvae.codec import Codec
+    from cvae.data.sources import Source
 
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
@@ -40,6 +42,15 @@ class Models:
     def of_image(self, image: Image) -> Codec:
         """The codec of an opened image."""
         return self.only or (self._small if _is_small(image) else self._large)
+
+    def of_first(self, inputs: Iterable[str | Source], split: str | None) -> Codec:
+        """The codec of the first image of these inputs that can be read."""
+        from cvae.data.sources import first_image
+
+        if self.only:
+            return self.only
+        image = first_image(inputs, split)
+        return self._small if image is None else self.of_image(image)
 
     @cached_property
     def _small(self) -> Codec:

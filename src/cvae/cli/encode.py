@@ -14,7 +14,7 @@ import click
 from cvae import CvaeError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, Talk
+from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,8 +192,7 @@ class _Encoder:
         picture = reading.picture(data, task.name)
         if picture.changed:
             mode = "grey" if picture.grey else "RGB"
-            text = f"converted to {mode} of 8 bits, transparent parts made white"
-            self._talk.warning(f"{task.name}: {text}")
+            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{MADE_WHITE}")
         return _Read(task, codec, reading.pixels(picture.image), None)
 
     def _check(self, codec: Codec) -> None:

@@ -19,7 +19,6 @@ from cvae.data import metrics, places, sources
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
-from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Refuse
 from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
@@ -173,7 +172,7 @@ class _Pairs:
         self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
-        self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
+        self._reading = pack.codec.reading(fitted, grey=False)
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -214,6 +213,8 @@ class _Pairs:
                 else:
                     text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
                     raise DataError(text, where=where)
+            if unlike := {image.shape for image in found} - {part.pixels.shape[1:]}:
+                raise _other_size(where, unlike.pop(), part)
             yield np.stack(found), part.pixels
         if by_name:
             return
@@ -234,7 +235,15 @@ class _Pairs:
             known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
             for batch in known.batches(self._reading, refuse=self._refuse):
+                if batch.pixels.shape[1:] != part.pixels.shape[1:]:
+                    raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+
+
+def _other_size(where: str, found: tuple[int, ...], part: Decoded) -> DataError:
+    height, width = part.pixels.shape[1:3]
+    expected = f"expected {width}x{height}, as it was coded"
+    return DataError(f"{expected}, found {found[1]}x{found[0]}", where=where)
 
 
 def _names(part: Decoded) -> list[str]:
