@@ -143,7 +143,7 @@ def test_transparency_is_laid_on_white_and_that_is_said(run: Run) -> None:
     run("decode", "clear.bin")
     assert load("clear_reconstructed.png").min() == 255
     lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "photo")
-    assert "1 image converted to RGB of 8 bits, transparent parts made white" in lines[-1]
+    assert "1 image converted to RGB of 8 bits, transparent parts made white" in lines[0]
     Image.new("LA", (8, 8), (10, 0)).save("grey.png")
     run("encode", "grey.png", "-m", "photo", "-q", "100")
     run("decode", "grey.bin")

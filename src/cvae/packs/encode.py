@@ -92,15 +92,7 @@ def encode(
         parts = _parts(codec, pipeline.ahead(batches), options.block_images)
         coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
         for _, group in groupby(pipeline.ahead(counted(coded)), key=lambda part: part.block):
-            held = list(group)
-            symbols = [part.symbols for part in held]
-            names = [name for part in held for name in part.names]
-            sizes = [size for part in held for size in part.sizes]
-            if codec.any_size:
-                payload = runs.encode(codec.coding, sizes, symbols, quality)
-            else:
-                payload = codec.coding.encode_block(np.concatenate(symbols), quality)
-            yield Block(sum(map(len, symbols)), payload, names or None, sizes or None)
+            yield _block(codec, quality, list(group))
 
     with pipeline.frequent_switches():
         for block in pipeline.ahead(blocks()):
@@ -109,6 +101,18 @@ def encode(
                 progress(block.images)
     writer.close()
     return replace(tally, file_bytes=writer.size)
+
+
+def _block(codec: Codec, quality: int, held: list[_Coded]) -> Block:
+    """The images of one block, entropy-coded."""
+    symbols = [part.symbols for part in held]
+    names = [name for part in held for name in part.names]
+    sizes = [size for part in held for size in part.sizes]
+    if codec.any_size:
+        payload = runs.encode(codec.coding, sizes, symbols, quality)
+    else:
+        payload = codec.coding.encode_block(np.concatenate(symbols), quality)
+    return Block(sum(map(len, symbols)), payload, names or None, sizes or None)
 
 
 def _parts(
