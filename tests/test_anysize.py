@@ -61,6 +61,8 @@ def test_grey_is_the_rounded_mean_of_the_channels(
         cvae.Codec, "to_pixels", lambda *_: np.full((1, 5, 7, 3), [1, 1, 3], np.uint8)
     )
     assert np.array_equal(codec.decode(data), np.full((5, 7), 2))
+    (item,) = codec.encode_batch(np.full((1, 5, 7, 1), 2, np.uint8))
+    assert item.psnr == 99
 
 
 def test_lists_hold_images_of_any_sizes(codec: cvae.Codec) -> None:

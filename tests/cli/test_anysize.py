@@ -229,6 +229,14 @@ def test_verify_checks_and_compares(run: Run) -> None:
     assert result["psnr_mean"] > 40
     total = sum(path.stat().st_size for path in Path("out").iterdir())
     assert result["compression_ratio"] == pytest.approx((20 * 30 * 3 + 16 * 12) / total)
+    save(load(DIGIT)[..., None], "in/2.png")
+    run("encode", "in/2.png", "-m", "mnist", "-o", "out/")
+    results = json.loads(run("verify", "out", "--against", "in", "--json")[1])
+    assert [(item["model"], item["images"]) for item in results] == [("photo", 2), ("mnist", 1)]
+    assert results[0] == result | {
+        "decode_images_per_second": results[0]["decode_images_per_second"]
+    }
+    run("verify", "out", "--against", "in")
     save(picture(5, 5), "in/0.png")
     lines, out = run("verify", "out", "--against", "in", "--json", code=1)
     assert "expected 30x20 of 3 channels, as it was coded, found 5x5 of 3" in lines[0]
