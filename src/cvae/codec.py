@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,16 +16,18 @@ from cvae.bitstream import container
 from cvae.bitstream.container import Container
 from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.data import images, metrics
-from cvae.data.images import Pixels
+from cvae.data.images import MAX_PIXELS, Pixels, as_picture
+from cvae.data.reading import Reading
 from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, TargetError
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
-from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size
+from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, bisected
 
 _BYTES = (bytes, bytearray, memoryview)
 _Sizes = Sequence[Size | None]  # (width, height) of each image before it was fitted
 _DEFAULTS = EncodeOptions()
+WHITE = "#ffffff"  # what transparent pictures of any size are laid on
 
 
 class QualityWarning(UserWarning):
@@ -37,11 +40,34 @@ class Codec:
     def __init__(self, model: Model) -> None:
         """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
         self.model = model
-        self.coding = kinds.of(model.manifest, model.path).coding(model)
+        kind = kinds.of(model.manifest, model.path)
+        self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
+        self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
         # With and without the axis of a single channel.
         self._shapes = shape, shape[:2] if shape[2] == 1 else shape
+
+    def sized(self, height: int, width: int) -> Codec:
+        """The codec for images of that many pixels; itself where the model takes one size.
+
+        It shares the model; its `coding` and `image_shape` are those of the size.
+        """
+        if not self.any_size:
+            return self
+        sized = copy.copy(self)
+        sized.coding = self._whole.sized(height, width)
+        sized.image_shape = height, width, self.image_shape[2]
+        return sized
+
+    def reading(self, fit: bool = False, grey: bool = True) -> Reading:
+        """How image files become what the model codes.
+
+        `fit` resizes them, but for a model of any size; to one, `grey` gives pictures of one channel.
+        """
+        if self.any_size:
+            return Reading((0, 0, self.image_shape[2]), "any" if grey else "own", WHITE)
+        return Reading(self.image_shape, "stretch" if fit else "exact")
 
     @overload
     def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
@@ -56,7 +82,8 @@ class Codec:
 
         Args:
             image: uint8 (h, w) or (h, w, c) of the model's shape gives bytes; a list of such
-                arrays, or one array with a leading batch axis, gives a list of bytes.
+                arrays, or one array with a leading batch axis, gives a list of bytes. A model of any
+                size takes (h, w), which is grey, and (h, w, 3), and batches of four axes alone.
             quality: 1 (smallest) to 100 (best); None for the model's default.
             effort: 0 (plain rounding) to 9 (longest search for better symbols).
 
@@ -65,7 +92,15 @@ class Codec:
             CvaeError: quality or effort is out of range.
         """
         options = EncodeOptions(quality=quality, effort=effort)
-        coded = self.encode_batch(self.as_batch(image), options)
+        if self.any_size:
+            pictures = self.as_pictures(image)
+            coded = [
+                item
+                for batch in images.alike(pictures)
+                for item in self.encode_batch(batch, options)
+            ]
+        else:
+            coded = self.encode_batch(self.as_batch(image), options)
         if poor := sum(item.poor for item in coded):
             least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
             text = f"{poor} of {len(coded)} images came back below the {least}"
@@ -108,12 +143,12 @@ class Codec:
         Raises CvaeError when the effort is out of range. `threads` is that of `Network`.
         """
         _check_effort(effort)
-        x = images.as_floats(batch)
-        return self.coding.choose(x, self.coding.analyse(x, threads), quality, effort, threads)
+        x, coding = images.as_floats(batch), self.sized(*batch.shape[1:3]).coding
+        return coding.choose(x, coding.analyse(x, threads), quality, effort, threads)
 
     def latents(self, batch: Pixels) -> Latents:
         """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
-        return self.coding.analyse(images.as_floats(batch))
+        return self.sized(*batch.shape[1:3]).coding.analyse(images.as_floats(batch))
 
     def synthesize(self, symbols: Symbols, quality: int, threads: int | None = None) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
@@ -128,10 +163,11 @@ class Codec:
     ) -> list[Encoded]:
         """uint8 (n, h, w, c) -> one result an image, each decoded again to know its PSNR.
 
-        Uses `quality`, `effort` and `invert` of the options; `decode` restores the sizes. Raises
-        CvaeError when quality or effort is out of range.
+        A model of any size takes any h and w, and c = 1 for pictures that are to come back grey; it
+        needs no `sizes`. Uses `quality`, `effort` and `invert` of the options; `decode` restores the
+        sizes. Raises CvaeError when quality or effort is out of range, or the model cannot invert.
         """
-        return next(self._encoded(batch, [self.quality(options.quality)], options, sizes))
+        return self._encoder(batch, options, sizes)(self.quality(options.quality))
 
     def encode_to_target(
         self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None = None
@@ -141,33 +177,53 @@ class Codec:
         An image that cannot be coded so gives a TargetError that says how near it comes. All hundred
         qualities are tried: neither bytes nor PSNR of a searched image rise with every one of them,
         so that a bisection would settle anywhere.
+
+        With a model of any size, whose pictures may be large, each is coded some ten times instead:
+        a bisection over the quality, then a few neighbours of where it ends, of which the best is
+        taken. Bytes and PSNR nearly always rise there, and what they miss is small.
         """
         best: list[Encoded] = []
-        for coded in self._encoded(batch, QUALITIES, options, sizes):
-            best = [max(pair, key=options.rank) for pair in zip(best or coded, coded, strict=True)]
+        if self.any_size:
+            each = (self._encoder(batch[i : i + 1], options, None) for i in range(len(batch)))
+            best = [bisected(work, options, QUALITIES) for work in each]
+        else:
+            work = self._encoder(batch, options, sizes)
+            for coded in map(work, QUALITIES):
+                pairs = zip(best or coded, coded, strict=True)
+                best = [max(pair, key=options.rank) for pair in pairs]
         return [item if options.allows(item) else options.missed(item) for item in best]
 
-    def _encoded(
-        self, batch: Pixels, qualities: Sequence[int], options: EncodeOptions, sizes: _Sizes | None
-    ) -> Iterator[list[Encoded]]:
-        """The images at one quality after another; they are analysed once."""
+    def _encoder(
+        self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None
+    ) -> Callable[[int], list[Encoded]]:
+        """What codes the images at a quality; they are analysed once for all qualities."""
         _check_effort(options.effort)
-        coding, model_id = self.coding, self.model.manifest.id
+        self.check_invert(options.invert)
+        codec, grey = self.sized(*batch.shape[1:3]), self.any_size and batch.shape[3] == 1
+        coding, model_id = codec.coding, self.model.manifest.id
         pixels = 255 - batch if options.invert else batch
         x = images.as_floats(pixels)
+        if grey:
+            x = np.repeat(x, self.image_shape[2], axis=3)
         latents = coding.analyse(x)
-        for quality in qualities:
+
+        def encode(quality: int) -> list[Encoded]:
             symbols = coding.choose(x, latents, quality, options.effort)
             payloads = coding.encode_each(symbols, quality)
             bits = coding.information_bits(symbols, quality).tolist()
-            psnr = metrics.psnr(pixels, self.synthesize(symbols, quality)).tolist()
+            back = codec.synthesize(symbols, quality)
+            psnr = metrics.psnr(pixels, images.as_grey(back) if grey else back).tolist()
             expected, coded = self.expected_psnr(quality), []
+            own = batch.shape[2], batch.shape[1]
             for i, payload in enumerate(payloads):
-                size = sizes[i] if sizes else None
-                data = container.pack(Container(model_id, quality, payload, size, options.invert))
+                size = own if self.any_size else sizes[i] if sizes else None
+                flags = options.invert, self.staged, grey
+                data = container.pack(Container(model_id, quality, payload, size, *flags))
                 known = len(payload), bits[i], psnr[i], expected
                 coded.append(Encoded(data, symbols[i], quality, *known))
-            yield coded
+            return coded
+
+        return encode
 
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
         """Containers -> uint8 (h, w, c) each; see `reconstruct`. Raises as `decode_payload`."""
@@ -179,12 +235,23 @@ class Codec:
 
         Raises FormatError when it is damaged, ModelNotFoundError when another model wrote it.
         """
+        return self._sized_of(item).coding.decode_each(item.payload, item.quality)
+
+    def information_bits(self, item: Container, symbols: Symbols) -> float:
+        """The information content of a container's symbols."""
+        return float(self._sized_of(item).coding.information_bits(symbols, item.quality)[0])
+
+    def _sized_of(self, item: Container) -> Codec:
+        """The codec of a container's size; raises as `decode_payload`, before anything is allocated."""
         self.check_id(item.model_id)
+        if item.staged != self.staged or (self.any_size and item.original_size is None):
+            wrong = "a size" if item.staged == self.staged else "the other kind of container"
+            raise FormatError(f"damaged: model {self.name} writes {wrong}")
         width, height = item.original_size or (1, 1)
-        if width * height > images.MAX_PIXELS:
-            expected = f"expected an original size of at most {images.MAX_PIXELS:,} pixels"
+        if width * height > MAX_PIXELS:
+            expected = f"expected an original size of at most {MAX_PIXELS:,} pixels"
             raise FormatError(f"{expected}, found {width}x{height}")
-        return self.coding.decode_each(item.payload, item.quality)
+        return self.sized(height, width)
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
@@ -193,15 +260,22 @@ class Codec:
     def reconstruct(
         self, containers: Sequence[Container], symbols: Sequence[Symbols]
     ) -> Iterator[Pixels]:
-        """The uint8 pictures (h, w, c) of containers and their symbols, all by one pass of the synthesis.
+        """The uint8 pictures (h, w, c) of containers and their symbols.
 
-        Inversion is undone and the original size restored.
+        All go through one pass of the synthesis, or one by one where the model takes any size.
+        Inversion is undone, the original size restored, and grey pictures have one channel.
         """
-        pairs = zip(containers, symbols, strict=True)
+        pairs = list(zip(containers, symbols, strict=True))
+        if self.any_size:
+            for item, rows in pairs:
+                picture = self._sized_of(item).synthesize(rows, item.quality)[0]
+                yield images.as_grey(picture) if item.grey else picture
+            return
         latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
         pictures: Any = self.to_pixels(np.concatenate(latents)) if latents else []
         for item, image in zip(containers, pictures, strict=True):
             image = 255 - image if item.inverted else image
+            image = images.as_grey(image) if item.grey else image
             yield images.resize(image, *item.original_size) if item.original_size else image
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
@@ -209,6 +283,8 @@ class Codec:
 
         Raises FormatError when it has another shape or dtype, or symbols beyond the format's range.
         """
+        if self.any_size:
+            self.refuse_npy()
         shape = self.model.manifest.latent_shape
         if symbols.shape != shape or symbols.dtype.kind not in "iu":
             found = f"{symbols.dtype} {symbols.shape}"
@@ -224,6 +300,25 @@ class Codec:
         if model_id != own:
             expected = f"expected {own:#06x} of {self.name}"
             raise ModelNotFoundError(f"written by the model of id {model_id:#06x}, {expected}")
+
+    def batch(self, shape: tuple[int, ...]) -> int:
+        """How many images of a shape (h, w, c) go through the networks together."""
+        return max(1, images.BATCH_PIXELS // (shape[0] * shape[1]))
+
+    def refuse_npy(self) -> None:
+        """Raises CvaeError: symbols as `.npy` do not say of what size their image is."""
+        text = f"symbols as .npy have no size, and model {self.name} takes images of any"
+        raise CvaeError(text, advice="a container, .bin, has one")
+
+    def check_invert(self, invert: bool) -> None:
+        """Raises CvaeError when images are to be inverted, and the model's containers cannot say so."""
+        if invert and self.staged:
+            raise CvaeError(f"model {self.name} does not invert images; leave out --invert")
+
+    def as_pictures(self, images: Any) -> list[Pixels]:
+        """Images of any sizes as arrays (h, w, 1 or 3); raises ImageError when they are none."""
+        several = isinstance(images, list | tuple) or np.ndim(images) > 3
+        return [as_picture(image) for image in (images if several else [images])]
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
@@ -241,6 +336,8 @@ class Codec:
         return batch.reshape(-1, *shape)
 
     def _is_single(self, image: Any) -> bool:
+        if self.any_size:
+            return isinstance(image, np.ndarray) and image.ndim <= 3
         return isinstance(image, np.ndarray) and image.shape in self._shapes
 
 

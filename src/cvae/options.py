@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_EFFORT = 9
 DEFAULT_EFFORT = 5
+_NEIGHBOURS = 3  # qualities beside the one that a bisection ends at
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -102,3 +104,32 @@ class Encoded:
     @property
     def poor(self) -> bool:
         return self.psnr < self.expected_psnr
+
+
+def bisected(
+    work: Callable[[int], Sequence[Encoded]], options: EncodeOptions, qualities: range
+) -> Encoded:
+    """The best of the files that a bisection over the quality meets, and of some neighbours.
+
+    `work` gives one file of a quality. Bytes and PSNR should rise with nearly every quality.
+    """
+    tried: dict[int, Encoded] = {}
+
+    def at(quality: int) -> Encoded:
+        if quality not in tried:
+            (tried[quality],) = work(quality)
+        return tried[quality]
+
+    def beyond(item: Encoded) -> bool:
+        if options.max_bytes is not None:
+            return len(item.data) > options.max_bytes
+        return options.min_psnr is None or item.psnr >= options.min_psnr
+
+    low, high = qualities[0], qualities[-1] + 1  # the first quality that is beyond lies in between
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if beyond(at(middle)) else (middle + 1, high)
+    for quality in range(low - _NEIGHBOURS, low + _NEIGHBOURS):
+        if quality in qualities:
+            at(quality)
+    return max(tried.values(), key=options.rank)

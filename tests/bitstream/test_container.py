@@ -13,7 +13,7 @@ from cvae.bitstream.container import Container
 from cvae.errors import FormatError
 
 sizes = st.none() | st.tuples(st.integers(1, 65535), st.integers(1, 65535))
-containers = st.builds(
+images = st.builds(
     Container,
     model_id=st.integers(0, 65535),
     quality=st.integers(1, 100),
@@ -21,6 +21,16 @@ containers = st.builds(
     original_size=sizes,
     inverted=st.booleans(),
 )
+staged = st.builds(
+    Container,
+    model_id=st.integers(0, 65535),
+    quality=st.integers(1, 100),
+    payload=st.binary(max_size=300),
+    original_size=sizes,
+    staged=st.just(True),
+    grey=st.booleans(),
+)
+containers = images | staged
 # Both sides of the length at which the check grows.
 edge_lengths = [0, 1, 11, 254, 255, 256, 257, 258, 1000]
 
@@ -52,6 +62,72 @@ def test_every_flipped_bit_is_refused(length: int, size: tuple[int, int] | None)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FormatError):
             container.unpack(bytes(damaged))
+
+
+@pytest.mark.parametrize("length", [0, 11, 255, 256, 300])
+@pytest.mark.parametrize("size", [None, (640, 480), (1, 65535)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_every_flipped_bit_and_truncation_of_a_staged_one_is_refused(
+    length: int, size: tuple[int, int] | None, grey: bool
+) -> None:
+    payload = (bytes(range(7, 107)) * 3)[:length]
+    data = container.pack(Container(0xBEEF, 50, payload, size, staged=True, grey=grey))
+    flipped = [
+        data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+        for place in range(len(data))
+        for bit in range(8)
+    ]
+    for damaged in [*flipped, *(data[:cut] for cut in range(len(data)))]:
+        with pytest.raises(FormatError):
+            container.unpack(damaged)
+
+
+def sealed(body: str) -> bytes:
+    """Bytes behind which a check of two bytes holds."""
+    data = bytes.fromhex(body)
+    return data + container._check(data, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("c232beef04", "damaged"),  # an unknown flag, and no size
+        ("c232beef05", "known flags, found 0x05"),
+        ("c2b2beef01", "damaged: quality 178"),
+        ("c200beef01", "damaged: quality 0"),
+        ("c265beef01", "damaged: quality 101"),
+        ("c232beef000001", "a side of 1 to 65535"),
+        ("c232beef000100", "a side of 1 to 65535"),
+        ("c232beef00800001", "a side of 1 to 65535"),  # zero in two bytes
+        ("c232beef00810001", "a side of 1 to 65535"),  # one in two bytes
+        ("c232beef0081800001", "a side of 1 to 65535"),
+        ("c232beef0080800401", "a side of 1 to 65535"),  # 65,536
+        ("c232beef00ffffff0f01", "a side of 1 to 65535"),
+        ("c232beef0001", "damaged"),
+        ("c332beef01", "kind 3"),
+        ("c632beef01", "version 1"),
+    ],
+)
+def test_staged_headers_that_nobody_writes_are_refused(body: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        container.unpack(sealed(body))
+
+
+@pytest.mark.parametrize("side", [1, 127, 128, 16383, 16384, 65535])
+def test_a_size_takes_as_few_bytes_as_it_can(side: int) -> None:
+    item = Container(1, 50, b"abc", (side, 1), staged=True)
+    data = container.pack(item)
+    assert len(data) == 5 + (1 if side < 128 else 2 if side < 16384 else 3) + 1 + 3 + 2
+    assert container.unpack(data) == item
+
+
+def test_what_a_kind_of_container_has_no_place_for_is_not_packed() -> None:
+    with pytest.raises(ValueError, match="no inversion"):
+        container.pack(Container(1, 50, b"", inverted=True, staged=True))
+    with pytest.raises(ValueError, match="grey"):
+        container.pack(Container(1, 50, b"", grey=True))
+    with pytest.raises(ValueError, match="sides of 1 to 65535"):
+        container.pack(Container(1, 50, b"", (0, 1), staged=True))
 
 
 @given(containers, st.data())
@@ -107,6 +183,9 @@ def test_golden_containers() -> None:
     golden = {
         "c032beef6869a735": Container(0xBEEF, 50, b"hi"),
         "c0e4000103001c001e6869d3d7": Container(1, 100, b"hi", (28, 30), True),
+        "c232beef01686945a5": Container(0xBEEF, 50, b"hi", staged=True),
+        "c264000102ac020368696bf2": Container(1, 100, b"hi", (300, 3), staged=True, grey=True),
+        "c201000000ffff030147e0": Container(0, 1, b"", (65535, 1), staged=True),
     }
     for text, item in golden.items():
         assert container.pack(item).hex() == text

@@ -65,7 +65,7 @@ class ToyCoding(Coding):
 
 
 class Toy(Kind):
-    codes = True
+    codes = staged = True
 
     def check(self, manifest: Manifest) -> None:
         if manifest.latent_shape != (2 * HALF,):
@@ -132,6 +132,17 @@ def test_single_files_decode_by_the_id_in_them(toy: cvae.Codec) -> None:
         )
         again = cvae.decode(item.data)
         assert np.abs(again.astype(int) - image[..., 0]).max() <= 1
+
+
+def test_its_containers_have_no_size_but_that_of_a_fitted_image(toy: cvae.Codec) -> None:
+    image = pictures(1)
+    (plain,), (fitted,) = (toy.encode_batch(image, sizes=sizes) for sizes in (None, [(9, 7)]))
+    assert len(plain.data) == plain.payload_bytes + 7
+    assert plain.data[0] == 0xC2
+    assert cvae.decode(plain.data).shape == (SIDE, SIDE)
+    assert cvae.decode(fitted.data).shape == (7, 9)
+    with pytest.raises(cvae.CvaeError, match="does not invert"):
+        toy.encode_batch(image, cvae.EncodeOptions(invert=True))
 
 
 @pytest.mark.parametrize("count", [1, 7, 3000])

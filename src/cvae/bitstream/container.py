@@ -12,13 +12,16 @@ from typing import BinaryIO
 from cvae.errors import FormatError
 
 VERSION = 0
-KIND_IMAGE, KIND_PACK = 0, 1
+KIND_IMAGE, KIND_PACK, KIND_STAGED = 0, 1, 2
 
 # Byte 0: magic 110 (no ASCII text starts so), three bits of version, two of kind.
 MAGIC = 0b110 << 5
 _EXTENSION = 0x80
 _HAS_SIZE = 0x01
 _INVERTED = 0x02
+# The flags of a container of several stages.
+_OWN_SIZE = 0x01
+_GREY = 0x02
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
 MAX_SIDE = 65535
@@ -33,22 +36,31 @@ _LONG_PAYLOAD = 256
 
 @dataclass(frozen=True)
 class Container:
-    """One coded image: which model and quality, the payload, and what `--fit` and `--invert` changed."""
+    """One coded image: which model and quality, the payload, and what the picture was.
+
+    Of a staged one, `original_size` is None where it is the model's own; it is never inverted.
+    """
 
     model_id: int  # 0 .. 65535
     quality: int  # 1 .. 100
     payload: bytes
     original_size: tuple[int, int] | None = None  # width, height in pixels
     inverted: bool = False
+    staged: bool = False  # of KIND_STAGED, which models of several stages write
+    grey: bool = False  # staged ones only: the mean of the three channels is the picture
 
 
 def pack(container: Container) -> bytes:
-    """The container's bytes, 6 to 13 more than its payload's. Raises ValueError at a field out of range."""
+    """The container's bytes, 6 to 15 more than its payload's. Raises ValueError at a field out of range."""
     if not MIN_QUALITY <= container.quality <= MAX_QUALITY:
         raise ValueError(f"expected a quality of 1 to 100, found {container.quality}")
-    extension = _pack_extension(container)
-    first, second = MAGIC | VERSION << 2 | KIND_IMAGE, _EXTENSION if extension else 0
-    head = struct.pack(">BBH", first, second | container.quality, container.model_id)
+    if container.staged:
+        kind, extension, extended = KIND_STAGED, _pack_staged(container), 0
+    else:
+        kind, extension = KIND_IMAGE, _pack_extension(container)
+        extended = _EXTENSION if extension else 0
+    first, second = MAGIC | VERSION << 2 | kind, extended | container.quality
+    head = struct.pack(">BBH", first, second, container.model_id)
     body = head + extension + container.payload
     return body + _check(body, len(container.payload))
 
@@ -85,24 +97,25 @@ def unpack(data: bytes) -> Container:
         raise FormatError("not a cvae container (the first byte differs)")
     if is_pack(data):
         raise FormatError("expected one image, found a pack", advice="`cvae unpack` decodes it")
-    found = data[0] >> 2 & 7, data[0] & 3
-    if found != (VERSION, KIND_IMAGE):
+    version, kind = data[0] >> 2 & 7, data[0] & 3
+    if version != VERSION or kind not in (KIND_IMAGE, KIND_STAGED):
         raise FormatError(
-            f"expected a container of version {VERSION} and kind {KIND_IMAGE}, found version {found[0]} "
-            f"and kind {found[1]}: damaged, or written by a later cvae"
+            f"expected a container of version {VERSION} and kind {KIND_IMAGE} or {KIND_STAGED}, found "
+            f"version {version} and kind {kind}: damaged, or written by a later cvae"
         )
-    if len(data) < 6:
-        raise FormatError(f"damaged: expected at least 6 bytes, found {len(data)}")
+    least = 7 if kind == KIND_STAGED else 6
+    if len(data) < least:
+        raise FormatError(f"damaged: expected at least {least} bytes, found {len(data)}")
+    return _unpack_staged(data) if kind == KIND_STAGED else _unpack_image(data)
+
+
+def _unpack_image(data: bytes) -> Container:
     extended = data[1] & _EXTENSION
     flags = data[4] if extended else 0
     start = 4 + bool(extended) + (4 if flags & _HAS_SIZE else 0)
-    # A payload of 255 bytes ends with two bytes of check, one of 256 with four: no length means both.
-    check_size = 2 if len(data) - start - 2 < _LONG_PAYLOAD else 4
-    body, payload = data[:-check_size], data[start : len(data) - check_size]
-    if len(data) < start + check_size or data[-check_size:] != _check(body, len(payload)):
-        raise FormatError("damaged: the check over its bytes does not hold")
+    payload = _payload(data, start)
     if extended and (flags == 0 or flags & ~(_HAS_SIZE | _INVERTED)):
-        raise FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+        raise _unknown(flags)
     quality, (model_id,) = data[1] & ~_EXTENSION, struct.unpack(">H", data[2:4])
     size = struct.unpack(">HH", data[5:9]) if flags & _HAS_SIZE else None
     if not MIN_QUALITY <= quality <= MAX_QUALITY or (size and 0 in size):
@@ -110,16 +123,84 @@ def unpack(data: bytes) -> Container:
     return Container(model_id, quality, payload, size, bool(flags & _INVERTED))
 
 
+def _unpack_staged(data: bytes) -> Container:
+    quality, (model_id,), flags = data[1], struct.unpack(">H", data[2:4]), data[4]
+    size, start = None, 5
+    if not flags & _OWN_SIZE:
+        width, start = _unpack_varint(data, start)
+        height, start = _unpack_varint(data, start)
+        size = width, height
+    payload = _payload(data, start)
+    if flags & ~(_OWN_SIZE | _GREY):
+        raise _unknown(flags)
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise FormatError(f"damaged: quality {quality}")
+    grey = bool(flags & _GREY)
+    return Container(model_id, quality, payload, size, staged=True, grey=grey)
+
+
+def _payload(data: bytes, start: int) -> bytes:
+    """What lies between header and check. Raises FormatError when the check does not hold."""
+    # A payload of 255 bytes ends with two bytes of check, one of 256 with four: no length means both.
+    check_size = 2 if len(data) - start - 2 < _LONG_PAYLOAD else 4
+    body, payload = data[:-check_size], data[start : len(data) - check_size]
+    if len(data) < start + check_size or data[-check_size:] != _check(body, len(payload)):
+        raise FormatError("damaged: the check over its bytes does not hold")
+    return payload
+
+
+def _unknown(flags: int) -> FormatError:
+    return FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+
+
+def _pack_staged(container: Container) -> bytes:
+    """Flags and size. Raises ValueError when a side is out of range, or the image was inverted."""
+    if container.inverted:
+        raise ValueError("expected no inversion in a container of several stages")
+    flags = _GREY if container.grey else 0
+    if container.original_size is None:
+        return bytes([flags | _OWN_SIZE])
+    _check_sides(container.original_size)
+    return bytes([flags]) + b"".join(map(_pack_varint, container.original_size))
+
+
+def _pack_varint(number: int) -> bytes:
+    """7 bits a byte, the lowest ones first; bit 7 says that another byte follows."""
+    data = bytearray()
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*data, number])
+
+
+def _unpack_varint(data: bytes, start: int) -> tuple[int, int]:
+    """A side from 1 to MAX_SIDE in its shortest form, and where it ends. Raises FormatError."""
+    number = 0
+    for place, byte in enumerate(data[start : start + 3]):
+        number |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            if 1 <= number <= MAX_SIDE and (byte or not place):
+                return number, start + place + 1
+            break
+    raise FormatError(f"damaged: expected a side of 1 to {MAX_SIDE} pixels")
+
+
 def _pack_extension(container: Container) -> bytes:
     flags = (_HAS_SIZE if container.original_size else 0) | (_INVERTED if container.inverted else 0)
+    if container.grey:
+        raise ValueError("expected a grey flag in a container of several stages only")
     if not flags:
         return b""
     if container.original_size is None:
         return bytes([flags])
-    width, height = container.original_size
+    _check_sides(container.original_size)
+    return struct.pack(">BHH", flags, *container.original_size)
+
+
+def _check_sides(size: tuple[int, int]) -> None:
+    width, height = size
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"expected sides of 1 to {MAX_SIDE} pixels, found {width}x{height}")
-    return struct.pack(">BHH", flags, width, height)
 
 
 def _check(body: bytes, payload_size: int) -> bytes:

@@ -84,12 +84,19 @@ class _Decoder:
                 item = _read(task)
                 task.check(self._force)
                 codec = self._codec(item.model_id)
-                read.setdefault(codec, []).append((task, item, codec.decode_payload(item)))
+                found = task, item, codec.decode_payload(item)
+                if codec.any_size:  # large pictures are not held together
+                    self._reconstruct(codec, [found])
+                else:
+                    read.setdefault(codec, []).append(found)
         for codec, group in read.items():
-            group_tasks, containers, symbols = zip(*group, strict=True)
-            pictures = codec.reconstruct(containers, symbols)
-            for task, pixels in zip(group_tasks, pictures, strict=True):
-                self._write(task, pixels)
+            self._reconstruct(codec, group)
+
+    def _reconstruct(self, codec: Codec, group: list[tuple[Task, Container, Symbols]]) -> None:
+        tasks, containers, symbols = zip(*group, strict=True)
+        pictures = codec.reconstruct(containers, symbols)
+        for task, pixels in zip(tasks, pictures, strict=True):
+            self._write(task, pixels)
 
     def _codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from cvae import CvaeError, OutputError
-from cvae.cli import files, options, tables
+from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import FIT_ADVICE, Talk
+from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
+    from cvae.data.reading import Reading
     from cvae.options import Encoded, EncodeOptions
 
 
@@ -28,13 +32,13 @@ if TYPE_CHECKING:
     "File, or folder for several images; `-` is stdout. A name in .npy gives the symbols as an array.  "
     "[default: NAME.bin in the current folder]"
 )  # fmt: skip
-@options.model()
+@options.model(defaults.TEXT)
 @options.coding
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
 @options.force
 @options.talk(FIT_ADVICE)
 def command(
-    images: tuple[str, ...], output: str | None, model: str, options: EncodeOptions, npy: bool,
+    images: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions, npy: bool,
     force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Encode images, each to a file of a dozen bytes.
@@ -45,12 +49,11 @@ def command(
       cvae encode - < digit.png > digit.bin
 
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
-    pack` writes many images to one file.
+    pack` writes many images to one file. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
     """
-    from cvae import codec as codecs
     from cvae.data.names import SUFFIXES
 
     npy = npy or (output is not None and output.endswith(".npy"))
@@ -58,9 +61,9 @@ def command(
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
     tasks = files.plan(images, output, derive, SUFFIXES, force)
-    encoder = _Encoder(codecs.open_model(model), options, npy, force, talk)
+    encoder = _Encoder(defaults.Models(model, talk), options, npy, force, talk)
     written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
-    talk.finish(len(tasks), f"images encoded{encoder.summary(written)}")
+    talk.finish(len(tasks), f"images encoded{_summary(written)}")
 
 
 def _check(options: EncodeOptions, npy: bool) -> None:
@@ -105,84 +108,137 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         raise OutputError("is one file, found several images", where=output, advice=advice)
 
 
-@dataclass
-class _Encoder:
-    """Encodes batches of files with one model and one set of options."""
+class _Read(NamedTuple):
+    """An image file that was read, and the codec for it."""
 
+    task: Task
     codec: Codec
-    options: EncodeOptions
-    npy: bool
-    force: bool
-    talk: Talk
+    pixels: Pixels  # (h, w, c)
+    size: tuple[int, int] | None  # width, height where `--fit` changed it
 
-    def encode(self, tasks: list[Task]) -> list[tuple[int, float]]:
-        """Encodes what can be read; size and PSNR of each file written."""
-        import numpy as np
 
-        read = self._read(tasks)
-        if not read:
-            return []
-        pixels, sizes = np.stack([pixels for _, pixels, _ in read]), [size for *_, size in read]
-        chooses, latents = _chooses(self.options), self.codec.model.manifest.latent_shape
-        encode = self.codec.encode_to_target if chooses else self.codec.encode_batch
+class _Written(NamedTuple):
+    """What became of one image."""
+
+    raw: int  # bytes of its pixels
+    size: int  # bytes of its file
+    psnr: float  # dB
+
+
+class _Encoder:
+    """Encodes batches of files, each with the model for it, and one set of options."""
+
+    def __init__(
+        self, models: defaults.Models, options: EncodeOptions, npy: bool, force: bool, talk: Talk
+    ) -> None:
+        """Raises CvaeError when the one model does not do what is asked for."""
+        self._models, self._options, self._npy = models, options, npy
+        self._force, self._talk, self._noticed = force, talk, False
+        if models.only:
+            self._check(models.only)
+
+    def encode(self, tasks: list[Task]) -> list[_Written]:
+        """Encodes what can be read; what is known of each file written."""
         written = []
-        coded: Sequence[Encoded | CvaeError] = encode(pixels, self.options, sizes)
-        for (task, image, _), item in zip(read, coded, strict=True):
-            with self.talk.trying(task.name):
-                if isinstance(item, CvaeError):
-                    raise item
-                data = _npy(item.symbols.reshape(latents)) if self.npy else item.data
-                task.write(data, self.force)
-                written.append((len(data), item.psnr))
-                facts = self._facts(item, len(data))
-                self.talk.detail(f"{task.name} -> {task.target_name}: {facts}")
-                if item.poor:
-                    self.talk.warning(f"{task.name}: {self._poor(image, item)}")
+        for (codec, shape), group in groupby(
+            self._read(tasks), key=lambda item: (item.codec, item.pixels.shape)
+        ):
+            step = codec.batch(shape) if codec.any_size else BATCH
+            while held := list(islice(group, step)):
+                written += self._encode(codec, held)
         return written
 
-    def summary(self, written: list[tuple[int, float]]) -> str:
-        """Sizes and PSNR of all files."""
-        if not written:
-            return ""
-        total, psnr = (sum(values) for values in zip(*written, strict=True))
-        ratio = tables.ratio(self.codec.image_shape, total / len(written))
-        return f" in {total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    def _encode(self, codec: Codec, read: list[_Read]) -> list[_Written]:
+        """Encodes images of one shape."""
+        import numpy as np
 
-    def _read(self, tasks: list[Task]) -> list[tuple[Task, Pixels, tuple[int, int] | None]]:
-        """What can be read: pixels, and (width, height) where `--fit` changed it."""
-        from cvae.data.reading import Reading
+        pixels, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
+        chooses, latents = _chooses(self._options), codec.model.manifest.latent_shape
+        encode = codec.encode_to_target if chooses else codec.encode_batch
+        written = []
+        coded: Sequence[Encoded | CvaeError] = encode(pixels, self._options, sizes)
+        for (task, _, image, _), item in zip(read, coded, strict=True):
+            with self._talk.trying(task.name):
+                if isinstance(item, CvaeError):
+                    raise item
+                data = _npy(item.symbols.reshape(latents)) if self._npy else item.data
+                task.write(data, self._force)
+                done = _Written(image.size, len(data), item.psnr)
+                written.append(done)
+                facts = self._facts(codec, image, item, done)
+                self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
+                if item.poor:
+                    self._talk.warning(f"{task.name}: {self._poor(codec, image, item)}")
+        return written
 
-        height, width, _ = self.codec.image_shape
-        reading = Reading(self.codec.image_shape, "stretch" if self.options.fit else "exact")
-        read = []
+    def _read(self, tasks: list[Task]) -> Iterator[_Read]:
+        """What can be read, one by one: large pictures are not held together."""
         for task in tasks:
-            with self.talk.trying(task.name):
+            with self._talk.trying(task.name):
                 data = task.read()
-                task.check(self.force)
-                image = reading.picture(data, task.name).image
-                size = None if image.size == (width, height) else image.size
-                read.append((task, reading.pixels(image), size))
-        return read
+                task.check(self._force)
+                codec = self._models.of(data, task.name)
+                self._check(codec)
+                read = self._any_size if codec.any_size else self._one_size
+                yield read(codec, codec.reading(self._options.fit), data, task)
 
-    def _facts(self, item: Encoded, size: int) -> str:
-        if self.npy:
+    def _one_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
+        height, width, _ = codec.image_shape
+        image = reading.picture(data, task.name).image
+        size = None if image.size == (width, height) else image.size
+        return _Read(task, codec, reading.pixels(image), size)
+
+    def _any_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
+        picture = reading.picture(data, task.name)
+        if picture.changed:
+            mode = "grey" if picture.grey else "RGB"
+            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{MADE_WHITE}")
+        return _Read(task, codec, reading.pixels(picture.image), None)
+
+    def _check(self, codec: Codec) -> None:
+        """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
+        codec.check_invert(self._options.invert)
+        if not codec.any_size:
+            return
+        if self._npy:
+            codec.refuse_npy()
+        if self._options.fit and not self._noticed:
+            self._noticed = True
+            self._talk.say(FIT_NOTICE.format(codec.name))
+
+    def _facts(self, codec: Codec, image: Pixels, item: Encoded, done: _Written) -> str:
+        if self._npy:
             return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
-        height, width, _ = shape = self.codec.image_shape
-        fitted = f" (of the {width}x{height} it was fitted to)" if self.options.fit else ""
-        quality = f", quality {item.quality}" if _chooses(self.options) else ""
-        payload = f"{size} bytes ({item.payload_bytes} of payload)"
-        return f"{payload}, {tables.ratio(shape, size)}, {item.psnr:.2f} dB{fitted}{quality}"
+        height, width, _ = image.shape
+        fits = self._options.fit and not codec.any_size
+        fitted = f" (of the {width}x{height} it was fitted to)" if fits else ""
+        quality = f", quality {item.quality}" if _chooses(self._options) else ""
+        payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
+        ratio = tables.ratio(done.raw, done.size)
+        return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
 
-    def _poor(self, pixels: Pixels, item: Encoded) -> str:
+    def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> str:
         """What a warning says of an image that comes back badly, and what helps."""
-        below = tables.below(item.expected_psnr, self.codec.name)
+        below = tables.below(item.expected_psnr, codec.name)
         text = f"comes back at {item.psnr:.1f} dB, {below}"
-        other = replace(self.options, quality=item.quality, invert=not self.options.invert)
-        (inverted,) = self.codec.encode_batch(pixels[None], other)
+        if codec.staged:
+            return text
+        invert = self._options.invert
+        other = replace(self._options, quality=item.quality, invert=not invert)
+        (inverted,) = codec.encode_batch(pixels[None], other)
         if inverted.psnr <= item.psnr or inverted.poor:
             return text
-        option = "leaving out --invert" if self.options.invert else "--invert"
+        option = "leaving out --invert" if invert else "--invert"
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+
+
+def _summary(written: list[_Written]) -> str:
+    """Sizes and PSNR of all files."""
+    if not written:
+        return ""
+    raw, total, psnr = (sum(values) for values in zip(*written, strict=True))
+    ratio = tables.ratio(raw, total)
+    return f" in {total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
 
 
 def _npy(symbols: Symbols) -> bytes:

@@ -171,13 +171,21 @@ class _Run:
 
         codec = Codec(self.model)
         others = comparison.parse(coders) if coders else []
+        if others and codec.any_size:
+            text = f"--against compares images of one size; model {codec.name} takes any"
+            raise click.UsageError(text)
         if others:
             comparison.check(codec, others)
+        images: Any
         if part := self._part():
             names = part.names[: self.limit]
             images = part.images[: len(names)]
         else:
-            images, names = measure.load(self.data, self.split or "test", codec.image_shape)
+            split = self.split or "test"
+            if codec.any_size:
+                images, names = measure.load_pictures(self.data, split, codec.reading())
+            else:
+                images, names = measure.load(self.data, split, codec.image_shape)
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)
@@ -188,7 +196,8 @@ class _Run:
                 self.talk.warning(text)
             self.comparison = found
             self.result |= {"curve": found.curve, "rivals": found.rivals}
-        return images
+        found_images: Images = images
+        return found_images
 
     def photos(self) -> Images:
         """The images for a denoiser, each at its own size."""

@@ -80,16 +80,17 @@ def _container(file: str) -> dict[str, Any]:
         "file_bytes": len(data),
         "payload_bytes": len(item.payload),
         "original_size": item.original_size,
-        "inverted": item.inverted,
+        **({"grey": item.grey} if item.staged else {"inverted": item.inverted}),
     }
     try:
         codec = find_codec(item.model_id)
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
     symbols = codec.decode_payload(item)
-    bits = float(codec.coding.information_bits(symbols, item.quality)[0])
-    known = {"information_bits": round(bits, 2), "symbols": symbols[0].tolist()}
-    return {**facts, "model": codec.name, **known}
+    bits = codec.information_bits(item, symbols)
+    # Those of photographs are too many to read.
+    named = {"symbol_count": symbols.size} if codec.any_size else {"symbols": symbols[0].tolist()}
+    return {**facts, "model": codec.name, "information_bits": round(bits, 2), **named}
 
 
 def _pack(source: str) -> dict[str, Any]:

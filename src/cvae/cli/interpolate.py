@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, OutputError
+from cvae import CvaeError, ModelKindError, OutputError
 from cvae.cli import options
 from cvae.cli.files import STDIO, Gallery, Task
 from cvae.cli.talk import FIT_ADVICE, Talk
@@ -57,6 +57,9 @@ def command(
             raise OutputError("is input and output at once", where=path)
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
+    if codec.any_size:
+        text = f"expected a model of images of one size, found {codec.name}, which takes any"
+        raise ModelKindError(text)
     start, end = (_latents(codec, task, item, fit) for task, item in zip(ends, read, strict=True))
     batches = sampling.interpolate_batches(codec, start, end, count)
     gallery.write(batches, codec.image_shape, count, talk, animated=True)

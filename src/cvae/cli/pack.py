@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae import ImageError, OutputError
-from cvae.cli import files, options, tables
+from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, Talk, counted
+from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -70,7 +71,7 @@ _machines = options.collect(
     "The pack, or a folder of packs; `-` is stdout.  [default: NAME.bin in the current folder; "
     "stdin goes to stdout]"
 )
-@options.model()
+@options.model(f"by the first image, {defaults.TEXT}")
 @options.packing
 @options.threads
 @options.force
@@ -79,7 +80,7 @@ _machines = options.collect(
 )
 @_machines
 def command(
-    inputs: tuple[str, ...], output: str | None, model: str, options: EncodeOptions,
+    inputs: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions,
     threads: int | None, force: bool, talk: Talk, plan: Plan | None,
 ) -> None:  # fmt: skip
     """Encode many images to one pack, with one header.
@@ -96,14 +97,14 @@ def command(
 
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
-    from cvae import codec as codecs
-
+    raw = 0  # bytes of pixels, where they are known
     if plan is None:
         target = _target(inputs, output, force)
         if inputs != (STDIO,):
             files.refuse_coded(inputs)
-        codec = codecs.open_model(model)
-        tally = _pack_file(codec, inputs, target, options, threads, force, talk)
+        sources = [_stdin() if item == STDIO else item for item in inputs]
+        codec = _model(model, sources, options, talk)
+        tally, raw = _pack_file(codec, sources, target, options, threads, force, talk)
         where = str(target or "stdout")
     else:
         folder = _folder(inputs, output)
@@ -111,10 +112,11 @@ def command(
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
         files.refuse_coded(inputs)
-        codec = codecs.open_model(model)
+        codec = _model(model, inputs, options, talk)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
+        raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
-    talk.say(f"{where}: {_summary(tally, codec)}")
+    talk.say(f"{where}: {_summary(tally, raw)}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
@@ -147,16 +149,27 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     return target
 
 
+def _model(
+    name: str | None, sources: Sequence[str | Source], options: EncodeOptions, talk: Talk
+) -> Codec:
+    """The model that is named, or that of the first image; says what it does not do."""
+    codec = defaults.Models(name, talk).of_first(sources, options.split)
+    codec.check_invert(options.invert)
+    if options.fit and codec.any_size:
+        talk.say(FIT_NOTICE.format(codec.name))
+    return codec
+
+
 def _pack_file(
-    codec: Codec, inputs: Sequence[str], target: Location | None, options: EncodeOptions,
+    codec: Codec, sources: Sequence[str | Source], target: Location | None, options: EncodeOptions,
     threads: int | None, force: bool, talk: Talk,
-) -> Tally:  # fmt: skip
+) -> tuple[Tally, int]:  # fmt: skip
+    """Writes one pack; what is known of it, and the bytes of all pixels."""
     from cvae.data import pipeline
-    from cvae.data.reading import Reading
-    from cvae.data.sources import open_images
+    from cvae.data.sources import Batch, Source, open_images
     from cvae.packs.encode import encode
 
-    done = 0
+    done = raw = changed = 0
 
     def count(images: int) -> None:
         nonlocal done
@@ -166,34 +179,43 @@ def _pack_file(
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
-    reading = Reading(codec.image_shape, "stretch" if options.fit else "exact")
-    sources = [_stdin() if item == STDIO else item for item in inputs]
+    def batches() -> Iterator[Batch]:
+        nonlocal raw, changed
+        for batch in stream.batches():
+            raw += batch.pixels.size
+            changed += batch.changed
+            yield batch
+
     stream = open_images(
-        sources, reading, split=options.split, threads=threads or pipeline.processors(), refuse=talk.error
+        sources, codec.reading(options.fit, grey=False), split=options.split,
+        threads=threads or pipeline.processors(), refuse=talk.error,
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named)
     with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
-            codec, stream.batches(), file, options, threads=threads, progress=count,
+            codec, batches(), file, options, threads=threads, progress=count,
             poor=poor if talk.verbose else None,
         )  # fmt: skip
         if not tally.images:
             text = "expected images, found none that can be coded"
-            raise ImageError(text, where=" ".join(inputs))
-    return tally
+            where = " ".join("stdin" if isinstance(item, Source) else item for item in sources)
+            raise ImageError(text, where=where)
+    if changed and codec.any_size:
+        talk.warning(f"{counted(changed, 'image')} converted to RGB of 8 bits{MADE_WHITE}")
+    return tally, raw
 
 
 def _stdin() -> Source:
     """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
     from cvae.data.contents import What
     from cvae.data.sources import TarSource
-    from cvae.data.tars import Rejoined
+    from cvae.data.tars import Recorded
 
     if files.what(STDIO) is not What.TAR:
         advice = "`cvae encode -` takes one image"
         raise ImageError("expected a tar archive", where="stdin", advice=advice)
     stdin: Any = sys.stdin.buffer
-    return TarSource(Rejoined(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
+    return TarSource(Recorded(bytes(stdin.read1(len(stdin.peek()))), stdin.raw), "stdin")
 
 
 def _folder(inputs: Sequence[str], output: str | None) -> Place:
@@ -235,13 +257,13 @@ def _pack_folder(
     return len(manifest.shards), manifest.tally
 
 
-def _summary(tally: Tally, codec: Codec) -> str:
-    """What was written, in one line."""
+def _summary(tally: Tally, raw: int) -> str:
+    """What was written, in one line; `raw` is the bytes of all pixels, 0 where they are not known."""
     each = tally.file_bytes / tally.images
-    ratio = tables.ratio(codec.image_shape, each)
+    ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
-    return f"{counted(tally.images, 'image')} in {size}, {ratio}{psnr}"
+    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}"
 
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:

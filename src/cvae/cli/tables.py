@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +44,9 @@ def show(lines: Iterator[str]) -> None:
         echo(line)
 
 
-def ratio(shape: tuple[int, int, int], size: float) -> str:
-    """Pixels of an image (h, w, c) to its bytes."""
-    return f"{math.prod(shape) / size:.1f}:1"
+def ratio(raw: int, size: float) -> str:
+    """The bytes of images as raw pixels to those of their files."""
+    return f"{raw / size:.1f}:1"
 
 
 def below(expected_psnr: float, model: str) -> str:
@@ -58,7 +57,10 @@ def below(expected_psnr: float, model: str) -> str:
 def coding(result: dict[str, Any]) -> Iterator[str]:
     """The figures of a model on a data set."""
     title = "{model} on {dataset} ({split}, {count}), quality {quality}, effort {effort}"
-    return _table(title, _CODING, result)
+    rows = _CODING
+    if "psnr_of_means" not in result:  # a model of any size
+        rows = [("PSNR", "{psnr_mean:.2f} dB") if row[0] == "PSNR" else row for row in rows]
+    return _table(title, rows, result)
 
 
 def coded(result: dict[str, Any]) -> Iterator[str]:

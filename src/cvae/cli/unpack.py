@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, FormatError
+from cvae import CvaeError, FormatError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
 from cvae.cli.talk import Talk, counted
@@ -70,7 +70,11 @@ def command(
         if not total:
             raise CvaeError("no image is left to decode")
         target = _target(source, output)
-        if isinstance(target, Path) and sinks.is_array(target) and pack.reader.header.sizes:
+        array = isinstance(target, Path) and sinks.is_array(target)
+        if array and pack.codec.any_size:
+            text = "is one array, expected a folder or .tar for images of any size"
+            raise OutputError(text, where=target)
+        if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))

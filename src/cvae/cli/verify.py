@@ -18,6 +18,7 @@ from cvae.errors import at
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
+    from cvae.data.images import Pixels
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 
@@ -44,7 +45,8 @@ def command(
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name. Nothing is encoded.
+    --against matches the images of an array by number, all others by name. Nothing is encoded. Where
+    several models wrote the containers of a folder, each has its own figures.
     """
     from cvae.evaluation.verify import codec_finder
 
@@ -54,15 +56,14 @@ def command(
         with talk.trying(name):
             if against is None:
                 result = _check(name, find, talk)
-            else:
-                result = _compare(name, against, model, split, talk)
-            results.append(result)
-            if as_json:
+                results.append(result)
+                if not as_json:
+                    echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
                 continue
-            if against is None:
-                echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
-            else:
-                tables.show(tables.coded(result))
+            for result in _compare(name, against, model, split, find, talk):
+                results.append(result)
+                if not as_json:
+                    tables.show(tables.coded(result))
     if as_json:
         click.echo(json.dumps(results, indent=2))
     sys.stdout.flush()
@@ -123,9 +124,10 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
 
 
 def _compare(
-    name: str, against: str, model: str | None, split: str | None, talk: Talk
-) -> dict[str, Any]:
-    """The figures of a file, or of the containers of a folder, against their originals."""
+    name: str, against: str, model: str | None, split: str | None, find: Callable[[int], Codec],
+    talk: Talk,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The figures of a file, or of each model's containers in a folder, against their originals."""
     from cvae import packs
     from cvae.data.contents import What
     from cvae.evaluation import verify
@@ -139,37 +141,40 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = verify.compare(pack, against, split, bar.update, refuse)
+            found = [verify.compare(pack, against, split, bar.update, refuse)]
     else:
-        found = _compare_containers(name, what, against, model, refuse)
+        found = _compare_containers(name, what, against, find, refuse)
     stem = Path(against.rstrip("/")).stem
-    result = {"dataset": stem, "split": found.pop("split", "all"), "file": name, **found}
-    if result.get("missing"):
-        talk.warning(f"{against}: has no original of {counted(result['missing'], 'coded image')}")
-    return result
+    if missing := found[0].get("missing"):
+        talk.warning(f"{against}: has no original of {counted(missing, 'coded image')}")
+    common = {"dataset": stem, "split": "all", "file": name}
+    return [{**common, **figures} for figures in found]
 
 
 def _compare_containers(
-    name: str, what: What, against: str, model: str | None, refuse: Callable[[CvaeError], None]
-) -> dict[str, Any]:
-    """The figures of one container and its original, or of those of two folders by their names."""
-    from cvae import codec as codecs
+    name: str, what: What, against: str, find: Callable[[int], Codec],
+    refuse: Callable[[CvaeError], None],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The figures of one container and its original, or of those of two folders by their names.
+
+    One result a model; what is missing or lost is told in the first.
+    """
+    from cvae.bitstream import container
     from cvae.data import images, places
     from cvae.data.names import SUFFIXES
-    from cvae.data.reading import Reading
     from cvae.evaluation import verify
 
     found = list(places.find(against, SUFFIXES))
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
     alone = next((file.place for file in found if file.place == places.locate(against)), None)
-    coded, pixels, missing, lost = [], [], 0, 0
-    codec: Codec | None = None
+    pairs: dict[Codec, list[tuple[bytes, Pixels]]] = {}
+    missing = lost = 0
     for path in _describe(name, what)[1]:
         try:
             with at(path):
                 data = files.Task(Path(path)).read()
-                codec = codec or (codecs.open_model(model) if model else codecs.open_model_of(data))
-                codec.decode(data)
+                codec = find(container.unpack(data).model_id)
+                shape = codec.decode(data).shape
         except CvaeError as error:
             refuse(error)
             lost += 1
@@ -179,14 +184,28 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        reading = Reading(codec.image_shape, "stretch")
+        reading = codec.reading(fit=True)
         try:
-            pixels.append(reading.read(images.read_file(original), str(original)))
-            coded.append(data)
+            pixels = reading.read(images.read_file(original), str(original))
+            if codec.any_size:
+                _check_shape(pixels.shape, (*shape, 1)[:3], str(original))
+            pairs.setdefault(codec, []).append((data, pixels))
         except ImageError as error:
             refuse(error)
             missing += 1
-    if codec is None or not coded:
+    if not pairs:
         raise DataError("has none of the images that were coded, and are whole", where=against)
-    figures = verify.compare_containers(codec, coded, pixels)
-    return {**figures, "missing": missing, "lost": lost}
+    results = [
+        verify.compare_containers(codec, *zip(*group, strict=True)) | {"missing": 0, "lost": 0}
+        for codec, group in pairs.items()
+    ]
+    results[0] |= {"missing": missing, "lost": lost}
+    return results
+
+
+def _check_shape(found: tuple[int, ...], coded: tuple[int, ...], name: str) -> None:
+    """Raises ImageError when an original has another shape (h, w, c) than what was coded."""
+    if found != coded:
+        (h, w, c), (height, width, channels) = found, coded
+        expected = f"expected {width}x{height} of {channels} channels, as it was coded"
+        raise ImageError(f"{expected}, found {w}x{h} of {c}", where=name)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cvae.bitstream.container import MAX_SIDE
 from cvae.data.places import Location
 from cvae.errors import ImageError, OutputError, StorageError, translated
 
@@ -36,6 +39,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
+BATCH_PIXELS = 1 << 20  # of small pictures that go through the networks together
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 # A file that cannot be read for one of these reasons cannot be read tomorrow either.
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
@@ -68,6 +72,35 @@ def as_pixels(x: NDArray[np.float32]) -> Pixels:
     np.multiply(x, 255, out=x)
     np.rint(x, out=x)
     return np.clip(x, 0, 255, out=x).astype(np.uint8)
+
+
+def as_picture(image: Any) -> Pixels:
+    """An array (h, w) or (h, w, 1 or 3) as (h, w, c). Raises ImageError when it is no picture to code."""
+    pixels = np.asarray(image)
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    height, width, channels = pixels.shape if pixels.ndim == 3 else (0, 0, 0)
+    if pixels.dtype != np.uint8 or channels not in (1, 3) or not min(height, width):
+        found = f"{pixels.dtype} {np.shape(image)}"
+        raise ImageError(f"expected uint8 arrays of shape (h, w) or (h, w, 3), found {found}")
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        limits = f"sides of at most {MAX_SIDE} and {MAX_PIXELS:,} pixels"
+        raise ImageError(f"expected {limits}, found {width}x{height}")
+    return pixels
+
+
+def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:
+    """Pictures (h, w, c) -> batches (n, h, w, c) of those that follow each other and have one shape."""
+    for shape, group in groupby(pictures, lambda picture: picture.shape):
+        held = list(group)
+        step = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
+        for start in range(0, len(held), step):
+            yield np.stack(held[start : start + step])
+
+
+def as_grey(pixels: Pixels) -> Pixels:
+    """(..., c) -> (..., 1): the mean of the channels, rounded."""
+    mean = np.rint(pixels.mean(axis=-1, keepdims=True, dtype=np.float32))
+    return np.asarray(mean.astype(np.uint8))
 
 
 def open_image(data: bytes, name: str) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,24 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
     return np.array([structural_similarity(a, b, **options) for a, b in pairs])
 
 
+def each(
+    measure: Callable[[Pixels, Pixels], NDArray[np.float64]], x: Any, x_hat: Any
+) -> NDArray[np.float64]:
+    """A measure of images and what they come back as: (n, h, w, c) twice, or lists of (h, w, c) -> (n,)."""
+    if isinstance(x, np.ndarray):
+        return measure(x, x_hat)
+    pairs = zip(x, x_hat, strict=True)
+    return np.concatenate([measure(a[np.newaxis], b[np.newaxis]) for a, b in pairs])
+
+
+def mean_shape(shapes: Iterable[tuple[int, ...]]) -> tuple[float, float, float]:
+    """A shape (h, w, c) with as many pixels and bytes as images of these shapes have on average."""
+    sizes = np.array([(h * w, h * w * c) for h, w, c in shapes], np.float64).mean(axis=0)
+    return float(sizes[0]), 1.0, float(sizes[1] / sizes[0])
+
+
 def figures(
-    shape: tuple[int, int, int], total_bytes: int, values: NDArray[np.float64]
+    shape: tuple[float, float, float], total_bytes: int, values: NDArray[np.float64]
 ) -> dict[str, Any]:
     """What every codec is measured by.
 

@@ -38,13 +38,14 @@ class Reading:
     What `fit` means:
         exact: an image that differs is refused; only lossless changes of mode pass.
         stretch: an image that differs is converted and resized, as by `--fit`.
-        own: images keep their sizes; only the channels count.
+        own: images keep their sizes; only the channels count, and grey becomes RGB where that is asked.
+        any: as own, and grey images stay grey, with one channel.
         crop: as training reads folders; the shorter side is scaled and the middle cut out.
         resize: as training reads folders; the aspect is given up.
     """
 
     shape: Shape  # (h, w, c), c = 1 (grey) or 3 (RGB)
-    fit: Literal["exact", "stretch", "own", "crop", "resize"]
+    fit: Literal["exact", "stretch", "own", "any", "crop", "resize"]
     # What transparent images are composited on.
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
 
@@ -90,27 +91,31 @@ class Reading:
             image = images.upright(image)
             if trains and image.mode == "F":
                 raise ImageError("samples are floats, of which black and white are unknown")
+            grey = Image.getmodebase(image.mode) == "L"
+            mode = "L" if grey and self.fit == "any" else self._mode
             # Training looks at colours, too, whatever the model takes.
-            same = None if trains else images.lossless(image, self._mode)
+            same = None if trains else images.lossless(image, mode)
             if exact and (same is None or same.size != (width, height)):
                 self._refuse(image, name)
             picture = same
             if picture is None:
                 flat = images.flatten(image, self.background)
-                picture = flat.convert("RGB" if trains else self._mode)
+                picture = flat.convert("RGB" if trains else mode)
         except ImageShapeError:
             raise
         except Exception as error:  # of any kind: Pillow's readers have no common base class
             raise ImageError(f"the image is damaged: {error}", where=name) from error
         self._check_sides(picture, name)
-        return Picture(picture, Image.getmodebase(image.mode) == "L", same is None)
+        return Picture(picture, grey, same is None)
 
     def pixels(self, picture: Image.Image) -> Pixels:
         """A picture as uint8 pixels (h, w, c); one of the right size is not resampled."""
         height, width, channels = self.shape
-        if picture.mode != self._mode:
+        if self.fit == "any":
+            channels = len(picture.getbands())
+        elif picture.mode != self._mode:
             picture = picture.convert(self._mode)
-        if self.fit != "own" and picture.size != (width, height):
+        if not self.keeps and picture.size != (width, height):
             if self.fit == "crop":
                 from PIL import ImageOps
 
@@ -126,10 +131,10 @@ class Reading:
         if self.fit != "exact":
             sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
-        if self.fit == "own":
-            fits = fits and channels == self.shape[2]
+        if self.keeps:
+            fits = fits and channels <= self.shape[2]
         if not fits:
-            sizes = "any size, " if self.fit == "own" else ""
+            sizes = "any size, " if self.keeps else ""
             found = f"{width}x{height} with {channels} channels"
             expected = f"{sizes}{images.describe(self.shape)}"
             raise ImageShapeError(f"expected {expected}, found {found}", where=name)
@@ -137,7 +142,7 @@ class Reading:
     def _check_sides(self, picture: Image.Image, name: str) -> None:
         height, width, _ = self.shape
         small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
-        if self.fit == "stretch" and max(picture.size) > MAX_SIDE:
+        if (self.fit == "stretch" or self.keeps) and max(picture.size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"
         elif self.fit in ("crop", "resize") and small:
             expected = f"at least a quarter of {width}x{height} pixels a side"
@@ -149,6 +154,11 @@ class Reading:
     def _refuse(self, image: Image.Image, name: str) -> NoReturn:
         found = f"{image.width}x{image.height} {_MODES.get(image.mode, image.mode)}"
         raise ImageShapeError(f"expected {images.describe(self.shape)}, found {found}", where=name)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether images keep their sizes."""
+        return self.fit in ("own", "any")
 
     @property
     def _mode(self) -> str:

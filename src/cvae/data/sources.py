@@ -6,8 +6,8 @@ What is held at once does not grow with the number of images.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
@@ -36,6 +36,7 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
+    changed: int = 0  # of how many files transparency, colour or depth was lost
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class ArraySource:
                 count = min(_batch(reading.shape), _batch(shape))
                 pixels = rows.read(count).reshape(-1, *shape)
                 sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
-                if shape != reading.shape and reading.fit != "own":
+                same = shape == reading.shape or reading.fit == "any"
+                if not (same or (reading.keeps and shape[2] == reading.shape[2])):
                     pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
                 yield Batch(pixels, sizes=sizes)
 
@@ -246,6 +248,50 @@ def array_source(path: Location, split: str | None = None) -> ArraySource:
     raise DataError(f"expected an array {expected}, found {found}", where=path)
 
 
+def first_image(items: Iterable[str | Path | Source], split: str | None = None) -> Any:
+    """The first image that can be opened, as Pillow's `Image`; None where there is none.
+
+    Files are opened, not decoded. What is wrong with others is left to whoever reads them all. A tar
+    archive that is an open file has to be `tars.Recorded`.
+    """
+    for item in items:
+        with suppress(CvaeError, OSError):
+            for source in [item] if isinstance(item, Source) else sources_at(item, split):
+                with closing(_opened(source)) as found:
+                    for image in found:
+                        return image
+    return None
+
+
+def _opened(source: Source) -> Generator[Any, None, None]:
+    if isinstance(source, ArraySource):
+        with source._open() as (rows, shape, _):
+            if rows.left and shape[2] in (1, 3):
+                yield images.as_image(rows.read(1).reshape(shape))
+        return
+    if isinstance(source, ListSource):
+        found = ((str(place), place) for place, _ in source.files)
+        for label, place in found:
+            with suppress(CvaeError):
+                yield images.open_image(images.read_file(place), label)
+        return
+    if isinstance(source.file, tars.Recorded):
+        source.file.record()
+        try:
+            yield from _opened_in(source.file, source.label)
+        finally:
+            source.file.rewind()
+    else:
+        with source.file.open("rb") as file:
+            yield from _opened_in(file, source.label)
+
+
+def _opened_in(archive: Any, label: str) -> Iterator[Any]:
+    for name, data in tars.members(archive, label, _wanted, MAX_FILE):
+        with suppress(CvaeError):
+            yield images.open_image(data, name)
+
+
 def _batch(shape: Shape) -> int:
     """How many images of a shape go on together."""
     return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
@@ -261,6 +307,7 @@ class _Image(NamedTuple):
     name: str
     pixels: Pixels
     size: tuple[int, int]
+    changed: bool
 
 
 def _decoded(
@@ -274,8 +321,9 @@ def _decoded(
             data = data if isinstance(data, bytes) else images.read_file(data, label)
             if len(data) > MAX_FILE:
                 raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
-            image = reading.picture(data, label).image
-            return _Image(name, reading.pixels(image), image.size)
+            picture = reading.picture(data, label)
+            pixels = reading.pixels(picture.image)
+            return _Image(name, pixels, picture.image.size, picture.changed)
         except StorageError:
             raise  # the next attempt may find it; to skip an image would be for ever
         except CvaeError as error:
@@ -295,6 +343,6 @@ def _decoded(
 
     for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
         while batch := list(islice(group, _batch(shape))):
-            names, pixels, sizes = zip(*batch, strict=True)
+            names, pixels, sizes, changed = zip(*batch, strict=True)
             fitted = None if reading.fit == "exact" else list(sizes)
-            yield Batch(np.stack(pixels), list(names), fitted)
+            yield Batch(np.stack(pixels), list(names), fitted, sum(changed))

@@ -66,6 +66,32 @@ class Rejoined:
         return bytes(self._file.read(count) or b"")
 
 
+class Recorded:
+    """A file that cannot seek, and yet can be read from its beginning once more."""
+
+    def __init__(self, start: bytes, file: Any, limit: int = 1 << 28) -> None:
+        """`start` was read already; at most `limit` bytes are recorded, where the file seems to end."""
+        self._file, self._limit = Rejoined(start, file), limit
+        self._read: bytearray | None = None
+
+    def record(self) -> None:
+        """From here on, until `rewind`, what is read is kept."""
+        self._read = bytearray()
+
+    def read(self, count: int) -> bytes:
+        if self._read is not None and len(self._read) >= self._limit:
+            return b""
+        data = self._file.read(count)
+        if self._read is not None:
+            self._read += data
+        return data
+
+    def rewind(self) -> None:
+        """Back to where `record` was called."""
+        if self._read is not None:
+            self._file, self._read = Rejoined(bytes(self._read), self._file), None
+
+
 def _decompressed(file: Any) -> Any:
     start = file.read(max(map(len, COMPRESSED)))
     whole = Rejoined(start, file)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream import container
-from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
@@ -39,6 +38,18 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
     if not len(pixels):
         raise DataError("expected images, found none", where=source)
     return pixels, names
+
+
+def load_pictures(source: Path, split: str, reading: Reading) -> tuple[list[Pixels], list[str]]:
+    """As `load`, of images that keep their sizes: uint8 (h, w, c) each."""
+    pixels: list[Pixels] = []
+    names: list[str] = []
+    for batch in open_images([source], reading, split=split).batches():
+        pixels += list(batch.pixels)
+        names += batch.names or []
+    if not pixels:
+        raise DataError("expected images, found none", where=source)
+    return pixels, names or [str(number) for number in range(len(pixels))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +104,16 @@ def split_name(source: Path, split: str | None) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Every image encoded to a file of its own and decoded again; one value an image."""
+    """Every image encoded to a file of its own and decoded again; one value an image.
+
+    Of a model of any size, `pixels` and `decoded` are lists of arrays (h, w, c), `symbols` of arrays.
+    """
 
     quality: int
     effort: int
-    pixels: Pixels  # (n, h, w, c)
-    decoded: Pixels  # (n, h, w, c)
-    symbols: Symbols  # (n, elements)
+    pixels: Any  # uint8 (n, h, w, c)
+    decoded: Any  # uint8 (n, h, w, c)
+    symbols: Any  # int32 (n, elements)
     file_bytes: NDArray[np.int64]  # (n,)
     payload_bytes: NDArray[np.int64]  # (n,)
     information_bits: NDArray[np.float64]  # (n,)
@@ -117,35 +131,41 @@ class Measured:
     def ssim(self) -> NDArray[np.float64] | None:
         """(n,), or None without scikit-image or where the images are too small."""
         try:
-            values = metrics.ssim(self.pixels, self.decoded)
+            values = metrics.each(metrics.ssim, self.pixels, self.decoded)
         except MissingExtraError:
             return None
         return None if np.isnan(values).any() else values
 
 
 def measure(
-    codec: Codec, pixels: Pixels, quality: int | None = None, effort: int = DEFAULT_EFFORT
+    codec: Codec, pixels: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
 ) -> Measured:
-    """Encodes every image, uint8 (n, h, w, c), to a file of its own and decodes it again."""
+    """Encodes every image to a file of its own and decodes it again.
+
+    `pixels` is uint8 (n, h, w, c), or a list of (h, w, c) for a model of any size.
+    """
     quality = codec.quality(quality)
     options = EncodeOptions(quality=quality, effort=effort)
+    batches = list(images.alike(pixels)) if codec.any_size else [pixels]
     codec.encode_batch(
-        pixels[:1], options
+        batches[0][:1], options
     )  # loads the networks, so that the rates are of work alone
     started = time.perf_counter()
-    coded = codec.encode_batch(pixels, options)
+    coded = [item for batch in batches for item in codec.encode_batch(batch, options)]
     encoded = time.perf_counter()
-    decoded = np.stack(codec.decode_containers([container.unpack(c.data) for c in coded]))
+    found = codec.decode_containers([container.unpack(c.data) for c in coded])
+    symbols = [c.symbols for c in coded]
+    decoded = found if codec.any_size else np.stack(found)
     return Measured(
         quality=quality,
         effort=effort,
         pixels=pixels,
         decoded=decoded,
-        symbols=np.stack([c.symbols for c in coded]),
+        symbols=symbols if codec.any_size else np.stack(symbols),
         file_bytes=np.array([len(c.data) for c in coded]),
         payload_bytes=np.array([c.payload_bytes for c in coded]),
         information_bits=np.array([c.information_bits for c in coded]),
-        mse=metrics.mse(pixels, decoded),
+        mse=metrics.each(metrics.mse, pixels, decoded),
         warned=sum(c.poor for c in coded),
         encode_seconds=encoded - started,
         decode_seconds=time.perf_counter() - encoded,
@@ -156,11 +176,17 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     """The figures that `cvae eval --json` prints.
 
     Sizes are in bytes. PSNR is in dB of 8-bit pixels, at most 99, and the mean over the images unless
-    the key says otherwise.
+    the key says otherwise. A model of any size has no `psnr_of_means`, that of its latents before
+    quantization: in several stages there are none.
     """
-    pixels = measured.pixels
-    of_means = codec.to_pixels(codec.latents(pixels))
-    figures = metrics.figures(codec.image_shape, int(measured.file_bytes.sum()), measured.mse)
+    pixels, of_means = measured.pixels, {}
+    if not codec.any_size:
+        unquantized = codec.to_pixels(codec.latents(pixels))
+        of_means = {"psnr_of_means": float(metrics.psnr(pixels, unquantized).mean())}
+    shape = metrics.mean_shape(image.shape for image in pixels)
+    figures = metrics.figures(
+        shape if codec.any_size else codec.image_shape, int(measured.file_bytes.sum()), measured.mse
+    )
     return {
         "images": figures["images"],
         "quality": measured.quality,
@@ -172,7 +198,7 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
         "bpp": figures["bpp"],
         "psnr_mean": figures["psnr_mean"],
         "psnr_of_mean_mse": figures["psnr_of_mean_mse"],
-        "psnr_of_means": float(metrics.psnr(pixels, of_means).mean()),
+        **of_means,
         "mse_mean": figures["mse_mean"],
         "ssim_mean": None if measured.ssim is None else float(measured.ssim.mean()),
         "warned": measured.warned,

@@ -19,7 +19,6 @@ from cvae.data import metrics, places, sources
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
-from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Refuse
 from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
@@ -69,18 +68,23 @@ def compare_containers(
 ) -> dict[str, Any]:
     """The figures of containers of one model and their originals, (h, w, c) of the model's size each.
 
+    Those of a model of any size have the size and the channels that the container gives.
+
     Raises FormatError at damage, and ModelNotFoundError at another model's container.
     """
     # PSNR is that of the model's size, also of images that were fitted to it.
-    items = [replace(container.unpack(data), original_size=None) for data in coded]
+    items = [container.unpack(data) for data in coded]
+    if not codec.any_size:
+        items = [replace(item, original_size=None) for item in items]
     qualities = [item.quality for item in items]
     started = time.perf_counter()
-    decoded = np.stack(codec.decode_containers(items))
-    seconds = time.perf_counter() - started
-    measured = _measure(codec, np.stack(list(originals)), decoded, qualities)
+    decoded = codec.decode_containers(items)
+    seconds, pixels = time.perf_counter() - started, list(originals)
+    measured = _measure(codec, pixels, decoded, qualities)
+    shape = metrics.mean_shape(image.shape for image in pixels)
     return {
         "quality": qualities[0] if len(set(qualities)) == 1 else None,
-        **_figures(codec, measured, sum(map(len, coded)), len(items) / max(seconds, 1e-9)),
+        **_figures(codec, measured, sum(map(len, coded)), len(items) / max(seconds, 1e-9), shape),
     }
 
 
@@ -107,8 +111,9 @@ def compare(
         DataError: the originals are not those of the pack, or cannot be read.
     """
     pairs = _Pairs(pack, shards.resolve(data), split, refuse)
-    quality, measured = pack.reader.header.quality, []
+    quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
+        shapes += [originals.shape[1:]] * len(originals)
         measured.append(_measure(pack.codec, originals, decoded, [quality] * len(originals)))
         if progress:
             progress(len(originals))
@@ -122,30 +127,36 @@ def compare(
     return {
         "split": pairs.split,
         "quality": quality,
-        **_figures(pack.codec, np.concatenate(measured, axis=1), size, speed),
+        **_figures(
+            pack.codec, np.concatenate(measured, axis=1), size, speed, metrics.mean_shape(shapes)
+        ),
         "missing": whole - images,  # coded images whose originals are not there
         "lost": len(pack) - whole,  # to damage
     }
 
 
-def _measure(codec: Codec, x: Pixels, x_hat: Pixels, qualities: list[int]) -> NDArray[np.float64]:
-    """Images and what they come back as, (n, h, w, c) -> (3, n): MSE, SSIM or NaN, expected PSNR."""
+def _measure(codec: Codec, x: Any, x_hat: Any, qualities: list[int]) -> NDArray[np.float64]:
+    """Images and what they come back as, as in `metrics.each` -> (3, n): MSE, SSIM or NaN, expected PSNR."""
     try:
-        ssim = metrics.ssim(x, x_hat)
+        ssim = metrics.each(metrics.ssim, x, x_hat)
     except MissingExtraError:
         ssim = np.full(len(x), np.nan)
     floors = [codec.expected_psnr(quality) for quality in qualities]
-    return np.stack([metrics.mse(x, x_hat), ssim, np.array(floors)])
+    return np.stack([metrics.each(metrics.mse, x, x_hat), ssim, np.array(floors)])
 
 
 def _figures(
-    codec: Codec, measured: NDArray[np.float64], size: int, speed: float
+    codec: Codec,
+    measured: NDArray[np.float64],
+    size: int,
+    speed: float,
+    shape: tuple[float, float, float],
 ) -> dict[str, Any]:
-    """`size` is the bytes of the files, `speed` decoded images a second."""
+    """`size` is the bytes of the files, `speed` decoded images a second, `shape` that of the images."""
     mse, ssim, floors = measured
     return {
         "model": codec.name,
-        **metrics.figures(codec.image_shape, size, mse),
+        **metrics.figures(shape if codec.any_size else codec.image_shape, size, mse),
         "ssim_mean": None if np.isnan(ssim.mean()) else float(ssim.mean()),
         "warned": int((metrics.psnr_of_mse(mse) < floors).sum()),
         "decode_images_per_second": round(speed, 1),
@@ -161,7 +172,7 @@ class _Pairs:
         self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
-        self._reading = Reading(pack.codec.image_shape, "stretch" if fitted else "exact")
+        self._reading = pack.codec.reading(fitted, grey=False)
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -202,6 +213,8 @@ class _Pairs:
                 else:
                     text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
                     raise DataError(text, where=where)
+            if unlike := {image.shape for image in found} - {part.pixels.shape[1:]}:
+                raise _other_size(where, unlike.pop(), part)
             yield np.stack(found), part.pixels
         if by_name:
             return
@@ -222,7 +235,15 @@ class _Pairs:
             known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
             for batch in known.batches(self._reading, refuse=self._refuse):
+                if batch.pixels.shape[1:] != part.pixels.shape[1:]:
+                    raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+
+
+def _other_size(where: str, found: tuple[int, ...], part: Decoded) -> DataError:
+    height, width = part.pixels.shape[1:3]
+    expected = f"expected {width}x{height}, as it was coded"
+    return DataError(f"{expected}, found {found[1]}x{found[0]}", where=where)
 
 
 def _names(part: Decoded) -> list[str]:

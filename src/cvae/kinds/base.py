@@ -28,6 +28,13 @@ class Coding(ABC):
     elements: int  # symbols of an image
     stages: int = 1
 
+    def sized(self, height: int, width: int) -> Coding:
+        """The coding for images of so many pixels: itself, but for kinds that take any size.
+
+        Those know `elements` and `stages` for each size, and their latents have a shape of their own.
+        """
+        return self
+
     @abstractmethod
     def analyse(self, x: Floats, threads: int | None = None) -> Latents:
         """Images (n, h, w, c) in [0, 1] -> latents (n, elements); of a VAE the posterior means."""
@@ -108,6 +115,7 @@ class Kind(ABC):
 
     codes = False  # models of this kind write files
     any_size = False  # they take images of any height and width; else those of one size
+    staged = False  # they write containers of `container.KIND_STAGED`; else of `KIND_IMAGE`
 
     @abstractmethod
     def check(self, manifest: Manifest) -> None:

@@ -21,6 +21,7 @@ from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.sinks import Decoded
 from cvae.data.sources import Refuse
 from cvae.errors import CvaeError, FormatError, at
+from cvae.kinds import runs
 from cvae.options import Size
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
 from cvae.packs.reader import Place, Range, Reader, damaged
@@ -34,8 +35,15 @@ class Pack(Closing):
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
     def __init__(self, reader: Reader, codec: Codec, name: str = "") -> None:
-        """`name` is where errors happened. Raises ModelNotFoundError when the codec is of another model."""
-        codec.check_id(reader.header.model_id)
+        """`name` is where errors happened.
+
+        Raises ModelNotFoundError when the codec is of another model, FormatError when the pack has
+        flags that none of the model's has.
+        """
+        header = reader.header
+        codec.check_id(header.model_id)
+        if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
+            raise FormatError(f"damaged: its flags are none of a pack of model {codec.name}")
         self.reader, self.codec, self._name = reader, codec, name
 
     def __len__(self) -> int:
@@ -44,15 +52,16 @@ class Pack(Closing):
     def close(self) -> None:
         self.reader.close()
 
-    def __iter__(self) -> Iterator[Pixels]:
-        """All images block by block, uint8 (n, h, w, c) each. Raises FormatError at a damaged block."""
+    def __iter__(self) -> Iterator[Any]:
+        """All images block by block, each as `images` gives them. Raises FormatError at a damaged block."""
         for place in self.reader.blocks():
             yield self.images(range(place.first, place.first + place.images))
 
-    def images(self, numbers: Iterable[int]) -> Pixels:
+    def images(self, numbers: Iterable[int]) -> Any:
         """Images by their numbers, from 0, in the order of the numbers: uint8 (n, h, w, c).
 
-        Only the blocks that hold them are read. All images have the model's size, fitted ones too.
+        Of a model of any size they are a list of arrays (h, w, 3), since their sizes may differ. Only
+        the blocks that hold them are read. Else all have the model's size, fitted ones too.
 
         Raises:
             CvaeError: there is no image of such a number, or these are no integers.
@@ -66,13 +75,16 @@ class Pack(Closing):
                 raise CvaeError(text) from error
             order, where = np.unique(wanted, return_inverse=True)
             ranges = ranges_of((number, number + 1) for number in order.tolist())
-            parts = [np.empty((0, *self.codec.image_shape), np.uint8)]
-            parts += [part.pixels for part in self.decode(ranges)]
+            decoded = [part.pixels for part in self.decode(ranges)]
+            if self.codec.any_size:
+                pictures = [picture for part in decoded for picture in part]
+                return [pictures[row] for row in where.tolist()]
+            parts = [np.empty((0, *self.codec.image_shape), np.uint8), *decoded]
             pixels: Pixels = np.concatenate(parts)[where]
             return pixels
 
     def decode(self, ranges: Sequence[Range], threads: int | None = None) -> Iterator[Decoded]:
-        """Images in batches, in order of their numbers; raises as `images` does.
+        """Images in batches of one size, in order of their numbers; raises as `images` does.
 
         `ranges` are sorted and do not overlap; `threads` of the networks are by default all processors.
         """
@@ -113,34 +125,54 @@ class Pack(Closing):
         self, blocks: list[Place], ranges: Sequence[Range], threads: int
     ) -> Iterator[Decoded]:
         quality, inverted = self.reader.header.quality, self.reader.header.inverted
-        batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.codec.image_shape)))
 
         def parts() -> Iterator[_Part]:
-            for place, block, symbols in pipeline.ahead(map(self._symbols, blocks)):
-                numbers = _numbers(place, ranges)
-                for start in range(0, len(numbers), batch):
-                    some = numbers[start : start + batch]
-                    rows = some - place.first
-                    names, sizes = _rows(block.names, rows), _rows(block.sizes, rows)
-                    yield some, symbols[rows], names, sizes
+            for place, block, found in pipeline.ahead(map(self._symbols, blocks)):
+                numbers, first = _numbers(place, ranges), place.first
+                for symbols in found:
+                    inside = numbers[(numbers >= first) & (numbers < first + len(symbols))]
+                    batch = self._batch(block, first - place.first)
+                    for start in range(0, len(inside), batch):
+                        some = inside[start : start + batch]
+                        rows = some - place.first
+                        names, sizes = _rows(block.names, rows), _rows(block.sizes, rows)
+                        yield some, symbols[some - first], names, sizes
+                    first += len(symbols)
 
         def synthesize(part: _Part) -> Decoded:
             numbers, symbols, names, sizes = part
-            pixels = self.codec.synthesize(symbols, quality, threads=1)
+            codec = self.codec
+            if sizes and codec.any_size:
+                codec = codec.sized(*sizes[0][::-1])
+            pixels = codec.synthesize(symbols, quality, threads=1)
             return Decoded(numbers, 255 - pixels if inverted else pixels, names, sizes)
 
         with pipeline.frequent_switches():
             yield from pipeline.ahead(pipeline.ordered_map(synthesize, parts(), threads))
 
-    def _symbols(self, place: Place) -> tuple[Place, Block, Symbols]:
+    def _batch(self, block: Block, row: int) -> int:
+        """How many images one thread takes at once, of those in a block from a row on."""
+        if self.codec.any_size and block.sizes:
+            return min(_BATCH, self.codec.batch(block.sizes[row]))
+        return max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.codec.image_shape)))
+
+    def _symbols(self, place: Place) -> tuple[Place, Block, list[Symbols]]:
+        """A block and its symbols (k, elements), in parts of one size."""
         block, coding = self.reader.read(place), self.codec.coding
+        quality = self.reader.header.quality
         with damaged(place):
-            if 1 < block.images > MAX_BLOCK_SYMBOLS // coding.elements:
-                raise FormatError(f"expected at most {MAX_BLOCK_SYMBOLS:,} symbols in a block")
             if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
                 raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
-            quality = self.reader.header.quality
-            return place, block, coding.decode_block(block.payload, block.images, quality)
+            if block.sizes and self.codec.any_size:
+                found = runs.runs_of(coding, block.sizes)
+                self._check(block, sum(run.symbols for run in found))
+                return place, block, runs.decode(found, block.payload, quality)
+            self._check(block, block.images * coding.elements)
+            return place, block, [coding.decode_block(block.payload, block.images, quality)]
+
+    def _check(self, block: Block, symbols: int) -> None:
+        if block.images > 1 and symbols > MAX_BLOCK_SYMBOLS:
+            raise FormatError(f"expected at most {MAX_BLOCK_SYMBOLS:,} symbols in a block")
 
 
 def _numbers(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
-from cvae.data.images import Pixels
+from cvae.data.images import Pixels, as_picture
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError, at
+from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
 
@@ -55,7 +56,9 @@ def encode(
     """Writes images of the model's shape as a pack to an open binary file, which need not be seekable.
 
     Args:
-        options: `names` keeps the names of the batches, `fit` their original sizes.
+        batches: of a model of any size, images of one size in each; grey ones are coded as RGB.
+        options: `names` keeps the names of the batches, `fit` their original sizes; those of a model
+            of any size are always kept.
         threads: for the networks; None for one a processor.
         progress: called with the number of images of each block that was written.
         poor: called in order, from another thread, with name (or number) and PSNR in dB of every
@@ -65,12 +68,14 @@ def encode(
         All but `left_out`, which only the reader of the images knows.
 
     Raises:
-        CvaeError: a batch has another shape, or quality or effort is out of range.
+        CvaeError: a batch has another shape, quality or effort is out of range, or the model cannot
+            invert.
     """
+    codec.check_invert(options.invert)
     quality, tally = codec.quality(options.quality), Tally()
     model_id = codec.model.manifest.id
-    writer = Writer(file, Header(model_id, quality, options.invert, options.names, options.fit))
-    per_block = max(1, min(options.block_images, MAX_BLOCK_SYMBOLS // codec.coding.elements))
+    sizes = options.fit or codec.any_size
+    writer = Writer(file, Header(model_id, quality, options.invert, options.names, sizes))
 
     def counted(parts: Iterable[_Coded]) -> Iterator[_Coded]:
         nonlocal tally
@@ -84,15 +89,10 @@ def encode(
 
     def blocks() -> Iterator[Block]:
         work = partial(_coded, codec, options)
-        parts = _parts(pipeline.ahead(batches), per_block)
+        parts = _parts(codec, pipeline.ahead(batches), options.block_images)
         coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
         for _, group in groupby(pipeline.ahead(counted(coded)), key=lambda part: part.block):
-            held = list(group)
-            symbols = np.concatenate([part.symbols for part in held])
-            names = [name for part in held for name in part.names]
-            sizes = [size for part in held for size in part.sizes]
-            payload = codec.coding.encode_block(symbols, quality)
-            yield Block(len(symbols), payload, names or None, sizes or None)
+            yield _block(codec, quality, list(group))
 
     with pipeline.frequent_switches():
         for block in pipeline.ahead(blocks()):
@@ -103,22 +103,44 @@ def encode(
     return replace(tally, file_bytes=writer.size)
 
 
-def _parts(batches: Iterable[Batch], per_block: int) -> Iterator[tuple[int, Batch]]:
+def _block(codec: Codec, quality: int, held: list[_Coded]) -> Block:
+    """The images of one block, entropy-coded."""
+    symbols = [part.symbols for part in held]
+    names = [name for part in held for name in part.names]
+    sizes = [size for part in held for size in part.sizes]
+    if codec.any_size:
+        payload = runs.encode(codec.coding, sizes, symbols, quality)
+    else:
+        payload = codec.coding.encode_block(np.concatenate(symbols), quality)
+    return Block(sum(map(len, symbols)), payload, names or None, sizes or None)
+
+
+def _parts(
+    codec: Codec, batches: Iterable[Batch], block_images: int
+) -> Iterator[tuple[int, Batch]]:
     """Batches in as many images as one thread takes at once, each with the number of its one block."""
-    done = 0
+    block = images = symbols = 0  # in the block so far
     for batch in batches:
-        names, sizes, stop = batch.names, batch.sizes, 0
-        while (start := stop) < len(batch.pixels):
-            block, before = divmod(done + start, per_block)
-            stop = start + min(_ENCODED, per_block - before)
+        shape, names, sizes, stop = batch.pixels.shape, batch.names, batch.sizes, 0
+        each = codec.sized(*shape[1:3]).coding.elements
+        at_once = min(_ENCODED, codec.batch(shape[1:])) if codec.any_size else _ENCODED
+        while (start := stop) < shape[0]:
+            room = min(block_images - images, (MAX_BLOCK_SYMBOLS - symbols) // each)
+            if images and room < 1:
+                block, images, symbols = block + 1, 0, 0
+                continue
+            stop = min(shape[0], start + max(1, min(at_once, room)))
             part = slice(start, stop)
             yield block, Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
-        done += len(batch.pixels)
+            images, symbols = images + stop - start, symbols + (stop - start) * each
 
 
 def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Coded:
     block, batch = part
     pixels, count = batch.pixels, len(batch.pixels)
+    codec = codec.sized(*pixels.shape[1:3])
+    if codec.any_size and pixels.shape[3] == 1:
+        pixels = np.repeat(pixels, codec.image_shape[2], axis=3)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
         found = f"{pixels.dtype} {pixels.shape[1:]}"
         raise ImageError(f"expected uint8 images of shape {codec.image_shape}, found {found}")
@@ -128,13 +150,14 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
     symbols = codec.quantize(pixels, quality, options.effort, threads=1)
     height, width = pixels.shape[1:3]
     names = (batch.names or [""] * count) if options.names else []
-    sizes = (batch.sizes or [(width, height)] * count) if options.fit else []
+    own = [(width, height)] * count
+    sizes = own if codec.any_size else (batch.sizes or own) if options.fit else []
     if not options.verify:
         return _Coded(block, symbols, names, sizes, None, Tally(images=count))
     expected = codec.expected_psnr(quality)
     psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
-    tried = 255 - pixels[poor[:_SAMPLE]]
+    tried = 255 - pixels[poor[: 0 if codec.staged else _SAMPLE]]
     fine = 0
     if len(tried):
         again = codec.quantize(tried, quality, 0, threads=1)
@@ -157,6 +180,8 @@ def encode_pack(
 ) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
+    Those of a model of any size may differ in size, and be grey or RGB.
+
     Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
     options = replace(options, names=names is not None)
@@ -166,27 +191,46 @@ def encode_pack(
 
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
     labels = None if names is None else iter(names)
+    if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        raise ImageError(
+            f"expected an array of images, or an iterable of single ones, found {images!r:.99}; "
+            "files are read by numpy, Pillow or `cvae encode`"
+        )
+    parts = _pictures(codec, images) if codec.any_size else _stacks(codec, images)
+    for pixels in parts:
+        own = None if labels is None else list(islice(labels, len(pixels)))
+        if own is not None and len(own) != len(pixels):
+            raise CvaeError("expected a name for every image, found fewer")
+        yield Batch(pixels, own)
+
+
+def _pictures(codec: Codec, images: Iterable[Any]) -> Iterator[Pixels]:
+    """Images of any sizes, in batches of one shape. Raises ImageError, which names what is none."""
+
+    def checked() -> Iterator[Pixels]:
+        for number, image in enumerate(images):
+            with at(f"image {number}"):
+                yield as_picture(image)
+
+    for shape, group in groupby(checked(), key=lambda picture: picture.shape):
+        while held := list(islice(group, codec.batch(shape))):
+            yield np.stack(held)
+
+
+def _stacks(codec: Codec, images: Any) -> Iterator[Pixels]:
+    """Images of the model's shape in batches."""
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
     parts: Iterable[Any]
     if isinstance(images, np.ndarray):
         images = codec.as_batch(images)
         parts = (images[start : start + batch] for start in range(0, len(images), batch))
-    elif isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
-        raise ImageError(
-            f"expected an array of images, or an iterable of single ones, found {images!r:.99}; "
-            "files are read by numpy, Pillow or `cvae encode`"
-        )
     else:
         items = iter(images)
         parts = iter(lambda: list(islice(items, batch)), [])
     first = 0
     for part in parts:
-        pixels = _as_batch(codec, part, first)
+        yield (pixels := _as_batch(codec, part, first))
         first += len(pixels)
-        own = None if labels is None else list(islice(labels, len(pixels)))
-        if own is not None and len(own) != len(pixels):
-            raise CvaeError("expected a name for every image, found fewer")
-        yield Batch(pixels, own)
 
 
 def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:

@@ -25,7 +25,6 @@ from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
-from cvae.data.reading import Reading
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, first_line
 from cvae.models.file import Model
 from cvae.options import EncodeOptions
@@ -131,7 +130,9 @@ def _unfinished(bad: list[CvaeError], shards: int, folder: Place) -> DataError:
 def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
-    options = replace(options, quality=codec.quality(options.quality))
+    codec.check_invert(options.invert)
+    fit = options.fit or codec.any_size  # packs of any size have all sizes, whatever is asked for
+    options = replace(options, quality=codec.quality(options.quality), fit=fit)
     request = {  # written to files, and hashed in this order: names and order stay
         "sources": [str(places.locate(item.text).absolute()) for item in found],
         "model": hashlib.sha256(repr(codec.model.manifest.identity).encode()).hexdigest(),
@@ -280,7 +281,7 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = Reading(codec.image_shape, "stretch" if job.options.fit else "exact")
+    reading = codec.reading(job.options.fit, grey=False)
     options = replace(job.options, names=job.options.names and shard.source.named)
     batches = shard.source.batches(reading, job.readers, refuse)
     with (job.folder / shard.name).writing(force=True) as temporary:

@@ -1,0 +1,96 @@
+"""Which model codes a picture: the one that -m names, else the default of such pictures."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cvae.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from cvae.codec import Codec
+    from cvae.data.sources import Source
+
+PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
+TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
+
+_SIDE = 28
+
+
+class Models:
+    """Codecs for pictures; each is opened once, and named on stderr where nobody asked for it."""
+
+    def __init__(self, name: str | None, talk: Talk) -> None:
+        """`name` is that of -m. Raises ModelError when there is no such model, or it does not code."""
+        from cvae import codec as codecs
+
+        self._talk, self._photo = talk, None if name else _find_photo()
+        # The one model for all pictures, if there is but one.
+        self.only = None if self._photo else codecs.open_model(name) if name else self._small
+
+    def of(self, data: bytes, name: str) -> Codec:
+        """The codec of an image file. Raises ImageError, which names it, when it is no image."""
+        from cvae.data import images
+
+        return self.only or self.of_image(images.open_image(data, name))
+
+    def of_image(self, image: Image) -> Codec:
+        """The codec of an opened image."""
+        return self.only or (self._small if _is_small(image) else self._large)
+
+    def of_first(self, inputs: Iterable[str | Source], split: str | None) -> Codec:
+        """The codec of the first image of these inputs that can be read."""
+        from cvae.data.sources import first_image
+
+        if self.only:
+            return self.only
+        image = first_image(inputs, split)
+        return self._small if image is None else self.of_image(image)
+
+    @cached_property
+    def _small(self) -> Codec:
+        from cvae import codec as codecs
+        from cvae.models import registry
+
+        if self._photo:  # without it there is nothing to choose
+            self._say(registry.DEFAULT, f"{_SIDE}x{_SIDE} grey images")
+        return codecs.open_model()
+
+    @cached_property
+    def _large(self) -> Codec:
+        from cvae.codec import open_model
+
+        assert self._photo is not None
+        self._say(PHOTO, f"images other than {_SIDE}x{_SIDE} grey ones")
+        return open_model(self._photo)
+
+    def _say(self, name: str, images: str) -> None:
+        self._talk.say(f"model {name}, the default for {images}; -m names another")
+
+
+def _find_photo() -> Path | None:
+    """The file of the model for photographs, if it is there and takes images of any size."""
+    from cvae import kinds
+
+    for path, manifest in kinds.known_models()[0]:
+        kind = kinds.KINDS[manifest.kind]
+        if manifest.name == PHOTO and kind.codes and kind.any_size:
+            return path
+    return None
+
+
+def _is_small(image: Image) -> bool:
+    """Whether a picture's pixels are grey, however they are stored, and 28x28."""
+    from cvae.data import images
+
+    if image.size != (_SIDE, _SIDE):
+        return False
+    try:
+        return images.lossless(images.upright(image), "L") is not None
+    except Exception:  # of any kind, as Pillow's readers have it: who reads it says what is wrong
+        return True
