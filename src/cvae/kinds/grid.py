@@ -32,7 +32,7 @@ _LARGE = 256
 class Grid(Kind):
     """A codec for RGB images of any size, named `grid` in manifests."""
 
-    codes = any_size = True
+    codes = any_size = staged = True
 
     def check(self, manifest: Manifest) -> None:
         if len(manifest.latent_shape) != 1 or manifest.latent_shape[0] < 1:
