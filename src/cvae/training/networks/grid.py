@@ -19,6 +19,7 @@ import numpy as np
 from keras import layers, ops
 
 from cvae.training.networks.exact import MOST, Exact, companded, rounded
+from cvae.training.networks.losses import Trainable
 from cvae.training.preset import Preset
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a latent; latents a side of a hyper latent
@@ -161,29 +162,27 @@ class Shuffle(layers.Layer):
         return ops.depth_to_space(x, self.side, data_format="channels_last")
 
 
-class GridAutoencoder(keras.Model):
+class GridAutoencoder(Trainable):
     """All networks; `call` returns decoded images, their rates in nats and their levels.
 
     The loss of an image is what `lagrangian` says over the rate that is usual at its level, so that
     all qualities count alike. While training, levels are drawn at random, noise stands for rounding in
     the rate, and rounded latents go on (Minnen, Singh 2020, arXiv:2007.08739); otherwise all is rounded
-    and levels take turns.
+    and levels take turns. Of what is shown while it trains, the distortion is the mean squared error in
+    8-bit levels, and the rate is in bits per pixel.
     """
 
     def __init__(self, networks: GridNetworks, preset: Preset, seed: int) -> None:
-        super().__init__(name=preset.name.replace("-", "_"), dtype="float32")
+        super().__init__(preset, seed, dtype="float32")
         self.analysis, self.synthesis, self.hyper_analysis = networks[:3]
         self.hyper_synthesis, self.stages = networks.hyper_synthesis, networks.stages
         self.latents = preset.latent_dim
-        self.noise = keras.random.SeedGenerator(seed)
         zeros = {"initializer": "zeros", "dtype": "float32"}
         self.gains = self.add_weight(shape=(KNOTS, self.latents), name="gains", **zeros)
         # Of the logistic distributions of the hyper latents: location and logarithm of the scale at
         # level 0, and their slopes.
         self.hyper_density = self.add_weight(shape=(4, HYPER), name="hyper_density", **zeros)
         self.built = True
-        self.distortion_tracker = keras.metrics.Mean(name="distortion")
-        self.rate_tracker = keras.metrics.Mean(name="rate")
 
     def steps(self, level: Any) -> Any:
         """Levels (n,) -> steps of the channels (n, 1, 1, c)."""
@@ -277,7 +276,7 @@ class GridAutoencoder(keras.Model):
         self.rate_tracker.update_state(bits)
         weight = lagrangian(level)
         usual = 0.57 * (weight / LAMBDA_UNIT) ** 0.45
-        return ops.mean((weight * mse + bits) / usual)
+        return ops.mean((weight * mse + bits) / usual) / self.replicas
 
 
 def _in_unit_range(x: Any) -> Any:
