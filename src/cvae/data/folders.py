@@ -223,8 +223,8 @@ def _scan(
 def _images(root: Path, items: list[_Item], reading: Reading) -> Images:
     if reading.fit == "own":
         sizes = np.array([item.size for item in items], np.int64).reshape(-1, 2)
-        names, kept = [item.name for item in items], [item.pixels for item in items]
-        return Photos(root, reading, names, sizes, kept)
+        names = [item.name for item in items]
+        return Photos(root, reading, names, sizes, [item.pixels for item in items])
     kept = [item.pixels for item in items if item.pixels is not None]
     return np.stack(kept) if kept else FileImages(root, [item.name for item in items], reading)
 

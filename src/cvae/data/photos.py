@@ -68,7 +68,9 @@ class Photos:
 
 def at_least(pixels: Pixels, height: int, width: int) -> Pixels:
     """(h, w, c) pixels, reflected at their edges where a side is smaller."""
-    missing = [max(0, side - found) for side, found in zip((height, width), pixels.shape, strict=False)]
+    missing = [
+        max(0, side - found) for side, found in zip((height, width), pixels.shape, strict=False)
+    ]
     if not any(missing):
         return pixels
     before_after = [(count // 2, count - count // 2) for count in missing]

@@ -64,7 +64,9 @@ class Reading:
 
     def __str__(self) -> str:
         if self.fit == "own":
-            return f"{images.describe((0, 0, self.shape[2]))} at their own sizes, on {self.background}"
+            return (
+                f"{images.describe((0, 0, self.shape[2]))} at their own sizes, on {self.background}"
+            )
         how = {"crop": "cropped", "resize": "resized"}.get(self.fit, self.fit)
         return f"{images.describe(self.shape)}, {how}, on {self.background}"
 

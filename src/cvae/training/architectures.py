@@ -188,7 +188,9 @@ class Grid(Architecture):
         for name in ("latent_dim", "distortion_weight", "perceptual_weight", "features"):
             if name in options:
                 option = "--latents" if name == "latent_dim" else f"--{name.replace('_', '-')}"
-                return f"{preset.name} is one model for all qualities, which {option} does not change"
+                return (
+                    f"{preset.name} is one model for all qualities, which {option} does not change"
+                )
         return super().refusal(preset, options)
 
     def model(

@@ -39,7 +39,9 @@ class Crops(keras.utils.PyDataset):
         lots = -(-steps // _SHUFFLED)
         rng, count = np.random.default_rng(seed), lots * self._visits
         rounds = -(-count // len(pictures))
-        self._order = np.concatenate([rng.permutation(len(pictures)) for _ in range(rounds)])[:count]
+        self._order = np.concatenate([rng.permutation(len(pictures)) for _ in range(rounds)])[
+            :count
+        ]
         self._lock, self._lots = Lock(), dict[int, list[Future[Pixels]]]()
         self._threads = ThreadPoolExecutor(min(8, pipeline.processors()))
 
@@ -76,9 +78,7 @@ class Crops(keras.utils.PyDataset):
         return crops(whole, self._side, _CROPS, self._flip, rng)
 
 
-def crops(
-    pixels: Pixels, side: int, count: int, flip: bool, rng: np.random.Generator
-) -> Pixels:
+def crops(pixels: Pixels, side: int, count: int, flip: bool, rng: np.random.Generator) -> Pixels:
     """Random parts (count, side, side, c) of a picture (h, w, c), which is reflected where it is smaller."""
     pixels = photos.at_least(pixels, side, side)
     tops = rng.integers(0, pixels.shape[0] - side + 1, count)
@@ -119,7 +119,9 @@ class Middles(keras.utils.PyDataset):
         return (self._batches[number],)
 
 
-def blocks(pictures: Photos, side: int, most: int = 300) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def blocks(
+    pictures: Photos, side: int, most: int = 300
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean (n,) and covariance (n, n) of square blocks, values in [0, 1], of some of the pictures."""
     numbers = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).astype(int)
     values = side * side * pictures.reading.shape[2]

@@ -30,7 +30,10 @@ FEATURES = 128  # channels of the hyper synthesis
 HIDDEN = ((192, 128), (192, 128), (96, 96))  # channels within the networks of a group's stages
 HYPER_SEES = 192  # channels that hyper analysis looks at
 SCALES = 64  # classes of scales
-SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations in steps, of the first and the last class
+SCALE_LEAST, SCALE_MOST = (
+    0.11,
+    256.0,
+)  # standard deviations in steps, of the first and the last class
 FINENESS = 16  # means are multiples of 1/16 step
 USUAL_SCALE = 14  # the class of an output of zero
 KNOTS = 9  # levels between which gains are interpolated
@@ -72,7 +75,11 @@ def build(preset: Preset) -> GridNetworks:
         stage[1].make(hidden[0])
         stage[2].make(hidden[1])
         stages.append(stage)
-    hyper = [Exact(4 * HYPER, 3, name="hyper0"), Exact(4 * HYPER, 3, name="hyper1"), Exact(FEATURES, 3, name="hyper2")]
+    hyper = [
+        Exact(4 * HYPER, 3, name="hyper0"),
+        Exact(4 * HYPER, 3, name="hyper1"),
+        Exact(FEATURES, 3, name="hyper2"),
+    ]
     for layer, channels in zip(hyper, (HYPER + 1, HYPER, HYPER), strict=True):
         layer.make(channels)
     return GridNetworks(
@@ -210,10 +217,14 @@ class GridAutoencoder(Trainable):
 
     def code(self, y: Any, plane: Any, training: bool) -> tuple[Any, Any]:
         """Latents in steps and levels -> rounded latents, and nats (n,)."""
-        z = self.hyper_analysis(ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1))
+        z = self.hyper_analysis(
+            ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1)
+        )
         density = self.hyper_density
         t = plane[:, :1, :1]
-        rates = self._nats(z, density[0] + t * density[1], 0.5 * ops.exp(density[2] + t * density[3]), training)
+        rates = self._nats(
+            z, density[0] + t * density[1], 0.5 * ops.exp(density[2] + t * density[3]), training
+        )
         rates = ops.sum(rates, (1, 2, 3))
         z = rounded(z)
         known = ops.round(plane * MOST)
@@ -240,7 +251,9 @@ class GridAutoencoder(Trainable):
         first, second, third = self.hyper_synthesis
         x = ops.clip(16.0 * z, -MOST, MOST)
         level = known[:, :1, :1] + ops.zeros_like(x[..., :1])
-        x = ops.depth_to_space(first(ops.concatenate([x, level], -1)), 2, data_format="channels_last")
+        x = ops.depth_to_space(
+            first(ops.concatenate([x, level], -1)), 2, data_format="channels_last"
+        )
         x = ops.depth_to_space(second(x), 2, data_format="channels_last")
         return third(x[:, : shape[1], : shape[2]])
 
@@ -251,12 +264,18 @@ class GridAutoencoder(Trainable):
         half = last.filters // 2
         mean = rounded(x[..., :half] * 2.0**-6) / FINENESS
         place = ops.clip(x[..., half:] * 2.0**-8 + USUAL_SCALE, 0, SCALES - 1)
-        return mean, SCALE_LEAST * ops.exp(place * (math.log(SCALE_MOST / SCALE_LEAST) / (SCALES - 1)))
+        return mean, SCALE_LEAST * ops.exp(
+            place * (math.log(SCALE_MOST / SCALE_LEAST) / (SCALES - 1))
+        )
 
     def _nats(self, y: Any, location: Any, scale: Any, training: bool) -> Any:
         """-log of the probability of a logistic distribution within half a step of each value."""
         y = y - location
-        y = y + keras.random.uniform(ops.shape(y), -0.5, 0.5, seed=self.noise) if training else ops.round(y)
+        y = (
+            y + keras.random.uniform(ops.shape(y), -0.5, 0.5, seed=self.noise)
+            if training
+            else ops.round(y)
+        )
         return -(
             ops.log_sigmoid((y + 0.5) / scale)
             + ops.log_sigmoid((0.5 - y) / scale)
@@ -297,6 +316,7 @@ def start_from_components(model: GridAutoencoder, mean: Any, basis: Any) -> None
     unit = 45.0 / 255.0  # the step that suits them at the level of LAMBDA_UNIT
     kernel = (basis / unit).reshape(CELL, CELL, CHANNELS, -1).astype(np.float32)
     model.analysis.get_layer("linear").set_weights([kernel, -mean @ basis / unit])
+
     # Pixels (row, column, channel) -> (row of cells, column of cells, row, column, channel).
     def cells(x: Any) -> Any:
         x = x.reshape(-1, 4, 4, 4, 4, CHANNELS)
