@@ -159,7 +159,7 @@ def command(
         raise click.UsageError(refusal)
     naming.check_name(name, folder)
     before = runs.Run.open(folder) if resume and (folder / runs.RUN).exists() else None
-    recipe, reading = recipes.read_as(recipe, images, before and before.reading)
+    recipe, reading = recipes.read_as(recipe, images, before.reading if before else None)
     backend.require("onnx", "matplotlib", "rich")
     if machine.tensorboard:
         backend.require("tensorboard", extra="tensorboard")
@@ -201,12 +201,8 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
     from cvae.training.progress import ProgressBar
 
     epochs, minutes = run.preset.epochs, run.preset.minutes
-    limit = (
-        f"{minutes:g} minutes, one line an epoch"
-        if minutes
-        else f"{counted(epochs, 'epoch')}, one line each"
-    )
-    talk.say(f"{limit}; --resume continues an interrupted run")
+    limit = f"{minutes:g} minutes" if minutes else counted(epochs, "epoch")
+    talk.say(f"{limit}, one line an epoch; --resume continues an interrupted run")
     before = runs.seconds(runs.read_history(run))
     try:
         with ProgressBar(run.preset, before, talk.quiet) as progress, Interrupts() as interrupts:
@@ -215,8 +211,9 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
         ways = f"with --resume continues, `cvae export {run.folder}` makes a model of them"
         talk.say(f"{run.folder}: finished epochs are kept; the same command {ways}")
         raise
-    ended = len(runs.read_history(run))
-    if ended < epochs and not minutes:
+    history = runs.read_history(run)
+    ended = len(history)
+    if runs.seconds(history) < 60 * minutes if minutes else ended < epochs:
         reason = f"no better validation loss for {run.preset.patience}; the best one is exported"
         talk.say(f"stopped after epoch {ended}: {reason}")
 

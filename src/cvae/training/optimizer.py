@@ -39,19 +39,20 @@ class Steady(keras.optimizers.Adam):
         self.skipped = self.add_variable(
             (), dtype="float32", aggregation="only_first_replica", name="skipped"
         )
-        self.weights = list(variables)
-        self.averages = [
+        averages = [
             self.add_variable(
                 v.shape, dtype=v.dtype, aggregation="only_first_replica", name=f"average{i}"
             )
             for i, v in enumerate(variables)
         ]
+        # A list of weights would be taken for variables of the optimizer.
+        self.pairs = lambda: zip(variables, averages, strict=True)
 
     def apply(self, grads: list[Any], trainable_variables: Any = None) -> None:
         past = ops.cast(self.iterations, "float32")
         momentum = ops.minimum(self.momentum, past / (past + _WARM))
         super().apply(self._judged(grads), trainable_variables)
-        for weight, average in zip(self.weights, self.averages, strict=True):
+        for weight, average in self.pairs():
             average.assign(momentum * average + (1.0 - momentum) * weight)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -61,7 +62,7 @@ class Steady(keras.optimizers.Adam):
         """Exchanges the weights and their averages; before the first step there are none."""
         if not int(ops.convert_to_numpy(self.iterations)):
             return
-        for weight, average in zip(self.weights, self.averages, strict=True):
+        for weight, average in self.pairs():
             value = ops.convert_to_numpy(weight)
             weight.assign(ops.convert_to_numpy(average))
             average.assign(value)

@@ -48,7 +48,7 @@ def lagrangian(level: Any) -> Any:
 
 
 def step(level: Any) -> Any:
-    """The step of all channels without gains: the square of a step goes with the slope of rate and distortion."""
+    """The step of all channels without gains; its square goes with the slope of rate and distortion."""
     return (LAMBDA_UNIT / lagrangian(level)) ** 0.5
 
 
