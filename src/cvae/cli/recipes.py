@@ -16,6 +16,7 @@ from cvae.training import architectures, presets
 if TYPE_CHECKING:
     from cvae.data.reading import Reading
     from cvae.training.preset import Preset
+    from cvae.training.runs import Run
 
 AUTO = "auto"
 # Share of the preset's learning rate: all of it would lead away from the first weights.
@@ -32,14 +33,21 @@ class Images(NamedTuple):
     background: str | None
 
     @property
+    def given(self) -> set[str]:
+        """Those that say how pictures are scaled or what colour they keep."""
+        found = {"size": self.size, "grey": self.grey, "cropped": self.crop is not None}
+        return {name for name, value in found.items() if value}
+
+    @property
     def folder(self) -> Path | None:
         """`data` where it is a folder."""
         return Path(self.data) if self.data is not None and Path(self.data).is_dir() else None
 
 
-def wishes(mixed_precision: bool, **values: Any) -> dict[str, Any]:
+def wishes(mixed_precision: bool | None, **values: Any) -> dict[str, Any]:
     """The fields of a preset that options change."""
-    values["precision"] = "mixed_bfloat16" if mixed_precision else None
+    if mixed_precision is not None:
+        values["precision"] = "mixed_bfloat16" if mixed_precision else "float32"
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -53,7 +61,23 @@ def choose(
     base = _auto(images, wishes, out, talk) if preset == AUTO else presets.PRESETS[preset]
     if fine_tune:
         base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
+    return _changed(base, wishes)
+
+
+def _changed(base: Preset, wishes: dict[str, Any]) -> Preset:
+    """The recipe with the wishes; of epochs and minutes, that which was wished for is the limit."""
+    if "epochs" in wishes and "minutes" not in wishes:
+        base = replace(base, minutes=0.0)
     return replace(base, **wishes)
+
+
+def settled(recipe: Preset, before: Run | None) -> Preset:
+    """The recipe in the precision of this machine, or of the run that is resumed, where it is free."""
+    from cvae.training import backend
+
+    if recipe.precision != "auto":
+        return recipe
+    return replace(recipe, precision=before.preset.precision if before else backend.precision())
 
 
 def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
@@ -89,7 +113,7 @@ def read_as(
             options = "--size, --grey, --colour, --crop, --resize and --background"
             raise click.UsageError(f"{options} are for a folder of images as --data")
         return recipe, None
-    reading = before or Reading(recipe.image_shape, "crop")
+    reading = before or Reading(recipe.image_shape, architectures.of(recipe).reads)
     height, width, channels = reading.shape
     if images.size is not None:
         height = width = images.size
@@ -115,7 +139,8 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
         other = "another kind of file" if Path(data).exists() else "nothing of that name"
         raise click.UsageError(f"{looks} expected one as --data {data}, found {other}")
     found = auto.survey(images.folder)
-    recipe = replace(auto.choose(found, images.size, images.grey), **wishes)
+    recipe = auto.choose(found, images.size, images.grey, images.crop is not None)
+    recipe = _changed(recipe, wishes)
     for line in auto.explain(found, recipe, data, out, _further_options()):
         talk.say(f"auto: {line}")
     return recipe
@@ -124,7 +149,18 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
 def _further_options() -> list[str]:
     """The given options that `auto` neither chooses nor names, as typed."""
     context = click.get_current_context()
-    named = {"preset", "data", "size", "grey", "latent_dim", "epochs", "out", "resume", "force"}
+    named = {
+        "preset",
+        "data",
+        "size",
+        "grey",
+        "latent_dim",
+        "epochs",
+        "minutes",
+        "out",
+        "resume",
+        "force",
+    }
     words: list[str] = []
     for option in context.command.params:
         name = option.name or ""

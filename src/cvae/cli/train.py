@@ -65,6 +65,10 @@ _wishes = collect(
     "wishes",
     recipes.wishes,
     _of_recipe("--epochs", type=_COUNT, help="Train for at most N epochs."),
+    _of_recipe(
+        "--minutes", type=_POSITIVE,
+        help="Train for M minutes instead, over which learning slows down.", metavar="M",
+    ),
     _of_recipe("--latents", "latent_dim", type=_COUNT, help="Latents coded."),
     _of_recipe("--batch-size", type=_COUNT),
     _of_recipe("--learning-rate", type=_POSITIVE),
@@ -84,8 +88,9 @@ _wishes = collect(
         "file of weights.",
     ),
     grouped(
-        _MACHINE, "--mixed-precision", is_flag=True,
-        help="Compute in bfloat16, with weights in float32: faster on recent GPUs.",
+        _MACHINE, "--mixed-precision/--no-mixed-precision", default=None,
+        help="Compute in bfloat16, with weights in float32: faster on recent GPUs.  [default: the "
+        "preset's; photo does where the machine has bfloat16]",
     ),
 )  # fmt: skip
 _machine = collect(
@@ -149,12 +154,12 @@ def command(
     recipe = recipes.choose(preset, images, wishes, folder, talk, fine_tune is not None)
     architecture = architectures.of(recipe)
     others = {"machine": machine != Machine(), "fine_tune": fine_tune}
-    options = {*wishes, *(name for name, given in others.items() if given)}
+    options = {*wishes, *images.given, *(name for name, given in others.items() if given)}
     if refusal := architecture.refusal(recipe, options):
         raise click.UsageError(refusal)
     naming.check_name(name, folder)
-    before = runs.Run.open(folder).reading if resume and (folder / runs.RUN).exists() else None
-    recipe, reading = recipes.read_as(recipe, images, before)
+    before = runs.Run.open(folder) if resume and (folder / runs.RUN).exists() else None
+    recipe, reading = recipes.read_as(recipe, images, before.reading if before else None)
     backend.require("onnx", "matplotlib", "rich")
     if machine.tensorboard:
         backend.require("tensorboard", extra="tensorboard")
@@ -163,6 +168,7 @@ def command(
         from cvae.training.networks import features
 
         backend.check_devices(machine.devices)
+        recipe = recipes.settled(recipe, before)
         architecture.model(recipe)
         features.perceptual(recipe)
     dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
@@ -178,11 +184,15 @@ def command(
 
 
 def _describe(dataset: Dataset) -> str:
+    from cvae.data.photos import Photos
+
     parts = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     if dataset.folder is None:
         return f"{dataset.name}: {parts}"
-    test = len(dataset.folder.names["test"])
-    return f"{dataset.name}: {parts}, {test} to test; read as {dataset.folder.reading}"
+    test, reading = len(dataset.folder.names["test"]), dataset.folder.reading
+    small = dataset.train.small if isinstance(dataset.train, Photos) else 0
+    reflected = f"; {small} smaller than {reading.shape[0]} pixels are reflected" if small else ""
+    return f"{dataset.name}: {parts}, {test} to test; read as {reading}{reflected}"
 
 
 def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
@@ -190,17 +200,20 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
     from cvae.training.interrupts import Interrupts
     from cvae.training.progress import ProgressBar
 
-    epochs = run.preset.epochs
-    talk.say(f"{counted(epochs, 'epoch')}, one line each; --resume continues an interrupted run")
+    epochs, minutes = run.preset.epochs, run.preset.minutes
+    limit = f"{minutes:g} minutes" if minutes else counted(epochs, "epoch")
+    talk.say(f"{limit}, one line an epoch; --resume continues an interrupted run")
+    before = runs.seconds(runs.read_history(run))
     try:
-        with ProgressBar(epochs, talk.quiet) as progress, Interrupts() as interrupts:
+        with ProgressBar(run.preset, before, talk.quiet) as progress, Interrupts() as interrupts:
             trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
     except KeyboardInterrupt:
         ways = f"with --resume continues, `cvae export {run.folder}` makes a model of them"
         talk.say(f"{run.folder}: finished epochs are kept; the same command {ways}")
         raise
-    ended = len(runs.read_history(run))
-    if ended < epochs:
+    history = runs.read_history(run)
+    ended = len(history)
+    if runs.seconds(history) < 60 * minutes if minutes else ended < epochs:
         reason = f"no better validation loss for {run.preset.patience}; the best one is exported"
         talk.say(f"stopped after epoch {ended}: {reason}")
 

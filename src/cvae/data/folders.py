@@ -23,6 +23,7 @@ from cvae.data import families, pipeline
 from cvae.data.contents import RUN
 from cvae.data.images import Images, Pixels, read_file
 from cvae.data.names import printable
+from cvae.data.photos import Photos, Room
 from cvae.data.places import Local
 from cvae.data.reading import Reading
 from cvae.errors import DataError, ImageError, StorageError
@@ -55,7 +56,7 @@ class Folder:
     root: Path
     reading: Reading
     names: dict[str, list[str]]  # of each part: paths below the folder
-    images: dict[str, Images]  # of each part: (n, h, w, c)
+    images: dict[str, Images]  # of each part: (n, h, w, c), or `Photos`, for a reading `own`
     skipped: list[str]  # `NAME: why` of each skipped file
     sha256: str  # of the images to train and to validate, and how they are read
 
@@ -93,6 +94,7 @@ class _Item(NamedTuple):
     digest: str  # sha256 of the file
     thumbnail: families.Thumbnails
     pixels: Pixels | None  # where they are kept
+    size: tuple[int, int]  # height, width
 
 
 def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
@@ -197,7 +199,8 @@ def _scan(
     root: Path, names: list[str], reading: Reading, watch: Watch
 ) -> tuple[list[_Item], list[str]]:
     """Decodes every file once: those that are images, and why each of the others is not."""
-    keep = len(names) * math.prod(reading.shape) <= IN_MEMORY
+    own, room = reading.fit == "own", Room(IN_MEMORY)
+    keep = own or len(names) * math.prod(reading.shape) <= IN_MEMORY
 
     def scan(name: str) -> _Item | str:
         try:
@@ -206,8 +209,10 @@ def _scan(
         except (ImageError, StorageError) as error:
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
-        pixels = reading.pixels(picture) if keep else None
-        return _Item(name, digest, families.thumbnail(picture), pixels)
+        size = picture.height, picture.width
+        values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
+        pixels = reading.pixels(picture) if keep and room.take(values) else None
+        return _Item(name, digest, families.thumbnail(picture), pixels, size)
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))
@@ -216,6 +221,10 @@ def _scan(
 
 
 def _images(root: Path, items: list[_Item], reading: Reading) -> Images:
+    if reading.fit == "own":
+        sizes = np.array([item.size for item in items], np.int64).reshape(-1, 2)
+        names = [item.name for item in items]
+        return Photos(root, reading, names, sizes, [item.pixels for item in items])
     kept = [item.pixels for item in items if item.pixels is not None]
     return np.stack(kept) if kept else FileImages(root, [item.name for item in items], reading)
 

@@ -38,7 +38,9 @@ class Reading:
     What `fit` means:
         exact: an image that differs is refused; only lossless changes of mode pass.
         stretch: an image that differs is converted and resized, as by `--fit`.
-        own: images keep their sizes; only the channels count, and grey becomes RGB where that is asked.
+        own: images keep their sizes; only the channels count, and grey becomes RGB where that is
+            asked. With sides in the shape, as training reads folders for networks that see parts of
+            such sides.
         any: as own, and grey images stay grey, with one channel.
         crop: as training reads folders; the shorter side is scaled and the middle cut out.
         resize: as training reads folders; the aspect is given up.
@@ -58,11 +60,15 @@ class Reading:
         """Raises ValueError when the values do not say how training reads folders."""
         reading = msgspec.convert(values, cls)
         images.check_shape(reading.shape)
-        if reading.fit not in ("crop", "resize"):
-            raise ValueError(f"expected crop or resize, found {reading.fit}")
+        if not reading._trains:
+            raise ValueError(f"expected crop, resize or own, found {reading.fit}")
         return reading
 
     def __str__(self) -> str:
+        if self.fit == "own":
+            return (
+                f"{images.describe((0, 0, self.shape[2]))} at their own sizes, on {self.background}"
+            )
         how = {"crop": "cropped", "resize": "resized"}.get(self.fit, self.fit)
         return f"{images.describe(self.shape)}, {how}, on {self.background}"
 
@@ -79,12 +85,12 @@ class Reading:
         """
         image = images.open_image(data, name)
         height, width, _ = self.shape
-        exact, trains = self.fit == "exact", self.fit in ("crop", "resize")
+        exact, trains = self.fit == "exact", self._trains
         # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
         if exact and sorted(image.size) != sorted((width, height)):
             self._refuse(image, name)
         try:
-            if trains:
+            if trains and self.fit != "own":
                 enough = _DRAFT * max(height, width, _DRAFT_SIDE)
                 image.draft(None, (enough, enough))
             image.load()  # here, because what cannot be converted is decoded nowhere below
@@ -144,7 +150,7 @@ class Reading:
         small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
         if (self.fit == "stretch" or self.keeps) and max(picture.size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"
-        elif self.fit in ("crop", "resize") and small:
+        elif self._trains and small:
             expected = f"at least a quarter of {width}x{height} pixels a side"
         else:
             return
@@ -159,6 +165,11 @@ class Reading:
     def keeps(self) -> bool:
         """Whether images keep their sizes."""
         return self.fit in ("own", "any")
+
+    @property
+    def _trains(self) -> bool:
+        """Whether this is how training reads folders."""
+        return self.fit in ("crop", "resize") or (self.fit == "own" and min(self.shape[:2]) > 0)
 
     @property
     def _mode(self) -> str:

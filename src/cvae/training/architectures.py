@@ -5,14 +5,20 @@ Keras is imported by the methods that need it. A new architecture is one object 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from cvae.errors import TrainingError
 from cvae.training.preset import Preset
 
 if TYPE_CHECKING:
+    import keras
+
     from cvae.data.images import Images
+    from cvae.data.photos import Photos
     from cvae.training.datasets import Dataset
     from cvae.training.export.codec import Networks
     from cvae.training.export.graph import Floats
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 
 # Images that show the first spread of the latents.
 _DENSITY_IMAGES = 2000
+_VALIDATION_VALUES = 1 << 21  # of a batch of images to validate
 
 
 class Architecture:
@@ -32,6 +39,7 @@ class Architecture:
     components = False  # latents are or start as principal components of the training images
     rotated = False  # its latents are rotated to components at export
     has_rate = True  # the loss weighs the distortion against a rate
+    reads: Literal["crop", "own"] = "crop"  # how a folder is read, see `data.reading`
 
     def __init__(self, builder: str = "", loss: str = "") -> None:
         """Names a function of `networks.builders` and a class of `networks.losses`."""
@@ -46,6 +54,8 @@ class Architecture:
             return f"{preset.name} is a denoiser, which has no latents"
         if "distortion_weight" in options and not (self.has_rate or preset.perceptual_weight):
             return f"{preset.name} has nothing that --distortion-weight would be weighed against"
+        if {"epochs", "minutes"} <= {*options}:
+            return "--minutes takes the place of --epochs: give one of them"
         if "features" in options and not preset.perceptual_weight:
             return "--features takes effect only with a --perceptual-weight above 0"
         return ""
@@ -69,6 +79,25 @@ class Architecture:
 
     def begin(self, model: Trainable, run: Run, train: Images) -> None:
         """Sets first weights that depend on the data."""
+
+    def batches(
+        self, run: Run, train: Images, epoch: int, devices: int
+    ) -> AbstractContextManager[keras.utils.PyDataset]:
+        """The batches of an epoch, counted from 0: a function of the run's seed and the epoch."""
+        from cvae.training.batches import Batches
+
+        preset = run.preset
+        return nullcontext(Batches(
+            train, preset.batch_size, (run.seed, epoch), preset.augment, preset.crop,
+            preset.passes, devices,
+        ))  # fmt: skip
+
+    def validation(self, run: Run, images: Images, devices: int) -> keras.utils.PyDataset:
+        """The batches of images that an epoch ends with."""
+        from cvae.training.batches import Batches
+
+        batch = max(1, min(1000, _VALIDATION_VALUES // math.prod(run.preset.image_shape)))
+        return Batches(images, batch, devices=devices)
 
     def fit(self, run: Run, train: Images) -> None:
         """Fits the run to the training images, where that is done in closed form."""
@@ -148,12 +177,96 @@ class Linear(Architecture):
         return linear.load(run)
 
 
+class Grid(Architecture):
+    """A codec for images of any size, trained on random crops of pictures at their own sizes."""
+
+    reads = "own"
+
+    def refusal(self, preset: Preset, options: Collection[str]) -> str:
+        if scaled := [name for name in ("size", "grey", "cropped") if name in options]:
+            return f"{preset.name} learns from colour pictures at their own sizes, {_REFUSED[scaled[0]]}"
+        for name in ("latent_dim", "distortion_weight", "perceptual_weight", "features"):
+            if name in options:
+                option = "--latents" if name == "latent_dim" else f"--{name.replace('_', '-')}"
+                return (
+                    f"{preset.name} is one model for all qualities, which {option} does not change"
+                )
+        return super().refusal(preset, options)
+
+    def model(
+        self, preset: Preset, seed: int = 0, perceptual: Perceptual | None = None
+    ) -> Trainable:
+        import keras
+
+        from cvae.training.networks import grid
+
+        policy = keras.config.dtype_policy().name
+        # It says itself which layers may be of half precision.
+        keras.config.set_dtype_policy("float32")
+        try:
+            networks = grid.build(replace(preset, precision=policy))
+            return grid.GridAutoencoder(networks, preset, seed)
+        finally:
+            keras.config.set_dtype_policy(policy)
+
+    def begin(self, model: Any, run: Run, train: Images) -> None:
+        """Starts from principal components of blocks of the training pictures."""
+        from cvae.training import crops
+        from cvae.training.export.rotation import leading_eigenvectors
+        from cvae.training.networks import grid
+
+        mean, covariance = crops.blocks(_photos(train, run), grid.CELL)
+        _, basis = leading_eigenvectors(covariance, run.preset.latent_dim)
+        grid.start_from_components(model, mean, basis)
+
+    def batches(
+        self, run: Run, train: Images, epoch: int, devices: int
+    ) -> AbstractContextManager[keras.utils.PyDataset]:
+        from cvae.training.batches import shared
+        from cvae.training.crops import Crops
+
+        preset = run.preset
+        _, batch = shared(devices, preset.batch_size, devices)
+        flip = "flip" in preset.augment
+        seed = run.seed, epoch
+        pictures = _photos(train, run)
+        return closing(Crops(pictures, preset.crop, batch, preset.steps, seed, flip))
+
+    def validation(self, run: Run, images: Images, devices: int) -> keras.utils.PyDataset:
+        from cvae.training.crops import Middles
+
+        return Middles(_photos(images, run), devices)
+
+    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
+        text = "training is done and kept, but models of this architecture cannot be exported yet"
+        raise TrainingError(text, where=run.folder)
+
+
+# What an option about images would do.
+_REFUSED = {
+    "size": "which --size would scale",
+    "grey": "of which --grey would take the colour",
+    "cropped": "which --crop or --resize would change",
+}
+
+
+def _photos(images: Images, run: Run) -> Photos:
+    """Raises TrainingError when the images were not read at their own sizes."""
+    from cvae.data.photos import Photos
+
+    if not isinstance(images, Photos):
+        text = f"expected a folder of pictures as --data, found arrays in {run.source}"
+        raise TrainingError(text, where=run.preset.name)
+    return images
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "cvae": Architecture("build_cvae", "VariationalAutoencoder"),
     "residual": Residual("build_residual", "QuantizedAutoencoder"),
     "linear": Linear(),
     "autoencoder": PlainAutoencoder("build_autoencoder", "Autoencoder"),
     "vae": Architecture("build_vae", "VariationalAutoencoder"),
+    "grid": Grid(),
     "denoiser": Denoiser("build_denoiser", "Denoiser"),
 }
 

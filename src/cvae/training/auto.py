@@ -14,7 +14,7 @@ from PIL import Image
 from cvae.data import folders, images
 from cvae.errors import DataError
 from cvae.training.preset import Preset
-from cvae.training.presets import OWN, OWN_GREY
+from cvae.training.presets import OWN, OWN_GREY, PHOTO
 
 # Files whose header is read, and how many of them are decoded.
 _SEEN, _DECODED = 500, 100
@@ -24,6 +24,9 @@ _MOST_VALUES = 4096
 _PASSES, _UNIT = 400_000, 3072
 _EPOCHS = (10, 200)
 _LATENTS = (8, 128)
+# Pictures of such sides show more than textures to networks that look at parts of them.
+_LARGE = 128
+_MINUTES = 60.0  # for networks that are never done
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Survey:
     count: int  # all files
     side: int  # the most common shorter side, in pixels
     grey: bool  # no decoded image has colour
+    large: bool = False  # some are of at least `_LARGE` pixels a side
 
 
 def survey(folder: Path) -> Survey:
@@ -53,7 +57,7 @@ def survey(folder: Path) -> Survey:
     common, times = sides.most_common(1)[0]
     if times < sides.total() / 2:
         common = int(np.median(list(sides.elements())))
-    return Survey(len(names), common, grey)
+    return Survey(len(names), common, grey, max(sides) >= _LARGE)
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -61,11 +65,18 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((pixels == pixels[..., :1]).all())
 
 
-def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
-    """The recipe for a folder, with the user's size and colour where given."""
+def choose(found: Survey, size: int | None, grey: bool | None, scaled: bool = False) -> Preset:
+    """The recipe for a folder, with the user's size and colour where given.
+
+    Pictures that would have to be scaled down keep their sizes where some of them are large, unless
+    the user wants them `scaled`, of a size or grey.
+    """
     base = OWN_GREY if (found.grey if grey is None else grey) else OWN
     channels = base.image_shape[2]
-    side = size or max(8, min(found.side, math.isqrt(_MOST_VALUES // channels)) // 4 * 4)
+    most = math.isqrt(_MOST_VALUES // channels)
+    if found.large and found.side > most and not (size or grey or scaled):
+        return replace(PHOTO, minutes=_MINUTES)
+    side = size or max(8, min(found.side, most) // 4 * 4)
     values = side * side * channels
     train = max(1, found.count * 8 // 10)
     latents = int(np.clip(min(values, train) // 8, *_LATENTS))
@@ -76,14 +87,21 @@ def choose(found: Survey, size: int | None, grey: bool | None) -> Preset:
 def explain(found: Survey, recipe: Preset, data: str, out: Path, further: list[str]) -> list[str]:
     """What was found and chosen, and the command that trains the same with the user's other options."""
     side, _, channels = recipe.image_shape
-    colour = "grey" if channels == 1 else "colour"
+    own = recipe.crop > 0
+    limit = "minutes" if recipe.minutes else "epochs"
+    length = f"{getattr(recipe, limit):g}"
+    scaling = [] if own else ["--size", str(side)]
+    latents = [] if own else ["--latents", str(recipe.latent_dim)]
     command = [
-        "cvae", "train", recipe.name, "--data", data, "--size", str(side), "-o", str(out),
-        "--latents", str(recipe.latent_dim), "--epochs", str(recipe.epochs), *further,
+        "cvae", "train", recipe.name, "--data", data, *scaling, "-o", str(out),
+        *latents, f"--{limit}", length, *further,
     ]  # fmt: skip
+    colour = "grey" if (found.grey if own else channels == 1) else "colour"
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
+    seen = "; they keep their sizes" if own else smaller
+    networks = recipe.summary if own else f"{recipe.summary}; {recipe.latent_dim} latents"
     return [
-        f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{smaller}",
-        f"{recipe.summary}; {recipe.latent_dim} latents, {recipe.epochs} epochs",
+        f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{seen}",
+        f"{networks}{';' if own else ','} {length} {limit}",
         f"the same again: {shlex.join(command)}",
     ]

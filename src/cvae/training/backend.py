@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from cvae.errors import MissingExtraError, TrainingError
 
@@ -82,6 +83,24 @@ def check_devices(devices: str | None) -> list[str]:
         expected = f"expected some of {','.join(there)}"
         raise TrainingError(f"--devices: {expected}, found {','.join(missing) or 'none'}")
     return wanted
+
+
+def precision() -> Literal["float32", "mixed_bfloat16"]:
+    """What networks that gain by half precision train in: bfloat16 where the machine computes in it."""
+    import keras
+
+    if keras.distribution.list_devices("gpu") or _has_half_precision():
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def _has_half_precision() -> bool:
+    """Whether the processor multiplies in bfloat16, as far as Linux says."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & {*flags})
 
 
 def replicas() -> int:

@@ -16,6 +16,7 @@ from cvae.training.backend import Machine
 from cvae.training.batches import shared
 from cvae.training.networks import features
 from cvae.training.networks.losses import Trainable
+from cvae.training.optimizer import Steady
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
 
@@ -26,7 +27,8 @@ def build(run: Run, train_images: int, machine: Machine | None = None) -> Traina
     Without a machine it is in float32, not to be trained. Raises TrainingError when the preset's
     networks do not fit its image size.
     """
-    keras.config.set_dtype_policy(run.preset.precision if machine else "float32")
+    precision = run.preset.precision if machine else "float32"
+    keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
     try:
         with backend.use(machine.devices) if machine else nullcontext():
             return _compiled(run, train_images, machine)
@@ -43,17 +45,29 @@ def _compiled(run: Run, train_images: int, machine: Machine | None) -> Trainable
     sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
     model.build((None, *sides, preset.image_shape[2]))
     rate: Any = preset.learning_rate
-    if preset.schedule == "cosine":
+    if preset.schedule == "cosine" and not preset.minutes:  # else `clock` has it
         total = steps(preset, train_images, model.replicas) * preset.epochs
-        rate = keras.optimizers.schedules.CosineDecay(preset.learning_rate, total)
+        rate = _cosine(preset, total)
+    adam = keras.optimizers.Adam(rate)
+    optimizer = Steady(rate, preset.average) if preset.average else adam
     xla = "auto" if machine is None or machine.xla is None else machine.xla
-    model.compile(optimizer=keras.optimizers.Adam(rate), jit_compile=xla)
+    model.compile(optimizer=optimizer, jit_compile=xla)
     model.optimizer.build(model.trainable_variables)
     return model
 
 
+def _cosine(preset: Preset, total: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    decay, rate = keras.optimizers.schedules.CosineDecay, preset.learning_rate
+    warm = min(preset.warmup, total // 20)
+    if not warm:
+        return decay(rate, total)
+    return decay(rate / warm, total - warm, warmup_target=rate, warmup_steps=warm)
+
+
 def steps(preset: Preset, images: int, devices: int) -> int:
-    """Batches an epoch."""
+    """Batches an epoch, where no time is over before."""
+    if preset.steps:
+        return preset.steps
     count, size = shared(preset.passes * images, preset.batch_size, devices)
     return -(-count // size)
 
@@ -61,7 +75,8 @@ def steps(preset: Preset, images: int, devices: int) -> int:
 def load(run: Run, machine: Machine | None = None) -> Trainable:
     """The model with the weights of the run's best epoch, where the preset keeps it, or its last.
 
-    With a machine, to continue training, of the last epoch. Raises TrainingError when no epoch has
+    They are the averages of weights where the preset has them. With a machine, to continue training,
+    the weights of the last epoch. Raises TrainingError when no epoch has
     finished, or the file is damaged.
     """
     model = build(run, run.data["train"], machine)
@@ -73,6 +88,8 @@ def load(run: Run, machine: Machine | None = None) -> Trainable:
     caught = (OSError, ValueError, KeyError)
     with translated(TrainingError, "the checkpoint cannot be read", path, caught):
         model.load_weights(path)
+    if machine is None and run.preset.average:
+        model.optimizer.swap()
     return model
 
 

@@ -13,7 +13,7 @@ class Preset:
     The loss of one image is ``distortion_weight * D + R`` in nats, where ``D`` is summed over the
     pixels in [0, 1] and the rate ``R`` is the Kullback-Leibler divergence of the posterior from
     N(0, 1) (cvae, vae), that of the rounded latents under a learned density (residual), or nothing
-    (autoencoder, denoiser).
+    (autoencoder, denoiser). That of grid is said in `networks.grid`.
     """
 
     name: str
@@ -38,10 +38,15 @@ class Preset:
     features: str = "cifar10"
     batch_size: int = 128
     epochs: int = 50
+    minutes: float = 0.0  # of training, whatever the epochs; 0: as many epochs as above
     learning_rate: float = 1e-3
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    # auto: mixed_bfloat16 where the machine has it, until training starts
+    precision: Literal["float32", "mixed_bfloat16", "auto"] = "float32"
     # plateau: halved after 5 epochs without a better validation loss
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup: int = 0  # of cosine: steps of a growing learning rate, at most a twentieth of all
+    # The momentum of averaged weights, which are validated and exported; see `optimizer`. 0: the last.
+    average: float = 0.0
     # Dropout acts in the first epochs, this share of them: it costs accuracy at the end.
     dropout_share: float = 1.0
     # Epochs without a better validation loss before training stops and exports the best; 0: never.
@@ -50,6 +55,7 @@ class Preset:
     augment: tuple[Literal["flip", "shift", "brightness", "contrast"], ...] = ()
     crop: int = 0  # the side of random square crops; 0 for whole images
     passes: int = 1  # how often an epoch sees each image
+    steps: int = 0  # batches an epoch, whatever the passes; grid only
     # The quantization step at the default quality. Its unit: posterior widths (cvae, vae), the
     # integers that training rounded to (residual), or pixels in [0, 1] projected on orthonormal
     # vectors (linear; autoencoder after its rotation).

@@ -122,6 +122,14 @@ PHOTO_DAE = Preset(
     augment=("flip",), crop=64, passes=24,
 )
 
+PHOTO = Preset(
+    "photo", "a codec for photos of any size, all qualities in one model; take a GPU, or --minutes",
+    "photos", (192, 192, 3),
+    architecture="grid", latent_dim=320, filters=(64, 128, 144), refine=(144, 96, 48),
+    batch_size=16, epochs=200, learning_rate=5e-4, precision="auto", schedule="cosine",
+    warmup=1000, average=0.9998, augment=("flip",), crop=192, steps=500,
+)
+
 OWN = replace(
     CIFAR, name="own", summary="the networks of cifar for colour images of your own",
     dataset="own", latent_dim=128, patience=30, epochs=60, augment=("shift",),
@@ -164,14 +172,19 @@ TINY_DAE = replace(
     TINY, name="tiny-dae", summary="for tests only: takes noise out of images of any size",
     architecture="denoiser", latent_dim=0, noise=0.3, crop=4, epochs=8, patience=100,
 )
+TINY_GRID = replace(
+    PHOTO, name="tiny-grid", summary="for tests only: photos of any size with thin networks",
+    image_shape=(64, 64, 3), filters=(4, 4, 4), refine=(4, 4, 4), batch_size=2, epochs=2,
+    precision="float32", warmup=1, crop=64, steps=3,
+)
 
 PRESETS = {
     preset.name: preset
     for preset in (
         MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR, TILES,
         LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES,
-        FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE,
-        OWN, OWN_GREY, LINEAR_OWN, TINY, TINY_HQ, TINY_AE, TINY_VAE, TINY_DAE,
+        FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE, PHOTO,
+        OWN, OWN_GREY, LINEAR_OWN, TINY, TINY_HQ, TINY_AE, TINY_VAE, TINY_DAE, TINY_GRID,
     )
 }
 # fmt: on

@@ -9,18 +9,22 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cvae.training.preset import Preset
+
 _TERMS = ["loss", "distortion", "rate", "perceptual", "val_loss", "val_distortion", "val_rate"]
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line an epoch, and on a terminal a bar over all epochs; nothing when `quiet`."""
+    """One line an epoch, and on a terminal a bar over all epochs or all time; nothing when `quiet`."""
 
-    def __init__(self, epochs: int, quiet: bool) -> None:
+    def __init__(self, preset: Preset, before: float, quiet: bool) -> None:
+        """`before` are the seconds of epochs that are done."""
         super().__init__()
-        self._epochs = epochs
+        self._epochs, self._limit, self._before = preset.epochs, 60 * preset.minutes, before
+        self._of = "" if preset.minutes else f"/{preset.epochs}"
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
-            TextColumn(f"epoch {{task.fields[epoch]}}/{epochs}"), BarColumn(),
+            TextColumn(f"epoch {{task.fields[epoch]}}{self._of}"), BarColumn(),
             TextColumn("{task.description}"), TimeRemainingColumn(), console=self._console,
             disable=quiet or not self._console.is_terminal, transient=True,
         )  # fmt: skip
@@ -39,18 +43,25 @@ class ProgressBar(keras.callbacks.Callback):
             self._started, self._first = time.monotonic(), epoch
             steps = self.params["steps"]
             total, done = self._epochs * steps, epoch * steps
+            if self._limit:
+                total, done = round(self._limit), round(self._before)
             self._task = self._bar.add_task("", total=total, completed=done, epoch=epoch + 1)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.update(self._task, advance=1, description=_format(logs or {}))
+        if self._limit:
+            self._bar.update(self._task, completed=self._before + time.monotonic() - self._started)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1 - self._first
-        left = (time.monotonic() - self._started) / done * (self._epochs - epoch - 1)
+        spent = time.monotonic() - self._started
+        left = spent / done * (self._epochs - epoch - 1)
+        if self._limit:
+            left = max(0.0, self._limit - self._before - spent)
         minutes, seconds = divmod(int(left), 60)
         terms = f"{_format(logs or {})}  {minutes}:{seconds:02d} left"
-        self._console.print(f"epoch {epoch + 1}/{self._epochs}: {terms}")
+        self._console.print(f"epoch {epoch + 1}{self._of}: {terms}")
 
 
 def _format(logs: dict[str, float]) -> str:

@@ -149,6 +149,11 @@ def read_history(run: Run) -> list[Row]:
         ]
 
 
+def seconds(history: list[Row]) -> float:
+    """How long all those epochs took."""
+    return sum(row["seconds"] for row in history)
+
+
 def write_history(run: Run, rows: list[Row]) -> None:
     """Replaces the history atomically."""
     text = io.StringIO()

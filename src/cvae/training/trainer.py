@@ -4,62 +4,64 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import count
 
 import keras
 import numpy as np
 
 from cvae.errors import TrainingError
-from cvae.training import checkpoints, runs
+from cvae.training import architectures, checkpoints, runs
 from cvae.training.backend import Machine
-from cvae.training.batches import Batches
+from cvae.training.clock import Clock
 from cvae.training.datasets import Dataset
 from cvae.training.networks.losses import Trainable
+from cvae.training.optimizer import Averaged
 from cvae.training.preset import Preset
 from cvae.training.runs import Run
 
 # Epochs without a better validation loss, after which the schedule "plateau" halves the rate.
 _PLATEAU = 5
-_VALIDATION_VALUES = 1 << 21  # of a batch of images to validate
 
 
 def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
-    """Trains from the last finished epoch to the last one of the preset.
+    """Trains from the last finished epoch to the last one of the preset, or until its time is over.
 
     All random numbers of an epoch are a function of (seed, epoch), learning rate and early stopping
-    of the history: a resumed run passes through the same weights as an uninterrupted one. After
-    each epoch the history and then the checkpoint (weights and optimizer state) are replaced
-    atomically. Raises TrainingError when a loss is no longer finite; the last checkpoint is kept.
+    of the history: a resumed run passes through the same weights as an uninterrupted one, unless
+    its limit is a time. After each epoch the history and then the checkpoint (weights and optimizer
+    state) are replaced atomically. Raises TrainingError when a loss is no longer finite; the last
+    checkpoint is kept.
     """
-    preset, callbacks = run.preset, list(machine.callbacks)
+    preset, architecture = run.preset, architectures.of(run.preset)
+    callbacks = [*machine.callbacks, *([Averaged()] if preset.average else [])]
     if machine.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "tensorboard")))
     model, history = _resumed(run, dataset, machine)
-    batch = max(1, min(1000, _VALIDATION_VALUES // math.prod(preset.image_shape)))
-    validation = Batches(dataset.validation, batch, devices=model.replicas)
-    for epoch in range(len(history), preset.epochs):
+    validation = architecture.validation(run, dataset.validation, model.replicas)
+    for epoch in count(len(history)):
         if _is_over(history, preset):
             break
         started = time.monotonic()
         _seed_noise(model, run.seed, epoch)
         if preset.schedule == "plateau":
             model.optimizer.learning_rate = preset.learning_rate * 0.5 ** _plateaus(history)
-        if epoch >= round(preset.dropout_share * preset.epochs):
+        if _dropout_is_over(history, preset):
             _end_dropout(model)
-        batches = Batches(
-            dataset.train, preset.batch_size, (run.seed, epoch), preset.augment, preset.crop,
-            preset.passes, model.replicas,
-        )  # fmt: skip
-        record = model.fit(
-            batches, shuffle=False, validation_data=validation, initial_epoch=epoch,
-            epochs=epoch + 1, verbose=0, callbacks=callbacks,
-        )  # fmt: skip
+        clock = [Clock(preset, runs.seconds(history))] if preset.minutes else []
+        with architecture.batches(run, dataset.train, epoch, model.replicas) as batches:
+            record = model.fit(
+                batches, shuffle=False, validation_data=validation, initial_epoch=epoch,
+                epochs=epoch + 1, verbose=0, callbacks=[*callbacks, *clock],
+            )  # fmt: skip
         row = {name: values[0] for name, values in record.history.items()}
-        if not np.isfinite(list(row.values())).all():
+        # A loss that is infinite once does no harm where such steps are skipped.
+        judged = [v for name, v in row.items() if name.startswith("val_") or not preset.average]
+        if not np.isfinite(judged).all():
             text = f"the loss is no longer finite in epoch {epoch + 1}: {row}"
             advice = "earlier epochs are kept; try a smaller --learning-rate"
             raise TrainingError(text, where=run.folder, advice=advice)
         seconds = round(time.monotonic() - started, 2)
-        history.append({"epoch": epoch + 1, **row, "seconds": seconds})
+        history.append({"epoch": epoch + 1, **row, **_steps(model, preset), "seconds": seconds})
         runs.write_history(run, history)
         checkpoints.save(run, model, best=preset.patience > 0 and _best(history) == epoch)
     return model
@@ -70,9 +72,13 @@ def _resumed(run: Run, dataset: Dataset, machine: Machine) -> tuple[Trainable, l
     if not (run.folder / runs.CHECKPOINT).exists():
         return checkpoints.start(run, dataset.train, machine), []
     model = checkpoints.load(run, machine)
-    steps = checkpoints.steps(run.preset, len(dataset.train), model.replicas)
-    done = int(model.optimizer.iterations.numpy()) // steps
-    history = runs.read_history(run)[:done]
+    steps = int(model.optimizer.iterations.numpy())
+    history = runs.read_history(run)
+    if run.preset.minutes:
+        done = 1 + sum(row["steps"] < steps for row in history)
+    else:
+        done = steps // checkpoints.steps(run.preset, len(dataset.train), model.replicas)
+    history = history[:done]
     if len(history) < done:
         text = f"expected {done} epochs in {runs.HISTORY}, found {len(history)}"
         raise TrainingError(text, where=run.folder, advice="--force starts the run anew")
@@ -86,8 +92,21 @@ def _best(history: list[runs.Row]) -> int:
     return int(np.argmin([row["val_loss"] for row in history]))
 
 
+def _steps(model: Trainable, preset: Preset) -> runs.Row:
+    """What else a row of the history has: all steps so far, and those that were skipped."""
+    row: runs.Row = {}
+    if preset.minutes:
+        row["steps"] = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+    if preset.average:
+        row["skipped"] = int(keras.ops.convert_to_numpy(model.optimizer.skipped))
+    return row
+
+
 def _is_over(history: list[runs.Row], preset: Preset) -> bool:
-    """Whether the validation loss has not improved for the preset's patience."""
+    """Whether epochs or time are over, or the validation loss has not improved for the patience."""
+    limit = 60 * preset.minutes
+    if runs.seconds(history) >= limit if limit else len(history) >= preset.epochs:
+        return True
     waited = len(history) - 1 - _best(history) if history else 0
     return bool(preset.patience) and waited >= preset.patience
 
@@ -101,6 +120,12 @@ def _plateaus(history: list[runs.Row]) -> int:
         if waited == _PLATEAU:
             found, waited = found + 1, 0
     return found
+
+
+def _dropout_is_over(history: list[runs.Row], preset: Preset) -> bool:
+    if preset.minutes:
+        return runs.seconds(history) >= preset.dropout_share * 60 * preset.minutes
+    return len(history) >= round(preset.dropout_share * preset.epochs)
 
 
 def _end_dropout(model: Trainable) -> None:

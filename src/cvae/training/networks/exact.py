@@ -46,7 +46,9 @@ class Exact(layers.Layer):
         deviation = (0.3 if self.last else 1.0) / math.sqrt(values)
         start = keras.initializers.RandomNormal(stddev=deviation)
         self.kernels = [
-            self.add_weight(shape=(size, size, c, self.filters), initializer=start, name=f"kernel{i}")
+            self.add_weight(
+                shape=(size, size, c, self.filters), initializer=start, name=f"kernel{i}"
+            )
             for i, (c, size) in enumerate(zip(channels, self.sizes, strict=True))
         ]
         # An eighth of the range above zero, where clipping passes gradients.

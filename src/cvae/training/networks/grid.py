@@ -19,6 +19,7 @@ import numpy as np
 from keras import layers, ops
 
 from cvae.training.networks.exact import MOST, Exact, companded, rounded
+from cvae.training.networks.losses import Trainable
 from cvae.training.preset import Preset
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a latent; latents a side of a hyper latent
@@ -29,7 +30,7 @@ FEATURES = 128  # channels of the hyper synthesis
 HIDDEN = ((192, 128), (192, 128), (96, 96))  # channels within the networks of a group's stages
 HYPER_SEES = 192  # channels that hyper analysis looks at
 SCALES = 64  # classes of scales
-SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations in steps, of the first and the last class
+SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations of the first and last class, in steps
 FINENESS = 16  # means are multiples of 1/16 step
 USUAL_SCALE = 14  # the class of an output of zero
 LINEAR = "linear"  # the layers that begin as principal components
@@ -45,7 +46,7 @@ def lagrangian(level: Any) -> Any:
 
 
 def step(level: Any) -> Any:
-    """The step of all channels without gains: the square of a step goes with the slope of rate and distortion."""
+    """The step of all channels without gains; its square goes with the slope of rate and distortion."""
     return (LAMBDA_UNIT / lagrangian(level)) ** 0.5
 
 
@@ -72,7 +73,11 @@ def build(preset: Preset) -> GridNetworks:
         stage[1].make(hidden[0])
         stage[2].make(hidden[1])
         stages.append(stage)
-    hyper = [Exact(4 * HYPER, 3, name="hyper0"), Exact(4 * HYPER, 3, name="hyper1"), Exact(FEATURES, 3, name="hyper2")]
+    hyper = [
+        Exact(4 * HYPER, 3, name="hyper0"),
+        Exact(4 * HYPER, 3, name="hyper1"),
+        Exact(FEATURES, 3, name="hyper2"),
+    ]
     for layer, channels in zip(hyper, (HYPER + 1, HYPER, HYPER), strict=True):
         layer.make(channels)
     return GridNetworks(
@@ -162,29 +167,27 @@ class Shuffle(layers.Layer):
         return ops.depth_to_space(x, self.side, data_format="channels_last")
 
 
-class GridAutoencoder(keras.Model):
+class GridAutoencoder(Trainable):
     """All networks; `call` returns decoded images, their rates in nats and their levels.
 
     The loss of an image is what `lagrangian` says over the rate that is usual at its level, so that
     all qualities count alike. While training, levels are drawn at random, noise stands for rounding in
     the rate, and rounded latents go on (Minnen, Singh 2020, arXiv:2007.08739); otherwise all is rounded
-    and levels take turns.
+    and levels take turns. Of what is shown while it trains, the distortion is the mean squared error in
+    8-bit levels, and the rate is in bits per pixel.
     """
 
     def __init__(self, networks: GridNetworks, preset: Preset, seed: int) -> None:
-        super().__init__(name=preset.name.replace("-", "_"), dtype="float32")
+        super().__init__(preset, seed, dtype="float32")
         self.analysis, self.synthesis, self.hyper_analysis = networks[:3]
         self.hyper_synthesis, self.stages = networks.hyper_synthesis, networks.stages
         self.latents = preset.latent_dim
-        self.noise = keras.random.SeedGenerator(seed)
         zeros = {"initializer": "zeros", "dtype": "float32"}
         self.gains = self.add_weight(shape=(KNOTS, self.latents), name="gains", **zeros)
         # Of the logistic distributions of the hyper latents: location and logarithm of the scale at
         # level 0, and their slopes.
         self.hyper_density = self.add_weight(shape=(4, HYPER), name="hyper_density", **zeros)
         self.built = True
-        self.distortion_tracker = keras.metrics.Mean(name="distortion")
-        self.rate_tracker = keras.metrics.Mean(name="rate")
 
     def steps(self, level: Any) -> Any:
         """Levels (n,) -> steps of the channels (n, 1, 1, c)."""
@@ -212,10 +215,14 @@ class GridAutoencoder(keras.Model):
 
     def code(self, y: Any, plane: Any, training: bool) -> tuple[Any, Any]:
         """Latents in steps and levels -> rounded latents, and nats (n,)."""
-        z = self.hyper_analysis(ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1))
+        z = self.hyper_analysis(
+            ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1)
+        )
         density = self.hyper_density
         t = plane[:, :1, :1]
-        rates = self._nats(z, density[0] + t * density[1], 0.5 * ops.exp(density[2] + t * density[3]), training)
+        rates = self._nats(
+            z, density[0] + t * density[1], 0.5 * ops.exp(density[2] + t * density[3]), training
+        )
         rates = ops.sum(rates, (1, 2, 3))
         z = rounded(z)
         known = ops.round(plane * MOST)
@@ -242,7 +249,9 @@ class GridAutoencoder(keras.Model):
         first, second, third = self.hyper_synthesis
         x = ops.clip(16.0 * z, -MOST, MOST)
         level = known[:, :1, :1] + ops.zeros_like(x[..., :1])
-        x = ops.depth_to_space(first(ops.concatenate([x, level], -1)), 2, data_format="channels_last")
+        x = ops.depth_to_space(
+            first(ops.concatenate([x, level], -1)), 2, data_format="channels_last"
+        )
         x = ops.depth_to_space(second(x), 2, data_format="channels_last")
         return third(x[:, : shape[1], : shape[2]])
 
@@ -253,12 +262,18 @@ class GridAutoencoder(keras.Model):
         half = last.filters // 2
         mean = rounded(x[..., :half] * 2.0**-6) / FINENESS
         place = ops.clip(x[..., half:] * 2.0**-8 + USUAL_SCALE, 0, SCALES - 1)
-        return mean, SCALE_LEAST * ops.exp(place * (math.log(SCALE_MOST / SCALE_LEAST) / (SCALES - 1)))
+        return mean, SCALE_LEAST * ops.exp(
+            place * (math.log(SCALE_MOST / SCALE_LEAST) / (SCALES - 1))
+        )
 
     def _nats(self, y: Any, location: Any, scale: Any, training: bool) -> Any:
         """-log of the probability of a logistic distribution within half a step of each value."""
         y = y - location
-        y = y + keras.random.uniform(ops.shape(y), -0.5, 0.5, seed=self.noise) if training else ops.round(y)
+        y = (
+            y + keras.random.uniform(ops.shape(y), -0.5, 0.5, seed=self.noise)
+            if training
+            else ops.round(y)
+        )
         return -(
             ops.log_sigmoid((y + 0.5) / scale)
             + ops.log_sigmoid((0.5 - y) / scale)
@@ -278,7 +293,7 @@ class GridAutoencoder(keras.Model):
         self.rate_tracker.update_state(bits)
         weight = lagrangian(level)
         usual = 0.57 * (weight / LAMBDA_UNIT) ** 0.45
-        return ops.mean((weight * mse + bits) / usual)
+        return ops.mean((weight * mse + bits) / usual) / self.replicas
 
 
 def _in_unit_range(x: Any) -> Any:
@@ -299,6 +314,7 @@ def start_from_components(model: GridAutoencoder, mean: Any, basis: Any) -> None
     unit = 45.0 / 255.0  # the step that suits them at the level of LAMBDA_UNIT
     kernel = (basis / unit).reshape(CELL, CELL, CHANNELS, -1).astype(np.float32)
     model.analysis.get_layer(LINEAR).set_weights([kernel, -mean @ basis / unit])
+
     # Pixels (row, column, channel) -> (row of cells, column of cells, row, column, channel).
     def cells(x: Any) -> Any:
         x = x.reshape(-1, 4, 4, 4, 4, CHANNELS)

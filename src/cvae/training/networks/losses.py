@@ -49,8 +49,10 @@ class Trainable(keras.Model):
     preset's noise is added to its input, the preset's perceptual loss to the distortion.
     """
 
-    def __init__(self, preset: Preset, seed: int, perceptual: Perceptual | None = None) -> None:
-        super().__init__(name=preset.name.replace("-", "_"))
+    def __init__(
+        self, preset: Preset, seed: int, perceptual: Perceptual | None = None, **options: Any
+    ) -> None:
+        super().__init__(name=preset.name.replace("-", "_"), **options)
         self.distortion = DISTORTIONS[preset.distortion]
         self.distortion_weight = preset.distortion_weight
         self.noise_level = preset.noise
