@@ -58,9 +58,7 @@ class Entropy:
         x = shuffled(second([shuffled(first([x]))]))
         return _with_plane(third([x[:, :height, :width]]), level)
 
-    def parameters(
-        self, stage: int, known: list[Whole], places: Places
-    ) -> tuple[Values, Classes]:
+    def parameters(self, stage: int, known: list[Whole], places: Places) -> tuple[Values, Classes]:
         """Grids of what is known -> means in sixteenths and classes of scales, (n, p, c) each."""
         first, second, last = self._layers[_HYPER_LAYERS + 3 * stage :][:3]
         x = first(known, places)[:, np.newaxis]

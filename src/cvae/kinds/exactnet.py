@@ -87,7 +87,9 @@ class Layer:
         total = total.copy()
         for grid, kernel, taps in zip(inputs, self.kernels, self._taps, strict=True):
             reach = kernel.shape[0] // 2
-            padded = np.pad(grid, ((0, 0), (reach, reach), (reach, reach), (0, 0))) if reach else grid
+            padded = (
+                np.pad(grid, ((0, 0), (reach, reach), (reach, reach), (0, 0))) if reach else grid
+            )
             flat = padded.reshape(n, -1, grid.shape[3])
             corner = where.rows * padded.shape[2] + where.columns
             for row, column, weights in taps:

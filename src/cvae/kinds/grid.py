@@ -14,9 +14,9 @@ from cvae.data import images, pipeline
 from cvae.data.images import Pixels
 from cvae.data.windows import Window, even_windows
 from cvae.errors import ModelError, ModelKindError, translated
-from cvae.kinds.base import Cleaner, Coding, Floats, Kind
-from cvae.kinds.exactnet import one_thread
+from cvae.kinds.base import Coding, Floats, Kind
 from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
+from cvae.kinds.exactnet import one_thread
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
 from cvae.models.qualities import QUALITIES, Latents
@@ -28,6 +28,7 @@ TILE = 80
 EXACT_SYMBOLS = 4096
 # From so many cells on an image is worth all threads; smaller ones share them.
 _LARGE = 256
+
 
 class Grid(Kind):
     """A codec for RGB images of any size, named `grid` in manifests."""
@@ -71,7 +72,9 @@ class Grid(Kind):
         coding = self.coding(model).sized(20, 40)
         x = np.zeros((1, 20, 40, 3), np.uint8)
         quality = model.manifest.default_quality
-        coding.synthesize(coding.dequantize(coding.choose(x, coding.analyse(x), quality, 9), quality))
+        coding.synthesize(
+            coding.dequantize(coding.choose(x, coding.analyse(x), quality, 9), quality)
+        )
 
 
 class _Shared:
@@ -120,7 +123,9 @@ class GridCoding(Coding):
     def __init__(self, shared: _Shared, height: int = 0, width: int = 0) -> None:
         self._shared, self._height, self._width = shared, height, width
         self._rows, self._columns = -(-height // CELL), -(-width // CELL)
-        self._hyper_rows, self._hyper_columns = (-(-n // HYPER_CELL) for n in (self._rows, self._columns))
+        self._hyper_rows, self._hyper_columns = (
+            -(-n // HYPER_CELL) for n in (self._rows, self._columns)
+        )
 
     def sized(self, height: int, width: int) -> GridCoding:
         return GridCoding(self._shared, height, width)
@@ -146,6 +151,13 @@ class GridCoding(Coding):
         return self._hyper_rows * self._hyper_columns * self.entropy.hyper_channels
 
     # Networks
+
+    def load(self) -> None:
+        """Reads all members now, where the model's file is not to stay."""
+        threads = {self._threads(1), self._threads(None), pipeline.processors()}
+        for member in (ANALYSIS, SYNTHESIS, HYPER, GRADIENT):
+            for count in threads:
+                self._shared.network(member, count)
 
     def prepared(self, pixels: Pixels) -> Pixels:
         """Networks take tiles of them; the whole as floats would take four times the memory."""
@@ -177,7 +189,10 @@ class GridCoding(Coding):
 
     def _hyper(self, y: Floats, quality: int, threads: int | None) -> Values:
         """Latents in steps (n, h, w, c) -> rounded hyper latents."""
-        missing = self._hyper_rows * HYPER_CELL - self._rows, self._hyper_columns * HYPER_CELL - self._columns
+        missing = (
+            self._hyper_rows * HYPER_CELL - self._rows,
+            self._hyper_columns * HYPER_CELL - self._columns,
+        )
         padded = np.pad(y, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
         network = self._shared.network(HYPER, self._threads(threads))
         z = np.rint(network(self._with_level(padded, quality), threads=threads))
@@ -191,7 +206,9 @@ class GridCoding(Coding):
         network = self._shared.network(GRADIENT, self._threads(threads))
         found = np.empty_like(y)
         for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
-            tile = network(y[:, rows.tile, columns.tile], self._cut(x, rows, columns), threads=threads)
+            tile = network(
+                y[:, rows.tile, columns.tile], self._cut(x, rows, columns), threads=threads
+            )
             found[:, rows.kept, columns.kept] = tile[:, rows.inner, columns.inner]
         return found[..., :-1], found[..., -1].sum(axis=(1, 2), dtype=np.float64)
 
@@ -249,7 +266,9 @@ class GridCoding(Coding):
     def dequantize(self, symbols: Symbols, quality: int) -> Latents:
         values = self.parts(symbols)[1]
         scale = self.steps(quality) / np.float32(FINENESS)
-        return self._with_level(values.astype(np.float32) * scale, quality).reshape(len(symbols), -1)
+        return self._with_level(values.astype(np.float32) * scale, quality).reshape(
+            len(symbols), -1
+        )
 
     def _with_level(self, y: Floats, quality: int) -> Floats:
         level = self.entropy.tables.level[quality - 1] / np.float32(255)
@@ -291,7 +310,9 @@ class GridCoding(Coding):
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         payloads = []
         for row in symbols:
-            coder: Any = exact.Encoder(self.bank) if self._is_small else rans.Encoder(self.bank, self.stages)
+            coder: Any = (
+                exact.Encoder(self.bank) if self._is_small else rans.Encoder(self.bank, self.stages)
+            )
             self.push(coder, row[np.newaxis], quality)
             found = coder.finish()
             payloads.append(found[0] if self._is_small else found)

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 # Steps along the gradient, by effort from 0 to 9.
 _STEPS = (0, 0, 1, 1, 2, 2, 4, 6, 9, 14)
 # Share of what the quadratic model says, by which latents move.
-import os
-_DAMPING = float(os.environ.get("DA","0.5"))
+_DAMPING = 0.2
 
 
 def choose(
@@ -35,7 +34,14 @@ def choose(
     target = coding.grid(latents) / step
     # What an error of one step in a latent costs, in bits.
     import os
-    price = (float(os.environ.get("PF","1")) * weight * tables.curvature * step * step).astype(np.float32) if effort else None
+
+    price = (
+        (float(os.environ.get("PF", "1")) * weight * tables.curvature * step * step).astype(
+            np.float32
+        )
+        if effort
+        else None
+    )
 
     def rounded(target: Floats) -> tuple[Symbols, NDArray[np.float64]]:
         z = coding._hyper(target, quality, threads)
@@ -87,7 +93,7 @@ def _rounded(
 def _towards_the_mean(
     coding: GridCoding, k: Values, distance: Floats, classes: Classes, price: Floats
 ) -> None:
-    """Replaces symbols by their neighbours towards zero, and by zero, where bits and error together are less."""
+    """Replaces symbols by neighbours towards zero, or zero, where bits and error together are less."""
     where = np.nonzero(k)
     now, far, rows = k[where], distance[where], classes[where]
     worth = np.broadcast_to(price, k.shape)[where]

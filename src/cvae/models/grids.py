@@ -35,11 +35,15 @@ class GridTables:
     weight: NDArray[np.float32]  # (100,): bits that a unit of squared error is worth
     level: NDArray[np.uint8]  # (100,): what the networks are told of the quality
     groups: NDArray[np.uint16]  # (G,): channels of each
-    companding: NDArray[np.uint8]  # (N,): the activation of a latent of so many sixteenths of a step
+    companding: NDArray[
+        np.uint8
+    ]  # (N,): the activation of a latent of so many sixteenths of a step
     layers: NDArray[np.int32]  # (kernels, 5)
     weights: NDArray[np.int8]
     biases: NDArray[np.int32]
-    reach: NDArray[np.uint8]  # (2,): how many cells analysis and synthesis look beyond a cell's edges
+    reach: NDArray[
+        np.uint8
+    ]  # (2,): how many cells analysis and synthesis look beyond a cell's edges
     check: NDArray[np.int64]  # what `kinds.grid` computes from its test vector
 
     def __post_init__(self) -> None:

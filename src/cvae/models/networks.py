@@ -124,7 +124,10 @@ class Network:
     def _result_shape(self, batch: NDArray[np.float32]) -> tuple[int, ...]:
         own = batch.shape[1:]
         sides = enumerate(self._output_shape)
-        return (len(batch), *(round(own[i] * self._scale) if side is None else side for i, side in sides))
+        return (
+            len(batch),
+            *(round(own[i] * self._scale) if side is None else side for i, side in sides),
+        )
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))

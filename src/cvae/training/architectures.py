@@ -238,8 +238,9 @@ class Grid(Architecture):
         return Middles(_photos(images, run), devices)
 
     def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
-        text = "training is done and kept, but models of this architecture cannot be exported yet"
-        raise TrainingError(text, where=run.folder)
+        from cvae.training.export import grid
+
+        return grid.make(run, _photos(dataset.train, run), _photos(dataset.validation, run), model)
 
 
 # What an option about images would do.
