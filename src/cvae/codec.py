@@ -143,12 +143,14 @@ class Codec:
         Raises CvaeError when the effort is out of range. `threads` is that of `Network`.
         """
         _check_effort(effort)
-        x, coding = images.as_floats(batch), self.sized(*batch.shape[1:3]).coding
+        coding = self.sized(*batch.shape[1:3]).coding
+        x = coding.prepared(batch)
         return coding.choose(x, coding.analyse(x, threads), quality, effort, threads)
 
     def latents(self, batch: Pixels) -> Latents:
         """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
-        return self.sized(*batch.shape[1:3]).coding.analyse(images.as_floats(batch))
+        coding = self.sized(*batch.shape[1:3]).coding
+        return coding.analyse(coding.prepared(batch))
 
     def synthesize(self, symbols: Symbols, quality: int, threads: int | None = None) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
@@ -156,7 +158,7 @@ class Codec:
 
     def to_pixels(self, latents: Latents, threads: int | None = None) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        return images.as_pixels(self.coding.synthesize(latents, threads))
+        return self.coding.pictures(latents, threads)
 
     def encode_batch(
         self, batch: Pixels, options: EncodeOptions = _DEFAULTS, sizes: _Sizes | None = None
@@ -202,9 +204,7 @@ class Codec:
         codec, grey = self.sized(*batch.shape[1:3]), self.any_size and batch.shape[3] == 1
         coding, model_id = codec.coding, self.model.manifest.id
         pixels = 255 - batch if options.invert else batch
-        x = images.as_floats(pixels)
-        if grey:
-            x = np.repeat(x, self.image_shape[2], axis=3)
+        x = coding.prepared(np.repeat(pixels, self.image_shape[2], axis=3) if grey else pixels)
         latents = coding.analyse(x)
 
         def encode(quality: int) -> list[Encoded]:

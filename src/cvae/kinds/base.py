@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import coders, exact, rans
 from cvae.bitstream.tables import Bank, Symbols
+from cvae.data.images import Pixels, as_floats, as_pixels
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
@@ -59,6 +60,14 @@ class Coding(ABC):
     @abstractmethod
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         """Asks a coder for the symbols of so many images, stage by stage."""
+
+    def prepared(self, pixels: Pixels) -> Any:
+        """uint8 (n, h, w, c) as `analyse` and `choose` take them."""
+        return as_floats(pixels)
+
+    def pictures(self, latents: Latents, threads: int | None = None) -> Pixels:
+        """Latents (n, elements) -> uint8 (n, h, w, c)."""
+        return as_pixels(self.synthesize(latents, threads))
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         """Every image by itself -> one payload an image. Raises ValueError at a symbol out of range."""
