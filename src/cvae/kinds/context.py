@@ -35,7 +35,7 @@ class Entropy:
         """Raises ValueError when the networks do not fit together, or sums might not be exact."""
         self.tables = tables
         self.groups: list[int] = tables.groups.tolist()
-        self.hyper_channels = tables.hyper_index.shape[1]
+        self.hyper_channels: int = tables.hyper_index.shape[1]
         self.channels = sum(self.groups)
         self.stages = 2 * len(self.groups)
         self._layers = _layers(tables)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _STEPS = (0, 0, 1, 1, 2, 2, 4, 6, 9, 14)
 # Share of what the quadratic model says, by which latents move.
 _DAMPING = 0.2
+# An error costs more than it does in the picture: what is decoded later is predicted from the latent.
+_PRICE = 2.5
 
 
 def choose(
@@ -33,19 +35,11 @@ def choose(
     step, weight = coding.steps(quality), float(tables.weight[quality - 1])
     target = coding.grid(latents) / step
     # What an error of one step in a latent costs, in bits.
-    import os
-
-    price = (
-        (float(os.environ.get("PF", "1")) * weight * tables.curvature * step * step).astype(
-            np.float32
-        )
-        if effort
-        else None
-    )
+    price = (_PRICE * weight * tables.curvature * step * step).astype(np.float32)
 
     def rounded(target: Floats) -> tuple[Symbols, NDArray[np.float64]]:
         z = coding._hyper(target, quality, threads)
-        return _rounded(coding, z, target, quality, price)
+        return _rounded(coding, z, target, quality, price if effort else None)
 
     symbols, bits = rounded(target)
     if not _STEPS[effort]:
@@ -100,7 +94,7 @@ def _towards_the_mean(
     bank = coding.bank
 
     def cost(symbols: Values) -> NDArray[np.float64]:
-        return bank.bits(rows, symbols) + worth * np.square(far - symbols)
+        return np.asarray(bank.bits(rows, symbols) + worth * np.square(far - symbols))
 
     best, least = now, cost(now)
     for other in (now - np.sign(now), np.zeros_like(now)):
@@ -114,4 +108,4 @@ def _bits(coding: GridCoding, classes: Classes, k: Values) -> NDArray[np.float64
     coded = classes != SKIPPED
     bits = np.zeros(k.shape)
     bits[coded] = coding.bank.bits(classes[coded], k[coded])
-    return bits.sum(axis=(1, 2))
+    return np.asarray(bits.sum(axis=(1, 2)))

@@ -86,7 +86,7 @@ class Graph:
 def eight_bits(kernel: Floats, axis: int) -> Floats:
     """Rounds to whole multiples, at most 127, of a scale for each index of the axis of outputs."""
     scale = _scale(kernel, axis)
-    return np.rint(kernel / scale) * scale
+    return np.asarray(np.rint(kernel / scale) * scale, np.float32)
 
 
 def _scale(kernel: Floats, axis: int) -> Floats:
@@ -95,7 +95,7 @@ def _scale(kernel: Floats, axis: int) -> Floats:
     # In half precision, and never below what is needed.
     scale = np.maximum(most / 127, 1e-6).astype(np.float16)
     scale = np.where(scale * np.float32(127) < most, np.nextafter(scale, np.float16(1e4)), scale)
-    return scale.astype(np.float32)
+    return np.asarray(scale, np.float32)
 
 
 def half_precision(weights: Floats) -> Floats:

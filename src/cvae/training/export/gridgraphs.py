@@ -109,10 +109,9 @@ def _unseen(side: int) -> NDArray[np.bool_]:
 
 def find_reach(network: Any) -> int:
     """How many cells a network looks beyond the edges of one: the sum of what its layers do."""
-    scale, reach = (
-        {},
-        {},
-    )  # of a tensor: pixels of the input a side of its own; pixels beyond a cell
+    # Of a tensor: pixels of the input a side of its own; pixels beyond the edges of a cell.
+    scale: dict[int, float] = {}
+    reach: dict[int, float] = {}
     for layer in network.layers[1:]:  # the first one is the input
         given = layer.input if isinstance(layer.input, list) else [layer.input]
         before = max((reach.get(id(tensor), 0.0) for tensor in given), default=0.0)

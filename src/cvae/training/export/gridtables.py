@@ -87,8 +87,7 @@ def _with_counts(tables: GridTables, classes: Counts, hyper: dict[int, Counts]) 
     shares = {quality: _smooth(counts) for quality, counts in hyper.items()}
     index = np.empty(tables.hyper_index.shape, np.uint16)
     for quality in QUALITIES:
-        between = between(shares, quality)
-        for channel, p in enumerate(between):
+        for channel, p in enumerate(between(shares, quality)):
             index[quality - 1, channel] = merger.add(frequencies(p), _TOLERANCE)
     arrays = {**vars(tables), "bank": np.stack(merger.rows), "hyper_index": index}
     return GridTables(**arrays)
@@ -151,7 +150,7 @@ def frequencies(p: NDArray[np.float64]) -> NDArray[np.uint16]:
     """Probabilities, or counts -> frequencies of at least 1 that sum to 2^16."""
     whole = 1 + np.floor(p / p.sum() * (TOTAL - len(p))).astype(np.int64)
     whole[np.argmax(whole)] += TOTAL - whole.sum()
-    return whole.astype(np.uint16)
+    return np.asarray(whole, np.uint16)
 
 
 def curvature(synthesis: Network, latents: Floats, step: Floats) -> Floats:
