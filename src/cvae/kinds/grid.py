@@ -239,17 +239,23 @@ class GridCoding(Coding):
     ) -> Symbols:
         from cvae.kinds import gridsearch
 
+        problem = gridsearch.Problem(
+            self.entropy,
+            quality,
+            hyper=lambda target: self._hyper(target, quality, threads),
+            passing=lambda z: self.passing(z, quality),
+            joined=self.joined,
+            parts=self.parts,
+            slope=lambda symbols: self._slope(x, self.dequantize(symbols, quality), threads),
+        )
         with one_thread():
-            return gridsearch.choose(self, x, latents, quality, effort, threads)
+            grid = latents.reshape(-1, self._rows, self._columns, self._shared.channels)
+            return gridsearch.choose(problem, grid, effort)
 
     def steps(self, quality: int) -> NDArray[np.float32]:
         """The quantization steps (c,)."""
         step: NDArray[np.float32] = self.entropy.tables.step[quality - 1]
         return step
-
-    def grid(self, latents: Latents) -> Floats:
-        """Latents as (n, h, w, c)."""
-        return latents.reshape(-1, self._rows, self._columns, self._shared.channels)
 
     def passing(self, z: Values, quality: int) -> Pass:
         return Pass(self.entropy, z, quality, self._rows, self._columns)

@@ -6,18 +6,15 @@ code it; then the latents move along the gradient of the picture's squared error
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import MAX_SYMBOL, Symbols
+from cvae.bitstream.tables import MAX_SYMBOL, Bank, Symbols
 from cvae.kinds.base import Floats
-from cvae.kinds.context import FINENESS, SKIPPED, Classes, Values
-from cvae.models.qualities import Latents
-
-if TYPE_CHECKING:
-    from cvae.kinds.grid import GridCoding
+from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
 
 # Steps along the gradient, by effort from 0 to 9.
 _STEPS = (0, 0, 1, 1, 2, 2, 4, 6, 9, 14)
@@ -27,32 +24,54 @@ _DAMPING = 0.2
 _PRICE = 2.5
 
 
-def choose(
-    coding: GridCoding, x: Any, latents: Latents, quality: int, effort: int, threads: int | None
-) -> Symbols:
-    """See `Coding.choose`: 0 rounds, 1 weighs bits against errors, higher ones follow the gradient."""
-    tables = coding.entropy.tables
-    step, weight = coding.steps(quality), float(tables.weight[quality - 1])
-    target = coding.grid(latents) / step
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the search needs to know of a model, a quality, and n images of one size."""
+
+    entropy: Entropy
+    quality: int
+    # Latents in steps (n, h, w, c) -> hyper latents.
+    hyper: Callable[[Floats], Values]
+    # Hyper latents -> the stages.
+    passing: Callable[[Values], Pass]
+    # Hyper latents and latents in sixteenths of a step -> symbols, and back.
+    joined: Callable[[Values, Values], Symbols]
+    parts: Callable[[Symbols], tuple[Values, Values]]
+    # Symbols -> half the negative gradient of the squared error (n, h, w, c), and that error (n,).
+    slope: Callable[[Symbols], tuple[Floats, Reals]]
+
+    @property
+    def weight(self) -> float:
+        """Bits that a unit of squared error is worth."""
+        return float(self.entropy.tables.weight[self.quality - 1])
+
+
+def choose(problem: Problem, latents: Floats, effort: int) -> Symbols:
+    """Symbols of latents (n, h, w, c): 0 rounds, 1 weighs bits against errors, others follow the gradient."""
+    tables, weight = problem.entropy.tables, problem.weight
+    step = tables.step[problem.quality - 1]
+    target = latents / step
     # What an error of one step in a latent costs, in bits.
     price = (_PRICE * weight * tables.curvature * step * step).astype(np.float32)
 
-    def rounded(target: Floats) -> tuple[Symbols, NDArray[np.float64]]:
-        z = coding._hyper(target, quality, threads)
-        return _rounded(coding, z, target, quality, price if effort else None)
+    def rounded(target: Floats) -> tuple[Symbols, Reals]:
+        return _rounded(problem, target, price if effort else None)
 
     symbols, bits = rounded(target)
     if not _STEPS[effort]:
         return symbols
-    slope, error = coding._slope(x, coding.dequantize(symbols, quality), threads)
+    slope, error = problem.slope(symbols)
     cost = bits + weight * error
     damping = np.full((len(cost), 1, 1, 1), _DAMPING, np.float32)
     for _ in range(_STEPS[effort]):
-        present = coding.parts(symbols)[1].astype(np.float32) / np.float32(FINENESS)
+        present = problem.parts(symbols)[1].astype(np.float32) / np.float32(FINENESS)
         wanted = present + slope / (tables.curvature * step)
         candidate_target = target + damping * (wanted - target)
         candidate, bits = rounded(candidate_target)
-        new_slope, error = coding._slope(x, coding.dequantize(candidate, quality), threads)
+        new_slope, error = problem.slope(candidate)
         new_cost = bits + weight * error
         better = new_cost < cost
         chosen = better[:, np.newaxis, np.newaxis, np.newaxis]
@@ -64,36 +83,34 @@ def choose(
     return symbols
 
 
-def _rounded(
-    coding: GridCoding, z: Values, target: Floats, quality: int, price: Floats | None
-) -> tuple[Symbols, NDArray[np.float64]]:
-    """Symbols of latents in steps (n, h, w, c), stage by stage, and their bits (n,) without those of z."""
-    passing, bits = coding.passing(z, quality), np.zeros(len(z))
-    for stage in range(coding.entropy.stages):
+def _rounded(problem: Problem, target: Floats, price: Floats | None) -> tuple[Symbols, Reals]:
+    """Symbols of latents in steps (n, h, w, c), and their bits (n,) without those of hyper latents."""
+    entropy, z = problem.entropy, problem.hyper(target)
+    passing, bits = problem.passing(z), np.zeros(len(z))
+    for stage in range(entropy.stages):
         mean, classes = passing.parameters(stage)
         distance = passing.at(stage, target) - mean.astype(np.float32) / np.float32(FINENESS)
         k = np.rint(distance).clip(-MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
         k[classes == SKIPPED] = 0
         if price is not None:
             group = stage // 2
-            start = sum(coding.entropy.groups[:group])
-            own = price[start : start + coding.entropy.groups[group]]
-            _towards_the_mean(coding, k, distance, classes, own)
-            bits += _bits(coding, classes, k)
+            start = sum(entropy.groups[:group])
+            own = price[start : start + entropy.groups[group]]
+            _towards_the_mean(entropy.bank, k, distance, classes, own)
+            bits += _bits(entropy.bank, classes, k)
         passing.put(stage, mean + FINENESS * k)
-    return coding.joined(z, passing.values()), bits
+    return problem.joined(z, passing.values()), bits
 
 
 def _towards_the_mean(
-    coding: GridCoding, k: Values, distance: Floats, classes: Classes, price: Floats
+    bank: Bank, k: Values, distance: Floats, classes: Classes, price: Floats
 ) -> None:
     """Replaces symbols by neighbours towards zero, or zero, where bits and error together are less."""
     where = np.nonzero(k)
     now, far, rows = k[where], distance[where], classes[where]
     worth = np.broadcast_to(price, k.shape)[where]
-    bank = coding.bank
 
-    def cost(symbols: Values) -> NDArray[np.float64]:
+    def cost(symbols: Values) -> Reals:
         return np.asarray(bank.bits(rows, symbols) + worth * np.square(far - symbols))
 
     best, least = now, cost(now)
@@ -104,8 +121,8 @@ def _towards_the_mean(
     k[where] = best
 
 
-def _bits(coding: GridCoding, classes: Classes, k: Values) -> NDArray[np.float64]:
+def _bits(bank: Bank, classes: Classes, k: Values) -> Reals:
     coded = classes != SKIPPED
     bits = np.zeros(k.shape)
-    bits[coded] = coding.bank.bits(classes[coded], k[coded])
+    bits[coded] = bank.bits(classes[coded], k[coded])
     return np.asarray(bits.sum(axis=(1, 2)))
