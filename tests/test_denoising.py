@@ -294,8 +294,8 @@ def test_images_of_different_sizes_are_measured_each_at_its_own(tmp_path: Path) 
 
 def test_data_that_a_denoiser_cannot_take_is_refused(tmp_path: Path) -> None:
     model = Model(denoisers.write(tmp_path / "d.cvae", denoisers.box()))
-    np.savez(tmp_path / "grey.npz", x_test=photos(3, 8, 8, 2))
-    with pytest.raises(ImageError, match="expected any size, RGB, found 8x8 with 2 channels"):
+    np.savez(tmp_path / "grey.npz", x_test=photos(3, 8, 8))
+    with pytest.raises(ImageError, match="expected any size, RGB, found 8x8 with 1 channels"):
         noise.load(tmp_path / "grey.npz", "test", model)
     for place in ("nowhere", "empty"):
         (tmp_path / "empty").mkdir(exist_ok=True)

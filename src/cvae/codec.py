@@ -60,13 +60,13 @@ class Codec:
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
-    def reading(self, fit: bool = False, grey: bool = True) -> Reading:
+    def reading(self, fit: bool = False) -> Reading:
         """How image files become what the model codes.
 
-        `fit` resizes them, but for a model of any size; to one, `grey` gives pictures of one channel.
+        `fit` resizes them, but for a model of any size, which takes grey ones with one channel.
         """
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any" if grey else "own", WHITE)
+            return Reading((0, 0, self.image_shape[2]), "any", WHITE)
         return Reading(self.image_shape, "stretch" if fit else "exact")
 
     @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -254,7 +255,7 @@ def test_packs_there_and_back(run: Run) -> None:
     lines, _ = run("pack", "in", "-q", "100", "--effort", "0", "--fit")
     assert lines[0].startswith("model photo, the default")
     assert lines[1] == "--fit changes nothing: model photo takes images of any size"
-    raw = sum(pixels.shape[0] * pixels.shape[1] * 3 for pixels in pictures)
+    raw = sum(pixels.size for pixels in pictures)
     assert f"{raw / Path('in.bin').stat().st_size:.1f}:1" in lines[-1]
     run("unpack", "in.bin", "-o", "back")
     for number, pixels in enumerate(pictures):
@@ -291,6 +292,15 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     assert run("pack", "x.npz")[0][0].startswith("model mnist")
     np.savez("y.npz", x_test=np.stack([picture(9, 9, 1)[..., 0]] * 3))
     assert run("pack", "y.npz")[0][0].startswith("model photo")
+    (result,) = json.loads(run("verify", "y.bin", "--against", "y.npz", "--json")[1])
+    assert result["images"] == 3
+    with tarfile.open("z.tar", "w") as archive:
+        for number, channels in enumerate((3, 1, 3)):
+            archive.add(save(picture(9, 9, channels), f"z{number}.png"))
+    run("pack", "z.tar")
+    (result,) = json.loads(run("verify", "z.bin", "--against", "z.tar", "--json")[1])
+    assert result["images"] == 3
+    assert result["bpp"] * 9 * 9 * 3 / 8 == pytest.approx(Path("z.bin").stat().st_size)
     run("unpack", "y.bin", "-o", "back")
     assert [load(path).shape for path in Path("back").iterdir()] == [(9, 9, 3)] * 3
 
@@ -300,8 +310,6 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
 def test_an_archive_on_stdin_is_looked_into_and_read_whole(
     run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, model: str | None
 ) -> None:
-    import tarfile
-
     with tarfile.open("x.tar", mode) as archive:  # type: ignore[call-overload]
         for number in range(20):
             archive.add(save(picture(9, 9 + number, seed=number), f"{number:02}.png"))

@@ -187,7 +187,7 @@ def _pack_file(
             yield batch
 
     stream = open_images(
-        sources, codec.reading(options.fit, grey=False), split=options.split,
+        sources, codec.reading(options.fit), split=options.split,
         threads=threads or pipeline.processors(), refuse=talk.error,
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named)

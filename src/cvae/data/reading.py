@@ -38,9 +38,8 @@ class Reading:
     What `fit` means:
         exact: an image that differs is refused; only lossless changes of mode pass.
         stretch: an image that differs is converted and resized, as by `--fit`.
-        own: images keep their sizes; only the channels count, and grey becomes RGB where that is
-            asked. With sides in the shape, as training reads folders for networks that see parts of
-            such sides.
+        own: images keep their sizes; only the channels count. With sides in the shape, as training
+            reads folders for networks that see parts of such sides.
         any: as own, and grey images stay grey, with one channel.
         crop: as training reads folders; the shorter side is scaled and the middle cut out.
         resize: as training reads folders; the aspect is given up.
@@ -137,8 +136,8 @@ class Reading:
         if self.fit != "exact":
             sides = min(height, width) >= 1 and max(height, width) <= MAX_SIDE
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
-        if self.keeps:
-            fits = fits and channels <= self.shape[2]
+        if self.fit == "own":
+            fits = fits and channels == self.shape[2]
         if not fits:
             sizes = "any size, " if self.keeps else ""
             found = f"{width}x{height} with {channels} channels"

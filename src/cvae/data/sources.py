@@ -99,8 +99,7 @@ class ArraySource:
                 count = min(_batch(reading.shape), _batch(shape))
                 pixels = rows.read(count).reshape(-1, *shape)
                 sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
-                same = shape == reading.shape or reading.fit == "any"
-                if not (same or (reading.keeps and shape[2] == reading.shape[2])):
+                if shape != reading.shape and not reading.keeps:
                     pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
                 yield Batch(pixels, sizes=sizes)
 

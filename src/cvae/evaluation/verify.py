@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import islice, repeat
+from itertools import groupby, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from cvae.data.sources import ListSource, Refuse
 from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
 from cvae.packs import shards
 from cvae.packs.decode import Pack
-from cvae.packs.reader import Damage
+from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
 
 _MAX_CONTAINER = 1 << 28  # bytes
@@ -114,6 +114,8 @@ def compare(
     quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
         shapes += [originals.shape[1:]] * len(originals)
+        if originals.shape[3] < decoded.shape[3]:  # grey ones come back as RGB
+            originals = np.repeat(originals, decoded.shape[3], axis=3)
         measured.append(_measure(pack.codec, originals, decoded, [quality] * len(originals)))
         if progress:
             progress(len(originals))
@@ -172,7 +174,7 @@ class _Pairs:
         self.seconds = 0.0  # that decoding was waited for
         self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
         fitted = pack.reader.header.sizes
-        self._reading = pack.codec.reading(fitted, grey=False)
+        self._reading = pack.codec.reading(fitted)
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -213,9 +215,10 @@ class _Pairs:
                 else:
                     text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
                     raise DataError(text, where=where)
-            if unlike := {image.shape for image in found} - {part.pixels.shape[1:]}:
+            if unlike := {image.shape[:2] for image in found} - {part.pixels.shape[1:3]}:
                 raise _other_size(where, unlike.pop(), part)
-            yield np.stack(found), part.pixels
+            for start, stop in _alike(found):
+                yield np.stack(found[start:stop]), part.pixels[start:stop]
         if by_name:
             return
         seen += sum(1 for _ in islice(originals, total + 1 - seen))
@@ -235,9 +238,18 @@ class _Pairs:
             known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
             for batch in known.batches(self._reading, refuse=self._refuse):
-                if batch.pixels.shape[1:] != part.pixels.shape[1:]:
+                if batch.pixels.shape[1:3] != part.pixels.shape[1:3]:
                     raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
                 yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+
+
+def _alike(found: Sequence[Pixels]) -> Iterator[Range]:
+    """Where images that follow each other have one shape: grey ones stand among others."""
+    start = 0
+    for _, group in groupby(found, lambda image: image.shape):
+        stop = start + sum(1 for _ in group)
+        yield start, stop
+        start = stop
 
 
 def _other_size(where: str, found: tuple[int, ...], part: Decoded) -> DataError:

@@ -281,7 +281,7 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = codec.reading(job.options.fit, grey=False)
+    reading = codec.reading(job.options.fit)
     options = replace(job.options, names=job.options.names and shard.source.named)
     batches = shard.source.batches(reading, job.readers, refuse)
     with (job.folder / shard.name).writing(force=True) as temporary:
