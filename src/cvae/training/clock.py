@@ -37,7 +37,7 @@ class Clock(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         spent = time.monotonic() - self._started
         longest = min(_EPOCH_SHARE * self._limit, _EPOCH_SECONDS)
-        if spent > longest or self._before + spent > self._limit:
+        if spent >= longest or self._before + spent >= self._limit:
             self.model.stop_training = True
 
 
