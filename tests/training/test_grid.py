@@ -107,11 +107,14 @@ def test_a_resumed_run_ends_with_the_same_weights(
         ("--latents 64", "all qualities, which --latents does not change"),
         ("--distortion-weight 2", "which --distortion-weight does not change"),
         ("--epochs 3 --minutes 3", "--minutes takes the place of --epochs"),
+        ("--data mnist", "photo is for a folder of pictures as --data"),
+        ("--data x.npz", "photo is for a folder of pictures as --data"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(
     options: str, message: str, pictures: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    np.savez("x.npz", x_train=np.zeros((10, 192, 192, 3), np.uint8))
     run_here("train", "photo", "--data", pictures, *options.split(), code=2)
     assert message in capsys.readouterr().err
     assert not Path("runs").exists()
