@@ -82,8 +82,9 @@ def test_any_error_of_an_image_reader_is_passed_over(
         # side, channels, latents, epochs
         (Survey(5000, 32, False), (32, 3, 128, 100)),
         (Survey(60_000, 28, True), (28, 1, 98, 32)),
-        (Survey(100_000, 512, False), (36, 3, 128, 10)),
-        (Survey(100_000, 512, True), (64, 1, 128, 10)),
+        (Survey(100_000, 100, False), (36, 3, 128, 10)),
+        (Survey(100_000, 100, True), (64, 1, 128, 10)),
+        (Survey(5000, 32, False, large=True), (32, 3, 128, 100)),
         (Survey(50, 30, True), (28, 1, 8, 200)),
         (Survey(500, 4, True), (8, 1, 8, 200)),
     ],
@@ -104,6 +105,49 @@ def test_what_the_user_says_of_size_and_colour_goes(tmp_path: Path) -> None:
     assert choose(found, 16, None).image_shape == (16, 16, 1)
     assert choose(found, None, False).image_shape == (32, 32, 3)
     assert choose(Survey(1000, 32, False), 12, True).image_shape == (12, 12, 1)
+    large = Survey(1000, 512, False, large=True)
+    assert choose(large, 48, None).image_shape == (48, 48, 3)
+    assert choose(large, None, True).image_shape == (64, 64, 1)
+    assert choose(large, None, None, scaled=True).image_shape == (36, 36, 3)
+    assert choose(large, None, False).name == "photo"
+
+
+def test_large_pictures_keep_their_sizes(tmp_path: Path) -> None:
+    folder_of(tmp_path / "x", 3, (60, 90), colour=True)
+    folder_of(tmp_path / "x", 1, (200, 127), colour=True)
+    assert not survey(tmp_path / "x").large
+    folder_of(tmp_path / "x", 1, (200, 128), colour=True)
+    found = survey(tmp_path / "x")
+    assert found == Survey(5, 60, False, large=True)
+    recipe = choose(found, None, None)
+    assert (recipe.name, recipe.architecture, recipe.minutes) == ("photo", "grid", 60)
+    first, second, third = auto.explain(found, recipe, "x", Path("run"), ["--seed", "3"])
+    assert first == "5 files, typically of 60 pixels a side, colour; they keep their sizes"
+    assert second.endswith("; 60 minutes")
+    assert third.endswith("cvae train photo --data x -o run --minutes 60 --seed 3")
+
+
+@pytest.mark.parametrize("options", [(), ("--epochs", "3"), ("--minutes", "2", "--seed", "1")])
+def test_the_command_that_is_printed_repeats_a_run_of_large_pictures(
+    options: tuple[str, ...], workdir: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder_of(Path("x"), 14, (150, 140), colour=True)
+    begun: list[Preset] = []
+
+    def start(folder: Path, preset: Preset, *others: Any) -> None:
+        begun.append(preset)
+        raise TrainingError("stopped here")
+
+    monkeypatch.setattr(runs, "start", start)
+    run_here("train", "auto", "--data", "x", "--out", "run", *options, code=1)
+    said = capsys.readouterr().err
+    (line,) = (line for line in said.splitlines() if "the same again" in line)
+    run_here(*shlex.split(line.partition("the same again: cvae ")[2]), code=1)
+    recipe, again = begun
+    assert again == recipe
+    minutes, epochs = {0: (60, 200), 2: (0, 3), 4: (2, 200)}[len(options)]
+    assert (recipe.minutes, recipe.epochs) == (minutes, epochs)
 
 
 # --- through the command line -------------------------------------------------------------------

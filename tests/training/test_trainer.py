@@ -263,3 +263,61 @@ def test_dropout_that_ended_stays_away_after_an_interruption(tmp_path: Path) -> 
         trainer.train(run, DATA, at(3, stop))
     resumed = trainer.train(run, DATA, Machine())
     assert same(resumed, trainer.train(start(tmp_path / "whole", preset), DATA, Machine()))
+
+
+# --- averages of weights ------------------------------------------------------------------------
+
+AVERAGED = replace(TINY, average=0.99, epochs=3, learning_rate=0.05, warmup=1)
+
+
+def test_averages_are_validated_and_exported_and_training_goes_on_from_the_last(
+    tmp_path: Path,
+) -> None:
+    run = start(tmp_path / "run", AVERAGED)
+    last = trainer.train(run, DATA, Machine())
+    history = runs.read_history(run)
+    exported = checkpoints.load(run)
+    assert not same(exported, last, apart=1e-3)
+    assert same(checkpoints.load(run, Machine()), last)
+    # Training went on from the last weights: more than averages of averages move.
+    exported.compile()
+    found = {
+        name: model.evaluate(DATA.validation / np.float32(255), batch_size=16, verbose=0)[0]
+        for name, model in (("averages", exported), ("last", last))
+    }
+    assert history[-1]["val_loss"] == pytest.approx(found["averages"], rel=1e-4)
+    assert history[-1]["val_loss"] != pytest.approx(found["last"], rel=1e-3)
+    averages = {id(average): weight for weight, average in last.optimizer.pairs()}
+    assert len(averages) == len(last.trainable_variables)
+    begun = checkpoints.start(
+        start(tmp_path / "more", AVERAGED, begin=run.folder), DATA.train, Machine()
+    )
+    assert same(begun, exported)
+
+
+def test_averages_are_the_same_after_an_interruption(tmp_path: Path) -> None:
+    def stop(model: keras.Model) -> None:
+        raise KeyboardInterrupt
+
+    whole = start(tmp_path / "whole", AVERAGED)
+    last = trainer.train(whole, DATA, Machine())
+    run = start(tmp_path / "run", AVERAGED)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(run, DATA, at(3, stop))
+    resumed = trainer.train(start(run.folder, AVERAGED, resume=True), DATA, Machine())
+    assert same(resumed, last)
+    assert same(checkpoints.load(run), checkpoints.load(whole))
+    without = [{k: v for k, v in row.items() if k != "seconds"} for row in runs.read_history(run)]
+    expected = [{k: v for k, v in r.items() if k != "seconds"} for r in runs.read_history(whole)]
+    assert without == expected
+
+
+def test_a_warm_up_is_short_and_ends_at_the_rate() -> None:
+    cosine = checkpoints._cosine(replace(TINY, warmup=10, learning_rate=1.0), 1000)
+    rates = [float(cosine(step)) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(1)
+    assert rates[505] == pytest.approx(0.5, abs=1e-3)
+    assert rates[1000] == pytest.approx(0, abs=1e-6)
+    assert float(checkpoints._cosine(replace(TINY, warmup=10), 100)(5)) == pytest.approx(1e-2)
+    assert float(checkpoints._cosine(TINY, 100)(0)) == pytest.approx(1e-2)

@@ -108,6 +108,9 @@ def read_as(
     from cvae.data.reading import Reading
     from cvae.training import datasets
 
+    own = architectures.of(recipe).reads == "own"
+    if own and images.data and (images.data in datasets.LICENCES or Path(images.data).is_file()):
+        raise click.UsageError(f"{recipe.name} is for a folder of pictures as --data")
     if not images.folder or images.data in datasets.LICENCES:
         if any(wish is not None for wish in images[1:]):
             options = "--size, --grey, --colour, --crop, --resize and --background"
