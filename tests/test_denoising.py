@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvae import denoising, kinds
 from cvae.codec import Codec
-from cvae.data import metrics, pipeline
+from cvae.data import metrics, pipeline, windows
 from cvae.data.images import Pixels, as_floats, encode_image
 from cvae.data.reading import Reading
 from cvae.errors import (
