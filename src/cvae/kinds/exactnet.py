@@ -75,8 +75,8 @@ class Layer:
             for kernel in self.kernels
         ]
 
-    def __call__(self, inputs: Sequence[Whole], places: Places | None = None) -> Whole:
-        """Grids (n, h, w, in), one for each kernel, padded with zeros.
+    def __call__(self, inputs: Sequence[NDArray[Any]], places: Places | None = None) -> Whole:
+        """Grids of whole numbers (n, h, w, in), one for each kernel, padded with zeros.
 
         Returns:
             (n, p, out) at places, or else the grid (n, h, w, out).
@@ -94,7 +94,7 @@ class Layer:
             corner = where.rows * padded.shape[2] + where.columns
             for row, column, weights in taps:
                 seen = flat[:, corner + (row * padded.shape[2] + column)]
-                total += seen.reshape(len(total), -1) @ weights
+                total += seen.reshape(len(total), -1).astype(np.float32, copy=False) @ weights
         if self.shift is not None:
             total = activated(total, self.shift)
         shape = (n, len(where.rows)) if places else (n, height, width)
