@@ -43,6 +43,10 @@ class Entropy:
         expected = _HYPER_LAYERS + 3 * self.stages
         if len(self._layers) != expected:
             raise ValueError(f"expected {expected} layers, found {len(self._layers)}")
+        for stage in range(self.stages):
+            last, group = self._layers[_HYPER_LAYERS + 3 * stage + 2], self.groups[stage // 2]
+            if last.bias.shape != (2 * group,) or last.shift is not None:
+                raise ValueError(f"expected {2 * group} sums of stage {stage}")
         if len(tables.bank) < CLASSES:
             raise ValueError(f"expected at least {CLASSES} tables, found {len(tables.bank)}")
 

@@ -92,10 +92,11 @@ class _Shared:
         model = self.model
         with translated(ModelError, "damaged", model.path, ValueError):
             entropy = Entropy(model.grids)
+            found = entropy.check()  # layers that do not fit together fail here
         if entropy.channels != self.channels:
             expected = f"expected tables of {self.channels} channels"
             raise ModelError(f"{expected}, found {entropy.channels}", where=model.path)
-        if not np.array_equal(entropy.check(), model.grids.check):
+        if not np.array_equal(found, model.grids.check):
             text = "the test vector of its exact networks comes out otherwise on this machine"
             raise ModelError(text, where=model.path)
         return entropy

@@ -10,7 +10,11 @@ from typing import Any, Literal
 class GridSizes:
     """Channels of the entropy model of a grid; those of `photo`, unless a preset has others."""
 
-    groups: tuple[int, ...] = (64, 128, 128)  # coded together, in two stages each; all latents in sum
+    groups: tuple[int, ...] = (
+        64,
+        128,
+        128,
+    )  # coded together, in two stages each; all latents in sum
     # Within the networks of a group's stages, one pair a group.
     hidden: tuple[tuple[int, int], ...] = ((192, 128), (192, 128), (96, 96))
     features: int = 128  # of the hyper synthesis

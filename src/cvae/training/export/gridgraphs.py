@@ -46,7 +46,9 @@ def graphs(model: Any) -> dict[str, bytes]:
     level = _channels(graph, "x", channels, channels + 1)
     given = graph.add("Concat", companded, level, axis=3)
     z = layers.add_network(graph, model.hyper_analysis, given)
-    found[HYPER] = graph.to_bytes("hyper", {"x": latents}, z, ("rows", "columns", model.sizes.hyper))
+    found[HYPER] = graph.to_bytes(
+        "hyper", {"x": latents}, z, ("rows", "columns", model.sizes.hyper)
+    )
 
     graph = Graph(eight_bits=True)
     x_hat = graph.clip(layers.add_network(graph, model.synthesis, "x"))

@@ -193,7 +193,9 @@ class GridAutoencoder(Trainable):
         self.gains = self.add_weight(shape=(KNOTS, self.latents), name="gains", **zeros)
         # Of the logistic distributions of the hyper latents: location and logarithm of the scale at
         # level 0, and their slopes.
-        self.hyper_density = self.add_weight(shape=(4, self.sizes.hyper), name="hyper_density", **zeros)
+        self.hyper_density = self.add_weight(
+            shape=(4, self.sizes.hyper), name="hyper_density", **zeros
+        )
         self.built = True
 
     def steps(self, level: Any) -> Any:
