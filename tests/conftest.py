@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 
 from cvae import kinds
+from cvae.data.images import as_image
 from cvae.models.file import read_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,15 @@ def blobs(count: int, side: int = 8, seed: int = 0) -> NDArray[np.uint8]:
     y, x = np.mgrid[:side, :side]
     squared = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2
     return np.rint(255 * np.exp(-squared / side))[..., np.newaxis].astype(np.uint8)
+
+
+def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    """A blurred picture, as smooth as photos are, with a little noise: (h, w, c)."""
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(0, 256, (6, 5, 3), np.uint8)
+    large = Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(large)[..., :channels] + rng.normal(0, 3, (height, width, channels))
+    return pixels.round().clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,6 +122,25 @@ def tiny_vae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> P
 def tiny_dae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     """A finished run of a denoiser of any size."""
     return _trained("tiny-dae", tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 blurred pictures of four sizes, some of them smaller than a crop."""
+
+    def draw(folder: Path) -> None:
+        folder.mkdir()
+        for number in range(24):
+            size = [(150, 200), (90, 70), (50, 80), (100, 280)][number % 4]
+            as_image(photo(*size, seed=number)).save(folder / f"{number}.png")
+
+    return shared(tmp_path_factory, "photos", draw)
+
+
+@pytest.fixture(scope="session")
+def tiny_grid_run(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+    """A finished run of a codec for pictures of any size."""
+    return _trained("tiny-grid", tmp_path_factory, photo_folder)
 
 
 def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cvae.codec import Codec
 from cvae.data.images import Pixels
+from cvae.errors import ModelKindError
 from cvae.kinds.fixed import has_normal_latents
 from cvae.models.qualities import Latents, Qualities
 
@@ -30,6 +31,7 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
     same seed, 0 or more, gives the same images.
 
     Raises:
+        ModelKindError: the model takes images of any size.
         ModelError: the model file is damaged.
     """
     return np.concatenate(list(sample_batches(codec, count, seed)))
@@ -37,6 +39,9 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
 
 def sample_batches(codec: Codec, count: int, seed: int) -> Iterator[Pixels]:
     """The images of `sample` in batches (n, h, w, c) that fit into memory."""
+    if codec.any_size:
+        text = f"expected a model of images of one size, found {codec.name}, which takes any"
+        raise ModelKindError(text)
     rng, prior = np.random.default_rng(seed), has_prior(codec)
     for batch in _batches(codec, count):
         size = (len(batch), codec.coding.elements)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cvae.cli import train
 from cvae.training import checkpoints, datasets, presets, runs, trainer
@@ -21,27 +19,14 @@ from cvae.training.runs import Run
 from ..conftest import run_here
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 blurred pictures of four sizes, some of them smaller than a crop."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(24):
-        size = [(150, 200), (90, 70), (50, 80), (100, 280)][number % 4]
-        pixels = rng.integers(0, 256, (5, 6, 3), np.uint8)
-        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(
-            folder / f"{number}.png"
-        )
-    return folder
+@pytest.fixture
+def pictures(photo_folder: Path) -> Path:
+    return photo_folder
 
 
-@pytest.fixture(scope="module")
-def run(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of two epochs, without an export."""
-    folder = tmp_path_factory.mktemp("grid") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "finish", lambda *_: None)
-        run_here("train", "tiny-grid", "--data", pictures, "-o", folder)
-        yield folder
+@pytest.fixture
+def run(tiny_grid_run: Path) -> Path:
+    return tiny_grid_run
 
 
 def test_a_run_leaves_settings_history_and_checkpoint(run: Path, pictures: Path) -> None:

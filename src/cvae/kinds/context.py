@@ -8,6 +8,7 @@ of its quantization step, 16 times its symbol plus its mean.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,10 @@ class Entropy:
         expected = _HYPER_LAYERS + 3 * self.stages
         if len(self._layers) != expected:
             raise ValueError(f"expected {expected} layers, found {len(self._layers)}")
+        for stage in range(self.stages):
+            last, group = self._layers[_HYPER_LAYERS + 3 * stage + 2], self.groups[stage // 2]
+            if last.bias.shape != (2 * group,) or last.shift is not None:
+                raise ValueError(f"expected {2 * group} sums of stage {stage}")
         if len(tables.bank) < CLASSES:
             raise ValueError(f"expected at least {CLASSES} tables, found {len(tables.bank)}")
 
@@ -58,7 +63,9 @@ class Entropy:
         x = shuffled(second([shuffled(first([x]))]))
         return _with_plane(third([x[:, :height, :width]]), level)
 
-    def parameters(self, stage: int, known: list[Whole], places: Places) -> tuple[Values, Classes]:
+    def parameters(
+        self, stage: int, known: list[NDArray[Any]], places: Places
+    ) -> tuple[Values, Classes]:
         """Grids of what is known -> means in sixteenths and classes of scales, (n, p, c) each."""
         first, second, last = self._layers[_HYPER_LAYERS + 3 * stage :][:3]
         x = first(known, places)[:, np.newaxis]
@@ -68,9 +75,9 @@ class Entropy:
         scale = np.rint(sums[..., half:] * np.float32(2.0**-_CLASS_SHIFT)).astype(np.int64)
         return mean, np.clip(scale + _USUAL_CLASS, 0, CLASSES - 1)
 
-    def companded(self, values: Values) -> Whole:
+    def companded(self, values: Values) -> NDArray[np.int16]:
         """Sixteenths of steps -> activations, of the same sign."""
-        table = self.tables.companding.astype(np.float32)
+        table = self.tables.companding.astype(np.int16)
         found = table[np.minimum(np.abs(values), len(table) - 1)]
         return np.where(values < 0, -found, found)
 
@@ -96,36 +103,37 @@ class Pass:
         self._features = entropy.features(z, quality, height, width)
         self._places = [checkerboard(height, width, odd) for odd in (0, 1)]
         shape = (len(z), height, width)
-        self._groups: list[Values] = []
-        self._known: list[Whole] = []  # activations of the groups
-        for channels in entropy.groups:
-            self._groups.append(np.zeros((*shape, channels), np.int32))
-            self._known.append(np.zeros((*shape, channels), np.float32))
+        self._values = np.zeros((*shape, entropy.channels), np.int32)
+        # Activations of the groups.
+        self._known = [np.zeros((*shape, channels), np.int16) for channels in entropy.groups]
 
     def parameters(self, stage: int) -> tuple[Values, Classes]:
         """As `Entropy.parameters`, once all earlier stages were put."""
         group, turn = divmod(stage, 2)
-        known = [self._features, *self._known[: group + turn]]
+        known: list[NDArray[Any]] = [self._features, *self._known[: group + turn]]
         return self._entropy.parameters(stage, known, self._places[turn])
 
-    def at(self, stage: int, grid: NDArray) -> NDArray:
+    def at(self, stage: int, grid: NDArray[Any]) -> NDArray[Any]:
         """What belongs to a stage of a grid of all channels: (n, h, w, C) -> (n, p, c)."""
-        group, turn = divmod(stage, 2)
-        start = sum(self._entropy.groups[:group])
-        places = self._places[turn]
-        part = grid[..., start : start + self._entropy.groups[group]]
-        return part[:, places.rows, places.columns]
+        places, channels = self._places[stage % 2], self._channels(stage)
+        part: NDArray[Any] = grid[..., channels][:, places.rows, places.columns]
+        return part
 
     def put(self, stage: int, values: Values) -> None:
         """The latents of a stage, (n, p, c)."""
-        group, turn = divmod(stage, 2)
-        places = self._places[turn]
-        self._groups[group][:, places.rows, places.columns] = values
-        self._known[group][:, places.rows, places.columns] = self._entropy.companded(values)
+        places, part = self._places[stage % 2], self._values[..., self._channels(stage)]
+        part[:, places.rows, places.columns] = values
+        known = self._known[stage // 2]
+        known[:, places.rows, places.columns] = self._entropy.companded(values)
 
     def values(self) -> Values:
         """All latents: (n, h, w, C)."""
-        return np.concatenate(self._groups, axis=3)
+        return self._values
+
+    def _channels(self, stage: int) -> slice:
+        group = stage // 2
+        start = sum(self._entropy.groups[:group])
+        return slice(start, start + self._entropy.groups[group])
 
 
 def _with_plane(grid: Whole, value: np.float32) -> Whole:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,8 @@ class Layer:
             for kernel in self.kernels
         ]
 
-    def __call__(self, inputs: Sequence[Whole], places: Places | None = None) -> Whole:
-        """Grids (n, h, w, in), one for each kernel, padded with zeros.
+    def __call__(self, inputs: Sequence[NDArray[Any]], places: Places | None = None) -> Whole:
+        """Grids of whole numbers (n, h, w, in), one for each kernel, padded with zeros.
 
         Returns:
             (n, p, out) at places, or else the grid (n, h, w, out).
@@ -93,12 +93,12 @@ class Layer:
             flat = padded.reshape(n, -1, grid.shape[3])
             corner = where.rows * padded.shape[2] + where.columns
             for row, column, weights in taps:
-                seen = flat[:, corner + (row * padded.shape[2] + column)]
-                total += seen.reshape(len(total), -1) @ weights
+                seen = flat[:, corner + (row * padded.shape[2] + column)].reshape(-1, grid.shape[3])
+                total += seen.astype(np.float32, copy=False) @ weights
         if self.shift is not None:
             total = activated(total, self.shift)
         shape = (n, len(where.rows)) if places else (n, height, width)
-        return total.reshape(*shape, -1)
+        return total.reshape(*shape, len(self.bias))
 
 
 class _Limit:
@@ -109,6 +109,14 @@ class _Limit:
     before: Any = None
 
 
+@cache
+def _libraries() -> Any:
+    """What sets the threads of libraries; kept, as finding these takes ten milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Matrix products of numpy use the calling thread alone; nests, and is thread-safe.
@@ -116,11 +124,9 @@ def one_thread() -> Iterator[None]:
     They are small: where other work keeps processors busy, several threads wait for each other and
     take up to ten times as long.
     """
-    from threadpoolctl import threadpool_limits
-
     with _Limit.lock:
         if not _Limit.blocks:
-            _Limit.before = threadpool_limits(1, user_api="blas")
+            _Limit.before = _libraries().limit(limits=1, user_api="blas")
         _Limit.blocks += 1
     try:
         yield

@@ -24,6 +24,8 @@ from cvae.models.qualities import QUALITIES, Latents
 CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
 # Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
 TILE = 80
+# Places a side that hyper analysis looks beyond one.
+_HYPER_REACH = 2
 # From here up the coder of blocks codes a single image.
 EXACT_SYMBOLS = 4096
 # From so many cells on an image is worth all threads; smaller ones share them.
@@ -90,10 +92,11 @@ class _Shared:
         model = self.model
         with translated(ModelError, "damaged", model.path, ValueError):
             entropy = Entropy(model.grids)
+            found = entropy.check()  # layers that do not fit together fail here
         if entropy.channels != self.channels:
             expected = f"expected tables of {self.channels} channels"
             raise ModelError(f"{expected}, found {entropy.channels}", where=model.path)
-        if not np.array_equal(entropy.check(), model.grids.check):
+        if not np.array_equal(found, model.grids.check):
             text = "the test vector of its exact networks comes out otherwise on this machine"
             raise ModelError(text, where=model.path)
         return entropy
@@ -168,9 +171,9 @@ class GridCoding(Coding):
         network = self._shared.network(ANALYSIS, self._threads(threads))
         y = np.empty((len(x), self._rows, self._columns, channels), np.float32)
         for rows, columns in self._tiles(reach):
-            y[:, rows.kept, columns.kept] = network(self._cut(x, rows, columns), threads=threads)[
-                :, rows.inner, columns.inner
-            ]
+            y[:, rows.kept, columns.kept] = network(
+                self._floats(x, rows, columns), threads=threads
+            )[:, rows.inner, columns.inner]
         return y.reshape(len(x), -1)
 
     def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
@@ -183,34 +186,43 @@ class GridCoding(Coding):
         pixels = np.empty((len(y), self._rows * CELL, self._columns * CELL, 3), np.uint8)
         for rows, columns in self._tiles(reach):
             tile = images.as_pixels(network(y[:, rows.tile, columns.tile], threads=threads))
-            inner = tile[:, _pixels(rows.inner), _pixels(columns.inner)]
-            pixels[:, _pixels(rows.kept), _pixels(columns.kept)] = inner
+            inner = tile[:, _scaled(rows.inner, CELL), _scaled(columns.inner, CELL)]
+            pixels[:, _scaled(rows.kept, CELL), _scaled(columns.kept, CELL)] = inner
         return pixels[:, : self._height, : self._width]
 
     def _hyper(self, y: Floats, quality: int, threads: int | None) -> Values:
         """Latents in steps (n, h, w, c) -> rounded hyper latents."""
-        missing = (
-            self._hyper_rows * HYPER_CELL - self._rows,
-            self._hyper_columns * HYPER_CELL - self._columns,
-        )
-        padded = np.pad(y, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
         network = self._shared.network(HYPER, self._threads(threads))
-        z = np.rint(network(self._with_level(padded, quality), threads=threads))
-        return z.clip(-MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+        shape = (len(y), self._hyper_rows, self._hyper_columns, self.entropy.hyper_channels)
+        z = np.empty(shape, np.int32)
+        for rows, columns in _tiles(
+            self._hyper_rows, self._hyper_columns, _HYPER_REACH, HYPER_CELL
+        ):
+            spans = _scaled(rows.tile, HYPER_CELL), _scaled(columns.tile, HYPER_CELL)
+            part = _cut(y, *spans, mode="constant")
+            found = np.rint(network(self._with_level(part, quality), threads=threads))
+            inner = found[:, rows.inner, columns.inner].clip(-MAX_SYMBOL, MAX_SYMBOL)
+            z[:, rows.kept, columns.kept] = inner
+        return z
 
-    def _slope(
-        self, x: Any, latents: Latents, threads: int | None
-    ) -> tuple[Floats, NDArray[np.float64]]:
-        """Half the negative gradient of the squared error (n, h, w, c), and that error (n,)."""
-        y = latents.reshape(-1, self._rows, self._columns, self._shared.channels + 1)
+    def _move(
+        self, x: Any, symbols: Symbols, target: Floats, share: float, quality: int,
+        threads: int | None,
+    ) -> NDArray[np.float64]:  # fmt: skip
+        """See `gridsearch.Problem.move`."""
+        values, step = self.parts(symbols)[1], self.steps(quality)
+        scale = share / (self.entropy.tables.curvature * step)
         network = self._shared.network(GRADIENT, self._threads(threads))
-        found = np.empty_like(y)
+        error = np.zeros(len(symbols))
         for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
-            tile = network(
-                y[:, rows.tile, columns.tile], self._cut(x, rows, columns), threads=threads
-            )
-            found[:, rows.kept, columns.kept] = tile[:, rows.inner, columns.inner]
-        return found[..., :-1], found[..., -1].sum(axis=(1, 2), dtype=np.float64)
+            steps = values[:, rows.tile, columns.tile].astype(np.float32) / np.float32(FINENESS)
+            pixels = self._floats(x, rows, columns)
+            found = network(self._with_level(steps * step, quality), pixels, threads=threads)
+            found = found[:, rows.inner, columns.inner]
+            error += found[..., -1].sum(axis=(1, 2), dtype=np.float64)
+            part = target[:, rows.kept, columns.kept]
+            part += share * (steps[:, rows.inner, columns.inner] - part) + scale * found[..., :-1]
+        return error
 
     def _threads(self, threads: int | None) -> int:
         """Of a session: all for large images, whose batches are small."""
@@ -218,18 +230,11 @@ class GridCoding(Coding):
         return (threads or pipeline.processors()) if large else 1
 
     def _tiles(self, reach: int) -> list[tuple[Window, Window]]:
-        """Tiles of cells that overlap by twice the reach."""
-        most = max(TILE, 4 * reach)
-        sides = (even_windows(n, most, reach) for n in (self._rows, self._columns))
-        rows, columns = sides
-        return [(row, column) for row in rows for column in columns]
+        return _tiles(self._rows, self._columns, reach)
 
-    def _cut(self, x: Any, rows: Window, columns: Window) -> Floats:
+    def _floats(self, x: Any, rows: Window, columns: Window) -> Floats:
         """The pixels of a tile as floats; those beyond the image repeat its edge."""
-        part = x[:, _pixels(rows.tile), _pixels(columns.tile)]
-        expected = [(s.stop - s.start) * CELL for s in (rows.tile, columns.tile)]
-        missing = [(0, n - found) for n, found in zip(expected, part.shape[1:3], strict=True)]
-        part = np.pad(part, ((0, 0), *missing, (0, 0)), "edge")
+        part = _cut(x, _scaled(rows.tile, CELL), _scaled(columns.tile, CELL), mode="edge")
         return images.as_floats(part) if part.dtype == np.uint8 else part
 
     # Symbols
@@ -245,8 +250,9 @@ class GridCoding(Coding):
             hyper=lambda target: self._hyper(target, quality, threads),
             passing=lambda z: self.passing(z, quality),
             joined=self.joined,
-            parts=self.parts,
-            slope=lambda symbols: self._slope(x, self.dequantize(symbols, quality), threads),
+            move=lambda symbols, target, share: self._move(
+                x, symbols, target, share, quality, threads
+            ),
         )
         with one_thread():
             grid = latents.reshape(-1, self._rows, self._columns, self._shared.channels)
@@ -342,5 +348,21 @@ class GridCoding(Coding):
         return np.concatenate([*bits, np.empty(0)])
 
 
-def _pixels(cells: slice) -> slice:
-    return slice(cells.start * CELL, cells.stop * CELL)
+def _tiles(rows: int, columns: int, reach: int, scale: int = 1) -> list[tuple[Window, Window]]:
+    """Windows on a grid whose places have `scale` cells a side."""
+    most = max(TILE // scale, 4 * reach)
+    places = even_windows(rows, most, reach), even_windows(columns, most, reach)
+    return [(row, column) for row in places[0] for column in places[1]]
+
+
+def _scaled(places: slice, scale: int) -> slice:
+    return slice(places.start * scale, places.stop * scale)
+
+
+def _cut(grid: NDArray[Any], rows: slice, columns: slice, mode: Any) -> NDArray[Any]:
+    """A part of (n, h, w, c), padded on the right and below where it goes beyond."""
+    part = grid[:, rows, columns]
+    missing = rows.stop - rows.start - part.shape[1], columns.stop - columns.start - part.shape[2]
+    if not any(missing):
+        return part
+    return np.pad(part, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)), mode)

@@ -18,8 +18,8 @@ from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
 
 # Steps along the gradient, by effort from 0 to 9.
 _STEPS = (0, 0, 1, 1, 2, 2, 4, 6, 9, 14)
-# Share of what the quadratic model says, by which latents move.
-_DAMPING = 0.2
+# Share of the way that the quadratic model says, by which latents move: it knows no latent of the others.
+_SHARE = 0.25
 # An error costs more than it does in the picture: what is decoded later is predicted from the latent.
 _PRICE = 2.5
 
@@ -37,11 +37,11 @@ class Problem:
     hyper: Callable[[Floats], Values]
     # Hyper latents -> the stages.
     passing: Callable[[Values], Pass]
-    # Hyper latents and latents in sixteenths of a step -> symbols, and back.
+    # Hyper latents and latents in sixteenths of a step -> symbols.
     joined: Callable[[Values, Values], Symbols]
-    parts: Callable[[Symbols], tuple[Values, Values]]
-    # Symbols -> half the negative gradient of the squared error (n, h, w, c), and that error (n,).
-    slope: Callable[[Symbols], tuple[Floats, Reals]]
+    # Symbols -> the squared error (n,); moves targets (n, h, w, c), by such a share of the way, to where
+    # the error would be least if it were quadratic.
+    move: Callable[[Symbols, Floats, float], Reals]
 
     @property
     def weight(self) -> float:
@@ -63,23 +63,15 @@ def choose(problem: Problem, latents: Floats, effort: int) -> Symbols:
     symbols, bits = rounded(target)
     if not _STEPS[effort]:
         return symbols
-    slope, error = problem.slope(symbols)
-    cost = bits + weight * error
-    damping = np.full((len(cost), 1, 1, 1), _DAMPING, np.float32)
-    for _ in range(_STEPS[effort]):
-        present = problem.parts(symbols)[1].astype(np.float32) / np.float32(FINENESS)
-        wanted = present + slope / (tables.curvature * step)
-        candidate_target = target + damping * (wanted - target)
-        candidate, bits = rounded(candidate_target)
-        new_slope, error = problem.slope(candidate)
-        new_cost = bits + weight * error
-        better = new_cost < cost
-        chosen = better[:, np.newaxis, np.newaxis, np.newaxis]
+    cost = bits + weight * problem.move(symbols, target, _SHARE)
+    for step_taken in range(1, _STEPS[effort] + 1):
+        candidate, bits = rounded(target)
+        # Ever smaller moves, as the model is good nearby alone; the last rounding needs none.
+        share = _SHARE / (1 + step_taken) if step_taken < _STEPS[effort] else 0.0
+        found = bits + weight * problem.move(candidate, target, share)
+        better = found < cost
         symbols = np.where(better[:, np.newaxis], candidate, symbols)
-        target = np.where(chosen, candidate_target, target)
-        slope = np.where(chosen, new_slope, slope)
-        cost = np.where(better, new_cost, cost)
-        damping = np.where(chosen, damping, damping / 2)
+        cost = np.minimum(found, cost)
     return symbols
 
 

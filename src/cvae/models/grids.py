@@ -56,6 +56,9 @@ class GridTables:
                 raise ValueError(f"expected {field.name} as {dtype}, found {array.dtype}")
             if not np.isfinite(array).all():
                 raise ValueError(f"expected finite values in {field.name}")
+            flat = field.name in ("groups", "companding", "weights", "biases")
+            if flat and array.ndim != 1:
+                raise ValueError(f"expected {field.name} as a row, found {array.shape}")
         channels = int(self.groups.sum())
         shapes = {
             "step": (count, channels), "curvature": (channels,), "weight": (count,), "level": (count,),
@@ -73,7 +76,7 @@ class GridTables:
             raise ValueError(f"expected 1 to {MOST_CHANNELS} channels, found {channels}")
         if self.step.min() <= 0 or self.curvature.min() < 0 or self.weight.min() < 0:
             raise ValueError("expected steps above zero, curvature and weight of zero or more")
-        if self.companding.ndim != 1 or not 1 <= len(self.companding) <= 1 << 16:
+        if not 1 <= len(self.companding) <= 1 << 16:
             raise ValueError("expected a companding of 1 to 65,536 values")
 
     def hashes(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from cvae.errors import TrainingError
+from cvae.errors import TrainingError, translated
 from cvae.training.preset import Preset
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ class Grid(Architecture):
         # It says itself which layers may be of half precision.
         keras.config.set_dtype_policy("float32")
         try:
-            networks = grid.build(replace(preset, precision=policy))
+            with translated(TrainingError, "its sizes do not fit", preset.name, ValueError):
+                networks = grid.build(replace(preset, precision=policy))
             return grid.GridAutoencoder(networks, preset, seed)
         finally:
             keras.config.set_dtype_policy(policy)

@@ -30,6 +30,8 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
     - `reconstructions.png`: validation images over their decoded ones
     - `samples.png`: samples of the model
     - `latents.png`: validation images at the two principal components of their latents
+
+    The last two are of models of one size alone.
     """
     if history := runs.read_history(run):
         plots.loss_curves(history, run.folder / "curves.png")
@@ -42,10 +44,12 @@ def draw(run: Run, dataset: Dataset, path: Path) -> None:
         grids.image_grid(rows, run.folder / "denoised.png", zoom)
     if not architectures.of(run.preset).codes:
         return
-    codec = Codec(model)
+    codec = Codec(model).sized(*shown.shape[1:3])
     quality = codec.quality(None)
     decoded = codec.synthesize(codec.quantize(shown, quality), quality)
     grids.image_grid([shown, decoded], run.folder / "reconstructions.png", zoom)
+    if codec.any_size:
+        return
     samples = np.split(sampling.sample(codec, _ROWS * _SHOWN, _SEED), _ROWS)
     grids.image_grid(samples, run.folder / "samples.png", zoom)
     mapped = np.asarray(dataset.validation[:_MAPPED])

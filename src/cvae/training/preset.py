@@ -7,6 +7,23 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class GridSizes:
+    """Channels of the entropy model of a grid; those of `photo`, unless a preset has others."""
+
+    groups: tuple[int, ...] = (
+        64,
+        128,
+        128,
+    )  # coded together, in two stages each; all latents in sum
+    # Within the networks of a group's stages, one pair a group.
+    hidden: tuple[tuple[int, int], ...] = ((192, 128), (192, 128), (96, 96))
+    features: int = 128  # of the hyper synthesis
+    hyper: int = 64  # hyper latents
+    hyper_sees: int = 192  # latents that hyper analysis looks at, the first ones
+    hyper_hidden: int = 96  # within hyper analysis
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named training recipe: networks, loss, optimizer and what calibration needs.
 
@@ -27,7 +44,9 @@ class Preset:
     synthesis: tuple[str, ...] = ()
     filters: tuple[int, ...] = (32, 64)
     dense: int = 128  # cvae only
-    refine: tuple[int, ...] = ()  # residual only: channels of the U-Net in synthesis, by level
+    # Channels of synthesis, by level: of the U-Net (residual), or from the latents on (grid).
+    refine: tuple[int, ...] = ()
+    grid: GridSizes = GridSizes()  # grid only
     linear_step: float = (
         0.2  # residual: step of the linear codec that training starts from, in pixels
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cvae.training.preset import Preset
+from cvae.training.preset import GridSizes, Preset
 
 # In the order: what it is called and made for; the networks; the loss; the training; the coding.
 # fmt: off
@@ -174,8 +174,9 @@ TINY_DAE = replace(
 )
 TINY_GRID = replace(
     PHOTO, name="tiny-grid", summary="for tests only: photos of any size with thin networks",
-    image_shape=(64, 64, 3), filters=(4, 4, 4), refine=(4, 4, 4), batch_size=2, epochs=2,
-    precision="float32", warmup=1, crop=64, steps=3,
+    image_shape=(64, 64, 3), latent_dim=8, filters=(4, 8, 8), refine=(8, 8, 4),
+    grid=GridSizes((4, 4), ((8, 8), (8, 8)), features=8, hyper=4, hyper_sees=6, hyper_hidden=8),
+    batch_size=2, epochs=2, precision="float32", warmup=1, average=0.9, crop=64, steps=3,
 )
 
 PRESETS = {

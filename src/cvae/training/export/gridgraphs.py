@@ -41,12 +41,14 @@ def graphs(model: Any) -> dict[str, bytes]:
     found = {ANALYSIS: graph.to_bytes("analysis", {"x": image}, y, ("rows", "columns", channels))}
 
     graph = Graph(eight_bits=True)
-    seen = _channels(graph, "x", 0, grid.HYPER_SEES)
+    seen = _channels(graph, "x", 0, model.sizes.hyper_sees)
     companded = graph.add("Asinh", graph.add("Mul", seen, np.array(0.5, np.float32)))
     level = _channels(graph, "x", channels, channels + 1)
     given = graph.add("Concat", companded, level, axis=3)
     z = layers.add_network(graph, model.hyper_analysis, given)
-    found[HYPER] = graph.to_bytes("hyper", {"x": latents}, z, ("rows", "columns", grid.HYPER))
+    found[HYPER] = graph.to_bytes(
+        "hyper", {"x": latents}, z, ("rows", "columns", model.sizes.hyper)
+    )
 
     graph = Graph(eight_bits=True)
     x_hat = graph.clip(layers.add_network(graph, model.synthesis, "x"))
@@ -79,11 +81,13 @@ def exact_arrays(model: Any) -> dict[str, NDArray]:
     rows: list[list[int]] = []
     weights, biases = [], []
     stages = [layer for stage in model.stages for layer in stage]
+    # Their last input is the first half of the checkerboard.
+    second_turns = {stage[0].name for stage in model.stages[1::2]}
     for number, layer in enumerate([*model.hyper_synthesis, *stages]):
         kernels, bias = layer.integers()
         for place, kernel in enumerate(kernels):
             whole = np.rint(np.asarray(kernel)).astype(np.int8)
-            if layer.name in _SECOND_TURNS and place == len(kernels) - 1:
+            if layer.name in second_turns and place == len(kernels) - 1:
                 whole[_unseen(len(whole))] = 0
             shift = -1 if layer.last else layer.bits
             rows.append([number, whole.shape[0], *whole.shape[2:], shift])
@@ -94,10 +98,6 @@ def exact_arrays(model: Any) -> dict[str, NDArray]:
         "weights": np.concatenate(weights),
         "biases": np.concatenate(biases),
     }
-
-
-# Their last input is the first half of the checkerboard.
-_SECOND_TURNS = {f"stage{number}a" for number in range(1, 2 * len(grid.GROUPS), 2)}
 
 
 def _unseen(side: int) -> NDArray[np.bool_]:

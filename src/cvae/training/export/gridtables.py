@@ -117,12 +117,12 @@ def first(model: Any, curvature: Floats, reach: Sequence[int]) -> GridTables:
     companding = np.minimum(np.rint(exact.SLOPE * np.arcsinh(sixteenths / exact.WIDTH)), exact.MOST)
     arrays: dict[str, Any] = {
         "bank": first_bank(RADIUS),
-        "hyper_index": np.full((len(QUALITIES), grid.HYPER), _USUAL_TABLE, np.uint16),
+        "hyper_index": np.full((len(QUALITIES), model.sizes.hyper), _USUAL_TABLE, np.uint16),
         "step": steps.astype(np.float32),
         "curvature": curvature.astype(np.float32),
         "weight": weight.astype(np.float32),
         "level": level.astype(np.uint8),
-        "groups": np.array(grid.GROUPS, np.uint16),
+        "groups": np.array(model.sizes.groups, np.uint16),
         "companding": companding.astype(np.uint8),
         **exact_arrays(model),
         "reach": np.array(reach, np.uint8),

@@ -2,16 +2,17 @@
 
 Latents `y` lie on a grid of 16x16 pixels each. Analysis and synthesis begin as principal components of
 such blocks, to which networks add what is missing. The entropy model has hyper latents `z` (Balle et
-al. 2018, arXiv:1802.01436) and codes `y` in six stages, three groups of channels (He et al. 2022,
-arXiv:2203.10886) in a checkerboard each (He et al. 2021, arXiv:2103.15306); in a stage a network of
-whole numbers gives mean and scale of each latent from all that was coded before. One model serves all
-qualities: it is trained on steps of all sizes, with gains of each channel (Cui et al. 2021,
-arXiv:2003.02012).
+al. 2018, arXiv:1802.01436) and codes `y` group by group of channels (He et al. 2022,
+arXiv:2203.10886), each in the two stages of a checkerboard (He et al. 2021, arXiv:2103.15306); in a
+stage a network of whole numbers gives mean and scale of each latent from all that was coded before.
+One model serves all qualities: it is trained on steps of all sizes, with gains of each channel (Cui et
+al. 2021, arXiv:2003.02012).
 """
 
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import keras
@@ -20,15 +21,10 @@ from keras import layers, ops
 
 from cvae.training.networks.exact import MOST, Exact, companded, rounded
 from cvae.training.networks.losses import Trainable
-from cvae.training.preset import Preset
+from cvae.training.preset import GridSizes, Preset
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a latent; latents a side of a hyper latent
 CHANNELS = 3
-GROUPS = (64, 128, 128)  # channels that are coded together, in two stages each
-HYPER = 64  # channels of the hyper latents
-FEATURES = 128  # channels of the hyper synthesis
-HIDDEN = ((192, 128), (192, 128), (96, 96))  # channels within the networks of a group's stages
-HYPER_SEES = 192  # channels that hyper analysis looks at
 SCALES = 64  # classes of scales
 SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations of the first and last class, in steps
 FINENESS = 16  # means are multiples of 1/16 step
@@ -61,40 +57,50 @@ class GridNetworks(NamedTuple):
 
 
 def build(preset: Preset) -> GridNetworks:
-    latents, stages = preset.latent_dim, []
-    for number in range(2 * len(GROUPS)):
-        hidden, known = HIDDEN[number // 2], context(number)
+    """Raises ValueError when the sizes of the preset do not belong together."""
+    sizes, latents, stages = preset.grid, preset.latent_dim, list[list[Exact]]()
+    _check(sizes, latents)
+    for number in range(2 * len(sizes.groups)):
+        hidden, known = sizes.hidden[number // 2], context(sizes.groups, number)
         stage = [
             Exact(hidden[0], 1, *(side for _, side in known), bits=8, name=f"stage{number}a"),
             Exact(hidden[1], 1, name=f"stage{number}b"),
-            Exact(2 * GROUPS[number // 2], 1, last=True, name=f"stage{number}c"),
+            Exact(2 * sizes.groups[number // 2], 1, last=True, name=f"stage{number}c"),
         ]
-        stage[0].make(FEATURES + 1, *(channels for channels, _ in known))
+        stage[0].make(sizes.features + 1, *(channels for channels, _ in known))
         stage[1].make(hidden[0])
         stage[2].make(hidden[1])
         stages.append(stage)
     hyper = [
-        Exact(4 * HYPER, 3, name="hyper0"),
-        Exact(4 * HYPER, 3, name="hyper1"),
-        Exact(FEATURES, 3, name="hyper2"),
+        Exact(4 * sizes.hyper, 3, name="hyper0"),
+        Exact(4 * sizes.hyper, 3, name="hyper1"),
+        Exact(sizes.features, 3, name="hyper2"),
     ]
-    for layer, channels in zip(hyper, (HYPER + 1, HYPER, HYPER), strict=True):
-        layer.make(channels)
+    for layer, level in zip(hyper, (1, 0, 0), strict=True):
+        layer.make(sizes.hyper + level)
     return GridNetworks(
         _analysis(latents, preset.filters, preset.precision),
         _synthesis(latents, preset.refine, preset.precision),
-        _hyper_analysis(), hyper, stages,
+        _hyper_analysis(sizes), hyper, stages,
     )  # fmt: skip
 
 
-def context(stage: int) -> list[tuple[int, int]]:
+def _check(sizes: GridSizes, latents: int) -> None:
+    if sum(sizes.groups) != latents or len(sizes.hidden) != len(sizes.groups):
+        found = f"groups {sizes.groups} of hidden {sizes.hidden}"
+        raise ValueError(f"expected groups of {latents} latents in sum, found {found}")
+    if sizes.hyper_sees > latents:
+        raise ValueError(f"expected to see at most {latents} latents, found {sizes.hyper_sees}")
+
+
+def context(groups: tuple[int, ...], stage: int) -> list[tuple[int, int]]:
     """What a stage sees of earlier ones: channels, and the side of what is around a latent.
 
     These are all groups before its own and, in the second half of a checkerboard, the first half.
     """
     group, turn = divmod(stage, 2)
-    before = [(channels, 1 if group > 1 else 3) for channels in GROUPS[:group]]
-    return before + ([(GROUPS[group], 3 if group else 5)] if turn else [])
+    before = [(channels, 1 if group > 1 else 3) for channels in groups[:group]]
+    return before + ([(groups[group], 3 if group else 5)] if turn else [])
 
 
 def _analysis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Model:
@@ -127,12 +133,13 @@ def _synthesis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Mod
     return keras.Model(given, _shuffle(_sum(linear, x), 4), name="synthesis")
 
 
-def _hyper_analysis() -> keras.Model:
+def _hyper_analysis(sizes: GridSizes) -> keras.Model:
     """Companded latents in steps and, in one more channel, the level -> hyper latents, not rounded."""
-    given = keras.Input((None, None, HYPER_SEES + 1), name="steps")
-    x = _conv(given, 96, 3, "hyper_in", activation="relu")
-    x = _conv(x, 96, 4, "hyper_down0", strides=2, activation="relu")
-    return keras.Model(given, _conv(x, HYPER, 4, "hyper_down1", strides=2), name="hyper_analysis")
+    given = keras.Input((None, None, sizes.hyper_sees + 1), name="steps")
+    x = _conv(given, sizes.hyper_hidden, 3, "hyper_in", activation="relu")
+    x = _conv(x, sizes.hyper_hidden, 4, "hyper_down0", strides=2, activation="relu")
+    z = _conv(x, sizes.hyper, 4, "hyper_down1", strides=2)
+    return keras.Model(given, z, name="hyper_analysis")
 
 
 def _conv(
@@ -181,12 +188,14 @@ class GridAutoencoder(Trainable):
         super().__init__(preset, seed, dtype="float32")
         self.analysis, self.synthesis, self.hyper_analysis = networks[:3]
         self.hyper_synthesis, self.stages = networks.hyper_synthesis, networks.stages
-        self.latents = preset.latent_dim
+        self.latents, self.sizes = preset.latent_dim, preset.grid
         zeros = {"initializer": "zeros", "dtype": "float32"}
         self.gains = self.add_weight(shape=(KNOTS, self.latents), name="gains", **zeros)
         # Of the logistic distributions of the hyper latents: location and logarithm of the scale at
         # level 0, and their slopes.
-        self.hyper_density = self.add_weight(shape=(4, HYPER), name="hyper_density", **zeros)
+        self.hyper_density = self.add_weight(
+            shape=(4, self.sizes.hyper), name="hyper_density", **zeros
+        )
         self.built = True
 
     def steps(self, level: Any) -> Any:
@@ -215,9 +224,8 @@ class GridAutoencoder(Trainable):
 
     def code(self, y: Any, plane: Any, training: bool) -> tuple[Any, Any]:
         """Latents in steps and levels -> rounded latents, and nats (n,)."""
-        z = self.hyper_analysis(
-            ops.concatenate([ops.arcsinh(y[..., :HYPER_SEES] / 2.0), plane], -1)
-        )
+        seen = y[..., : self.sizes.hyper_sees]
+        z = self.hyper_analysis(ops.concatenate([ops.arcsinh(seen / 2.0), plane], -1))
         density = self.hyper_density
         t = plane[:, :1, :1]
         rates = self._nats(
@@ -228,7 +236,7 @@ class GridAutoencoder(Trainable):
         known = ops.round(plane * MOST)
         features = ops.concatenate([self.hyper_features(z, known, ops.shape(y)), known], -1)
         even = _checkerboard(y)
-        parts = ops.split(y, [GROUPS[0], sum(GROUPS[:2])], axis=-1)
+        parts = ops.split(y, list(accumulate(self.sizes.groups[:-1])), axis=-1)
         known_groups: list[Any] = []
         decoded = []
         for group, part in enumerate(parts):
@@ -245,7 +253,7 @@ class GridAutoencoder(Trainable):
         return ops.concatenate(decoded, -1), rates
 
     def hyper_features(self, z: Any, known: Any, shape: Any) -> Any:
-        """Rounded hyper latents -> activations (n, h, w, FEATURES)."""
+        """Rounded hyper latents -> activations (n, h, w, features)."""
         first, second, third = self.hyper_synthesis
         x = ops.clip(16.0 * z, -MOST, MOST)
         level = known[:, :1, :1] + ops.zeros_like(x[..., :1])
