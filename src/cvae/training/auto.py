@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +35,7 @@ _LARGE = 128
 _MINUTES = 60.0  # for networks that are never done
 _TUNING = 30.0  # and for those that can code already
 # What networks of any size are made of.
-_NETWORKS = ("architecture", "latent_dim", "filters", "refine")
+_NETWORKS = ("architecture", "latent_dim", "filters", "refine", "grid")
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,9 @@ def tuned(recipe: Preset) -> tuple[Preset, Begin | None]:
 
 
 def _has_networks(manifest: Manifest, recipe: Preset) -> bool:
-    ours = recipe.to_json()
+    ours: dict[str, Any] = json.loads(json.dumps(recipe.to_json()))  # which knows no tuples
     theirs = {"architecture": manifest.kind, **manifest.preset}
-    return all(_listed(theirs.get(name, ours[name])) == _listed(ours[name]) for name in _NETWORKS)
-
-
-def _listed(value: object) -> object:
-    """JSON knows no tuples."""
-    return list(value) if isinstance(value, tuple) else value
+    return all(theirs.get(name, ours[name]) == ours[name] for name in _NETWORKS)
 
 
 def explain(

@@ -52,7 +52,7 @@ def make(run: Run, train: Photos, validation: Photos, model: Any) -> Made:
     """
     weights_hash = gridgraphs.prepare(model)
     graphs = gridgraphs.graphs(model)
-    opened = opened_graphs(graphs, model.latents)
+    opened = opened_graphs(graphs, model)
     check(model, opened, as_floats(_middles(train, _BENT, _BENT_SIDE)))
     fields = {
         "kind": "grid",
@@ -80,7 +80,7 @@ def check(model: Any, opened: dict[str, Network], x: Floats) -> None:
     step = np.asarray(model.steps(np.full(len(x), 0.5, np.float32)))
     level = np.full_like(y[..., :1], 0.5)
     seen = np.concatenate([y / step, level], axis=3)
-    companded = np.arcsinh(seen[..., : grid.HYPER_SEES] / np.float32(2))
+    companded = np.arcsinh(seen[..., : model.sizes.hyper_sees] / np.float32(2))
     z = np.asarray(model.hyper_analysis(np.concatenate([companded, level], axis=3)))
     if _differ(opened[HYPER](seen), z):
         raise TrainingError("the exported hyper analysis differs from the trained one")
@@ -94,9 +94,9 @@ def _differ(found: Floats, expected: Floats) -> bool:
     return not np.allclose(found, expected, atol=1e-3 * float(np.abs(expected).max()))
 
 
-def opened_graphs(graphs: dict[str, bytes], channels: int) -> dict[str, Network]:
+def opened_graphs(graphs: dict[str, bytes], model: Any) -> dict[str, Network]:
     """The graphs that `check` compares. Raises ModelError where one of them is none."""
-    z = (*_FREE, grid.HYPER)
+    channels, z = model.latents, (*_FREE, model.sizes.hyper)
     image, y, latents = ((*_FREE, c) for c in (grid.CHANNELS, channels, channels + 1))
     return {
         ANALYSIS: Network(graphs[ANALYSIS], ANALYSIS, [image], y, 1 / grid.CELL),

@@ -57,7 +57,7 @@ def restore(model: Any, source: Model) -> None:
         model.gains.assign(gains(tables))
         model.hyper_density.assign(density(tables))
         # Layers are told apart by their order; so it is not believed without a look.
-        opened = exported.opened_graphs(graphs, model.latents)
+        opened = exported.opened_graphs(graphs, model)
         exported.check(model, opened, as_floats(_picture()))
 
 
