@@ -112,10 +112,9 @@ are of one with {os.cpu_count()} cores. Medians of {timing.REPEATS} or more, mea
 
 ## Photographs
 
-Cold processes from a PNG file to a coded one and back to PNG, at the default quality and effort of each but
-AVIF at speed {photospeed.OTHERS["AVIF"][1]["speed"]}; the files are not of equal quality. The large picture is \
-the photographs side by side and
-mirrored, and measured once.
+Cold processes from a PNG file to a coded one and back to PNG, at the default quality and effort of each, but
+AVIF at speed {photospeed.OTHERS["AVIF"][1]["speed"]}; the files are not of equal quality. The pictures are
+photographs side by side, mirrored; the large one is measured once.
 
 {photographs()}
 
