@@ -78,8 +78,8 @@ ANY_SIZE = [
 ]
 ANY_SIZE_HEAD = f"""`{anysize.MODEL}` at the default effort and other codecs, each picture a file of its
 own, sizes with all headers; PSNR of the RGB pixels after decoding. Of other codecs all of these settings are
-tried on each picture: JPEG optimized and progressive, WebP with method 6, AVIF (aom, tuned to PSNR) at speeds
-0 and 4, JPEG 2000 as a bare codestream with 3 and 6 resolutions, JPEG XL with effort 9, each over its
+tried on each picture: JPEG optimized and progressive, WebP with method 6, AVIF (aom, tuned to PSNR) at
+speed 0, JPEG 2000 as a bare codestream with 3 and 6 resolutions, JPEG XL with effort 9, each over its
 qualities; JPEG and AVIF with 4:2:0 and 4:4:4. A curve is the upper convex hull of these points in bits a
 pixel and PSNR; that of `{anysize.MODEL}` is all of its points but those that another beats in both.
 
@@ -92,8 +92,8 @@ Simoncelli and Bovik (2003), the mean over the channels."""
 
 CROPS = f"""Of each [photograph](../photographs/README.md) the same
 {crops.SIZE[0]}x{crops.SIZE[1]} pixels, enlarged. Whole files at equal bytes: the quality is {crops.QUALITY}
-for `{crops.MODEL}`, and of the others the lowest that takes as many bytes or more, with the better of 4:2:0 and
-4:4:4; below each the bytes and the PSNR of the whole picture. They are three of the pictures that
+for `{crops.MODEL}`, and of the others the lowest that takes as many bytes or more, with the better of 4:2:0
+and 4:4:4; below each the bytes and the PSNR of the whole picture. They are three of the pictures that
 `{crops.MODEL}` was validated on. Made by `python benchmarks/crops.py FILE`.
 
 ![Crops of three photographs: original, {crops.MODEL}, JPEG, WebP and AVIF]({{link}})"""
