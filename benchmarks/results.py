@@ -370,7 +370,10 @@ def main() -> None:
     out: Path = arguments.out
     figures = out.parent / out.stem
     sections = any_size(arguments.data, figures, arguments.jobs)
-    text = out.read_text() if arguments.any_size else document(arguments.data, figures)
+    if arguments.any_size:
+        text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
+    else:
+        text = document(arguments.data, figures)
     out.write_text(with_sections(text, sections) + "\n")
 
 
