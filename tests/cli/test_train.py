@@ -16,6 +16,7 @@ from cvae.cli import recipes
 from cvae.cli.talk import Talk
 from cvae.evaluation import plots
 from cvae.training import pictures, presets
+from cvae.training.begin import Begin
 
 from ..conftest import blobs, run_cvae, run_here
 
@@ -248,7 +249,9 @@ def test_fine_tuning_goes_slowly_unless_told_otherwise() -> None:
     base = presets.PRESETS["tiny"].learning_rate
     talk = Talk(quiet=True, verbose=False)
     images = recipes.Images(None, None, None, None, None)
-    tuned = recipes.choose("tiny", images, {}, Path("run"), talk, fine_tune=True)
+    begin = Begin(Path("other"))
+    tuned, start = recipes.choose("tiny", images, {}, Path("run"), talk, begin)
+    assert start is begin
     assert tuned.learning_rate == pytest.approx(base / 10)
-    told = recipes.choose("tiny", images, {"learning_rate": 0.5}, Path("run"), talk, True)
+    told, _ = recipes.choose("tiny", images, {"learning_rate": 0.5}, Path("run"), talk, begin)
     assert told.learning_rate == 0.5

@@ -12,6 +12,7 @@ import pytest
 from cvae.cli import train
 from cvae.training import checkpoints, datasets, presets, runs, trainer
 from cvae.training.backend import Machine
+from cvae.training.begin import Begin
 from cvae.training.crops import Middles
 from cvae.training.runs import Run
 
@@ -146,7 +147,7 @@ def test_fine_tuning_takes_the_weights_of_a_run(
     shutil.copytree(run, begun)
     opened = Run.open(begun)
     dataset = datasets.load(str(pictures), "photos", (64, 64, 3), opened.reading)
-    tuned = runs.start(tmp_path / "new", opened.preset, dataset, 1, False, False, begin=begun)
+    tuned = runs.start(tmp_path / "new", opened.preset, dataset, 1, False, False, Begin(begun))
     model = checkpoints.start(tuned, dataset.train, Machine())
     pairs = zip(model.get_weights(), checkpoints.load(opened).get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)

@@ -17,6 +17,7 @@ from keras import ops
 from cvae.errors import TrainingError
 from cvae.training import checkpoints, presets, runs, trainer
 from cvae.training.backend import Machine
+from cvae.training.begin import Begin
 from cvae.training.datasets import Dataset
 from cvae.training.networks import features, losses
 from cvae.training.presets import TINY, TINY_AE, Preset
@@ -30,7 +31,8 @@ STILL = replace(TINY, schedule="constant", learning_rate=1e-30)
 
 
 def start(folder: Path, preset: Preset, resume: bool = False, begin: Path | None = None) -> Run:
-    return runs.start(folder, preset, DATA, 0, resume, force=False, begin=begin)
+    other = Begin(begin) if begin else None
+    return runs.start(folder, preset, DATA, 0, resume, force=False, begin=other)
 
 
 class At(keras.callbacks.Callback):

@@ -15,6 +15,7 @@ from cvae.training import architectures, presets
 
 if TYPE_CHECKING:
     from cvae.data.reading import Reading
+    from cvae.training.begin import Begin
     from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
@@ -52,20 +53,24 @@ def wishes(mixed_precision: bool | None, **values: Any) -> dict[str, Any]:
 
 
 def choose(
-    preset: str, images: Images, wishes: dict[str, Any], out: Path, talk: Talk, fine_tune: bool
-) -> Preset:
+    preset: str, images: Images, wishes: dict[str, Any], out: Path, talk: Talk,
+    begin: Begin | None = None, before: Run | None = None,
+) -> tuple[Preset, Begin | None]:  # fmt: skip
     """The preset, or what `auto` makes of a folder, with the wishes put in its place.
 
-    Raises click.UsageError when `auto` has no folder, DataError when it found no images.
+    With it comes what training starts from: `begin` where it is given, or what `auto` found. `before`
+    is a run that is resumed. Raises click.UsageError when `auto` has no folder, DataError when it
+    found no images.
     """
-    base = _auto(images, wishes, out, talk) if preset == AUTO else presets.PRESETS[preset]
-    if fine_tune:
-        base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
-    return _changed(base, wishes)
+    if preset == AUTO:
+        return _auto(images, wishes, out, talk, begin, before)
+    return _changed(presets.PRESETS[preset], wishes, begin), begin
 
 
-def _changed(base: Preset, wishes: dict[str, Any]) -> Preset:
+def _changed(base: Preset, wishes: dict[str, Any], begin: Begin | None) -> Preset:
     """The recipe with the wishes; of epochs and minutes, that which was wished for is the limit."""
+    if begin:
+        base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
     if "epochs" in wishes and "minutes" not in wishes:
         base = replace(base, minutes=0.0)
     return replace(base, **wishes)
@@ -131,7 +136,10 @@ def read_as(
     return replace(recipe, image_shape=reading.shape), reading
 
 
-def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Preset:
+def _auto(
+    images: Images, wishes: dict[str, Any], out: Path, talk: Talk, begin: Begin | None,
+    before: Run | None,
+) -> tuple[Preset, Begin | None]:  # fmt: skip
     from cvae.training import auto
 
     data = images.data
@@ -143,10 +151,14 @@ def _auto(images: Images, wishes: dict[str, Any], out: Path, talk: Talk) -> Pres
         raise click.UsageError(f"{looks} expected one as --data {data}, found {other}")
     found = auto.survey(images.folder)
     recipe = auto.choose(found, images.size, images.grey, images.crop is not None)
-    recipe = _changed(recipe, wishes)
-    for line in auto.explain(found, recipe, data, out, _further_options()):
+    own = begin is None and (before is None or before.begin)
+    if own and architectures.of(recipe).restores:
+        recipe, begin = auto.tuned(recipe)
+    recipe = _changed(recipe, wishes, begin)
+    begun = begin.name if begin else ""
+    for line in auto.explain(found, recipe, data, out, _further_options(), begun):
         talk.say(f"auto: {line}")
-    return recipe
+    return recipe, begin
 
 
 def _further_options() -> list[str]:

@@ -11,6 +11,7 @@ import click
 from cvae.cli import recipes
 from cvae.cli.options import Decorator, GroupedCommand, collect, grouped
 from cvae.cli.talk import Talk, counted
+from cvae.errors import at
 from cvae.training import presets
 from cvae.training.backend import Machine
 
@@ -119,9 +120,9 @@ _machine = collect(
 @quiet_option
 @_wishes
 @grouped(
-    _RECIPE, "--fine-tune", type=_FOLDER, metavar="RUN",
+    _RECIPE, "--fine-tune", metavar="RUN|MODEL",
     help="Start from the weights of another run of the same networks, at a tenth of the preset's "
-    "learning rate.",
+    "learning rate; photo also from those of a model, by its name or file.",
 )  # fmt: skip
 @grouped(
     _RECIPE, "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
@@ -130,7 +131,7 @@ _machine = collect(
 @_machine
 def command(
     preset: str, images: recipes.Images, out: Path | None, resume: bool, name: str | None,
-    force: bool, talk: Talk, wishes: dict[str, Any], fine_tune: Path | None, seed: int,
+    force: bool, talk: Talk, wishes: dict[str, Any], fine_tune: str | None, seed: int,
     machine: Machine,
 ) -> None:  # fmt: skip
     """Train PRESET and export the model.
@@ -143,22 +144,31 @@ def command(
     TIFF and PPM. Files that are not images, damaged or far too small are skipped and named. A tenth
     of the images, near-duplicates together, validates, and a tenth is kept for `cvae eval FOLDER
     --split test`. Folders train/, val/ and test/ are used as they are.
+
+    `cvae train photo --data FOLDER --fine-tune photo --minutes 30` adapts the codec of photos to
+    pictures of your own kind; with large pictures and a model photo at hand, auto does the same.
     """
-    from cvae.training import architectures, backend, datasets, runs
+    from cvae.training import architectures, backend, begin, datasets, runs
     from cvae.training.export import naming
 
     folder = out or Path("runs") / preset
-    runs.check_start(folder, resume, force, fine_tune)
+    with at(f"--fine-tune {fine_tune}"):
+        start = begin.find(fine_tune) if fine_tune is not None else None
+    runs.check_start(folder, resume, force, start)
     if images.folder and folder.resolve() == images.folder.resolve():
         raise click.UsageError(f"-o {folder}: expected another folder than that of the images")
-    recipe = recipes.choose(preset, images, wishes, folder, talk, fine_tune is not None)
+    before = runs.Run.open(folder) if resume and (folder / runs.RUN).exists() else None
+    recipe, start = recipes.choose(preset, images, wishes, folder, talk, start, before)
     architecture = architectures.of(recipe)
-    others = {"machine": machine != Machine(), "fine_tune": fine_tune}
+    others = {
+        "machine": machine != Machine(), "fine_tune": start, "model_file": start and start.model,
+    }  # fmt: skip
     options = {*wishes, *images.given, *(name for name, given in others.items() if given)}
     if refusal := architecture.refusal(recipe, options):
         raise click.UsageError(refusal)
+    if start:
+        start.check(architecture.restores)
     naming.check_name(name, folder)
-    before = runs.Run.open(folder) if resume and (folder / runs.RUN).exists() else None
     recipe, reading = recipes.read_as(recipe, images, before.reading if before else None)
     backend.require("onnx", "matplotlib", "rich")
     if machine.tensorboard:
@@ -175,7 +185,7 @@ def command(
     talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
     recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
-    run = runs.start(folder, recipe, dataset, seed, resume, force, fine_tune)
+    run = runs.start(folder, recipe, dataset, seed, resume, force, start)
     if architecture.closed_form:
         architecture.fit(run, dataset.train)
     else:

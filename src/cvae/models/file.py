@@ -154,11 +154,17 @@ class Model:
         """A network of these shapes; see `Network`. Raises ModelError when it is damaged."""
         key = member, session_threads
         if key not in self._networks:
-            graph, name = _read_member(self.path, member), f"{self.path}: {member}"
-            self._check_hash(member, hashlib.sha256(graph).hexdigest())
-            shapes = input_shapes, output_shape
-            self._networks[key] = Network(graph, name, *shapes, scale, session_threads)
+            name, shapes = f"{self.path}: {member}", (input_shapes, output_shape)
+            self._networks[key] = Network(
+                self.graph(member), name, *shapes, scale, session_threads
+            )
         return self._networks[key]
+
+    def graph(self, member: str) -> bytes:
+        """The bytes of a network. Raises ModelError when they are damaged."""
+        graph = _read_member(self.path, member)
+        self._check_hash(member, hashlib.sha256(graph).hexdigest())
+        return graph
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cvae.data.images import Images
     from cvae.data.photos import Photos
+    from cvae.models.file import Model
     from cvae.training.datasets import Dataset
     from cvae.training.export.codec import Networks
     from cvae.training.export.graph import Floats
@@ -38,6 +39,7 @@ class Architecture:
     codes = True  # it has latents, and is exported as a codec
     components = False  # latents are or start as principal components of the training images
     rotated = False  # its latents are rotated to components at export
+    restores = ""  # the kind of model files that weights can be read back out of
     has_rate = True  # the loss weighs the distortion against a rate
     reads: Literal["crop", "own"] = "crop"  # how a folder is read, see `data.reading`
 
@@ -54,6 +56,12 @@ class Architecture:
             return f"{preset.name} is a denoiser, which has no latents"
         if "distortion_weight" in options and not (self.has_rate or preset.perceptual_weight):
             return f"{preset.name} has nothing that --distortion-weight would be weighed against"
+        if "model_file" in options and not self.restores:
+            others = " and ".join(name for name, kind in ARCHITECTURES.items() if kind.restores)
+            return (
+                f"{preset.name} starts from the folder of a run as --fine-tune; weights are read back"
+                f" out of model files of {others} alone"
+            )
         if {"epochs", "minutes"} <= {*options}:
             return "--minutes takes the place of --epochs: give one of them"
         if "features" in options and not preset.perceptual_weight:
@@ -79,6 +87,13 @@ class Architecture:
 
     def begin(self, model: Trainable, run: Run, train: Images) -> None:
         """Sets first weights that depend on the data."""
+
+    def restore(self, model: Trainable, source: Model) -> None:
+        """Sets all weights, of float32, to those of a model file of the kind that it `restores`.
+
+        Raises TrainingError when the file has other networks.
+        """
+        raise NotImplementedError
 
     def batches(
         self, run: Run, train: Images, epoch: int, devices: int
@@ -181,6 +196,7 @@ class Grid(Architecture):
     """A codec for images of any size, trained on random crops of pictures at their own sizes."""
 
     reads = "own"
+    restores = "grid"
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         if scaled := [name for name in ("size", "grey", "cropped") if name in options]:
@@ -219,6 +235,11 @@ class Grid(Architecture):
         mean, covariance = crops.blocks(_photos(train, run), grid.CELL)
         _, basis = leading_eigenvectors(covariance, run.preset.latent_dim)
         grid.start_from_components(model, mean, basis)
+
+    def restore(self, model: Trainable, source: Model) -> None:
+        from cvae.training.export import gridweights
+
+        gridweights.restore(model, source)
 
     def batches(
         self, run: Run, train: Images, epoch: int, devices: int

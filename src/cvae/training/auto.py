@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from cvae.data import folders, images
 from cvae.errors import DataError
+from cvae.models import registry
+from cvae.models.file import Manifest
+from cvae.training import begin
+from cvae.training.begin import Begin
 from cvae.training.preset import Preset
 from cvae.training.presets import OWN, OWN_GREY, PHOTO
 
@@ -27,6 +33,9 @@ _LATENTS = (8, 128)
 # Pictures of such sides show more than textures to networks that look at parts of them.
 _LARGE = 128
 _MINUTES = 60.0  # for networks that are never done
+_TUNING = 30.0  # and for those that can code already
+# What networks of any size are made of.
+_NETWORKS = ("architecture", "latent_dim", "filters", "refine", "grid")
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,33 @@ def choose(found: Survey, size: int | None, grey: bool | None, scaled: bool = Fa
     return replace(base, image_shape=(side, side, channels), latent_dim=latents, epochs=epochs)
 
 
-def explain(found: Survey, recipe: Preset, data: str, out: Path, further: list[str]) -> list[str]:
-    """What was found and chosen, and the command that trains the same with the user's other options."""
+def tuned(recipe: Preset) -> tuple[Preset, Begin | None]:
+    """The recipe to go on from the known model of its name, and that model, where there is one.
+
+    This is for recipes whose weights can be read back out of a model file.
+    """
+    known, _ = registry.known_models()
+    named = [manifest for _, manifest in known if manifest.name == recipe.name]
+    taken = Path(recipe.name).exists()  # which the name would mean
+    if len(named) != 1 or taken or not _has_networks(named[0], recipe):
+        return recipe, None
+    found = begin.find(recipe.name)
+    return replace(recipe, minutes=_TUNING), replace(found, name=recipe.name)
+
+
+def _has_networks(manifest: Manifest, recipe: Preset) -> bool:
+    ours: dict[str, Any] = json.loads(json.dumps(recipe.to_json()))  # which knows no tuples
+    theirs = {"architecture": manifest.kind, **manifest.preset}
+    return all(theirs.get(name, ours[name]) == ours[name] for name in _NETWORKS)
+
+
+def explain(
+    found: Survey, recipe: Preset, data: str, out: Path, further: list[str], begun: str = ""
+) -> list[str]:
+    """What was found and chosen, and the command that trains the same with the user's other options.
+
+    `begun` is the name of a model whose weights it starts from, which was chosen, too.
+    """
     side, _, channels = recipe.image_shape
     own = recipe.crop > 0
     limit = "minutes" if recipe.minutes else "epochs"
@@ -94,14 +128,16 @@ def explain(found: Survey, recipe: Preset, data: str, out: Path, further: list[s
     latents = [] if own else ["--latents", str(recipe.latent_dim)]
     command = [
         "cvae", "train", recipe.name, "--data", data, *scaling, "-o", str(out),
-        *latents, f"--{limit}", length, *further,
+        *latents, f"--{limit}", length, *(["--fine-tune", begun] if begun else []), *further,
     ]  # fmt: skip
     colour = "grey" if (found.grey if own else channels == 1) else "colour"
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
     seen = "; they keep their sizes" if own else smaller
     networks = recipe.summary if own else f"{recipe.summary}; {recipe.latent_dim} latents"
+    start = f"begins with the weights of the model {begun}, learning slowly: {recipe.learning_rate:g}"
     return [
         f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{seen}",
         f"{networks}{';' if own else ','} {length} {limit}",
+        *([start] if begun else []),
         f"the same again: {shlex.join(command)}",
     ]

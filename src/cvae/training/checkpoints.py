@@ -11,6 +11,7 @@ import keras
 from cvae.data import files
 from cvae.data.images import Images
 from cvae.errors import TrainingError, translated
+from cvae.models.file import Model
 from cvae.training import architectures, backend, runs
 from cvae.training.backend import Machine
 from cvae.training.batches import shared
@@ -94,13 +95,18 @@ def load(run: Run, machine: Machine | None = None) -> Trainable:
 
 
 def start(run: Run, train: Images, machine: Machine) -> Trainable:
-    """The model as training starts, with the weights of the run that it fine-tunes, if any.
+    """The model as training starts, with the weights of the run or file that it fine-tunes, if any.
 
-    Raises TrainingError when that run has other networks.
+    Raises TrainingError when that has other networks, ModelError when the file is damaged.
     """
-    model = build(run, len(train), machine)
+    model, architecture = build(run, len(train), machine), architectures.of(run.preset)
     if not run.begin:
-        architectures.of(run.preset).begin(model, run, train)
+        architecture.begin(model, run, train)
+        return model
+    if run.begin_model:
+        whole = build(run, len(train))  # in float32, whatever trains
+        architecture.restore(whole, Model(Path(run.begin)))
+        model.set_weights(whole.get_weights())
         return model
     begun = Run.open(Path(run.begin))
     found = f"expected the networks of {run.preset.name}, found those of {begun.preset.name}"

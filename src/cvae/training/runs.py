@@ -17,6 +17,7 @@ from cvae.data.contents import RUN as RUN
 from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.errors import OutputError, TrainingError, translated
+from cvae.training.begin import Begin
 from cvae.training.datasets import Dataset
 from cvae.training.preset import Preset
 
@@ -45,7 +46,8 @@ class Run:
     seed: int
     source: str  # where the data was read from
     data: dict[str, Any]  # what it is
-    begin: str = ""  # the folder of the run whose weights this one started from
+    begin: str = ""  # the folder of the run, or the model file, whose weights this one started from
+    begin_model: str = ""  # the id and sha256 of that file
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -73,7 +75,7 @@ class Run:
             **self.preset.to_json(),
             "seed": self.seed,
             "reading": str(self.reading),
-            "fine-tune": self.begin,
+            "fine-tune": f"{self.begin} ({self.begin_model})" if self.begin_model else self.begin,
             "data": self.data["sha256"][:12],
         }
 
@@ -85,16 +87,16 @@ class Run:
 
 def start(
     folder: Path, preset: Preset, dataset: Dataset, seed: int, resume: bool, force: bool,
-    begin: Path | None = None,
+    begin: Begin | None = None,
 ) -> Run:  # fmt: skip
     """Makes the run's folder, or checks that the run in it is the one to `resume`.
 
-    `force` replaces a run that is there; `begin` is the folder of a run whose weights this one starts
-    from. Raises TrainingError when the folder holds a run already, or one with other settings, or
-    when `begin` is no other run's folder.
+    `force` replaces a run that is there; `begin` has the weights that this one starts from. Raises
+    TrainingError when the folder holds a run already, or one with other settings, or when `begin` is
+    neither a model nor another run.
     """
-    other = str(begin.resolve()) if begin else ""
-    run = Run(folder, preset, seed, dataset.source, dataset.describe(), other)
+    other = (str(begin.path.resolve()), begin.model) if begin else ("", "")
+    run = Run(folder, preset, seed, dataset.source, dataset.describe(), *other)
     if resume and _has_begun(folder):
         theirs, ours = Run.open(folder).settings(), run.settings()
         changed = (
@@ -116,18 +118,18 @@ def start(
     return run
 
 
-def check_start(folder: Path, resume: bool, force: bool, begin: Path | None) -> None:
+def check_start(folder: Path, resume: bool, force: bool, begin: Begin | None) -> None:
     """Raises what `start` would, as far as it is known before the data is read."""
     if _has_begun(folder) and not resume and not force:
         advice = "--resume carries it on, --force starts it anew"
         raise TrainingError("holds a training run already", where=folder, advice=advice)
-    if begin:
-        Run.open(begin)
-        where = f"--fine-tune {begin}"
-        if begin.resolve() == folder.resolve():
+    if begin and not begin.model:
+        Run.open(begin.path)
+        where = f"--fine-tune {begin.path}"
+        if begin.path.resolve() == folder.resolve():
             text = "expected another folder than the new run's, which -o names"
             raise TrainingError(text, where=where)
-        if not (begin / CHECKPOINT).exists():
+        if not (begin.path / CHECKPOINT).exists():
             raise TrainingError("no epoch of that run has finished", where=where)
 
 

@@ -16,7 +16,15 @@ from cvae.data.photos import Photos, middle
 from cvae.errors import TrainingError
 from cvae.kinds.grid import Grid as Kind
 from cvae.kinds.grid import GridCoding
-from cvae.models.file import ANALYSIS, SYNTHESIS, Manifest, Model, member_hashes, write_model
+from cvae.models.file import (
+    ANALYSIS,
+    HYPER,
+    SYNTHESIS,
+    Manifest,
+    Model,
+    member_hashes,
+    write_model,
+)
 from cvae.models.grids import GridTables
 from cvae.models.networks import Network
 from cvae.models.qualities import QUALITIES
@@ -44,7 +52,7 @@ def make(run: Run, train: Photos, validation: Photos, model: Any) -> Made:
     """
     weights_hash = gridgraphs.prepare(model)
     graphs = gridgraphs.graphs(model)
-    opened = _opened(graphs, model.latents)
+    opened = opened_graphs(graphs, model)
     check(model, opened, as_floats(_middles(train, _BENT, _BENT_SIDE)))
     fields = {
         "kind": "grid",
@@ -67,20 +75,32 @@ def make(run: Run, train: Photos, validation: Photos, model: Any) -> Made:
 def check(model: Any, opened: dict[str, Network], x: Floats) -> None:
     """Raises TrainingError where the graphs differ from the prepared model."""
     y = np.asarray(model.analysis(x))
-    found = opened[ANALYSIS](x)
-    if not np.allclose(found, y, atol=1e-3 * float(np.abs(y).max())):
+    if _differ(opened[ANALYSIS](x), y):
         raise TrainingError("the exported analysis differs from the trained one")
     step = np.asarray(model.steps(np.full(len(x), 0.5, np.float32)))
-    latents = np.concatenate([np.rint(y / step) * step, np.full_like(y[..., :1], 0.5)], axis=3)
+    level = np.full_like(y[..., :1], 0.5)
+    seen = np.concatenate([y / step, level], axis=3)
+    companded = np.arcsinh(seen[..., : model.sizes.hyper_sees] / np.float32(2))
+    z = np.asarray(model.hyper_analysis(np.concatenate([companded, level], axis=3)))
+    if _differ(opened[HYPER](seen), z):
+        raise TrainingError("the exported hyper analysis differs from the trained one")
+    latents = np.concatenate([np.rint(y / step) * step, level], axis=3)
     expected = np.clip(np.asarray(model.synthesis(latents)), 0, 1)
     if float(np.abs(opened[SYNTHESIS](latents) - expected).max()) > 1 / 255:
         raise TrainingError("the exported synthesis differs from the trained one")
 
 
-def _opened(graphs: dict[str, bytes], channels: int) -> dict[str, Network]:
+def _differ(found: Floats, expected: Floats) -> bool:
+    return not np.allclose(found, expected, atol=1e-3 * float(np.abs(expected).max()))
+
+
+def opened_graphs(graphs: dict[str, bytes], model: Any) -> dict[str, Network]:
+    """The graphs that `check` compares. Raises ModelError where one of them is none."""
+    channels, z = model.latents, (*_FREE, model.sizes.hyper)
     image, y, latents = ((*_FREE, c) for c in (grid.CHANNELS, channels, channels + 1))
     return {
         ANALYSIS: Network(graphs[ANALYSIS], ANALYSIS, [image], y, 1 / grid.CELL),
+        HYPER: Network(graphs[HYPER], HYPER, [latents], z, 1 / grid.HYPER_CELL),
         SYNTHESIS: Network(graphs[SYNTHESIS], SYNTHESIS, [latents], image, grid.CELL),
     }
 
