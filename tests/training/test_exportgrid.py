@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,14 @@ import numpy as np
 import pytest
 
 import cvae
-from cvae.bitstream import container
 from cvae.codec import Codec
-from cvae.kinds import grid as grid_kind
 from cvae.kinds.context import Entropy
-from cvae.kinds.exactnet import all_places
 from cvae.kinds.grid import GridCoding
-from cvae.models.file import Model
-from cvae.models.grids import GridTables
-from cvae.training import checkpoints, presets
+from cvae.training import checkpoints
 from cvae.training.export import gridgraphs
-from cvae.training.networks import grid
-from cvae.training.preset import Preset
 from cvae.training.runs import Run
 
-from ..conftest import photo, run_here
+from ..conftest import photo
 
 QUALITY = 58
 
@@ -64,10 +55,17 @@ def test_networks_in_inference_give_the_symbols_of_the_model_file(
     level = np.full_like(y[..., :1], tables.level[QUALITY - 1] / 255)
     decoded, nats = trained.code(y, level, training=False)
     z, values = coding.parts(coding.choose(pixels, coding.analyse(pixels), QUALITY, 0))
-    hyper = trained.hyper_analysis(np.concatenate([np.arcsinh(y[..., :6] / 2), level], -1)
+    hyper = trained.hyper_analysis(
+        np.concatenate([np.arcsinh(y[..., :6] / 2), level], -1)
         if y.shape[1:3] == (8, 8)
-        else np.concatenate([np.pad(np.arcsinh(y[..., :6] / 2), ((0, 0), (0, 2), (0, 0), (0, 0))),
-                             np.pad(level, ((0, 0), (0, 2), (0, 0), (0, 0)), "edge")], -1))
+        else np.concatenate(
+            [
+                np.pad(np.arcsinh(y[..., :6] / 2), ((0, 0), (0, 2), (0, 0), (0, 0))),
+                np.pad(level, ((0, 0), (0, 2), (0, 0), (0, 0)), "edge"),
+            ],
+            -1,
+        )
+    )
     assert np.array_equal(np.rint(hyper), z)
     assert np.array_equal(np.rint(np.asarray(decoded) * 16), values)
     assert float(nats[0]) > 0
