@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def coded(path: Path) -> Iterator[Coded]:
             ) -> tuple[int, Pixels]:
                 return rivals.code(rivals.RIVALS[name], pixels, {**options, "quality": quality})
 
-            size, picture = smallest_from(len(data), code)
+            size, picture = smallest_from(len(data), cache(code))
             found.append(Coded(TITLES[name], picture, size, _psnr(pixels, picture)))
         # Where even the least takes more, the fewest bytes.
         least = min(item.size for item in found)

@@ -85,7 +85,7 @@ pixel and PSNR; that of `{anysize.MODEL}` is all of its points but those that an
 
 BD-rate is the mean over the pictures of each one's own: the logarithm of the bytes as a function of PSNR, by
 monotone cubic interpolation (PCHIP), ours less the other's, averaged over the PSNRs at which the other codec
-takes {anysize.RATES[0]:g} to {anysize.RATES[1]:g} bits a pixel and which both curves reach, then turned into
+takes {anysize.RATES[0]:g} to {anysize.RATES[1]:g} bit a pixel and which both curves reach, then turned into
 percent: negative where `{anysize.MODEL}` takes less. A picture is left out where these PSNRs span less than a
 decibel. "All rates in common" averages over all PSNRs that both curves reach. MS-SSIM is that of Wang,
 Simoncelli and Bovik (2003), the mean over the channels."""
