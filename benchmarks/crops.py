@@ -21,7 +21,7 @@ from cvae.evaluation import rivals
 from cvae.evaluation.rivals import Options
 from cvae.options import EncodeOptions
 
-PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
+PHOTOGRAPHS = Path(__file__).parents[1] / "samples"
 MODEL, QUALITY = "photo", 25
 SIZE, ZOOM, GAP, TEXT = (128, 96), 2, 6, 40  # pixels
 # Left and top of each crop, and a caption of the original.
@@ -107,7 +107,7 @@ def draw(rows: list[tuple[tuple[int, int], list[Coded]]]) -> Image.Image:
 
 def write(path: Path) -> bool:
     """Draws the picture, where the photographs are there; says whether they are."""
-    found = {name: PHOTOGRAPHS / f"{name}.png" for name in CROPS}
+    found = {name: PHOTOGRAPHS / f"photo_{name}.png" for name in CROPS}
     rows = [(CROPS[name], list(coded(file))) for name, file in found.items() if file.exists()]
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ percent: negative where `{anysize.MODEL}` takes less. A picture is left out wher
 decibel. "All rates in common" averages over all PSNRs that both curves reach. MS-SSIM is that of Wang,
 Simoncelli and Bovik (2003), the mean over the channels."""
 
-CROPS = f"""Of each [photograph](../photographs/README.md) the same
+CROPS = f"""Of each [photograph](../samples/README.md) the same
 {crops.SIZE[0]}x{crops.SIZE[1]} pixels, enlarged. Whole files at equal bytes: the quality is {crops.QUALITY}
 for `{crops.MODEL}`, and of the others the lowest that takes as many bytes or more, with the better of 4:2:0
 and 4:4:4; below each the bytes and the PSNR of the whole picture. They are three of the pictures that
