@@ -155,9 +155,7 @@ class Model:
         key = member, session_threads
         if key not in self._networks:
             name, shapes = f"{self.path}: {member}", (input_shapes, output_shape)
-            self._networks[key] = Network(
-                self.graph(member), name, *shapes, scale, session_threads
-            )
+            self._networks[key] = Network(self.graph(member), name, *shapes, scale, session_threads)
         return self._networks[key]
 
     def graph(self, member: str) -> bytes:

@@ -134,7 +134,9 @@ def explain(
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
     seen = "; they keep their sizes" if own else smaller
     networks = recipe.summary if own else f"{recipe.summary}; {recipe.latent_dim} latents"
-    start = f"begins with the weights of the model {begun}, learning slowly: {recipe.learning_rate:g}"
+    start = (
+        f"begins with the weights of the model {begun}, learning slowly: {recipe.learning_rate:g}"
+    )
     return [
         f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{seen}",
         f"{networks}{';' if own else ','} {length} {limit}",
