@@ -4,6 +4,7 @@
 # make fix     format and sort
 # make bench   ratios of speed -> docs/benchmarks.md; NPZ=mnist.npz: on its test images
 # make results DATA=folder-with-npz-files   figures of the shipped models -> docs/results.md
+# make results-any-size DATA=...   of these only the pictures of any size
 
 PYTHON ?= python3
 DATA ?= $(HOME)/.keras/datasets
@@ -12,7 +13,7 @@ DEV := .venv-dev/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check fix bench results clean
+.PHONY: demo test check fix bench results results-any-size clean
 
 demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
@@ -35,6 +36,9 @@ bench: .venv-dev/installed
 
 results: .venv-dev/installed
 	$(DEV)/python benchmarks/results.py $(DATA) --out docs/results.md
+
+results-any-size: .venv-dev/installed
+	$(DEV)/python benchmarks/results.py $(DATA) --out docs/results.md --any-size
 
 .venv-demo/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anysize
 import classifier
+import crops
 import denoisers
 import numpy as np
 import tiles
@@ -41,9 +43,9 @@ KEPT = Path(__file__).parents[1] / "runs" / "results"
 HEAD = f"""# Results
 
 Made by `make results DATA=FOLDER` (`benchmarks/results.py`), FOLDER holding `mnist.npz`,
-`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, the PNG files of `tiles/`, and
-`photos/`. All test images of each, which the networks never saw. Each image is a file of its own, with
-header; PSNR is of 8-bit pixels, the mean over images. One row of the first tables is one
+`fashion_mnist.npz` and `cifar10.npz` in the layout of `keras.datasets`, the PNG files of `tiles/`,
+`photos/`, and `kodak/`. All test images of each, which the networks never saw. Each image is a file of its
+own, with header; PSNR is of 8-bit pixels, the mean over images. One row of the first tables is one
 `cvae eval DATA -m MODEL --json`, at the default effort, {DEFAULT_EFFORT}, where nothing else is said.
 PSNR of the latents is before quantization.
 
@@ -58,6 +60,43 @@ gaps; at that of the others values are interpolated over several decibels, or mi
 ‡ {comparison.MARKS[comparison.ENDS_BELOW]}.
 `linear` is the linear codec:
 PCA of the same training images through the same tables, search, coder and container."""
+
+# Folders of pictures for models of any size: title, folder, what there is to say of it.
+ANY_SIZE = [
+    (
+        "Photographs",
+        "kodak",
+        "The Kodak pictures (24 of 768x512 or 512x768), which nothing was chosen by.",
+    ),
+    (
+        "Small drawings",
+        "tiles/gui",
+        "Symbols and buttons of a game, drawn, nearly all 32x32, transparent ones on white: no photographs, "
+        "and far smaller than what `photo` is for. Most other formats cannot make files so small that they "
+        "come down to a bit a pixel; MS-SSIM needs sides of 176 pixels.",
+    ),
+]
+ANY_SIZE_HEAD = f"""`{anysize.MODEL}` at the default effort and other codecs, each picture a file of its
+own, sizes with all headers; PSNR of the RGB pixels after decoding. Of other codecs all of these settings are
+tried on each picture: JPEG optimized and progressive, WebP with method 6, AVIF (aom, tuned to PSNR) at
+speed 0, JPEG 2000 as a bare codestream with 3 and 6 resolutions, JPEG XL with effort 9, each over its
+qualities; JPEG and AVIF with 4:2:0 and 4:4:4. A curve is the upper convex hull of these points in bits a
+pixel and PSNR; that of `{anysize.MODEL}` is all of its points but those that another beats in both.
+
+BD-rate is the mean over the pictures of each one's own: the logarithm of the bytes as a function of PSNR, by
+monotone cubic interpolation (PCHIP), ours less the other's, averaged over the PSNRs at which the other codec
+takes {anysize.RATES[0]:g} to {anysize.RATES[1]:g} bits a pixel and which both curves reach, then turned into
+percent: negative where `{anysize.MODEL}` takes less. A picture is left out where these PSNRs span less than a
+decibel. "All rates in common" averages over all PSNRs that both curves reach. MS-SSIM is that of Wang,
+Simoncelli and Bovik (2003), the mean over the channels."""
+
+CROPS = f"""Of each [photograph](../photographs/README.md) the same
+{crops.SIZE[0]}x{crops.SIZE[1]} pixels, enlarged. Whole files at equal bytes: the quality is {crops.QUALITY}
+for `{crops.MODEL}`, and of the others the lowest that takes as many bytes or more, with the better of 4:2:0
+and 4:4:4; below each the bytes and the PSNR of the whole picture. They are three of the pictures that
+`{crops.MODEL}` was validated on. Made by `python benchmarks/crops.py FILE`.
+
+![Crops of three photographs: original, {crops.MODEL}, JPEG, WebP and AVIF]({{link}})"""
 
 # As in the tables of `cvae eval`, but no Markdown.
 MARKS = {"": "", comparison.STARTS_ABOVE: "†", comparison.ENDS_BELOW: "‡"}
@@ -269,6 +308,33 @@ def section(item: Data, folder: Path, figures: Path) -> str:
     )
 
 
+def any_size(folder: Path, figures: Path, jobs: int) -> dict[str, str]:
+    """Heading -> section of pictures of any size; none without the model or the pictures."""
+    found: dict[str, str] = {}
+    if not anysize.is_there():
+        print(f"left out: there is no model {anysize.MODEL}", file=sys.stderr)
+        return found
+    for title, name, text in ANY_SIZE:
+        if not (folder / name).is_dir():
+            print(f"left out: there is no folder {folder / name}", file=sys.stderr)
+            continue
+        plot = figures / f"{Path(name).name}.png"
+        head = [] if found else [ANY_SIZE_HEAD]
+        tables = anysize.report(folder / name, plot, jobs)
+        found[f"{title}: `{name}`"] = "\n\n".join([*head, text, tables])
+    if crops.write(figures / "crops.png"):
+        found["Photographs side by side"] = CROPS.format(link=f"{figures.name}/crops.png")
+    return found
+
+
+def with_sections(text: str, sections: dict[str, str]) -> str:
+    """A document whose sections of these headings are replaced; those that it lacks come last."""
+    head, *parts = text.rstrip().split("\n\n## ")
+    known = dict(part.partition("\n")[::2] for part in parts)
+    known |= {title: f"\n{section}" for title, section in sections.items()}
+    return "\n\n## ".join([head, *(f"{title}\n{part}" for title, part in known.items())])
+
+
 def document(folder: Path, figures: Path) -> str:
     with_tiles = {**{item.file: folder for item in DATA}, "tiles.npz": KEPT}
     if not (KEPT / "tiles.npz").exists():
@@ -296,10 +362,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with the data sets")
     parser.add_argument("--out", type=Path, required=True, help="file to write; plots go beside it")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for any-size")
+    parser.add_argument(
+        "--any-size", action="store_true", help="only pictures of any size; the rest of --out stays"
+    )
     arguments = parser.parse_args()
     out: Path = arguments.out
-    text = document(arguments.data, out.parent / out.stem)
-    out.write_text(text.rstrip() + "\n")
+    figures = out.parent / out.stem
+    sections = any_size(arguments.data, figures, arguments.jobs)
+    if arguments.any_size:
+        text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
+    else:
+        text = document(arguments.data, figures)
+    out.write_text(with_sections(text, sections) + "\n")
 
 
 if __name__ == "__main__":

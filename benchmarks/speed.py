@@ -13,6 +13,7 @@ import growth
 import networks
 import numpy as np
 import packs
+import photospeed
 import timing
 
 from cvae import open_model, sampling
@@ -82,6 +83,13 @@ def grown(pixels: Pixels) -> str:
     return result.stdout.rstrip()
 
 
+def photographs() -> str:
+    """In a small process, as above."""
+    command = [sys.executable, photospeed.__file__]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return result.stdout.rstrip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="file to write instead of stdout")
@@ -101,6 +109,14 @@ are of one with {os.cpu_count()} cores. Medians of {timing.REPEATS} or more, mea
 ## Cold start
 
 {cold_start()}
+
+## Photographs
+
+Cold processes from a PNG file to a coded one and back to PNG, at the default quality and effort of each, but
+AVIF at speed {photospeed.OTHERS["AVIF"][1]["speed"]}; the files are not of equal quality. The pictures are
+photographs side by side, mirrored; the large one is measured once.
+
+{photographs()}
 
 ## Networks
 

@@ -290,7 +290,7 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "mnist"
     np.savez("x.npz", x_test=np.stack([digit] * 3))
     assert run("pack", "x.npz")[0][0].startswith("model mnist")
-    np.savez("y.npz", x_test=np.stack([picture(9, 9, 1)[..., 0]] * 3))
+    np.savez("y.npz", x_test=np.stack([picture(12, 12, 1)[..., 0]] * 3))
     assert run("pack", "y.npz")[0][0].startswith("model photo")
     (result,) = json.loads(run("verify", "y.bin", "--against", "y.npz", "--json")[1])
     assert result["images"] == 3
@@ -302,7 +302,7 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     assert result["images"] == 3
     assert result["bpp"] * 9 * 9 * 3 / 8 == pytest.approx(Path("z.bin").stat().st_size)
     run("unpack", "y.bin", "-o", "back")
-    assert [load(path).shape for path in Path("back").iterdir()] == [(9, 9, 3)] * 3
+    assert [load(path).shape for path in Path("back").iterdir()] == [(12, 12, 3)] * 3
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

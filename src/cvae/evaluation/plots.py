@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,35 @@ def rate_distortion_plot(curve: list[dict[str, Any]], rivals: list[dict[str, Any
         marker = _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
         _draw(axes, [row for row in rows if row["codec"] == codec], line, marker)
     _frame(axes, curve, rows)
+    figure.legend(loc="outside right upper", frameon=False)
+    return _png(figure, 130)
+
+
+def rates_plot(curves: dict[str, list[tuple[float, float]]], rates: tuple[float, float]) -> bytes:
+    """Mean PSNR over mean bits a pixel as a PNG, one curve a codec, ours first.
+
+    `rates` is the range that figures are about: it is shaded, and what is shown is a little more.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure = _figure(8, 5, "eval")
+    axes = figure.subplots()
+    left, right = rates[0] / 2, rates[1] * 2
+    for number, (name, curve) in enumerate(curves.items()):
+        bits, psnr = zip(*curve, strict=True) if curve else ((), ())
+        line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.6 if number else 2.6}
+        marker = _MARKERS[number % len(_MARKERS)]
+        axes.plot(bits, psnr, "-", label=name, marker=marker, markersize=4.5, **line)
+    shown = [psnr for bits, psnr in chain.from_iterable(curves.values()) if left <= bits <= right]
+    if shown:
+        axes.set(ylim=(min(shown) - 0.5, max(shown) + 0.5))
+    axes.axvspan(*rates, color="grey", alpha=0.08, linewidth=0)
+    axes.set(xlabel="bits a pixel", xscale="log", xlim=(left, right), ylabel="PSNR, dB")
+    ticks = [tick for tick in (0.125, 0.25, 0.5, 1, 2, 4) if left <= tick <= right]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter("")
+    axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False)
     return _png(figure, 130)
 

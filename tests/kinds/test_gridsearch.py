@@ -1,0 +1,57 @@
+"""The search for better symbols of a grid: what it weighs, and that more of it finds no worse."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import cvae
+from cvae.codec import Codec
+from cvae.kinds.context import SKIPPED
+from cvae.kinds.grid import GridCoding
+from cvae.options import MAX_EFFORT
+
+from ..conftest import photo
+from .test_grid import MODEL
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return cvae.open_model(MODEL)
+
+
+@pytest.mark.parametrize("quality", [20, 50, 80])
+def test_more_effort_costs_no_more_bits_and_errors(codec: Codec, quality: int) -> None:
+    pixels = np.stack([photo(100, 130, seed=seed) for seed in (4, 5)])
+    sized, costs = codec.sized(100, 130), []
+    weight = float(codec.model.grids.weight[quality - 1])
+    for effort in range(MAX_EFFORT + 1):
+        symbols = sized.quantize(pixels, quality, effort)
+        bits = sized.coding.information_bits(symbols, quality)
+        error = np.square((pixels - sized.synthesize(symbols, quality).astype(float)) / 255)
+        costs.append(bits + weight * error.sum((1, 2, 3)))
+    # Weighing bits against errors one by one is a guess, which may cost a little more.
+    assert np.all(costs[1] <= 1.003 * costs[0])
+    # The search does not see how pixels are rounded in the end, nor the bits of hyper latents.
+    for before, after in itertools.pairwise(costs[1:]):
+        assert np.all(after <= 1.0001 * before)
+    assert np.all(costs[-1] < 0.99 * costs[0])
+
+
+def test_effort_0_rounds_and_effort_1_takes_fewer_bits(codec: Codec) -> None:
+    pixels = photo(100, 130, seed=4)[np.newaxis]
+    sized = codec.sized(100, 130)
+    bits = [sized.coding.information_bits(sized.quantize(pixels, 30, e), 30)[0] for e in (0, 1)]
+    assert bits[1] < bits[0]
+    coding = sized.coding
+    assert isinstance(coding, GridCoding)
+    z, values = coding.parts(sized.quantize(pixels, 30, 0))
+    target = coding.analyse(pixels).reshape(values.shape) / coding.steps(30)
+    passing = coding.passing(z, 30)
+    for stage in range(coding.entropy.stages):
+        _, classes = passing.parameters(stage)
+        off = np.abs(passing.at(stage, values) / 16 - passing.at(stage, target))
+        assert off[classes != SKIPPED].max() <= 0.5
+        passing.put(stage, passing.at(stage, values))
