@@ -145,11 +145,11 @@ def tiny_dae_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> P
 
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 blurred pictures of four sizes, some of them smaller than a crop."""
+    """A folder of 12 blurred pictures of four sizes, some of them smaller than a crop."""
 
     def draw(folder: Path) -> None:
         folder.mkdir()
-        for number in range(24):
+        for number in range(12):
             size = [(150, 200), (90, 70), (50, 80), (100, 280)][number % 4]
             as_image(photo(*size, seed=number)).save(folder / f"{number}.png")
 

@@ -140,6 +140,7 @@ def test_the_command_that_is_printed_repeats_a_run_of_large_pictures(
         raise TrainingError("stopped here")
 
     monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr(auto, "tuned", lambda recipe: (recipe, None))  # as without a model photo
     run_here("train", "auto", "--data", "x", "--out", "run", *options, code=1)
     said = capsys.readouterr().err
     (line,) = (line for line in said.splitlines() if "the same again" in line)

@@ -17,6 +17,7 @@ from cvae.cli import train
 from cvae.data.images import Pixels
 from cvae.errors import ModelError, TrainingError
 from cvae.kinds.grid import Grid, GridCoding
+from cvae.models import registry
 from cvae.models.file import ANALYSIS, Manifest, Model, member_hashes, write_model
 from cvae.models.grids import GridTables
 from cvae.training import architectures, auto, checkpoints, presets, runs, trainer
@@ -200,7 +201,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(file: Model, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The thin model is found by the name of photo, whose networks are as thin."""
-    monkeypatch.setenv("CVAE_MODELS", str(file.path))
+    mnist = registry.shipped_folder() / "mnist.cvae"
+    monkeypatch.setattr(registry, "search_path", lambda: [mnist, file.path])
     thin = replace(TINY_GRID, name="photo")
     monkeypatch.setitem(presets.PRESETS, "photo", thin)
     monkeypatch.setattr(auto, "PHOTO", thin)
@@ -292,7 +294,7 @@ def test_a_run_of_auto_that_began_without_a_model_is_resumed_without_one(
 ) -> None:
     command = ["train", "auto", "--data", pictures, "--epochs", "1"]
     with monkeypatch.context() as patch:
-        patch.delenv("CVAE_MODELS")
+        patch.setattr(registry, "search_path", list)
         run_here(*command)
     assert not Run.open(Path("runs/auto")).begin
     run_here(*command, "--resume")
