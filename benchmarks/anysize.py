@@ -256,7 +256,7 @@ def _curves(points: dict[Task, Point | None], path: Path) -> dict[str, Curve]:
 def against(curves: list[dict[str, Curve]]) -> str:
     """BD-rates, one row a codec; `curves` has those of each picture."""
     rows = [
-        f"| `{MODEL}` against | BD-rate, {RATES[0]:g} to {RATES[1]:g} bits a pixel | of single pictures "
+        f"| `{MODEL}` against | BD-rate, {RATES[0]:g} to {RATES[1]:g} bit a pixel | of single pictures "
         "| smaller on | BD-rate, all rates in common | pictures |",
         "|---|---|---|---|---|---|",
     ]

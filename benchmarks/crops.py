@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from cvae.evaluation import rivals
 from cvae.evaluation.rivals import Options
 from cvae.options import EncodeOptions
 
-PHOTOGRAPHS = Path(__file__).parents[1] / "photographs"
+PHOTOGRAPHS = Path(__file__).parents[1] / "samples"
 MODEL, QUALITY = "photo", 25
 SIZE, ZOOM, GAP, TEXT = (128, 96), 2, 6, 40  # pixels
 # Left and top of each crop, and a caption of the original.
@@ -72,7 +73,7 @@ def coded(path: Path) -> Iterator[Coded]:
             ) -> tuple[int, Pixels]:
                 return rivals.code(rivals.RIVALS[name], pixels, {**options, "quality": quality})
 
-            size, picture = smallest_from(len(data), code)
+            size, picture = smallest_from(len(data), cache(code))
             found.append(Coded(TITLES[name], picture, size, _psnr(pixels, picture)))
         # Where even the least takes more, the fewest bytes.
         least = min(item.size for item in found)
@@ -106,7 +107,7 @@ def draw(rows: list[tuple[tuple[int, int], list[Coded]]]) -> Image.Image:
 
 def write(path: Path) -> bool:
     """Draws the picture, where the photographs are there; says whether they are."""
-    found = {name: PHOTOGRAPHS / f"{name}.png" for name in CROPS}
+    found = {name: PHOTOGRAPHS / f"photo_{name}.png" for name in CROPS}
     rows = [(CROPS[name], list(coded(file))) for name, file in found.items() if file.exists()]
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)

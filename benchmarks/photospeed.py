@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cvae.data.images import Pixels
 
 ROOT = Path(__file__).parents[1]
-PHOTOGRAPHS = ROOT / "photographs"
+PHOTOGRAPHS = ROOT / "samples"
 DRAWN = ROOT / "docs" / "models" / "landscape.png"  # where there are none
 MODEL = "photo"
 SIZES = {"768x512": (768, 512), "4000x3000": (4000, 3000)}
@@ -47,7 +47,7 @@ def make(path: Path, width: int, height: int) -> None:
     import numpy as np
     from PIL import Image
 
-    paths = sorted(PHOTOGRAPHS.glob("*.png")) or [DRAWN]
+    paths = sorted(PHOTOGRAPHS.glob("photo_*.png")) or [DRAWN]
     pictures = [np.asarray(Image.open(found).convert("RGB")) for found in paths]
     Image.fromarray(mirrored(pictures, width, height)).save(path)
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cvae.codec import open_model
 from cvae.data.images import Pixels
 
-SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("*.png"))
+SAMPLES = sorted((Path(__file__).parents[1] / "samples").glob("digit_*.png"))
 ZOOM, GAP, LEFT, TEXT = 3, 10, 120, 22
 
 

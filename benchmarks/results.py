@@ -85,12 +85,12 @@ pixel and PSNR; that of `{anysize.MODEL}` is all of its points but those that an
 
 BD-rate is the mean over the pictures of each one's own: the logarithm of the bytes as a function of PSNR, by
 monotone cubic interpolation (PCHIP), ours less the other's, averaged over the PSNRs at which the other codec
-takes {anysize.RATES[0]:g} to {anysize.RATES[1]:g} bits a pixel and which both curves reach, then turned into
+takes {anysize.RATES[0]:g} to {anysize.RATES[1]:g} bit a pixel and which both curves reach, then turned into
 percent: negative where `{anysize.MODEL}` takes less. A picture is left out where these PSNRs span less than a
 decibel. "All rates in common" averages over all PSNRs that both curves reach. MS-SSIM is that of Wang,
 Simoncelli and Bovik (2003), the mean over the channels."""
 
-CROPS = f"""Of each [photograph](../photographs/README.md) the same
+CROPS = f"""Of each [photograph](../samples/README.md) the same
 {crops.SIZE[0]}x{crops.SIZE[1]} pixels, enlarged. Whole files at equal bytes: the quality is {crops.QUALITY}
 for `{crops.MODEL}`, and of the others the lowest that takes as many bytes or more, with the better of 4:2:0
 and 4:4:4; below each the bytes and the PSNR of the whole picture. They are three of the pictures that

@@ -15,7 +15,6 @@ from cvae import kinds
 from cvae.data import metrics
 
 SAMPLES = Path(__file__).parent
-PHOTOGRAPHS = SAMPLES.parent / "photographs"
 # What Pillow saves for comparison, at each of these qualities.
 OTHERS = {"JPEG": {"optimize": True, "progressive": True}, "WebP": {"method": 6}}
 QUALITIES = range(1, 100, 2)
@@ -34,10 +33,10 @@ def cvae(*arguments: str | Path) -> None:
 def digits(folder: Path) -> None:
     """One line a sample digit."""
     coded, decoded = folder / "coded", folder / "decoded"
-    cvae("encode", SAMPLES, "-o", coded)
+    cvae("encode", *sorted(SAMPLES.glob("digit_*.png")), "-o", coded)
     cvae("decode", coded, "-o", decoded)
     print(f"{'image':12} {'PNG':>6} {'cvae':>6} {'ratio':>7} {'PSNR':>9}")
-    for path in sorted(SAMPLES.glob("*.png")):
+    for path in sorted(SAMPLES.glob("digit_*.png")):
         original = pixels(path)
         size = (coded / f"{path.stem}.bin").stat().st_size
         psnr = metrics.psnr(original, pixels(decoded / f"{path.stem}_reconstructed.png"))[0]
@@ -60,13 +59,13 @@ def nearest(image: np.ndarray, form: str, psnr: float) -> tuple[int, float]:
 
 def photographs(folder: Path) -> None:
     """One line a photograph, at the default quality, and other formats at the nearest PSNR."""
-    paths = sorted(PHOTOGRAPHS.glob("*.png"))
+    paths = sorted(SAMPLES.glob("photo_*.png"))
     known = {manifest.name: kinds.KINDS[manifest.kind] for _, manifest in kinds.known_models()[0]}
     if not paths or "photo" not in known or not known["photo"].any_size:
         print("photographs: left out, as they or a model photo are not there")
         return
     coded, decoded = folder / "photographs", folder / "decoded-photographs"
-    cvae("encode", PHOTOGRAPHS, "-o", coded)
+    cvae("encode", *paths, "-o", coded)
     cvae("decode", coded, "-o", decoded)
     forms = [form for form in OTHERS if form == "JPEG" or features.check("webp")]
     heads = "".join(f" {f'{form} at the nearest PSNR':>26}" for form in forms)

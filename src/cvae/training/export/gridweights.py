@@ -28,7 +28,8 @@ _SIDE = 64
 # Scales of logistic distributions, in steps, that tables are compared with.
 _SCALES = np.geomspace(0.03, 60, 64)
 _LEVELS = 255
-_DAMAGED = (ValueError, KeyError, IndexError, TypeError, AttributeError)
+# What says that a file was made of other networks, or by something else.
+_OTHERS = (ModelError, TrainingError, ValueError, KeyError, IndexError)
 
 
 def restore(model: Any, source: Model) -> None:
@@ -46,39 +47,31 @@ def restore(model: Any, source: Model) -> None:
     }
     graphs = {member: source.graph(member) for member in networks}
     text = f"expected a model of the networks of this preset, found others in {source.path}"
-    with translated(TrainingError, text, "", (ValueError, TrainingError)):
+    with translated(TrainingError, text, "", _OTHERS):
+        opened = exported.opened_graphs(graphs, model)
         for member, network in networks.items():
-            with translated(ModelError, f"{member} is damaged", source.path, onnx_errors()):
-                found = convolutions(graphs[member])
             layers = [layer for layer in network.layers if layer.weights]
-            for layer, weights in zip(layers, found, strict=True):
+            for layer, weights in zip(layers, convolutions(graphs[member]), strict=True):
                 layer.set_weights(weights)
         _restore_exact(model, tables)
         model.gains.assign(gains(tables))
         model.hyper_density.assign(density(tables))
         # Layers are told apart by their order; so it is not believed without a look.
-        opened = exported.opened_graphs(graphs, model)
         exported.check(model, opened, as_floats(_picture()))
-
-
-def onnx_errors() -> tuple[type[Exception], ...]:
-    """What reading a damaged graph raises."""
-    from google.protobuf.message import DecodeError
-
-    return (DecodeError, *_DAMAGED)
 
 
 def _picture() -> Pixels:
     """Noise over slopes: every weight has a say in what networks make of it."""
     rng = np.random.default_rng(0)
     slopes = np.linspace(0, 160, _SIDE)[:, np.newaxis, np.newaxis]
-    return np.uint8(slopes + rng.integers(0, 95, (1, _SIDE, _SIDE, grid.CHANNELS)))
+    return np.asarray(slopes + rng.integers(0, 95, (1, _SIDE, _SIDE, grid.CHANNELS)), np.uint8)
 
 
 def convolutions(graph: bytes) -> list[list[Floats]]:
     """Kernel (h, w, in, out) and bias of each convolution of a graph, in its order.
 
-    Raises one of `onnx_errors` where the graph is not as `export.graph` writes them.
+    Raises ValueError, KeyError or IndexError where the graph, which ONNX Runtime could load, is not as
+    `export.graph` writes them.
     """
     parsed = onnx.load_model_from_string(graph).graph
     constants = {}
@@ -109,7 +102,7 @@ def convolutions(graph: bytes) -> list[list[Floats]]:
 def _restore_exact(model: Any, tables: GridTables) -> None:
     """Raises ValueError where the tables hold other layers."""
     if not np.array_equal(exact_arrays(model)["layers"], tables.layers):
-        raise ValueError
+        raise ValueError("the networks of whole numbers have other sizes")
     layers = [*model.hyper_synthesis, *(layer for stage in model.stages for layer in stage)]
     weights = _cut(tables.weights, [kernel.shape for layer in layers for kernel in layer.kernels])
     biases = _cut(tables.biases, [layer.bias.shape for layer in layers])
