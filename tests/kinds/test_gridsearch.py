@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,3 +56,26 @@ def test_effort_0_rounds_and_effort_1_takes_fewer_bits(codec: Codec) -> None:
         off = np.abs(passing.at(stage, values) / 16 - passing.at(stage, target))
         assert off[classes != SKIPPED].max() <= 0.5
         passing.put(stage, passing.at(stage, values))
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_candidates_that_cost_more_are_dropped_for_each_image(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, turns: bool
+) -> None:
+    pixels = np.stack([photo(60, 60, seed=seed) for seed in (4, 5)])
+    sized = codec.sized(60, 60)
+    first, last = (sized.quantize(pixels, 50, effort) for effort in (1, 7))
+    assert np.any(first != last, axis=1).all()
+    whole, calls = GridCoding._move, []
+
+    def worse(self: GridCoding, *given: Any) -> Any:
+        """As if the first image became worse with each step."""
+        calls.append(1)
+        error = whole(self, *given)
+        error[int(turns)] = len(calls)
+        return 1e6 * error
+
+    monkeypatch.setattr(GridCoding, "_move", worse)
+    found = sized.quantize(pixels, 50, 7)
+    assert np.array_equal(found[int(turns)], first[int(turns)])
+    assert not np.array_equal(found[1 - turns], first[1 - turns])
