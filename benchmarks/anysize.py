@@ -56,7 +56,7 @@ def _best(name: str, fixed: Options, **lossy: list[Any]) -> Rival:
 RIVALS = {
     "jpeg": _best("jpeg", {"progressive": True}, quality=[*_STEPS, 15, 95]),
     "webp": _best("webp", {}, quality=[0, *_STEPS, 95]),
-    "avif": _best("avif", {"speed": 0}, quality=[10, 20, 30, 40, 50, 60, 70, 85]),
+    "avif": _best("avif", {"speed": 0}, quality=[20, 35, 50, 65, 80]),
     "jpeg2000": _best(
         "jpeg2000",
         {},
