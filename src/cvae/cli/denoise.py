@@ -88,7 +88,8 @@ def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> 
 
     manifest = model.manifest
     any_size = kinds.of(manifest, model.path).any_size
-    reading = Reading(manifest.image_shape, "own" if any_size else "exact")
+    shape = manifest.image_shape
+    reading = Reading((0, 0, shape[2]), "own") if any_size else Reading(shape, "exact")
     picture = reading.picture(data, task.name)
     if any_size and picture.changed:
         mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
