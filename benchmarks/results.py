@@ -364,11 +364,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write; plots go beside it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes for any-size")
     parser.add_argument(
+        "--without", action="append", default=[], choices=[*anysize.RIVALS], metavar="CODEC",
+        help="leave out a codec for pictures of any size; avif takes hours",
+    )  # fmt: skip
+    parser.add_argument(
         "--any-size", action="store_true", help="only pictures of any size; the rest of --out stays"
     )
     arguments = parser.parse_args()
     out: Path = arguments.out
     figures = out.parent / out.stem
+    for name in arguments.without:
+        anysize.RIVALS.pop(name, None)
     sections = any_size(arguments.data, figures, arguments.jobs)
     if arguments.any_size:
         text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
