@@ -1,4 +1,4 @@
-"""A neural image codec: learns one kind of image and writes a dozen bytes a picture.
+"""A neural image codec: learns one kind of image and writes few bytes a picture.
 
     import cvae
 

@@ -59,7 +59,7 @@ class Group(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")
 def main() -> None:
-    """A neural image codec: learns one kind of image, then needs a dozen bytes a picture.
+    """A neural image codec: learns one kind of image, then needs few bytes a picture.
 
     \b
       cvae encode digit.png     -> digit.bin

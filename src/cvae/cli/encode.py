@@ -41,7 +41,7 @@ def command(
     images: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions, npy: bool,
     force: bool, talk: Talk,
 ) -> None:  # fmt: skip
-    """Encode images, each to a file of a dozen bytes.
+    """Encode images, each to a file: digits to a dozen bytes, photographs to kilobytes.
 
     \b
       cvae encode digit.png             -> digit.bin
@@ -192,7 +192,8 @@ class _Encoder:
         picture = reading.picture(data, task.name)
         if picture.changed:
             mode = "grey" if picture.grey else "RGB"
-            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{MADE_WHITE}")
+            white = MADE_WHITE if picture.alpha else ""
+            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{white}")
         return _Read(task, codec, reading.pixels(picture.image), None)
 
     def _check(self, codec: Codec) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae.cli import options, tables
+from cvae.cli.defaults import TEXT, Models
 from cvae.cli.talk import MODELS_ADVICE, Talk
 from cvae.errors import ImageError, ImageShapeError, OutputError
 
@@ -51,7 +52,7 @@ class Outputs:
 
 @click.command("eval")
 @click.argument("dataset", metavar="DATA", type=_FILE)
-@options.model()
+@options.model(f"{TEXT}, by the first image")
 @options.quality
 @options.effort
 @click.option(
@@ -78,7 +79,7 @@ class Outputs:
 )  # fmt: skip
 @options.as_json
 def command(
-    dataset: Path, model: str, quality: int | None, effort: int, split: str | None, limit: int | None,
+    dataset: Path, model: str | None, quality: int | None, effort: int, split: str | None, limit: int | None,
     against: str, noise: float | None, outputs: Outputs, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure rate and distortion of a model on a data set.
@@ -103,9 +104,13 @@ def command(
 
     coders, tv = _rivals(against, noise, outputs)
     outputs.check(dataset)
-    opened, name = registry.open_model(model), measure.split_name(dataset, split)
+    talk, name = options.make_talk(MODELS_ADVICE), measure.split_name(dataset, split)
+    if model is None:
+        opened = Models(None, talk).of_first([str(dataset)], split).model
+    else:
+        opened = registry.open_model(model)
     result = {"model": opened.manifest.name, "dataset": dataset.stem, "split": name}
-    run = _Run(dataset, split, limit, opened, options.make_talk(MODELS_ADVICE), result)
+    run = _Run(dataset, split, limit, opened, talk, result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
@@ -179,7 +184,7 @@ class _Run:
         images: Any
         if part := self._part():
             names = part.names[: self.limit]
-            images = part.images[: len(names)]
+            images = part.whole(len(names)) if codec.any_size else part.images[: len(names)]
         else:
             split = self.split or "test"
             if codec.any_size:

@@ -12,10 +12,10 @@ import click
 from cvae.errors import CvaeError, ImageShapeError, at
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
-MODELS_ADVICE = "`cvae models` lists what other models (-m) code"
+MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
 MADE_WHITE = ", transparent parts made white"
-FIT_ADVICE = f"{MODELS_ADVICE}, --fit converts and resizes it"
+FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it"
 
 _NAMED = 10  # skipped files that are named
 _CLEAR = "\r\x1b[K"

@@ -29,6 +29,7 @@ class Picture(NamedTuple):
     image: Image.Image  # upright, without transparency
     grey: bool  # the file holds a grey image, whatever it is converted to
     changed: bool  # transparency, colour or depth was lost
+    alpha: bool = False  # transparent parts were laid on the background
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ class Reading:
             same = None if trains else images.lossless(image, mode)
             if exact and (same is None or same.size != (width, height)):
                 self._refuse(image, name)
-            picture = same
+            picture, alpha = same, False
             if picture is None:
+                alpha = image.has_transparency_data
                 flat = images.flatten(image, self.background)
                 picture = flat.convert("RGB" if trains else mode)
         except ImageShapeError:
@@ -111,7 +113,7 @@ class Reading:
         except Exception as error:  # of any kind: Pillow's readers have no common base class
             raise ImageError(f"the image is damaged: {error}", where=name) from error
         self._check_sides(picture, name)
-        return Picture(picture, grey, same is None)
+        return Picture(picture, grey, same is None, alpha)
 
     def pixels(self, picture: Image.Image) -> Pixels:
         """A picture as uint8 pixels (h, w, c); one of the right size is not resampled."""

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae import kinds
 from cvae.bitstream import container
 from cvae.codec import Codec
 from cvae.data import folders, images, metrics
 from cvae.data.images import Images, Pixels, Shape
+from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.errors import DataError, MissingExtraError, ModelError, translated
@@ -61,6 +63,11 @@ class Part:
     skipped: list[str]  # `NAME: why` of each skipped file of the folder
     warning: str  # that the model was trained on something else, or nothing
 
+    def whole(self, count: int) -> list[Pixels]:
+        """The first images at their own sizes, uint8 (h, w, c) each."""
+        assert isinstance(self.images, Photos)
+        return [self.images.whole(number) for number in range(count)]
+
 
 def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = iter) -> Part:
     """The images that training set aside as `split`: test, validation or train.
@@ -86,7 +93,8 @@ def reading_of(model: Model) -> Reading:
     """
     manifest, shape = model.manifest, model.manifest.image_shape
     if "reading" not in manifest.data:
-        return Reading(shape, "crop")
+        kind = kinds.of(manifest, model.path)
+        return Reading(shape, "own" if kind.any_size and kind.codes else "crop")
     with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
         reading = Reading.from_json(manifest.data["reading"])
     if reading.shape != shape:
