@@ -255,7 +255,8 @@ class Codec:
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
-        return self.coding.dequantize(self.decode_payload(item), item.quality).reshape(-1)
+        coding = self._sized_of(item).coding
+        return coding.dequantize(self.decode_payload(item), item.quality).reshape(-1)
 
     def reconstruct(
         self, containers: Sequence[Container], symbols: Sequence[Symbols]

@@ -40,8 +40,9 @@ class Encoder:
 
     def __init__(self, bank: Bank, stages: int = 1) -> None:
         self._bank, self._left = bank, stages
-        self._widths: list[Integers] = []
-        self._starts: list[Integers] = []
+        # In half the bytes of what is calculated with: a photograph has millions.
+        self._widths: list[NDArray[np.uint32]] = []
+        self._starts: list[NDArray[np.uint32]] = []
         self._bits = 0.0
         self._escaped: list[int] = []  # symbols of the last stage that are beyond the radius
 
@@ -62,28 +63,27 @@ class Encoder:
 
     def finish(self, lanes: int | None = None) -> bytes:
         """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
-        empty = np.empty(0, np.int64)
-        widths = np.concatenate([*self._widths, empty])
-        starts = np.concatenate([*self._starts, empty])
-        lanes = lanes or lane_count(self._bits, widths.size)
+        count = sum(part.size for part in self._widths)
+        lanes = lanes or lane_count(self._bits, count)
         state = np.full(lanes, _STATE_MIN, np.int64)
         words = []
-        steps = zip(_in_lanes(widths, lanes, TOTAL), _in_lanes(starts, lanes, 0), strict=True)
-        for width, start in reversed(list(steps)):
+        widths, starts = _in_lanes(self._widths, lanes, TOTAL), _in_lanes(self._starts, lanes, 0)
+        for step in reversed(range(len(widths))):
+            width, start = widths[step].astype(np.int64), starts[step].astype(np.int64)
             full = state >= width << _WORD_BITS
             # A padded place has width 2^16: it is never full and leaves the state as it is.
             words.append(state[full] & 0xFFFF)
             state = np.where(full, state >> _WORD_BITS, state)
             quotient, rest = np.divmod(state, width)
             state = (quotient << PRECISION) + rest + start
-        stream = np.concatenate([*words[::-1], empty])
+        stream = np.concatenate([*words[::-1], np.empty(0, np.int64)])
         head = _HEAD.pack(lanes) + state.astype("<u4").tobytes()
         escapes = _pack_escapes(self._escaped, self._bank.radius)
         return head + stream.astype("<u2").tobytes() + escapes
 
     def _append(self, bank: Bank, rows: Rows, entries: Integers) -> None:
-        self._widths.append(bank.frequencies[rows, entries].ravel())
-        self._starts.append(bank.starts[rows, entries].ravel())
+        self._widths.append(bank.frequencies[rows, entries].ravel().astype(np.uint32))
+        self._starts.append(bank.starts[rows, entries].ravel().astype(np.uint32))
 
 
 class Decoder:
@@ -173,11 +173,12 @@ class Decoder:
         return symbols
 
 
-def _in_lanes(values: Integers, lanes: int, fill: int) -> Integers:
-    """(n,) -> (steps, lanes) in reading order, the last step filled up."""
-    steps = -(-values.size // lanes)
-    padded = np.full(steps * lanes, fill, np.int64)
-    padded[: values.size] = values
+def _in_lanes(parts: list[NDArray[np.uint32]], lanes: int, fill: int) -> NDArray[np.uint32]:
+    """Arrays one behind the other -> (steps, lanes) in reading order, the last step filled up."""
+    count = sum(part.size for part in parts)
+    steps = -(-count // lanes)
+    padded = np.empty(steps * lanes, np.uint32)
+    np.concatenate([*parts, np.full(steps * lanes - count, fill, np.uint32)], out=padded)
     return padded.reshape(steps, lanes)
 
 

@@ -23,6 +23,7 @@ SKIPPED = 0  # the class of latents that are so likely their mean that they are 
 _HYPER_LAYERS = 3
 _USUAL_CLASS = 14  # of an output of zero
 _MEAN_SHIFT, _CLASS_SHIFT = 6, 8
+_MOST_KERNELS = 1000  # of all layers
 _HYPER_SCALE = 16  # activation of a hyper latent of 1
 
 Values = NDArray[np.int32]
@@ -47,8 +48,18 @@ class Entropy:
             last, group = self._layers[_HYPER_LAYERS + 3 * stage + 2], self.groups[stage // 2]
             if last.bias.shape != (2 * group,) or last.shift is not None:
                 raise ValueError(f"expected {2 * group} sums of stage {stage}")
+        self._check_inner()
         if len(tables.bank) < CLASSES:
             raise ValueError(f"expected at least {CLASSES} tables, found {len(tables.bank)}")
+
+    def _check_inner(self) -> None:
+        """What layers give to others has to be clipped; the last two of a stage see single cells."""
+        for number, layer in enumerate(self._layers):
+            place = number - _HYPER_LAYERS
+            if (place < 0 or place % 3 < 2) and (layer.shift is None or layer.shift > 24):
+                raise ValueError(f"expected a shift of 0 to 24 of layer {number}")
+            if place >= 0 and place % 3 and any(len(kernel) > 1 for kernel in layer.kernels):
+                raise ValueError(f"expected kernels of 1x1 of layer {number}")
 
     @cached_property
     def bank(self) -> Bank:
@@ -88,7 +99,7 @@ class Entropy:
         found = []
         for stage in range(self.stages):
             mean, classes = passing.parameters(stage)
-            place = np.arange(mean.size).reshape(mean.shape) + 1
+            place = np.arange(1, mean.size + 1, dtype=np.int64).reshape(mean.shape)
             found.append([int((place * mean).sum()), int((place * classes).sum())])
             passing.put(stage, mean + FINENESS * (place * 104_729 % 7 - 3).astype(np.int32))
         return np.array(found, np.int64)
@@ -144,8 +155,9 @@ def _with_plane(grid: Whole, value: np.float32) -> Whole:
 def _layers(tables: GridTables) -> list[Layer]:
     """The layers that the arrays hold. Raises ValueError when they hold none, or too few numbers."""
     layers: list[Layer] = []
-    if tables.layers.ndim != 2 or tables.layers.shape[1] != 5:
-        raise ValueError(f"expected rows of layers of 5 numbers, found {tables.layers.shape}")
+    shape, most = tables.layers.shape, _MOST_KERNELS
+    if len(shape) != 2 or shape[1] != 5 or shape[0] > most:
+        raise ValueError(f"expected at most {most} rows of layers of 5 numbers, found {shape}")
     at_weight = at_bias = 0
     rows = tables.layers.tolist()
     for number in range(rows[-1][0] + 1 if rows else 0):

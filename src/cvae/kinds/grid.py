@@ -26,10 +26,11 @@ CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the 
 TILE = 80
 # Places a side that hyper analysis looks beyond one.
 _HYPER_REACH = 2
-# From here up the coder of blocks codes a single image.
+# Above it the coder of blocks codes a single image.
 EXACT_SYMBOLS = 4096
 # From so many cells on an image is worth all threads; smaller ones share them.
 _LARGE = 256
+_LEAST_CURVATURE = 1e-6
 
 
 class Grid(Kind):
@@ -211,7 +212,8 @@ class GridCoding(Coding):
     ) -> NDArray[np.float64]:  # fmt: skip
         """See `gridsearch.Problem.move`."""
         values, step = self.parts(symbols)[1], self.steps(quality)
-        scale = share / (self.entropy.tables.curvature * step)
+        # A channel that changes nothing stays where it is.
+        scale = share / np.maximum(self.entropy.tables.curvature * step, _LEAST_CURVATURE)
         network = self._shared.network(GRADIENT, self._threads(threads))
         error = np.zeros(len(symbols))
         for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
@@ -249,6 +251,7 @@ class GridCoding(Coding):
             quality,
             hyper=lambda target: self._hyper(target, quality, threads),
             passing=lambda z: self.passing(z, quality),
+            hyper_bits=lambda z: self._hyper_bits(z, quality),
             joined=self.joined,
             move=lambda symbols, target, share: self._move(
                 x, symbols, target, share, quality, threads
@@ -298,7 +301,10 @@ class GridCoding(Coding):
             mean, classes = passing.parameters(stage)
             value = passing.at(stage, values)
             coded = classes != SKIPPED
-            k = (value - mean)[coded] // FINENESS
+            k, rest = np.divmod(value - mean, FINENESS)
+            if rest.any() or k[~coded].any():
+                raise ValueError("expected symbols that the model chose")
+            k = k[coded]
             coder.push(classes[coded][np.newaxis], k[np.newaxis].astype(np.int32))
             passing.put(stage, value)
 
@@ -318,6 +324,11 @@ class GridCoding(Coding):
     def _hyper_table_rows(self, n: int, quality: int) -> Classes:
         rows = self.entropy.tables.hyper_index[quality - 1].astype(np.int64)
         return np.tile(rows, n * self._hyper_rows * self._hyper_columns)[np.newaxis]
+
+    def _hyper_bits(self, z: Values, quality: int) -> NDArray[np.float64]:
+        """The information content of hyper latents: (n,)."""
+        rows = self._hyper_table_rows(1, quality)
+        return np.asarray(self.bank.bits(rows, z.reshape(len(z), -1)).sum(axis=1))
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         payloads = []

@@ -35,6 +35,8 @@ class Problem:
     quality: int
     # Latents in steps (n, h, w, c) -> hyper latents.
     hyper: Callable[[Floats], Values]
+    # Their information content (n,).
+    hyper_bits: Callable[[Values], Reals]
     # Hyper latents -> the stages.
     passing: Callable[[Values], Pass]
     # Hyper latents and latents in sixteenths of a step -> symbols.
@@ -76,9 +78,9 @@ def choose(problem: Problem, latents: Floats, effort: int) -> Symbols:
 
 
 def _rounded(problem: Problem, target: Floats, price: Floats | None) -> tuple[Symbols, Reals]:
-    """Symbols of latents in steps (n, h, w, c), and their bits (n,) without those of hyper latents."""
+    """Symbols of latents in steps (n, h, w, c), and their bits (n,)."""
     entropy, z = problem.entropy, problem.hyper(target)
-    passing, bits = problem.passing(z), np.zeros(len(z))
+    passing, bits = problem.passing(z), problem.hyper_bits(z)
     for stage in range(entropy.stages):
         mean, classes = passing.parameters(stage)
         distance = passing.at(stage, target) - mean.astype(np.float32) / np.float32(FINENESS)

@@ -86,7 +86,13 @@ class Manifest:
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for models that decode each other's files: id, weights and tables, not the graphs."""
-        names = sorted(name for name in self.hashes if not name.endswith((".onnx", "/curvature")))
+        others = (
+            ".onnx",
+            "/curvature",
+            f"{TABLES}/weight",
+            "/reach",
+        )  # of the search, and of tiles
+        names = sorted(name for name in self.hashes if not name.endswith(others))
         return (self.id, *((name, self.hashes[name]) for name in names))
 
     def to_json(self) -> bytes:

@@ -17,6 +17,7 @@ from cvae.models.qualities import QUALITIES
 
 _ARRAY_LIMIT = 1 << 26  # bytes
 MOST_CHANNELS = 1024
+_MOST_REACH = 32  # cells; tiles, and so memory, grow with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,8 @@ class GridTables:
             raise ValueError(f"expected table numbers below {len(self.bank)}, found {index.max()}")
         if not 1 <= channels <= MOST_CHANNELS or self.groups.min() < 1:
             raise ValueError(f"expected 1 to {MOST_CHANNELS} channels, found {channels}")
+        if self.reach.max() > _MOST_REACH:
+            raise ValueError(f"expected a reach of at most {_MOST_REACH} cells")
         if self.step.min() <= 0 or self.curvature.min() < 0 or self.weight.min() < 0:
             raise ValueError("expected steps above zero, curvature and weight of zero or more")
         if not 1 <= len(self.companding) <= 1 << 16:

@@ -15,6 +15,7 @@ Sides = tuple[int | str, ...]
 _OPSET = 18
 _IR_VERSION = 8
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT
+_LEAST_SCALE = 6.2e-5  # the least that half precision holds with all its bits
 
 
 class Graph:
@@ -93,7 +94,7 @@ def _scale(kernel: Floats, axis: int) -> Floats:
     others = tuple(i for i in range(kernel.ndim) if i != axis % kernel.ndim)
     most = np.abs(kernel).max(axis=others, keepdims=True)
     # In half precision, and never below what is needed.
-    scale = np.maximum(most / 127, 1e-6).astype(np.float16)
+    scale = np.maximum(most / 127, _LEAST_SCALE).astype(np.float16)
     scale = np.where(scale * np.float32(127) < most, np.nextafter(scale, np.float16(1e4)), scale)
     return np.asarray(scale, np.float32)
 
