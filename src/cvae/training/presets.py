@@ -123,7 +123,7 @@ PHOTO_DAE = Preset(
 )
 
 PHOTO = Preset(
-    "photo", "a codec for photos of any size, all qualities in one model; take a GPU, or --minutes",
+    "photo", "a codec for photographs of any size, one model for all qualities",
     "photos", (192, 192, 3),
     architecture="grid", latent_dim=320, filters=(64, 128, 144), refine=(144, 96, 48),
     batch_size=16, epochs=200, learning_rate=5e-4, precision="auto", schedule="cosine",
