@@ -308,7 +308,7 @@ def section(item: Data, folder: Path, figures: Path) -> str:
     )
 
 
-def any_size(folder: Path, figures: Path, jobs: int) -> dict[str, str]:
+def any_size(folder: Path, figures: Path, jobs: int, left_out: str) -> dict[str, str]:
     """Heading -> section of pictures of any size; none without the model or the pictures."""
     found: dict[str, str] = {}
     if not anysize.is_there():
@@ -319,7 +319,7 @@ def any_size(folder: Path, figures: Path, jobs: int) -> dict[str, str]:
             print(f"left out: there is no folder {folder / name}", file=sys.stderr)
             continue
         plot = figures / f"{Path(name).name}.png"
-        head = [] if found else [ANY_SIZE_HEAD]
+        head = [] if found else [ANY_SIZE_HEAD, *([left_out] if left_out else [])]
         tables = anysize.report(folder / name, plot, jobs)
         found[f"{title}: `{name}`"] = "\n\n".join([*head, text, tables])
     if crops.write(figures / "crops.png"):
@@ -373,9 +373,11 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out
     figures = out.parent / out.stem
-    for name in arguments.without:
-        anysize.RIVALS.pop(name, None)
-    sections = any_size(arguments.data, figures, arguments.jobs)
+    names = ", ".join(anysize.TITLES[name] for name in dict.fromkeys(arguments.without))
+    for name in dict.fromkeys(arguments.without):
+        del anysize.RIVALS[name]
+    left_out = f"Not measured yet: {names}." if names else ""
+    sections = any_size(arguments.data, figures, arguments.jobs, left_out)
     if arguments.any_size:
         text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
     else:

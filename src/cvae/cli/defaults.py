@@ -32,6 +32,8 @@ class Models:
         self._talk, self._photo = talk, None if name else _find_photo()
         # The one model for all pictures, if there is but one.
         self.only = None if self._photo else codecs.open_model(name) if name else self._small
+        if self.only and self.only.any_size:
+            _give_back()
 
     def of(self, data: bytes, name: str) -> Codec:
         """The codec of an image file. Raises ImageError, which names it, when it is no image."""
@@ -66,11 +68,18 @@ class Models:
         from cvae.codec import open_model
 
         assert self._photo is not None
+        _give_back()
         self._say(PHOTO, f"images other than {_SIDE}x{_SIDE} grey ones")
         return open_model(self._photo)
 
     def _say(self, name: str, images: str) -> None:
         self._talk.say(f"model {name}, the default for {images}; -m names another")
+
+
+def _give_back() -> None:
+    from cvae.cli.memory import give_back_large_arrays
+
+    give_back_large_arrays()
 
 
 def _find_photo() -> Path | None:

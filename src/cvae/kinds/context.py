@@ -95,7 +95,7 @@ class Entropy:
     def check(self) -> NDArray[np.int64]:
         """What a test vector gives: sums of means and classes of each stage, (stages, 2)."""
         z = (np.arange(self.hyper_channels, dtype=np.int32) * 7919 % 13 - 6).reshape(1, 1, 1, -1)
-        passing = Pass(self, z, 60, 3, 4)
+        passing = Pass(self, z, 60, np.zeros((1, 3, 4, self.channels), np.int32))
         found = []
         for stage in range(self.stages):
             mean, classes = passing.parameters(stage)
@@ -108,13 +108,14 @@ class Entropy:
 class Pass:
     """One way through the stages, for n images of one size."""
 
-    def __init__(self, entropy: Entropy, z: Values, quality: int, height: int, width: int) -> None:
-        """Hyper latents (n, h / 4, w / 4, z) of grids of height x width cells."""
+    def __init__(self, entropy: Entropy, z: Values, quality: int, values: Values) -> None:
+        """Hyper latents (n, h / 4, w / 4, z), and room for the latents: zeros (n, h, w, C)."""
+        height, width = values.shape[1:3]
         self._entropy = entropy
         self._features = entropy.features(z, quality, height, width)
         self._places = [checkerboard(height, width, odd) for odd in (0, 1)]
         shape = (len(z), height, width)
-        self._values = np.zeros((*shape, entropy.channels), np.int32)
+        self._values = values
         # Activations of the groups.
         self._known = [np.zeros((*shape, channels), np.int16) for channels in entropy.groups]
 

@@ -267,10 +267,18 @@ class GridCoding(Coding):
         return step
 
     def passing(self, z: Values, quality: int) -> Pass:
-        return Pass(self.entropy, z, quality, self._rows, self._columns)
+        # One image's latents lie in its symbols already: a large one's take tens of megabytes.
+        n, split = len(z), self._hyper_elements
+        symbols = np.zeros((n, self.elements), np.int32)
+        values = symbols[:, split:].reshape(n, self._rows, self._columns, -1)
+        return Pass(self.entropy, z, quality, values)
 
     def joined(self, z: Values, values: Values) -> Symbols:
-        return np.concatenate([z.reshape(len(z), -1), values.reshape(len(z), -1)], axis=1)
+        n, owner = len(z), values.base
+        if owner is not None and owner.shape == (n, self.elements):
+            owner[:, : self._hyper_elements] = z.reshape(n, -1)
+            return owner
+        return np.concatenate([z.reshape(n, -1), values.reshape(n, -1)], axis=1)
 
     def parts(self, symbols: Symbols) -> tuple[Values, Values]:
         """Symbols -> hyper latents and latents, as grids."""

@@ -26,8 +26,6 @@ _LEAST = 8  # images that are worth a thread
 _BATCH_BYTES = 1 << 24  # of the images of a batch; batches of larger ones are smaller
 _FREE_CHANNELS = 32  # activations of a network of free sides, in images: it has no narrow latents
 
-_SHRINK = "memory.enable_memory_arena_shrinkage"
-
 Sides = tuple[int | None, ...]  # of one item; None is a side that may have any length
 
 
@@ -73,6 +71,8 @@ class Network:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = session_threads
+        # Activations of large images are given back: those of the next network need the memory.
+        options.enable_cpu_mem_arena = session_threads == 1
         options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
         # A graph must not read its weights from other files: there are none in this "folder".
         external = "session.model_external_initializers_file_folder_path"
@@ -82,10 +82,6 @@ class Network:
             self._session: Any = onnxruntime.InferenceSession(
                 graph, options, providers=["CPUExecutionProvider"]
             )
-        # Activations of large images are given back: those of the next network need the memory.
-        self._run_options = onnxruntime.RunOptions()
-        if session_threads > 1:
-            self._run_options.add_run_config_entry(_SHRINK, "cpu:0")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         found = [tuple(s if isinstance(s, int) else None for s in i.shape[1:]) for i in inputs]
         if len(outputs) != 1 or found != list(input_shapes):
@@ -138,7 +134,7 @@ class Network:
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         feed = dict(zip(self._inputs, batch, strict=True))
         with translated(ModelError, "the network fails", self._name, Exception):
-            output: NDArray[np.float32] = self._session.run(None, feed, self._run_options)[0]
+            output: NDArray[np.float32] = self._session.run(None, feed)[0]
         expected = self._result_shape(batch[0])
         if output.shape != expected or output.dtype != np.float32:
             found = f"{output.dtype} {output.shape}"
