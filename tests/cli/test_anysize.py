@@ -24,8 +24,9 @@ DIGIT = SAMPLES / "digit_3.png"
 
 @pytest.fixture(autouse=True)
 def _a_model(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty folder, and a model `photo`."""
-    install(monkeypatch, workdir / "home", "photo")
+    """In an empty folder, and a model that takes the place of `photo`."""
+    install(monkeypatch, workdir / "home", "grids")
+    monkeypatch.setattr("cvae.cli.defaults.PHOTO", "grids")
 
 
 def save(pixels: Pixels, name: str) -> Path:
@@ -67,7 +68,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_one_file_there_and_back(run: Run, size: tuple[int, int, int]) -> None:
     pixels = picture(*size)
     save(pixels, "a.png")
-    run("encode", "a.png", "-m", "photo", "-q", "100")
+    run("encode", "a.png", "-m", "grids", "-q", "100")
     run("decode", "a.bin")
     assert near(pixels, load("a_reconstructed.png"))
 
@@ -79,10 +80,9 @@ def test_a_folder_of_all_sizes_there_and_back(run: Run) -> None:
         save(pixels, f"in/{number}.png")
     Path("in/bad.png").write_text("text")
     lines, _ = run("encode", "in", "-o", "coded", "-q", "100", "--effort", "0", code=1)
-    (named,) = [line for line in lines if line.startswith("model photo")]
-    assert (
-        named == "model photo, the default for images other than 28x28 grey ones; -m names another"
-    )
+    (named,) = [line for line in lines if line.startswith("model grids")]
+    others = "images other than 28x28 grey ones, which mnist takes"
+    assert named == f"model grids, the default for {others}; -m names another"
     total = sum(path.stat().st_size for path in Path("coded").glob("*.bin"))
     raw = sum(pixels.size for pixels in pictures)
     assert f"5 of 6 images encoded in {total:,} bytes, {raw / total:.1f}:1" in lines[-1]
@@ -113,7 +113,7 @@ def test_small_grey_images_go_to_mnist_whatever_their_mode(run: Run) -> None:
     save(picture(28, 28), "in/colours.png")
     save(picture(28, 29, 1), "in/wide.png")
     lines, _ = run("encode", "in", "-o", "out")
-    assert [line.split(",")[0] for line in lines[:-1]] == ["model photo", "model mnist"]
+    assert [line.split(",")[0] for line in lines[:-1]] == ["model grids"]
     kinds = {path.stem: container.unpack(path.read_bytes()) for path in Path("out").iterdir()}
     assert {name for name, item in kinds.items() if item.staged} == {"colours", "wide"}
     assert kinds["rgb"] == kinds["grey"]
@@ -138,72 +138,72 @@ def test_without_a_model_for_photographs_all_go_to_mnist(
 
 def test_transparency_is_laid_on_white_and_that_is_said(run: Run) -> None:
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save("clear.png")
-    lines, _ = run("encode", "clear.png", "-m", "photo", "-q", "100")
+    lines, _ = run("encode", "clear.png", "-m", "grids", "-q", "100")
     (line,) = [line for line in lines if "warning" in line]
     assert "clear.png: converted to RGB of 8 bits, transparent parts made white" in line
     run("decode", "clear.bin")
     assert load("clear_reconstructed.png").min() == 255
-    lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "photo")
+    lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "grids")
     assert "1 image converted to RGB of 8 bits, transparent parts made white" in lines[0]
     Image.new("LA", (8, 8), (10, 0)).save("grey.png")
-    run("encode", "grey.png", "-m", "photo", "-q", "100")
+    run("encode", "grey.png", "-m", "grids", "-q", "100")
     run("decode", "grey.bin")
     assert np.array_equal(load("grey_reconstructed.png"), np.full((8, 8), 255))
 
 
 def test_targets(run: Run) -> None:
     save(picture(16, 16), "a.png")
-    lines, _ = run("encode", "a.png", "-m", "photo", "--max-bytes", "70")
+    lines, _ = run("encode", "a.png", "-m", "grids", "--max-bytes", "70")
     assert Path("a.bin").stat().st_size <= 70
     assert "quality" in lines[0]
-    run("encode", "a.png", "-m", "photo", "--min-psnr", "35", "-o", "b.bin")
+    run("encode", "a.png", "-m", "grids", "--min-psnr", "35", "-o", "b.bin")
     back = cvae.decode(Path("b.bin").read_bytes()).astype(float)
     assert 10 * np.log10(255**2 / np.square(back - load("a.png")).mean()) >= 35
-    lines, _ = run("encode", "a.png", "-m", "photo", "--max-bytes", "9", "-o", "c.bin", code=1)
+    lines, _ = run("encode", "a.png", "-m", "grids", "--max-bytes", "9", "-o", "c.bin", code=1)
     assert "at most 9 bytes" in lines[0]
 
 
 def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     save(picture(9, 9), "a.png")
     for given, text in (
-        (["--invert"], "model photo does not invert images"),
-        (["-o", "x.npy"], "symbols as .npy have no size, and model photo takes images of any"),
+        (["--invert"], "model grids does not invert images"),
+        (["-o", "x.npy"], "symbols as .npy have no size, and model grids takes images of any"),
     ):
-        lines, _ = run("encode", "a.png", "-m", "photo", *given, code=1)
+        lines, _ = run("encode", "a.png", "-m", "grids", *given, code=1)
         assert len(lines) == 1
         assert text in lines[0]
         lines, _ = run("encode", "a.png", *given, code=1)
         assert text in lines[-1]
-    lines, _ = run("encode", "a.png", "-m", "photo", "--fit")
-    assert lines[0] == "--fit changes nothing: model photo takes images of any size"
+    lines, _ = run("encode", "a.png", "-m", "grids", "--fit")
+    assert lines[0] == "--fit changes nothing: model grids takes images of any size"
     assert len(lines) == 2
     np.save("s.npy", np.zeros(1, np.int8))
-    lines, _ = run("decode", "s.npy", "-m", "photo", "-q", "9", code=1)
+    lines, _ = run("decode", "s.npy", "-m", "grids", "-q", "9", code=1)
     assert "symbols as .npy have no size" in lines[0]
-    lines, _ = run("interpolate", "a.png", "a.png", "-m", "photo", code=1)
+    lines, _ = run("interpolate", "a.png", "a.png", "-m", "grids", code=1)
     assert "takes any" in lines[0]
 
 
 def test_info(run: Run) -> None:
     save(picture(33, 21, 1), "a.png")
-    run("encode", "a.png", "-m", "photo")
+    run("encode", "a.png", "-m", "grids")
     facts = json.loads(run("info", "a.bin", "--json")[1])
     assert facts["original_size"] == [21, 33]
     assert facts["grey"] is True
-    assert facts["model"] == "photo"
+    assert facts["model"] == "grids"
     assert facts["symbol_count"] == 3 * (9 * 6 + 3 * 2)
     assert "inverted" not in facts
     assert "symbols" not in facts
     run("info", "a.bin")
-    run("info", "photo")
+    run("info", "grids")
 
 
 def test_eval_measures_against_the_bytes_of_the_pictures(run: Run) -> None:
     shapes = [(20, 30, 3), (16, 12, 1)]
     for number, shape in enumerate(shapes):
         save(picture(*shape), f"in/{number}.png")
-    result = json.loads(run("eval", "in", "-m", "photo", "--json")[1])
-    run("encode", "in", "-o", "out", "-m", "photo")
+    result = json.loads(run("eval", "in", "-m", "grids", "--json")[1])
+    run("encode", "in", "-o", "out", "-m", "grids")
     total = sum(path.stat().st_size for path in Path("out").iterdir())
     assert result["images"] == 2
     assert result["file_bytes_mean"] * 2 == total
@@ -211,11 +211,11 @@ def test_eval_measures_against_the_bytes_of_the_pictures(run: Run) -> None:
     assert result["compression_ratio"] == pytest.approx(raw / total)
     assert result["bpp"] == pytest.approx(8 * total / pixels)
     assert "psnr_of_means" not in result
-    run("eval", "in", "-m", "photo", "--csv", "x.csv", "--html", "x.html", "--limit", "2")
+    run("eval", "in", "-m", "grids", "--csv", "x.csv", "--html", "x.html", "--limit", "2")
     assert len(Path("x.csv").read_text().splitlines()) == 3
     np.savez("x.npz", x_test=np.stack([picture(9, 9, 1)[..., 0]] * 3))
-    assert json.loads(run("eval", "x.npz", "-m", "photo", "--json")[1])["images"] == 3
-    lines, _ = run("eval", "in", "-m", "photo", "--against", "webp", code=2)
+    assert json.loads(run("eval", "x.npz", "-m", "grids", "--json")[1])["images"] == 3
+    lines, _ = run("eval", "in", "-m", "grids", "--against", "webp", code=2)
     assert "images of one size" in lines[-1]
 
 
@@ -223,7 +223,7 @@ def test_verify_checks_and_compares(run: Run) -> None:
     shapes = [(20, 30, 3), (16, 12, 1)]
     for number, shape in enumerate(shapes):
         save(picture(*shape), f"in/{number}.png")
-    run("encode", "in", "-o", "out", "-m", "photo", "-q", "100")
+    run("encode", "in", "-o", "out", "-m", "grids", "-q", "100")
     assert "whole" in run("verify", "out")[1]
     (result,) = json.loads(run("verify", "out", "--against", "in", "--json")[1])
     assert result["images"] == 2
@@ -233,7 +233,7 @@ def test_verify_checks_and_compares(run: Run) -> None:
     save(load(DIGIT)[..., None], "in/2.png")
     run("encode", "in/2.png", "-m", "mnist", "-o", "out/")
     results = json.loads(run("verify", "out", "--against", "in", "--json")[1])
-    assert [(item["model"], item["images"]) for item in results] == [("photo", 2), ("mnist", 1)]
+    assert [(item["model"], item["images"]) for item in results] == [("grids", 2), ("mnist", 1)]
     assert results[0] == result | {
         "decode_images_per_second": results[0]["decode_images_per_second"]
     }
@@ -253,8 +253,8 @@ def test_packs_there_and_back(run: Run) -> None:
     for number, pixels in enumerate(pictures):
         save(pixels, f"in/{number}.png")
     lines, _ = run("pack", "in", "-q", "100", "--effort", "0", "--fit")
-    assert lines[0].startswith("model photo, the default")
-    assert lines[1] == "--fit changes nothing: model photo takes images of any size"
+    assert lines[0].startswith("model grids, the default")
+    assert lines[1] == "--fit changes nothing: model grids takes images of any size"
     raw = sum(pixels.size for pixels in pictures)
     assert f"{raw / Path('in.bin').stat().st_size:.1f}:1" in lines[-1]
     run("unpack", "in.bin", "-o", "back")
@@ -270,7 +270,7 @@ def test_packs_there_and_back(run: Run) -> None:
     (result,) = json.loads(run("verify", "in.bin", "--against", "in", "--json")[1])
     assert result["images"] == 5
     assert result["compression_ratio"] == pytest.approx(raw / Path("in.bin").stat().st_size)
-    assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "photo"
+    assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "grids"
     save(picture(7, 7), "in/0.png")
     assert "expected 9x9" in run("verify", "in.bin", "--against", "in", code=1)[0][0]
     lines, _ = run("pack", "in", "--invert", "-o", "y.bin", code=1)
@@ -285,13 +285,13 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     save(digit, "in/2.png")
     save(picture(9, 9), "in/3.png")
     lines, _ = run("pack", "in", code=1)
-    assert lines[0].startswith("model mnist, the default for 28x28 grey images")
-    assert "in/3.png: expected 28x28 grey, found 9x9 RGB" in lines[2]
+    assert "in/3.png: expected 28x28 grey, found 9x9 RGB" in lines[1]
     assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "mnist"
     np.savez("x.npz", x_test=np.stack([digit] * 3))
-    assert run("pack", "x.npz")[0][0].startswith("model mnist")
+    run("pack", "x.npz")
+    assert json.loads(run("info", "x.bin", "--json")[1])["model"] == "mnist"
     np.savez("y.npz", x_test=np.stack([picture(12, 12, 1)[..., 0]] * 3))
-    assert run("pack", "y.npz")[0][0].startswith("model photo")
+    assert run("pack", "y.npz")[0][0].startswith("model grids")
     (result,) = json.loads(run("verify", "y.bin", "--against", "y.npz", "--json")[1])
     assert result["images"] == 3
     with tarfile.open("z.tar", "w") as archive:
@@ -306,7 +306,7 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-@pytest.mark.parametrize("model", [None, "photo"])
+@pytest.mark.parametrize("model", [None, "grids"])
 def test_an_archive_on_stdin_is_looked_into_and_read_whole(
     run: Run, monkeypatch: pytest.MonkeyPatch, mode: str, model: str | None
 ) -> None:

@@ -188,8 +188,8 @@ def test_the_quality_is_written_and_read() -> None:
 
 def test_fit_converts_resizes_and_restores_the_original_size() -> None:
     Image.open(DIGIT).convert("RGB").resize((56, 84)).save("large.png")
-    assert "--fit" in error_line(run_cvae("encode", "large.png", code=1))
-    run_cvae("encode", "large.png", "--fit")
+    assert "--fit" in error_line(run_cvae("encode", "large.png", "-m", "mnist", code=1))
+    run_cvae("encode", "large.png", "-m", "mnist", "--fit")
     run_cvae("decode", "large.bin", "-o", "back.png")
     assert Image.open("back.png").size == (56, 84)
 

@@ -227,7 +227,7 @@ def test_bad_images_are_named_and_left_out(capsys: pytest.CaptureFixture[str]) -
     assert "--fit" in named[1]
     assert len(cvae.open_pack("x.bin")) == 1
     Path("in/b.png").unlink()
-    run_here("pack", "in", "-o", "y.bin", *FAST, code=1)
+    run_here("pack", "in", "-o", "y.bin", "-m", "mnist", *FAST, code=1)
     assert not Path("y.bin").exists()
 
 
@@ -251,7 +251,7 @@ def test_fit_and_invert_are_undone() -> None:
     dark = 255 - np.asarray(Image.open(SAMPLES / NAMES[3]))
     Image.fromarray(dark).resize((56, 84)).save("in/a.png")
     Image.fromarray(dark).save("in/b.png")
-    run_here("pack", "in", "-o", "x.bin", "--fit", "--invert", *FAST)
+    run_here("pack", "in", "-o", "x.bin", "-m", "mnist", "--fit", "--invert", *FAST)
     run_here("unpack", "x.bin", "-o", "back")
     assert Image.open("back/a.png").size == (56, 84)
     back = np.asarray(Image.open("back/b.png")).astype(float)

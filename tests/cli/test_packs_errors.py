@@ -56,7 +56,7 @@ def test_what_makes_no_sense_is_wrong_usage(digits: np.ndarray, arguments: list[
         ("text.npz", "text.npz"),
         ("text.npy", "text.npy"),
         ("text.tar.gz", "text.tar.gz"),
-        ("colour.npy", "32x32 with 3 channels; `cvae models`"),
+        ("colour.npy", "32x32 with 3 channels; -m photo takes"),
     ],
 )
 def test_sources_that_cannot_be_read_are_one_line(
@@ -65,7 +65,7 @@ def test_sources_that_cannot_be_read_are_one_line(
     for name in ("text.npz", "text.npy", "text.tar.gz"):
         Path(name).write_text("this is text")
     np.save("colour.npy", np.zeros((2, 32, 32, 3), np.uint8))
-    run_here("pack", source, "-o", "x.bin", code=1)
+    run_here("pack", source, "-o", "x.bin", "-m", "mnist", code=1)
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not Path("x.bin").exists()

@@ -23,7 +23,7 @@ _SIDE = 28
 
 
 class Models:
-    """Codecs for pictures; each is opened once, and named on stderr where nobody asked for it."""
+    """Codecs for pictures; each is opened once, and photo named on stderr where nobody asked for it."""
 
     def __init__(self, name: str | None, talk: Talk) -> None:
         """`name` is that of -m. Raises ModelError when there is no such model, or it does not code."""
@@ -57,23 +57,19 @@ class Models:
     @cached_property
     def _small(self) -> Codec:
         from cvae import codec as codecs
-        from cvae.models import registry
 
-        if self._photo:  # without it there is nothing to choose
-            self._say(registry.DEFAULT, f"{_SIDE}x{_SIDE} grey images")
         return codecs.open_model()
 
     @cached_property
     def _large(self) -> Codec:
         from cvae.codec import open_model
+        from cvae.models import registry
 
         assert self._photo is not None
         _give_back()
-        self._say(PHOTO, f"images other than {_SIDE}x{_SIDE} grey ones")
+        others = f"images other than {_SIDE}x{_SIDE} grey ones, which {registry.DEFAULT} takes"
+        self._talk.say(f"model {PHOTO}, the default for {others}; -m names another")
         return open_model(self._photo)
-
-    def _say(self, name: str, images: str) -> None:
-        self._talk.say(f"model {name}, the default for {images}; -m names another")
 
 
 def _give_back() -> None:
