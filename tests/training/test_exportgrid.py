@@ -14,7 +14,7 @@ import cvae
 from cvae.bitstream import container
 from cvae.codec import Codec
 from cvae.data.images import as_image
-from cvae.kinds.context import Entropy
+from cvae.kinds.context import CLASSES, Entropy
 from cvae.kinds.exactnet import all_places
 from cvae.kinds.grid import GridCoding
 from cvae.models.file import Model
@@ -95,7 +95,7 @@ def test_networks_of_whole_numbers_give_the_same_means_and_classes(
         odd = (np.indices((height, width)).sum(axis=0) % 2 == turn).ravel()
         shape = (2, height * width, entropy.groups[group])
         assert np.array_equal(16 * np.asarray(mean).reshape(shape)[:, odd], whole[:, odd])
-        ratio = np.log(grid.SCALE_MOST / grid.SCALE_LEAST) / (grid.SCALES - 1)
+        ratio = np.log(grid.SCALE_MOST / grid.SCALE_LEAST) / (CLASSES - 1)
         place = np.log(np.asarray(scale).reshape(shape) / grid.SCALE_LEAST) / ratio
         # Where a class is half-way the logarithm may say either.
         assert np.abs(place - classes)[:, odd].max() <= 0.5 + 1e-4

@@ -13,8 +13,8 @@ _LARGE = 1 << 20  # bytes
 def give_back_large_arrays() -> None:
     """Tells glibc to take arrays of a megabyte and more from the system one by one.
 
-    It raises that limit to 32 MB by itself, and then what is freed stays in holes of the heap: coding a
-    12-megapixel picture took 900 MB instead of 690. Does nothing with other C libraries.
+    It raises that limit to 32 MB by itself, and then what is freed stays in holes of the heap. Does
+    nothing with other C libraries.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

@@ -16,7 +16,7 @@ from cvae.bitstream import coders, exact, rans
 from cvae.bitstream.tables import Bank, Symbols
 from cvae.data.images import Pixels, as_floats, as_pixels
 from cvae.models.file import Manifest, Model
-from cvae.models.qualities import Latents
+from cvae.models.qualities import QUALITIES, Latents
 
 Floats = NDArray[np.float32]
 
@@ -148,3 +148,20 @@ class Kind(ABC):
     @abstractmethod
     def run_once(self, model: Model) -> None:
         """Loads every member of a model and runs its networks. Raises ModelError at damage."""
+
+
+def check_qualities(manifest: Manifest) -> None:
+    """Raises ValueError when a codec's manifest has no hundred qualities, or what denoisers have."""
+    if manifest.default_quality not in QUALITIES:
+        raise ValueError(f"quality {manifest.default_quality} is out of range")
+    if (count := len(manifest.expected_psnr)) != len(QUALITIES):
+        raise ValueError(f"expected 100 values of expected_psnr, found {count}")
+    if (manifest.multiple, manifest.reach) != (1, 0):
+        raise ValueError("expected no multiple and reach of a codec")
+
+
+def quality_facts(manifest: Manifest) -> dict[str, Any]:
+    """What `Kind.facts` says of a codec's default quality."""
+    quality = manifest.default_quality
+    psnr = {f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1]}
+    return {"default_quality": quality, **psnr}

@@ -21,10 +21,10 @@ FINENESS = 16  # latents and means are multiples of 1/16 step
 CLASSES = 64  # tables of the latents: the first rows of the bank, by scale
 SKIPPED = 0  # the class of latents that are so likely their mean that they are not coded
 _HYPER_LAYERS = 3
-_USUAL_CLASS = 14  # of an output of zero
-_MEAN_SHIFT, _CLASS_SHIFT = 6, 8
+USUAL_CLASS = 14  # of an output of zero
+MEAN_SHIFT, CLASS_SHIFT = 6, 8
 _MOST_KERNELS = 1000  # of all layers
-_HYPER_SCALE = 16  # activation of a hyper latent of 1
+HYPER_SCALE = 16  # activation of a hyper latent of 1
 
 Values = NDArray[np.int32]
 Classes = NDArray[np.int64]
@@ -68,7 +68,7 @@ class Entropy:
     def features(self, z: Values, quality: int, height: int, width: int) -> Whole:
         """Hyper latents (n, h / 4, w / 4, z) -> activations (n, h, w, f + 1), the level among them."""
         level = np.float32(self.tables.level[quality - 1])
-        x = np.clip(z * np.float32(_HYPER_SCALE), -MOST, MOST).astype(np.float32)
+        x = np.clip(z * np.float32(HYPER_SCALE), -MOST, MOST).astype(np.float32)
         x = _with_plane(x, level)
         first, second, third = self._layers[:_HYPER_LAYERS]
         x = shuffled(second([shuffled(first([x]))]))
@@ -82,9 +82,9 @@ class Entropy:
         x = first(known, places)[:, np.newaxis]
         sums = last([second([x])])[:, 0]
         half = self.groups[stage // 2]
-        mean = np.rint(sums[..., :half] * np.float32(2.0**-_MEAN_SHIFT)).astype(np.int32)
-        scale = np.rint(sums[..., half:] * np.float32(2.0**-_CLASS_SHIFT)).astype(np.int64)
-        return mean, np.clip(scale + _USUAL_CLASS, 0, CLASSES - 1)
+        mean = np.rint(sums[..., :half] * np.float32(2.0**-MEAN_SHIFT)).astype(np.int32)
+        scale = np.rint(sums[..., half:] * np.float32(2.0**-CLASS_SHIFT)).astype(np.int64)
+        return mean, np.clip(scale + USUAL_CLASS, 0, CLASSES - 1)
 
     def companded(self, values: Values) -> NDArray[np.int16]:
         """Sixteenths of steps -> activations, of the same sign."""

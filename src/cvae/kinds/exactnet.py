@@ -121,8 +121,8 @@ def _libraries() -> Any:
 def one_thread() -> Iterator[None]:
     """Matrix products of numpy use the calling thread alone; nests, and is thread-safe.
 
-    They are small: where other work keeps processors busy, several threads wait for each other and
-    take up to ten times as long.
+    They are small: where other work keeps processors busy, several threads wait for each other, and
+    take far longer.
     """
     with _Limit.lock:
         if not _Limit.blocks:

@@ -10,10 +10,10 @@ import numpy as np
 from cvae.bitstream import coders
 from cvae.bitstream.tables import Bank, Symbols
 from cvae.data import images
-from cvae.kinds.base import Cleaner, Coding, Floats, Kind
+from cvae.kinds.base import Cleaner, Coding, Floats, Kind, check_qualities, quality_facts
 from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
-from cvae.models.qualities import QUALITIES, Latents
+from cvae.models.qualities import Latents
 
 _HEADER = 6  # bytes of a container beyond a short payload
 
@@ -26,12 +26,7 @@ class Fixed(Kind):
     def check(self, manifest: Manifest) -> None:
         if not manifest.latent_shape or min(manifest.latent_shape) < 1:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
-        if manifest.default_quality not in QUALITIES:
-            raise ValueError(f"quality {manifest.default_quality} is out of range")
-        if (count := len(manifest.expected_psnr)) != len(QUALITIES):
-            raise ValueError(f"expected 100 values of expected_psnr, found {count}")
-        if (manifest.multiple, manifest.reach) != (1, 0):
-            raise ValueError("expected no multiple and reach of a codec")
+        check_qualities(manifest)
 
     def describe(self, manifest: Manifest) -> str:
         return images.describe(manifest.image_shape)
@@ -40,9 +35,7 @@ class Fixed(Kind):
         return bool(manifest.preset.get("noise", 0) > 0)
 
     def facts(self, manifest: Manifest) -> dict[str, Any]:
-        quality = manifest.default_quality
-        psnr = {f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1]}
-        return {"latent_shape": manifest.latent_shape, "default_quality": quality, **psnr}
+        return {"latent_shape": manifest.latent_shape, **quality_facts(manifest)}
 
     def figures(self, manifest: Manifest) -> str:
         size = manifest.figures.get("payload_bytes_mean", 0) + _HEADER

@@ -14,12 +14,12 @@ from cvae.data import images, pipeline
 from cvae.data.images import Pixels
 from cvae.data.windows import Window, even_windows
 from cvae.errors import ModelError, ModelKindError, translated
-from cvae.kinds.base import Coding, Floats, Kind
+from cvae.kinds.base import Coding, Floats, Kind, check_qualities, quality_facts
 from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
 from cvae.kinds.exactnet import one_thread
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
-from cvae.models.qualities import QUALITIES, Latents
+from cvae.models.qualities import Latents
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
 # Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
@@ -43,12 +43,7 @@ class Grid(Kind):
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         if manifest.image_shape[2] != 3:
             raise ValueError(f"expected RGB images, found {manifest.image_shape}")
-        if manifest.default_quality not in QUALITIES:
-            raise ValueError(f"quality {manifest.default_quality} is out of range")
-        if (count := len(manifest.expected_psnr)) != len(QUALITIES):
-            raise ValueError(f"expected 100 values of expected_psnr, found {count}")
-        if (manifest.multiple, manifest.reach) != (1, 0):
-            raise ValueError("expected no multiple and reach of a codec")
+        check_qualities(manifest)
 
     def describe(self, manifest: Manifest) -> str:
         return "any size RGB"
@@ -57,9 +52,7 @@ class Grid(Kind):
         return False
 
     def facts(self, manifest: Manifest) -> dict[str, Any]:
-        quality = manifest.default_quality
-        psnr = {f"expected_psnr_at_quality_{quality}": manifest.expected_psnr[quality - 1]}
-        return {"latent_channels": manifest.latent_shape[0], "default_quality": quality, **psnr}
+        return {"latent_channels": manifest.latent_shape[0], **quality_facts(manifest)}
 
     def figures(self, manifest: Manifest) -> str:
         bpp, psnr = (manifest.figures.get(name, 0) for name in ("bpp", "psnr_mean"))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,7 @@ REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
 _NAME = r"^\w[\w.+-]*\Z"
 Name = Annotated[str, Meta(pattern=_NAME)]
+_Tables = TypeVar("_Tables", Qualities, GridTables)
 _Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
@@ -127,10 +128,7 @@ class Model:
     @cached_property
     def qualities(self) -> Qualities:
         """The steps and tables. Raises ModelError when they are damaged."""
-        data = io.BytesIO(_read_member(self.path, TABLES))
-        qualities = Qualities.from_npz(data, f"{self.path}: {TABLES}")
-        for name, digest in qualities.hashes().items():
-            self._check_hash(f"{TABLES}/{name}", digest)
+        qualities = self._tables(Qualities)
         expected, found = self.manifest.elements, qualities.elements
         if expected == found:
             return qualities
@@ -139,11 +137,7 @@ class Model:
     @cached_property
     def grids(self) -> GridTables:
         """The tables of a grid model. Raises ModelError when they are damaged."""
-        data = io.BytesIO(_read_member(self.path, TABLES))
-        tables = GridTables.from_npz(data, f"{self.path}: {TABLES}")
-        for name, digest in tables.hashes().items():
-            self._check_hash(f"{TABLES}/{name}", digest)
-        return tables
+        return self._tables(GridTables)
 
     def has(self, member: str) -> bool:
         """Whether the model has a network."""
@@ -169,6 +163,13 @@ class Model:
         graph = _read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
         return graph
+
+    def _tables(self, kind: type[_Tables]) -> _Tables:
+        data = io.BytesIO(_read_member(self.path, TABLES))
+        tables = kind.from_npz(data, f"{self.path}: {TABLES}")
+        for name, digest in tables.hashes().items():
+            self._check_hash(f"{TABLES}/{name}", digest)
+        return tables
 
     def _check_hash(self, member: str, found: str) -> None:
         expected = self.manifest.hashes.get(member)

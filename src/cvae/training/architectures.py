@@ -228,11 +228,12 @@ class Grid(Architecture):
 
     def begin(self, model: Any, run: Run, train: Images) -> None:
         """Starts from principal components of blocks of the training pictures."""
+        from cvae.kinds.grid import CELL
         from cvae.training import crops
         from cvae.training.export.rotation import leading_eigenvectors
         from cvae.training.networks import grid
 
-        mean, covariance = crops.blocks(_photos(train, run), grid.CELL)
+        mean, covariance = crops.blocks(_photos(train, run), CELL)
         _, basis = leading_eigenvectors(covariance, run.preset.latent_dim)
         grid.start_from_components(model, mean, basis)
 

@@ -14,8 +14,8 @@ from cvae.data import metrics
 from cvae.data.images import Pixels, as_floats
 from cvae.data.photos import Photos, middle
 from cvae.errors import TrainingError
+from cvae.kinds.grid import CELL, HYPER_CELL, GridCoding
 from cvae.kinds.grid import Grid as Kind
-from cvae.kinds.grid import GridCoding
 from cvae.models.file import (
     ANALYSIS,
     HYPER,
@@ -99,9 +99,9 @@ def opened_graphs(graphs: dict[str, bytes], model: Any) -> dict[str, Network]:
     channels, z = model.latents, (*_FREE, model.sizes.hyper)
     image, y, latents = ((*_FREE, c) for c in (grid.CHANNELS, channels, channels + 1))
     return {
-        ANALYSIS: Network(graphs[ANALYSIS], ANALYSIS, [image], y, 1 / grid.CELL),
-        HYPER: Network(graphs[HYPER], HYPER, [latents], z, 1 / grid.HYPER_CELL),
-        SYNTHESIS: Network(graphs[SYNTHESIS], SYNTHESIS, [latents], image, grid.CELL),
+        ANALYSIS: Network(graphs[ANALYSIS], ANALYSIS, [image], y, 1 / CELL),
+        HYPER: Network(graphs[HYPER], HYPER, [latents], z, 1 / HYPER_CELL),
+        SYNTHESIS: Network(graphs[SYNTHESIS], SYNTHESIS, [latents], image, CELL),
     }
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.kinds.grid import CELL
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS
 from cvae.training.export import layers
 from cvae.training.export.gradient import Tape
@@ -68,7 +69,7 @@ def _gradient(synthesis: bytes, channels: int) -> bytes:
     residual = graph.add("Sub", "target", tape.output)
     slope = _channels(graph, tape.adjoint(residual), 0, channels)
     square = graph.add("Transpose", graph.add("Mul", residual, residual), perm=[0, 3, 1, 2])
-    cells = graph.add("SpaceToDepth", square, blocksize=grid.CELL)
+    cells = graph.add("SpaceToDepth", square, blocksize=CELL)
     error = graph.add("ReduceSum", cells, np.array([1], np.int64), keepdims=1)
     error = graph.add("Transpose", error, perm=[0, 2, 3, 1])
     output = graph.add("Concat", slope, error, axis=3)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cvae.bitstream.tables import TOTAL
 from cvae.data.images import Pixels
 from cvae.kinds.context import CLASSES, FINENESS, SKIPPED, Entropy
+from cvae.kinds.exactnet import MOST
 from cvae.kinds.grid import GridCoding
 from cvae.models.grids import GridTables
 from cvae.models.networks import Network
@@ -114,7 +115,7 @@ def first(model: Any, curvature: Floats, reach: Sequence[int]) -> GridTables:
     # The loss weighs the mean over three channels of squared errors of 8-bit levels.
     weight = grid.lagrangian(share) * 255**2 / grid.CHANNELS
     sixteenths = np.arange(1 << 14) / FINENESS
-    companding = np.minimum(np.rint(exact.SLOPE * np.arcsinh(sixteenths / exact.WIDTH)), exact.MOST)
+    companding = np.minimum(np.rint(exact.SLOPE * np.arcsinh(sixteenths / exact.WIDTH)), MOST)
     arrays: dict[str, Any] = {
         "bank": first_bank(RADIUS),
         "hyper_index": np.full((len(QUALITIES), model.sizes.hyper), _USUAL_TABLE, np.uint16),

@@ -14,8 +14,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-MOST = 255  # magnitude of an activation
-MOST_WEIGHT = 127
+from cvae.kinds.exactnet import MOST, MOST_WEIGHT
+
 ONE = 5  # an activation of 2^ONE stands for 1.0
 
 

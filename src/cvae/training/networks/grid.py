@@ -19,16 +19,22 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cvae.training.networks.exact import MOST, Exact, companded, rounded
+from cvae.kinds.context import (
+    CLASS_SHIFT,
+    CLASSES,
+    FINENESS,
+    HYPER_SCALE,
+    MEAN_SHIFT,
+    USUAL_CLASS,
+)
+from cvae.kinds.exactnet import MOST
+from cvae.kinds.grid import CELL
+from cvae.training.networks.exact import Exact, companded, rounded
 from cvae.training.networks.losses import Trainable
 from cvae.training.preset import GridSizes, Preset
 
-CELL, HYPER_CELL = 16, 4  # pixels a side of a latent; latents a side of a hyper latent
 CHANNELS = 3
-SCALES = 64  # classes of scales
 SCALE_LEAST, SCALE_MOST = 0.11, 256.0  # standard deviations of the first and last class, in steps
-FINENESS = 16  # means are multiples of 1/16 step
-USUAL_SCALE = 14  # the class of an output of zero
 LINEAR = "linear"  # the layers that begin as principal components
 KNOTS = 9  # levels between which gains are interpolated
 
@@ -255,7 +261,7 @@ class GridAutoencoder(Trainable):
     def hyper_features(self, z: Any, known: Any, shape: Any) -> Any:
         """Rounded hyper latents -> activations (n, h, w, features)."""
         first, second, third = self.hyper_synthesis
-        x = ops.clip(16.0 * z, -MOST, MOST)
+        x = ops.clip(float(HYPER_SCALE) * z, -MOST, MOST)
         level = known[:, :1, :1] + ops.zeros_like(x[..., :1])
         x = ops.depth_to_space(
             first(ops.concatenate([x, level], -1)), 2, data_format="channels_last"
@@ -268,10 +274,10 @@ class GridAutoencoder(Trainable):
         first, second, last = self.stages[number]
         x = last(second(first(*known)))
         half = last.filters // 2
-        mean = rounded(x[..., :half] * 2.0**-6) / FINENESS
-        place = ops.clip(x[..., half:] * 2.0**-8 + USUAL_SCALE, 0, SCALES - 1)
+        mean = rounded(x[..., :half] * 2.0**-MEAN_SHIFT) / FINENESS
+        place = ops.clip(x[..., half:] * 2.0**-CLASS_SHIFT + USUAL_CLASS, 0, CLASSES - 1)
         return mean, SCALE_LEAST * ops.exp(
-            place * (math.log(SCALE_MOST / SCALE_LEAST) / (SCALES - 1))
+            place * (math.log(SCALE_MOST / SCALE_LEAST) / (CLASSES - 1))
         )
 
     def _nats(self, y: Any, location: Any, scale: Any, training: bool) -> Any:
