@@ -211,7 +211,9 @@ class GridCoding(Coding):
         scale = share / np.maximum(self.entropy.tables.curvature * step, _LEAST_CURVATURE)
         network = self._shared.network(GRADIENT, self._threads(threads))
         error = np.zeros(len(symbols))
-        for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1]), min(TILE, _GRADIENT_TILE)):
+        for rows, columns in self._tiles(
+            2 * int(self.entropy.tables.reach[1]), min(TILE, _GRADIENT_TILE)
+        ):
             steps = values[:, rows.tile, columns.tile].astype(np.float32) / np.float32(FINENESS)
             pixels = self._floats(x, rows, columns)
             found = network(self._with_level(steps * step, quality), pixels, threads=threads)
