@@ -342,7 +342,7 @@ def test_photos_of_any_mode_are_read(tmp_path: Path) -> None:
         image.save(path)
         reading = Reading((0, 0, channels), "own")
         photo = reading.picture(path.read_bytes(), "x")
-        return reading.pixels(photo.image).shape, photo.grey, photo.changed
+        return reading.pixels(photo.image).shape, photo.grey, bool(photo.changes)
 
     colours = Image.fromarray(photos(5, 7, 3))
     assert read(colours) == ((5, 7, 3), False, False)

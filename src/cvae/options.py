@@ -28,6 +28,10 @@ class EncodeOptions:
     max_bytes: int | None = None  # single files: the best picture in so many bytes
     min_psnr: float | None = None  # single files: the smallest file of so many dB
     fit: bool = False  # convert and resize images that the model does not code
+    # Instead of how the model's training read pictures: whether to crop them rather than to squeeze
+    # them, and the colour behind transparent parts, `#rrggbb`.
+    crop: bool | None = None
+    background: str | None = None
     invert: bool = False  # invert before coding; decode inverts back
     split: str | None = None  # which images of an .npz file: test or train
     names: bool = True  # packs: keep the names of the images

@@ -198,7 +198,7 @@ def model() -> Codec:
 
 @pytest.fixture(scope="module")
 def measured(model: Codec) -> Measured:
-    return measure.measure(model, measure.load(SAMPLES, "test", model.image_shape)[0], effort=1)
+    return measure.measure(model, measure.load(SAMPLES, "test", model.reading())[0], effort=1)
 
 
 def test_rows_of_both_sides_have_the_same_figures(model: Codec, measured: Measured) -> None:

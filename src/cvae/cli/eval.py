@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cvae.evaluation.measure import Measured, Part
     from cvae.evaluation.noise import Images
     from cvae.models.file import Model
+    from cvae.options import EncodeOptions
 
 _FILE = click.Path(path_type=Path)
 _SPLIT_ADVICE = (
@@ -55,6 +56,7 @@ class Outputs:
 @options.model(f"{TEXT}, by the first image")
 @options.quality
 @options.effort
+@options.reading
 @click.option(
     "--split", type=click.Choice(["test", "validation", "train"]),
     help="Which images of an .npz file, or of a folder as training splits one.  "
@@ -79,8 +81,8 @@ class Outputs:
 )  # fmt: skip
 @options.as_json
 def command(
-    dataset: Path, model: str | None, quality: int | None, effort: int, split: str | None, limit: int | None,
-    against: str, noise: float | None, outputs: Outputs, as_json: bool,
+    dataset: Path, model: str | None, quality: int | None, effort: int, reading: EncodeOptions,
+    split: str | None, limit: int | None, against: str, noise: float | None, outputs: Outputs, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure rate and distortion of a model on a data set.
 
@@ -110,7 +112,7 @@ def command(
     else:
         opened = registry.open_model(model)
     result = {"model": opened.manifest.name, "dataset": dataset.stem, "split": name}
-    run = _Run(dataset, split, limit, opened, talk, result)
+    run = _Run(dataset, split, limit, reading, opened, talk, result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
@@ -162,6 +164,7 @@ class _Run:
     data: Path
     split: str | None
     limit: int | None
+    reading: EncodeOptions  # how pictures are read, where --split does not say it
     model: Model
     talk: Talk
     result: dict[str, Any]  # what --json prints
@@ -186,11 +189,11 @@ class _Run:
             names = part.names[: self.limit]
             images = part.whole(len(names)) if codec.any_size else part.images[: len(names)]
         else:
-            split = self.split or "test"
+            split, reading = self.split or "test", codec.reading(self.reading)
             if codec.any_size:
-                images, names = measure.load_pictures(self.data, split, codec.reading())
+                images, names = measure.load_pictures(self.data, split, reading)
             else:
-                images, names = measure.load(self.data, split, codec.image_shape)
+                images, names = measure.load(self.data, split, reading)
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)

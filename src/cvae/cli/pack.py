@@ -14,7 +14,7 @@ import click
 from cvae import ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk, counted
+from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -169,7 +169,7 @@ def _pack_file(
     from cvae.data.sources import Batch, Source, open_images
     from cvae.packs.encode import encode
 
-    done = raw = changed = 0
+    done = raw = 0
 
     def count(images: int) -> None:
         nonlocal done
@@ -180,17 +180,18 @@ def _pack_file(
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
     def batches() -> Iterator[Batch]:
-        nonlocal raw, changed
+        nonlocal raw
         for batch in stream.batches():
             raw += batch.pixels.size
-            changed += batch.changed
+            for name, change in batch.changes:
+                talk.changed(name, change)
             yield batch
 
     stream = open_images(
-        sources, codec.reading(options.fit), split=options.split,
+        sources, codec.reading(options), split=options.split,
         threads=threads or pipeline.processors(), refuse=talk.error,
     )  # fmt: skip
-    options = replace(options, names=options.names and stream.named)
+    options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
     with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
             codec, batches(), file, options, threads=threads, progress=count,
@@ -200,8 +201,6 @@ def _pack_file(
             text = "expected images, found none that can be coded"
             where = " ".join("stdin" if isinstance(item, Source) else item for item in sources)
             raise ImageError(text, where=where)
-    if changed and codec.any_size:
-        talk.warning(f"{counted(changed, 'image')} converted to RGB of 8 bits{MADE_WHITE}")
     return tally, raw
 
 
@@ -248,6 +247,8 @@ def _pack_folder(
                 talk.error(ImageError(message))
             if (more := part.tally.left_out - len(part.messages)) > 0:
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            for change, number in part.changes.items():
+                talk.changed(part.file, change, number)
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
             done, images = done + 1, images + part.images

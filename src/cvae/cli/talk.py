@@ -14,10 +14,10 @@ from cvae.errors import CvaeError, ImageShapeError, at
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
-MADE_WHITE = ", transparent parts made white"
-FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it"
+FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
 
 _NAMED = 10  # skipped files that are named
+_EXAMPLES = 3  # of images that were changed
 _CLEAR = "\r\x1b[K"
 
 
@@ -49,6 +49,9 @@ class Talk:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
+        self._changes: dict[
+            str, tuple[int, list[str]]
+        ] = {}  # how many images, and the first of them
         self._status = False  # whether the cursor stands behind a status
 
     def say(self, text: str) -> None:
@@ -61,6 +64,20 @@ class Talk:
 
     def warning(self, text: str) -> None:
         self.say(f"cvae: warning: {text}")
+
+    def changed(self, name: str, change: str, images: int = 1) -> None:
+        """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
+        known, names = self._changes.get(change, (0, []))
+        self._changes[change] = known + images, [*names, name][:_EXAMPLES]
+
+    def say_changes(self) -> None:
+        """Says what `changed` was given."""
+        for change, (images, names) in self._changes.items():
+            first = ", ".join(names)
+            more = ", ..." if images > len(names) else ""
+            several = f"{counted(images, 'image')}: {change}: {first}{more}"
+            self.warning(several if images > 1 else f"{first}: {change}")
+        self._changes.clear()
 
     def error(self, error: CvaeError) -> None:
         self.errors += 1
@@ -78,12 +95,14 @@ class Talk:
             self.error(error)
 
     def end(self) -> None:
-        """Ends the command with exit code 1 if there were errors."""
+        """Says what was changed, and ends the command with exit code 1 if there were errors."""
+        self.say_changes()
         if self.errors:
             raise click.exceptions.Exit(1)
 
     def finish(self, files: int, done: str) -> None:
         """Says how many of several files had no error, and ends the command."""
+        self.say_changes()
         if files > 1:
             self.say(f"{files - self.errors:,} of {files:,} {done}")
         self.end()

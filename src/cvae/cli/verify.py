@@ -12,6 +12,7 @@ import click
 
 from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
+from cvae.cli.options import make_talk
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo
 from cvae.errors import at
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
     from cvae.data.images import Pixels
+    from cvae.options import EncodeOptions
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 
@@ -31,11 +33,12 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
     "URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
-@options.split
+@options.originals
 @options.as_json
 def command(
-    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, as_json: bool
-) -> None:
+    names: tuple[str, ...], against: str | None, model: str | None, options: EncodeOptions,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Check that files are whole.
 
     \b
@@ -50,7 +53,7 @@ def command(
     """
     from cvae.evaluation.verify import codec_finder
 
-    talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
+    talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
     results = []
     for name in names:
         with talk.trying(name):
@@ -60,7 +63,7 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
                 continue
-            for result in _compare(name, against, model, split, find, talk):
+            for result in _compare(name, against, model, options, find, talk):
                 results.append(result)
                 if not as_json:
                     tables.show(tables.coded(result))
@@ -124,8 +127,8 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
 
 
 def _compare(
-    name: str, against: str, model: str | None, split: str | None, find: Callable[[int], Codec],
-    talk: Talk,
+    name: str, against: str, model: str | None, options: EncodeOptions,
+    find: Callable[[int], Codec], talk: Talk,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of a file, or of each model's containers in a folder, against their originals."""
     from cvae import packs
@@ -141,9 +144,9 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = [verify.compare(pack, against, split, bar.update, refuse)]
+            found = [verify.compare(pack, against, options, bar.update, refuse)]
     else:
-        found = _compare_containers(name, what, against, find, refuse)
+        found = _compare_containers(name, what, against, options, find, refuse)
     stem = Path(against.rstrip("/")).stem
     if missing := found[0].get("missing"):
         talk.warning(f"{against}: has no original of {counted(missing, 'coded image')}")
@@ -152,7 +155,7 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, against: str, find: Callable[[int], Codec],
+    name: str, what: What, against: str, options: EncodeOptions, find: Callable[[int], Codec],
     refuse: Callable[[CvaeError], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of one container and its original, or of those of two folders by their names.
@@ -184,7 +187,7 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        reading = codec.reading(fit=True)
+        reading = codec.reading(options)
         try:
             pixels = reading.read(images.read_file(original), str(original))
             if codec.any_size:

@@ -6,7 +6,7 @@ What is held at once does not grow with the number of images.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -36,7 +36,7 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
-    changed: int = 0  # of how many files transparency, colour or depth was lost
+    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ class _Image(NamedTuple):
     name: str
     pixels: Pixels
     size: tuple[int, int]
-    changed: bool
+    changes: tuple[str, ...]
 
 
 def _decoded(
@@ -322,7 +322,7 @@ def _decoded(
                 raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
             picture = reading.picture(data, label)
             pixels = reading.pixels(picture.image)
-            return _Image(name, pixels, picture.image.size, picture.changed)
+            return _Image(name, pixels, picture.size, picture.changes)
         except StorageError:
             raise  # the next attempt may find it; to skip an image would be for ever
         except CvaeError as error:
@@ -342,6 +342,7 @@ def _decoded(
 
     for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
         while batch := list(islice(group, _batch(shape))):
-            names, pixels, sizes, changed = zip(*batch, strict=True)
+            names, pixels, sizes, _ = zip(*batch, strict=True)
             fitted = None if reading.fit == "exact" else list(sizes)
-            yield Batch(np.stack(pixels), list(names), fitted, sum(changed))
+            changes = [(image.name, change) for image in batch for change in image.changes]
+            yield Batch(np.stack(pixels), list(names), fitted, changes)

@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 
 from cvae import kinds
 from cvae.bitstream import container
-from cvae.codec import Codec
+from cvae.codec import WHITE, Codec
 from cvae.data import folders, images, metrics
-from cvae.data.images import Images, Pixels, Shape
+from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
-from cvae.errors import DataError, MissingExtraError, ModelError, translated
+from cvae.errors import DataError, MissingExtraError
 from cvae.models.file import Model
+from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 
-def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
+def load(source: Path, split: str, reading: Reading) -> tuple[Pixels, list[str]]:
     """The images of an `.npz` file's split, a folder, an archive or an image file.
 
     Returns:
@@ -36,7 +37,7 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
         DataError: the source cannot be read, or has no images.
         ImageError: an image cannot be read, or is not of the model's shape.
     """
-    pixels, names = open_images([source], Reading(shape, "exact"), split=split).all()
+    pixels, names = open_images([source], reading, split=split).all()
     if not len(pixels):
         raise DataError("expected images, found none", where=source)
     return pixels, names
@@ -91,16 +92,13 @@ def reading_of(model: Model) -> Reading:
 
     Raises ModelError when the manifest's account of it is damaged.
     """
-    manifest, shape = model.manifest, model.manifest.image_shape
-    if "reading" not in manifest.data:
-        kind = kinds.of(manifest, model.path)
-        return Reading(shape, "own" if kind.any_size and kind.codes else "crop")
-    with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
-        reading = Reading.from_json(manifest.data["reading"])
-    if reading.shape != shape:
-        wanted, found = images.describe(shape), images.describe(reading.shape)
-        raise ModelError(f"expected a reading of {wanted}, found {found}", where=model.path)
-    return reading
+    manifest = model.manifest
+    kind = kinds.of(manifest, model.path)
+    if known := recorded_reading(model):
+        return known
+    if kind.any_size and kind.codes:
+        return Reading(manifest.image_shape, "own", WHITE)
+    return Reading(manifest.image_shape, "crop")
 
 
 def split_name(source: Path, split: str | None) -> str:

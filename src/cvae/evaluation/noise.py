@@ -25,6 +25,7 @@ from cvae.data.reading import Reading
 from cvae.data.sources import open_images
 from cvae.errors import CvaeError, DataError, MissingExtraError
 from cvae.models.file import Model
+from cvae.models.recorded import recorded_reading
 
 SEED = 0
 MAX_FACTOR = 10.0
@@ -57,7 +58,9 @@ def load(
         DataError: the source cannot be read, or has no images.
         ImageShapeError: an array's images have another number of channels.
     """
-    reading = Reading((0, 0, model.manifest.image_shape[2]), "own")
+    known = recorded_reading(model)
+    ground = known.background if known else Reading.background
+    reading = Reading((0, 0, model.manifest.image_shape[2]), "own", ground)
     if names is not None:
         return FileImages(source, sorted(names)[:limit], reading)
     if what_lies_at(source) is What.ARRAY:

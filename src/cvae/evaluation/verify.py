@@ -22,12 +22,14 @@ from cvae.data.places import Place
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Refuse
 from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
+from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
 from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
 
 _MAX_CONTAINER = 1 << 28  # bytes
+_ORIGINALS = EncodeOptions(fit=True)
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
 
@@ -91,7 +93,7 @@ def compare_containers(
 def compare(
     pack: Pack,
     data: str,
-    split: str | None = None,
+    options: EncodeOptions = _ORIGINALS,
     progress: Callable[[int], None] | None = None,
     refuse: Refuse = None,
 ) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def compare(
 
     Args:
         data: path, URL or pattern of the originals.
-        split: of `.npz` files.
+        options: how images are read, and the `split` of `.npz` files.
         progress: called with the number of images of each batch that was measured.
         refuse: called with every original that cannot be read and every damage; their images are
             skipped. None raises at the first.
@@ -110,7 +112,7 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve(data), split, refuse)
+    pairs = _Pairs(pack, shards.resolve(data), options, refuse)
     quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
         shapes += [originals.shape[1:]] * len(originals)
@@ -168,13 +170,15 @@ def _figures(
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
-    def __init__(self, pack: Pack, originals: Input, split: str | None, refuse: Refuse) -> None:
+    def __init__(
+        self, pack: Pack, originals: Input, options: EncodeOptions, refuse: Refuse
+    ) -> None:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.seconds = 0.0  # that decoding was waited for
-        self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
+        self._pack, self._input, self._split, self._refuse = pack, originals, options.split, refuse
         fitted = pack.reader.header.sizes
-        self._reading = pack.codec.reading(fitted)
+        self._reading = pack.codec.reading(replace(options, fit=fitted))
 
     def all(self) -> Pairs:
         first = next(self._input.found())

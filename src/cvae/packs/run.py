@@ -25,6 +25,7 @@ from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
+from cvae.data.sources import Batch
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, first_line
 from cvae.models.file import Model
 from cvae.options import EncodeOptions
@@ -131,7 +132,9 @@ def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     codec.check_invert(options.invert)
-    fit = options.fit or codec.any_size  # packs of any size have all sizes, whatever is asked for
+    fit = (
+        codec.reading(options).scales or codec.any_size
+    )  # packs of any size have all sizes, whatever is asked for
     options = replace(options, quality=codec.quality(options.quality), fit=fit)
     request = {  # written to files, and hashed in this order: names and order stay
         "sources": [str(places.locate(item.text).absolute()) for item in found],
@@ -140,6 +143,8 @@ def _job(
         "effort": options.effort,
         "inverted": options.invert,
         "fitted": options.fit,
+        "crop": options.crop,
+        "background": options.background,
         "names": options.names,
         "verified": options.verify,
         "split": options.split,
@@ -281,16 +286,27 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = codec.reading(job.options.fit)
+    reading, changes = codec.reading(job.options), Counter[str]()
+
+    def counted(batch: Batch) -> Batch:
+        changes.update(change for _, change in batch.changes)
+        return batch
+
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading, job.readers, refuse)
+    batches = map(counted, shard.source.batches(reading, job.readers, refuse))
     with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     known = {**vars(tally), "left_out": skipped}
     return Part(
-        file=shard.name, request=request, sha256=digest, messages=tuple(messages), first=0, **known
+        file=shard.name,
+        request=request,
+        sha256=digest,
+        messages=tuple(messages),
+        first=0,
+        changes=dict(changes),
+        **known,
     )
 
 
