@@ -41,17 +41,17 @@ def command(
     then 1.
     """
     from cvae import denoising
-    from cvae.data.names import SUFFIXES
+    from cvae.data import listing
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
-    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
+    tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
     for (task,) in files.batches(tasks, talk, 1):  # photos are large
         with talk.trying(task.name):
-            data = task.read()
             task.check(force)
+            data = task.read()
             _denoise(given or _default(opened, data, task.name), task, data, force, talk)
     talk.finish(len(tasks), "images denoised")
 
@@ -83,18 +83,22 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
 def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
     """Grey images stay grey where the model takes images of any size."""
     from cvae import denoising, kinds
-    from cvae.data import images
+    from cvae.data import images, pages
     from cvae.data.reading import Reading
 
     manifest = model.manifest
     any_size = kinds.of(manifest, model.path).any_size
     shape = manifest.image_shape
     reading = Reading((0, 0, shape[2]), "own") if any_size else Reading(shape, "exact")
-    picture = reading.picture(data, task.name)
+    with images.decoding(task.name):
+        picture = reading.picture(data, task.name)
+        pixels = reading.pixels(picture.image)
+    if (count := pages.count(data)) > 1:
+        talk.error(pages.notice(count, task.name))
     if any_size and picture.changed:
         mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
         talk.warning(f"{task.name}: converted to {mode} of 8 bits, transparent parts made black")
-    clean = denoising.denoise(model, reading.pixels(picture.image)[None])[0]
+    clean = denoising.denoise(model, pixels[None])[0]
     height, width, channels = clean.shape
     if any_size and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))

@@ -74,16 +74,19 @@ class Reading:
 
     def read(self, data: bytes, name: str) -> Pixels:
         """An image file as uint8 pixels (h, w, c); raises as `picture` does."""
-        return self.pixels(self.picture(data, name).image)
+        with images.decoding(name):
+            return self.pixels(self.picture(data, name).image)
 
-    def picture(self, data: bytes, name: str) -> Picture:
+    def picture(self, data: bytes | Image.Image, name: str) -> Picture:
         """An image file's first picture, of any size where it may differ; errors call it `name`.
+
+        Of an opened image, the page that it is at.
 
         Raises:
             ImageShapeError: the image differs from the shape, and must not.
             ImageError: the data is no image, is damaged, or cannot be brought to the shape.
         """
-        image = images.open_image(data, name)
+        image = images.open_image(data, name) if isinstance(data, bytes) else data
         height, width, _ = self.shape
         exact, trains = self.fit == "exact", self._trains
         # Judged before any pixel is decoded; EXIF rotation may swap the sides below.

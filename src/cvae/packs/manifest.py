@@ -51,13 +51,19 @@ class Part:
     poor: _Count
     poor_sampled: _Count
     poor_inverted: _Count
+    notices: tuple[str, ...] = ()  # what a worker has to say; not written
 
     @property
     def tally(self) -> Tally:
         return Tally(**{field.name: getattr(self, field.name) for field in fields(Tally)})
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is written of it."""
+        return {name: value for name, value in vars(self).items() if name != "notices"}
+
     def to_json(self) -> bytes:
-        return records.dump(vars(self))
+        return records.dump(self.values)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Manifest:
             "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
         del values["shards"]  # it is long, so it comes last
-        return records.dump({**values, "shards": [vars(part) for part in self.shards]})
+        return records.dump({**values, "shards": [part.values for part in self.shards]})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
