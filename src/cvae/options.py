@@ -35,6 +35,7 @@ class EncodeOptions:
     invert: bool = False  # invert before coding; decode inverts back
     split: str | None = None  # which images of an .npz file: test or train
     names: bool = True  # packs: keep the names of the images
+    pages: bool = False  # packs: all pages of an image file, and not the first alone
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
 

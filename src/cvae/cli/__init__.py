@@ -6,14 +6,15 @@ import errno
 import signal
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
 import click
 
 from cvae import CvaeError, OutputError, __version__
-from cvae.cli.talk import Talk, harmless
+from cvae.cli.talk import Talk, echo, enough_memory, harmless
 
 # In the order of use.
 COMMANDS = (
@@ -31,13 +32,15 @@ class Group(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
 
+    def make_context(self, *arguments: Any, **values: Any) -> click.Context:
+        with _escaped():
+            return super().make_context(*arguments, **values)
+
     def invoke(self, context: click.Context) -> Any:
         found: CvaeError
         try:
-            return super().invoke(context)
-        except click.UsageError as error:
-            error.message = harmless(error.message)  # type: ignore[misc]
-            raise
+            with _escaped(), enough_memory():
+                return super().invoke(context)
         except CvaeError as error:
             found = error
         except OSError as error:
@@ -45,11 +48,21 @@ class Group(click.Group):
                 raise  # click ends quietly when nobody reads any more
             found = OutputError(f"{error.strerror or error}", where=error.filename or "output")
         except KeyboardInterrupt:
-            click.echo("cvae: interrupted", err=True)
+            echo("cvae: interrupted", err=True)
             sys.exit(130)
         talk = context.obj or Talk()
         talk.error(found)
         return talk.end()
+
+
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """Escapes what click says of wrong usage, which repeats what was typed."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = harmless(error.message)  # type: ignore[misc]
+        raise
 
 
 @click.group(

@@ -97,7 +97,7 @@ def _is_small(image: Image) -> bool:
     if image.size != (_SIDE, _SIDE):
         return False
     try:
-        Reading((_SIDE, _SIDE, 1), "exact").opened(image, "")
+        Reading((_SIDE, _SIDE, 1), "exact").picture(image, "")
     except ImageShapeError:
         return False
     except CvaeError:

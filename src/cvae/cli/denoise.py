@@ -43,17 +43,17 @@ def command(
     then 1.
     """
     from cvae import denoising
-    from cvae.data.names import SUFFIXES
+    from cvae.data import listing
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
-    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
+    tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
     for (task,) in files.batches(tasks, talk, 1):  # photos are large
         with talk.trying(task.name):
-            data = task.read()
             task.check(force)
+            data = task.read()
             model_for = given or _default(opened, data, task.name)
             _denoise(model_for, background, task, data, force, talk)
     talk.finish(len(tasks), "images denoised")
@@ -88,14 +88,18 @@ def _denoise(
 ) -> None:
     """Grey images stay grey where the model takes images of any size."""
     from cvae import denoising
-    from cvae.data import images
+    from cvae.data import images, pages
     from cvae.data.reading import Reading
 
     reading = denoising.reading(model, background)
-    picture = reading.picture(data, task.name)
+    with images.decoding(task.name):
+        picture = reading.picture(data, task.name)
+        pixels = reading.pixels(picture.image)
+    if (count := pages.count(data)) > 1:
+        talk.error(pages.notice(count, task.name))
     for change in picture.changes:
         talk.changed(task.name, change)
-    clean = denoising.denoise(model, reading.pixels(picture.image)[None])[0]
+    clean = denoising.denoise(model, pixels[None])[0]
     height, width, channels = clean.shape
     if reading.keeps and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, OutputError
+from cvae import CvaeError, ModelError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, Talk
+from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,13 +55,14 @@ def command(
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
     """
+    from cvae.data import listing
     from cvae.data.names import SUFFIXES
 
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
-    tasks = files.plan(images, output, derive, SUFFIXES, force)
+    tasks = files.plan(images, output, derive, listing.images, force, talk)
     encoder = _Encoder(defaults.Models(model, talk), options, npy, force, talk)
     written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{_summary(written)}")
@@ -152,13 +153,8 @@ class _Encoder:
 
     def _encode(self, codec: Codec, read: list[_Read]) -> list[_Written]:
         """Encodes images of one shape."""
-        import numpy as np
-
-        pixels, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
-        chooses, latents = _chooses(self._options), codec.model.manifest.latent_shape
-        encode = codec.encode_to_target if chooses else codec.encode_batch
-        written = []
-        coded: Sequence[Encoded | CvaeError] = encode(pixels, self._options, sizes)
+        latents, written = codec.model.manifest.latent_shape, []
+        coded = self._coded(codec, read)
         for (task, _, image, _), item in zip(read, coded, strict=True):
             with self._talk.trying(task.name):
                 if isinstance(item, CvaeError):
@@ -173,18 +169,38 @@ class _Encoder:
                     self._talk.warning(f"{task.name}: {self._poor(codec, image, item)}")
         return written
 
+    def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
+        """Images of one shape, coded; one that takes more memory than there is costs itself alone."""
+        import numpy as np
+
+        encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
+        try:
+            pixels = np.stack([item.pixels for item in read])
+            return encode(pixels, self._options, [item.size for item in read])
+        except (MemoryError, ModelError) as error:
+            if len(read) == 1:
+                return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]
+        return [coded for item in read for coded in self._coded(codec, [item])]
+
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
         """What can be read, one by one: large pictures are not held together."""
+        from cvae.data import pages
+        from cvae.data.images import decoding
+
         for task in tasks:
             with self._talk.trying(task.name):
-                data = task.read()
                 task.check(self._force)
+                data = task.read()
                 codec = self._models.of(data, task.name)
                 self._check(codec)
-                picture = codec.reading(self._options).picture(data, task.name)
+                with decoding(task.name):
+                    picture = codec.reading(self._options).picture(data, task.name)
+                    found = self._as_read(task, codec, picture)
                 for change in picture.changes:
                     self._talk.changed(task.name, change)
-                yield self._as_read(task, codec, picture)
+                if (count := pages.count(data)) > 1:
+                    self._talk.error(pages.notice(count, task.name))
+                yield found
 
     def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
         reading = codec.reading(self._options)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import click
 
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
-from cvae.cli.talk import MODELS_ADVICE, Talk
-from cvae.errors import ImageError, ImageShapeError, OutputError
+from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
+from cvae.errors import CvaeError, ImageError, ImageShapeError, Notice, OutputError
 
 if TYPE_CHECKING:
     from cvae.evaluation.comparison import Comparison
@@ -94,7 +94,8 @@ def command(
 
     DATA is an .npz file (x_test), a folder of images or one image. PSNR is of 8-bit pixels, the mean
     over the images, each a file of its own. --split reads a folder as `cvae train` does; without it,
-    every image has to fit the model. SSIM, --against and --plot need the extra `eval`.
+    an image that does not fit the model is named and skipped; the exit code is then 1. SSIM, --against
+    and --plot need the extra `eval`.
 
     --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
     without headers; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
@@ -129,6 +130,7 @@ def command(
     # Before files are written: what was measured is not lost when one cannot be.
     run.show(as_json)
     run.write(outputs)
+    talk.end()
 
 
 def _rivals(against: str, noise: float | None, outputs: Outputs) -> tuple[str, bool]:
@@ -191,9 +193,9 @@ class _Run:
         else:
             split, reading = self.split or "test", codec.reading(self.reading)
             if codec.any_size:
-                images, names = measure.load_pictures(self.data, split, reading)
+                images, names = measure.load_pictures(self.data, split, reading, self._refuse)
             else:
-                images, names = measure.load(self.data, split, reading)
+                images, names = measure.load(self.data, split, reading, self._refuse)
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)
@@ -213,7 +215,7 @@ class _Run:
 
         part = self._part()
         names = None if part is None else part.names
-        images = noise.load(self.data, self.split, self.model, names, self.limit)
+        images = noise.load(self.data, self.split, self.model, names, self.limit, self._refuse)
         self.result["images"] = len(images)
         return images
 
@@ -238,7 +240,7 @@ class _Run:
     def show(self, as_json: bool) -> None:
         """Prints the figures."""
         if as_json:
-            click.echo(json.dumps(self.result, indent=2))
+            echo_json(self.result)
             return
         if self.measured is not None:
             tables.show(tables.coding(self.result))
@@ -268,6 +270,19 @@ class _Run:
 
             text = render(self.result, self.measured, names, self.comparison)
             files.write_bytes(outputs.html, text.encode("utf-8", "replace"), force)
+
+    def _refuse(self, error: CvaeError) -> None:
+        """Says what of several images cannot be read. Raises the error of a single one."""
+        if self.single and not isinstance(error, Notice):
+            raise error
+        self.talk.error(error)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether the data set is one image."""
+        from cvae.data.contents import What, what_lies_at
+
+        return what_lies_at(self.data) is What.FILE
 
     def _part(self) -> Part | None:
         """The part of a folder that --split names, split as for training; says what may be wrong."""

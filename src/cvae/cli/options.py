@@ -201,6 +201,10 @@ coding = collect(
 # How packs are coded.
 packing = collect(
     "options", _encode_options, quality, effort, *reads, invert, split,
+    click.option(
+        "--pages", is_flag=True,
+        help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",
+    ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

@@ -15,6 +15,7 @@ from cvae import ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
+from cvae.errors import Notice
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -92,8 +93,8 @@ def command(
       cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
 
     IN is a folder, an image, an array of images (.npz, .npy) or a tar archive, here or at a URL; a
-    pattern of such files in quotes; or `-` for a tar archive on stdin. A bad image is named and
-    skipped; the exit code is then 1. `cvae unpack` decodes packs.
+    pattern of such files in quotes; or `-` for a tar archive on stdin. A bad image, and a bad one of
+    several inputs, is named and skipped; the exit code is then 1. `cvae unpack` decodes packs.
 
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
@@ -189,7 +190,7 @@ def _pack_file(
 
     stream = open_images(
         sources, codec.reading(options), split=options.split,
-        threads=threads or pipeline.processors(), refuse=talk.error,
+        threads=threads or pipeline.processors(), refuse=talk.error, paged=options.pages,
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
     with files.writing(target, force) as file, talk.status() as show:
@@ -243,6 +244,8 @@ def _pack_folder(
 
         def report(part: Part) -> None:
             nonlocal done, images
+            for notice in part.notices:
+                talk.error(Notice(notice))
             for message in part.messages:
                 talk.error(ImageError(message))
             if (more := part.tally.left_out - len(part.messages)) > 0:

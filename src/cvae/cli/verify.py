@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
 from cvae.cli.options import make_talk
-from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo
+from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def command(
                 if not as_json:
                     tables.show(tables.coded(result))
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        echo_json(results)
     sys.stdout.flush()
     talk.end()
 
@@ -81,7 +80,7 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     from cvae.models import registry
 
     damage, bad = [], 0
-    kind, paths = _describe(name, files.what(name))
+    kind, paths = _describe(name, files.what(name), talk.error)
     for path in paths:
         found: Sequence[object] = []
         is_model = files.what(path) in (What.MODEL, What.RUN)
@@ -104,9 +103,9 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     return {"file": name, "kind": kind, "damage": damage}
 
 
-def _describe(name: str, what: What) -> tuple[str, list[str]]:
+def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tuple[str, list[str]]:
     """What messages call an argument, and the files that it stands for. Raises CvaeError."""
-    from cvae.data import places
+    from cvae.data import listing, places
     from cvae.data.contents import What
 
     kinds = {
@@ -120,7 +119,8 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
         return kinds.get(what, "unknown kind of file"), [name]
-    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
+    chosen = listing.coded(_ENDINGS)(places.locate(name).below(refuse=refuse), refuse)
+    found = [str(file.place) for file in chosen]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")
     return counted(len(found), "file"), found
@@ -163,16 +163,17 @@ def _compare_containers(
     One result a model; what is missing or lost is told in the first.
     """
     from cvae.bitstream import container
-    from cvae.data import images, places
-    from cvae.data.names import SUFFIXES
+    from cvae.data import images, listing, pages, places
     from cvae.evaluation import verify
 
-    found = list(places.find(against, SUFFIXES))
+    found = list(listing.find_images(against, refuse))
+    # By the name without its ending, and by all of it: where two would meet, a container has that.
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
+    originals |= {Path(file.name): file.place for file in found}
     alone = next((file.place for file in found if file.place == places.locate(against)), None)
     pairs: dict[Codec, list[tuple[bytes, Pixels]]] = {}
     missing = lost = 0
-    for path in _describe(name, what)[1]:
+    for path in _describe(name, what, refuse)[1]:
         try:
             with at(path):
                 data = files.Task(Path(path)).read()
@@ -189,7 +190,10 @@ def _compare_containers(
             continue
         reading = codec.reading(options)
         try:
-            pixels = reading.read(images.read_file(original), str(original))
+            read = images.read_file(original)
+            pixels = reading.read(read, str(original))
+            if (count := pages.count(read)) > 1:
+                refuse(pages.notice(count, str(original)))
             if codec.any_size:
                 _check_shape(pixels.shape, (*shape, 1)[:3], str(original))
             pairs.setdefault(codec, []).append((data, pixels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -13,7 +14,15 @@ from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data.places import Location
-from cvae.errors import ImageError, OutputError, StorageError, translated
+from cvae.data.signatures import HEAD, image_format
+from cvae.errors import (
+    CvaeError,
+    ImageError,
+    OutputError,
+    StorageError,
+    first_line,
+    translated,
+)
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -124,11 +133,24 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError("expected an image, found something else", where=name) from error
+        raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
+    check_pixels(image, name)
+    return image
+
+
+def _found(data: bytes) -> str:
+    """What a file is that no reader takes."""
+    found = image_format(data[:HEAD])
+    if not found:
+        return "something else"
+    return "a damaged one" if found in FORMATS else f"{found}, a format that is not read"
+
+
+def check_pixels(image: Image.Image, name: str) -> None:
+    """Raises ImageError when an opened image has too many pixels to be decoded."""
     if image.width * image.height > MAX_PIXELS:
         found = f"{image.width}x{image.height}"
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
-    return image
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -165,6 +187,19 @@ def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
         as_image(pixels).save(buffer, icc_profile=profile)
     return buffer.getvalue()
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Raises ImageError for whatever a reader raises in the block: Pillow's have no common base class."""
+    try:
+        yield
+    except CvaeError:
+        raise
+    except MemoryError as error:
+        raise ImageError("needs more memory than there is", where=name) from error
+    except Exception as error:
+        raise ImageError(f"cannot be decoded: {first_line(error)}", where=name) from error
 
 
 def read_file(place: Location, name: str = "") -> bytes:

@@ -99,20 +99,24 @@ class Reading:
 
     def read(self, data: bytes, name: str) -> Pixels:
         """An image file as uint8 pixels (h, w, c); raises as `picture` does."""
-        return self.pixels(self.picture(data, name).image)
+        with images.decoding(name):
+            return self.pixels(self.picture(data, name).image)
 
-    def picture(self, data: bytes, name: str) -> Picture:
+    def picture(self, data: bytes | Image.Image, name: str) -> Picture:
         """An image file's first picture, of any size where it may differ; errors call it `name`.
+
+        Of an opened image, the page that it is at.
 
         Raises:
             ImageShapeError: the image differs from the shape, and must not.
             ImageError: the data is no image, is damaged, has samples of unknown meaning, or cannot be
                 brought to the shape.
         """
-        return self.opened(images.open_image(data, name), name)
+        return self._opened(
+            images.open_image(data, name) if isinstance(data, bytes) else data, name
+        )
 
-    def opened(self, image: Image.Image, name: str) -> Picture:
-        """An opened image; raises as `picture` does."""
+    def _opened(self, image: Image.Image, name: str) -> Picture:
         # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
         if self.fit == "exact" and sorted(image.size) != sorted(self.shape[1::-1]):
             self._refuse(image, name)

@@ -9,24 +9,33 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvae.data import arrays, images, pipeline, places, tars
+from cvae.data import arrays, images, listing, pages, pipeline, places, tars
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import MAX_FILE, Pixels, Shape
-from cvae.data.names import SUFFIXES
 from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, DataError, ImageError, StorageError, translated
+from cvae.errors import (
+    CvaeError,
+    DataError,
+    ImageError,
+    Notice,
+    PassedOver,
+    Refuse,
+    StorageError,
+    told,
+    translated,
+)
+
+Result = TypeVar("Result")
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-
-# Called with every image that is skipped, from another thread; None raises at the first.
-Refuse = Callable[[CvaeError], None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +56,11 @@ class ListSource:
 
     named, rows = True, ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
         items = (_File(str(place), name, place) for place, name in self.files)
-        return _decoded(items, reading, threads, refuse)
+        return _decoded(items, reading, threads, refuse, paged)
 
 
 @dataclass(frozen=True)
@@ -61,19 +72,25 @@ class TarSource:
 
     named, rows = True, ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        tell = told(refuse)
+
+        def wanted(name: str, head: bytes) -> bool:
+            is_image = listing.is_image(name, head)
+            if not is_image:
+                tell(PassedOver("image", where=f"{self.label}: {name}"))
+            return is_image
+
+        is_open = hasattr(self.file, "read")
+        again = None if is_open else partial(self.file.open, "rb")
         with translated(DataError, "cannot be read", self.label):
-            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+            opened = nullcontext(self.file) if is_open else self.file.open("rb")
         with opened as file:
-            members = tars.members(file, self.label, _wanted, MAX_FILE)
+            members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
             items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
-            yield from _decoded(items, reading, threads, refuse)
-
-
-def _wanted(name: str) -> bool:
-    """An image by its ending, and not hidden: what a folder's are."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
+            yield from _decoded(items, reading, threads, refuse, paged)
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,9 @@ class ArraySource:
         """Which part of the array it is."""
         return self.member, self.start, self.stop
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
         with self._open() as (rows, shape, label):
             reading.check_array(shape, label)
             while rows.left:
@@ -132,6 +151,7 @@ class Stream(NamedTuple):
     reading: Reading
     threads: int
     refuse: Refuse
+    paged: bool = False
 
     @property
     def named(self) -> bool:
@@ -141,13 +161,16 @@ class Stream(NamedTuple):
     def batches(self) -> Iterator[Batch]:
         """All images in order.
 
+        One of several sources that cannot be read is refused as an image is.
+
         Raises:
-            DataError: a source itself cannot be read.
-            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
+            DataError: the only source cannot be read, or one of several, and `refuse` is None.
+            ImageError: an image cannot be read, and `refuse` is None; or the only array has another shape.
             StorageError: storage does not answer.
         """
         for source in self.sources:
-            yield from source.batches(self.reading, self.threads, self.refuse)
+            with _skipping(self.refuse, len(self.sources) > 1):
+                yield from source.batches(self.reading, self.threads, self.refuse, self.paged)
 
     def all(self) -> tuple[Pixels, list[str]]:
         """All images at once, uint8 (n, h, w, c), and the name or the number of each."""
@@ -165,6 +188,7 @@ def open_images(
     split: str | None = None,
     threads: int = 1,
     refuse: Refuse = None,
+    paged: bool = False,
 ) -> Stream:
     """The images of every place that they can come from.
 
@@ -173,27 +197,45 @@ def open_images(
         reading: how each image becomes one of the shape.
         split: of `.npz` files; see `array_source`.
         threads: that decode image files.
-        refuse: called with every image that is skipped.
+        refuse: called with every image that is skipped, each of several items that cannot be read, and
+            notices.
+        paged: whether all pages of an image file are taken, and not the first alone.
 
     Raises:
         DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
         StorageError: a place cannot be reached.
     """
-    sources: list[Source] = []
+    sources, items = list[Source](), list(items)
     for item in items:
-        sources += [item] if isinstance(item, Source) else sources_at(item, split)
-    return Stream(sources, reading, threads, refuse)
+        with _skipping(refuse, len(items) > 1):
+            sources += [item] if isinstance(item, Source) else sources_at(item, split, refuse)
+    return Stream(sources, reading, threads, refuse, paged)
 
 
-def sources_at(text: str | Path, split: str | None = None) -> list[Source]:
-    """The sources of a path, a URL or a pattern of either; raises as `open_images` does."""
+@contextmanager
+def _skipping(refuse: Refuse, several: bool) -> Iterator[None]:
+    """Refuses what of several sources cannot be read; of a single one, it is raised."""
+    try:
+        yield
+    except (DataError, ImageError) as error:
+        if refuse is None or not several:
+            raise
+        refuse(error)
+
+
+def sources_at(text: str | Path, split: str | None = None, refuse: Refuse = None) -> list[Source]:
+    """The sources of a path, a URL or a pattern of either; raises as `open_images` does.
+
+    `refuse` is called with what of a folder cannot be listed, and with notices.
+    """
     if places.is_pattern(str(text)):
-        return [source for source, _ in cut(places.find(text, SUFFIXES), split=split)]
+        return [source for source, _ in cut(places.find(text, refuse), split=split)]
     place, what = places.locate(text), what_lies_at(text)
     if what is What.NOTHING:
         raise DataError("there is no such file or folder", where=text)
     if what in (What.FOLDER, What.RUN, What.PACKS):
-        return [ListSource((file.place, file.name) for file in place.below(SUFFIXES))]
+        found = listing.images(place.below(refuse=refuse), refuse)
+        return [ListSource((file.place, file.name) for file in found)]
     if what is What.ARRAY:
         return [array_source(place, split)]
     return [TarSource(place, str(text)) if what is What.TAR else ListSource([(place, place.name)])]
@@ -207,7 +249,7 @@ def cut(
     At most `size` image files that follow each other are one source; so are at most `size` rows of
     an array; so is an archive. Raises DataError when an array cannot be read.
     """
-    for what, group in groupby(found, lambda item: what_is(item.name)):
+    for what, group in groupby(found, _kind):
         if what is What.ARRAY:
             yield from ((rows, [item]) for item in group for rows in _rows(item, size, split))
         elif what is What.TAR:
@@ -215,6 +257,10 @@ def cut(
         else:
             while files := list(islice(group, size)):
                 yield ListSource(tuple((item.place, item.name) for item in files)), files
+
+
+def _kind(item: Found) -> What:
+    return What.FILE if item.image else what_is(item.name)
 
 
 def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
@@ -255,11 +301,15 @@ def first_image(items: Iterable[str | Path | Source], split: str | None = None) 
     """
     for item in items:
         with suppress(CvaeError, OSError):
-            for source in [item] if isinstance(item, Source) else sources_at(item, split):
+            for source in [item] if isinstance(item, Source) else sources_at(item, split, _drop):
                 with closing(_opened(source)) as found:
                     for image in found:
                         return image
     return None
+
+
+def _drop(error: CvaeError) -> None:
+    """Whoever reads all images says what is wrong."""
 
 
 def _opened(source: Source) -> Generator[Any, None, None]:
@@ -286,7 +336,7 @@ def _opened(source: Source) -> Generator[Any, None, None]:
 
 
 def _opened_in(archive: Any, label: str) -> Iterator[Any]:
-    for name, data in tars.members(archive, label, _wanted, MAX_FILE):
+    for name, data in tars.members(archive, label, listing.is_image, MAX_FILE, _drop, keep=0):
         with suppress(CvaeError):
             yield images.open_image(data, name)
 
@@ -307,42 +357,78 @@ class _Image(NamedTuple):
     pixels: Pixels
     size: tuple[int, int]
     changes: tuple[str, ...]
+    notice: Notice | None = None  # that it is one of several pages
 
 
 def _decoded(
-    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse
+    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse, paged: bool
 ) -> Iterator[Batch]:
     """Image files, decoded on several threads, in batches of one shape."""
+    tell = told(refuse)
 
-    def decode(file: _File) -> _Image | CvaeError:
-        label, name, data = file
-        try:
-            data = data if isinstance(data, bytes) else images.read_file(data, label)
-            if len(data) > MAX_FILE:
-                raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
-            picture = reading.picture(data, label)
-            pixels = reading.pixels(picture.image)
-            return _Image(name, pixels, picture.size, picture.changes)
-        except StorageError:
-            raise  # the next attempt may find it; to skip an image would be for ever
-        except CvaeError as error:
-            error.where = error.where or label
-            # Without the frames, which hold the file's bytes.
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-            return error
+    def decode(file: _File) -> _Image | _File | CvaeError:
+        return _attempt(file.label, partial(_decode, file, reading, paged))
 
     def decoded() -> Iterator[_Image]:
         for found in pipeline.ordered_map(decode, files, threads):
-            if not isinstance(found, CvaeError):
-                yield found
-            elif refuse is None:
-                raise found
-            else:
-                refuse(found)
+            for image in _pages(found, reading) if isinstance(found, _File) else [found]:
+                if isinstance(image, CvaeError):
+                    tell(image)
+                    continue
+                if image.notice is not None:
+                    tell(image.notice)
+                yield image
 
     for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
         while batch := list(islice(group, _batch(shape))):
-            names, pixels, sizes, _ = zip(*batch, strict=True)
-            fitted = None if reading.fit == "exact" else list(sizes)
+            pixels = np.stack([image.pixels for image in batch])
+            fitted = None if reading.fit == "exact" else [image.size for image in batch]
             changes = [(image.name, change) for image in batch for change in image.changes]
-            yield Batch(np.stack(pixels), list(names), fitted, changes)
+            yield Batch(pixels, [image.name for image in batch], fitted, changes)
+
+
+def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
+    """What `work` gives, or why an image cannot be read."""
+    try:
+        with images.decoding(label):
+            return work()
+    except StorageError:
+        raise  # the next attempt may find it; to skip an image would be for ever
+    except CvaeError as error:
+        error.where = error.where or label
+        # Without the frames, which hold the file's bytes.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
+
+
+def _decode(file: _File, reading: Reading, paged: bool) -> _Image | _File:
+    """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
+    label, name, data = file
+    data = data if isinstance(data, bytes) else images.read_file(data, label)
+    if len(data) > MAX_FILE:
+        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
+    count = pages.count(data)
+    if count > 1 and paged:
+        return _File(label, name, data)
+    notice = pages.notice(count, label) if count > 1 else None
+    return _image(data, label, name, reading)._replace(notice=notice)
+
+
+def _pages(file: _File, reading: Reading) -> Iterator[_Image | CvaeError]:
+    """A file's pages one after another: in most formats each needs those before it.
+
+    They are named as if the file were a folder of them, so nothing else has their names.
+    """
+    assert isinstance(file.data, bytes)
+    for number, image in pages.opened(file.data, file.label):
+        label, name = f"{file.label}/{number}", f"{file.name}/{number}"
+        if isinstance(image, ImageError):
+            yield image
+        else:
+            yield _attempt(label, partial(_image, image, label, name, reading))
+
+
+def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
+    picture = reading.picture(data, label)
+    pixels = reading.pixels(picture.image)
+    return _Image(name, pixels, picture.size, picture.changes)

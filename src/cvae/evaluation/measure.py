@@ -21,33 +21,39 @@ from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
-from cvae.errors import DataError, MissingExtraError
+from cvae.errors import DataError, MissingExtraError, Refuse
 from cvae.models.file import Model
 from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 
 
-def load(source: Path, split: str, reading: Reading) -> tuple[Pixels, list[str]]:
+def load(
+    source: Path, split: str, reading: Reading, refuse: Refuse = None
+) -> tuple[Pixels, list[str]]:
     """The images of an `.npz` file's split, a folder, an archive or an image file.
+
+    `refuse` is called with what cannot be read, and with notices; see `errors.told`.
 
     Returns:
         uint8 (n, h, w, c), and the name of each: its path in a folder, its index in an array.
 
     Raises:
         DataError: the source cannot be read, or has no images.
-        ImageError: an image cannot be read, or is not of the model's shape.
+        ImageError: an image cannot be read, or is not of the model's shape, and `refuse` is None.
     """
-    pixels, names = open_images([source], reading, split=split).all()
+    pixels, names = open_images([source], reading, split=split, refuse=refuse).all()
     if not len(pixels):
         raise DataError("expected images, found none", where=source)
     return pixels, names
 
 
-def load_pictures(source: Path, split: str, reading: Reading) -> tuple[list[Pixels], list[str]]:
+def load_pictures(
+    source: Path, split: str, reading: Reading, refuse: Refuse = None
+) -> tuple[list[Pixels], list[str]]:
     """As `load`, of images that keep their sizes: uint8 (h, w, c) each."""
     pixels: list[Pixels] = []
     names: list[str] = []
-    for batch in open_images([source], reading, split=split).batches():
+    for batch in open_images([source], reading, split=split, refuse=refuse).batches():
         pixels += list(batch.pixels)
         names += batch.names or []
     if not pixels:

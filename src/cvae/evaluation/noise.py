@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising
-from cvae.data import images, metrics, places
+from cvae.data import images, listing, metrics, pages
 from cvae.data.contents import What, what_lies_at
 from cvae.data.folders import FileImages
 from cvae.data.images import Pixels
-from cvae.data.names import SUFFIXES
+from cvae.data.places import Found
 from cvae.data.reading import Reading
 from cvae.data.sources import open_images
-from cvae.errors import CvaeError, DataError, MissingExtraError
+from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError, Refuse, told
 from cvae.models.file import Model
 from cvae.models.recorded import recorded_reading
 
@@ -48,11 +48,12 @@ def load(
     model: Model,
     names: list[str] | None = None,
     limit: int | None = None,
+    refuse: Refuse = None,
 ) -> Images:
     """The images of an `.npz` file, a folder or an image file for a denoiser, each at its own size.
 
     At most `limit` of them. `split` is that of an `.npz` file, test by default. `names` chooses files of
-    a folder.
+    a folder. `refuse` is called with every file that cannot be read; see `errors.told`.
 
     Raises:
         DataError: the source cannot be read, or has no images.
@@ -66,11 +67,27 @@ def load(
     if what_lies_at(source) is What.ARRAY:
         data: Images = open_images([source], reading, split=split or "test").all()[0][:limit]
     else:
-        found = [file.name for file in places.find(source, SUFFIXES)][:limit]
+        files = listing.find_images(source, refuse)
+        readable = (file.name for file in files if _is_readable(file, reading, refuse))
+        found = list(islice(readable, limit))
         data = FileImages(source if source.is_dir() else source.parent, found, reading)
     if not len(data):
         raise DataError("expected images, found none", where=source)
     return data
+
+
+def _is_readable(file: Found, reading: Reading, refuse: Refuse) -> bool:
+    """Whether an image can be decoded, as it is again whenever it is asked for."""
+    tell, name = told(refuse), str(file.place)
+    try:
+        data = images.read_file(file.place, name)
+        reading.read(data, name)
+    except ImageError as error:
+        tell(error)
+        return False
+    if (count := pages.count(data)) > 1:
+        tell(pages.notice(count, name))
+    return True
 
 
 def add_noise(pixels: Pixels, factor: float, index: int) -> Pixels:

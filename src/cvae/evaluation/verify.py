@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import groupby, islice, repeat
+from itertools import chain, groupby, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec, find_codec, open_model
-from cvae.data import metrics, places, sources
+from cvae.data import metrics, pages, places, sources
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
-from cvae.data.sources import ListSource, Refuse
-from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
+from cvae.data.sources import Batch, ListSource
+from cvae.errors import (
+    DataError,
+    FormatError,
+    MissingExtraError,
+    Refuse,
+    StorageError,
+    translated,
+)
 from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
@@ -112,7 +119,7 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve(data), options, refuse)
+    pairs = _Pairs(pack, shards.resolve(data, refuse), options, refuse)
     quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
         shapes += [originals.shape[1:]] * len(originals)
@@ -200,7 +207,7 @@ class _Pairs:
 
     def _originals(self) -> Iterator[tuple[str, Pixels]]:
         """The images in order, (h, w, c) each, with their names."""
-        for shard in shards.cut([self._input], split=self._split):
+        for shard in shards.cut([self._input], split=self._split, refuse=self._refuse):
             for batch in shard.source.batches(self._reading, refuse=self._refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
@@ -232,19 +239,29 @@ class _Pairs:
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
-        places: dict[str, Place] = {item.name: item.place for item in self._input.found()}
+        listed = self._input.found(self._refuse)
+        places: dict[str, Place] = {item.name: item.place for item in listed}
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
             if len(set(names)) < len(names) or seen.intersection(names):
                 raise DataError("expected a name for each coded image alone, found one twice")
             seen.update(names)
-            known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
-            for batch in known.batches(self._reading, refuse=self._refuse):
+            whole = [(places[name], name) for name in names if name in places]
+            stacks = dict.fromkeys(pages.file_of(name) for name in names if name not in places)
+            paged = [(places[name], name) for name in stacks if name in places]
+            for batch in chain(self._read(whole, False), self._read(paged, True)):
+                at = [row for row, name in enumerate(batch.names or []) if name in rows]
+                if not at:
+                    continue
                 if batch.pixels.shape[1:3] != part.pixels.shape[1:3]:
                     raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
-                yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+                found = [rows[name] for name in batch.names or [] if name in rows]
+                yield batch.pixels[at], part.pixels[found]
+
+    def _read(self, files: list[tuple[Place, str]], paged: bool) -> Iterator[Batch]:
+        return ListSource(files).batches(self._reading, refuse=self._refuse, paged=paged)
 
 
 def _alike(found: Sequence[Pixels]) -> Iterator[Range]:

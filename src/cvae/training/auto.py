@@ -51,14 +51,14 @@ class Survey:
 
 def survey(folder: Path) -> Survey:
     """Reads some of the files, evenly spaced. Raises DataError when none of them is an image."""
-    names = folders.find(folder)
+    names = folders.find(folder, lambda _: None)  # what is wrong is said when the folder is read
     sides: Counter[int] = Counter()
     grey = True
     for number, name in enumerate(names[:: max(1, len(names) // _SEEN)]):
         try:
             image = images.open_image(images.read_file(folder / name, name), name)
             if number % (_SEEN // _DECODED) == 0:
-                grey = grey and is_grey(_LOOK.opened(image, name).image)
+                grey = grey and is_grey(_LOOK.picture(image, name).image)
         except Exception:  # Pillow's readers have no common base class
             continue  # it is named when the folder is read
         sides[min(image.size)] += 1
