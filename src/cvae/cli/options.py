@@ -114,6 +114,10 @@ invert = click.option("--invert", is_flag=True, help="Invert before coding; deco
 split = click.option(
     "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
 )  # fmt: skip
+key = click.option(
+    "--key", metavar="NAME",
+    help="Which array of an .npz file.  [default: x_test, else images, else the only one of images]",
+)  # fmt: skip
 threads = click.option(
     "--threads", type=click.IntRange(1, 256), metavar="N",
     help="Threads that read, code and write images.  [default: one a processor]",
@@ -161,7 +165,7 @@ coding = collect(
 
 # How packs are coded.
 packing = collect(
-    "options", _encode_options, quality, effort, fit, invert, split,
+    "options", _encode_options, quality, effort, fit, invert, split, key,
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
     from cvae.data.images import Pixels
+    from cvae.data.sources import Which
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 
@@ -27,15 +28,17 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--against", metavar="ORIGINALS",
-    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, pattern or "
-    "URL of the original images.",
+    help="Decode, and measure PSNR and bytes: a folder, image, array (.npz, .npy, idx), tar or ZIP archive, "
+    "pack, pattern or URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
 @options.split
+@options.key
 @options.as_json
 def command(
-    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, as_json: bool
-) -> None:
+    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, key: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Check that files are whole.
 
     \b
@@ -45,9 +48,11 @@ def command(
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name. Nothing is encoded. Where
-    several models wrote the containers of a folder, each has its own figures.
+    --against matches the images of an array by number, all others by name. Nothing is encoded.
+    Containers are compared with image files alone, packs with all of these. Where several models wrote
+    the containers of a folder, each has its own figures.
     """
+    from cvae.data.sources import Which
     from cvae.evaluation.verify import codec_finder
 
     talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
@@ -60,7 +65,7 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
                 continue
-            for result in _compare(name, against, model, split, find, talk):
+            for result in _compare(name, against, model, Which(split, key), find, talk):
                 results.append(result)
                 if not as_json:
                     tables.show(tables.coded(result))
@@ -124,7 +129,7 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
 
 
 def _compare(
-    name: str, against: str, model: str | None, split: str | None, find: Callable[[int], Codec],
+    name: str, against: str, model: str | None, which: Which, find: Callable[[int], Codec],
     talk: Talk,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of a file, or of each model's containers in a folder, against their originals."""
@@ -141,7 +146,7 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = [verify.compare(pack, against, split, bar.update, refuse)]
+            found = [verify.compare(pack, against, which, bar.update, refuse)]
     else:
         found = _compare_containers(name, what, against, find, refuse)
     stem = Path(against.rstrip("/")).stem
@@ -161,9 +166,13 @@ def _compare_containers(
     """
     from cvae.bitstream import container
     from cvae.data import images, places
+    from cvae.data.contents import What, what_lies_at
     from cvae.data.names import SUFFIXES
     from cvae.evaluation import verify
 
+    if what_lies_at(against) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
+        text = "holds many images, expected image files: containers are compared with those of their names"
+        raise DataError(text, where=against)
     found = list(places.find(against, SUFFIXES))
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
     alone = next((file.place for file in found if file.place == places.locate(against)), None)

@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from cvae import kinds
 from cvae.bitstream import container
 from cvae.codec import Codec
-from cvae.data import folders, images, metrics
+from cvae.data import folders, images, metrics, places
+from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Images, Pixels, Shape
 from cvae.data.photos import Photos
 from cvae.data.reading import Reading
-from cvae.data.sources import open_images
+from cvae.data.sources import Which, array_source
 from cvae.errors import DataError, MissingExtraError, ModelError, translated
 from cvae.models.file import Model
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
+from cvae.packs.source import open_images
 
 
-def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
-    """The images of an `.npz` file's split, a folder, an archive or an image file.
+def load(source: str | Path, which: Which, shape: Shape) -> tuple[Pixels, list[str]]:
+    """The images of a folder, an array, an archive, a pack or an image file, here or at a URL.
 
     Returns:
         uint8 (n, h, w, c), and the name of each: its path in a folder, its index in an array.
@@ -36,17 +38,19 @@ def load(source: Path, split: str, shape: Shape) -> tuple[Pixels, list[str]]:
         DataError: the source cannot be read, or has no images.
         ImageError: an image cannot be read, or is not of the model's shape.
     """
-    pixels, names = open_images([source], Reading(shape, "exact"), split=split).all()
+    pixels, names = open_images([source], Reading(shape, "exact"), which=which).all()
     if not len(pixels):
         raise DataError("expected images, found none", where=source)
     return pixels, names
 
 
-def load_pictures(source: Path, split: str, reading: Reading) -> tuple[list[Pixels], list[str]]:
+def load_pictures(
+    source: str | Path, which: Which, reading: Reading
+) -> tuple[list[Pixels], list[str]]:
     """As `load`, of images that keep their sizes: uint8 (h, w, c) each."""
     pixels: list[Pixels] = []
     names: list[str] = []
-    for batch in open_images([source], reading, split=split).batches():
+    for batch in open_images([source], reading, which=which).batches():
         pixels += list(batch.pixels)
         names += batch.names or []
     if not pixels:
@@ -103,11 +107,13 @@ def reading_of(model: Model) -> Reading:
     return reading
 
 
-def split_name(source: Path, split: str | None) -> str:
+def split_name(source: str, which: Which) -> str:
     """What a result says of the split: that of an `.npz` file or a folder, or that there is none."""
-    if source.is_dir():
-        return split or "all"
-    return split or "test" if source.suffix.lower() == ".npz" else "all"
+    if Path(source).is_dir():
+        return which.split or "all"
+    if what_lies_at(source) is What.ARRAY:
+        return array_source(places.locate(source), which).split
+    return "all"
 
 
 @dataclass(frozen=True, eq=False)

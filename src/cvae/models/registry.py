@@ -102,8 +102,7 @@ def open_model(name_or_path: str | Path) -> Model:
         ModelNotFoundError: no model has that name, or several have.
         ModelError: the file cannot be read.
     """
-    text = str(name_or_path)
-    path = Path(text)
+    path, text = files.as_path(name_or_path, ModelNotFoundError), str(name_or_path)
     if path.is_dir():
         return Model(_only_in(path))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
