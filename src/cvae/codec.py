@@ -183,12 +183,12 @@ class Codec:
         latents = self.coding.dequantize(
             symbols.astype(np.int32, copy=False), self.quality(quality)
         )
-        return self.coding.pictures(latents, threads_of(threads))
+        return self.to_pixels(latents, threads)
 
     def to_pixels(self, latents: Latents, threads: int | None = None) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        columns = latents.shape[-1] if self.any_size and np.ndim(latents) else self.coding.elements
-        if not given.is_rows(latents, "f", columns):
+        floats = isinstance(latents, np.ndarray) and latents.dtype.kind == "f"
+        if not floats or not (self.any_size or latents.shape[1:] == (self.coding.elements,)):
             expected = f"floats of shape (n, {self.coding.elements})"
             raise CvaeError(f"expected {expected}, found {given.described(latents)}")
         with translated(
@@ -223,6 +223,7 @@ class Codec:
         """
         expect(options, EncodeOptions, "EncodeOptions")
         self._check_batch(batch)
+        _check_sizes(sizes, len(batch))
         best: list[Encoded] = []
         if self.any_size:
             each = (self._encoder(batch[i : i + 1], options, None) for i in range(len(batch)))
@@ -324,7 +325,7 @@ class Codec:
                 yield images.as_grey(picture) if item.grey else picture
             return
         latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
-        pictures: Any = self.coding.pictures(np.concatenate(latents)) if latents else []
+        pictures: Any = self.to_pixels(np.concatenate(latents)) if latents else []
         for item, image in zip(containers, pictures, strict=True):
             image = 255 - image if item.inverted else image
             image = images.as_grey(image) if item.grey else image

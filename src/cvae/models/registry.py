@@ -103,7 +103,7 @@ def open_model(name_or_path: str | Path) -> Model:
         ModelError: the file cannot be read.
     """
     path, text = files.as_path(name_or_path, ModelNotFoundError), str(name_or_path)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # which never raises, however long the name is
         return Model(_only_in(path))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
         return Model(path)

@@ -54,11 +54,12 @@ def open_reader(place: Any) -> Reader:
     from cvae.errors import StorageError, at, translated
     from cvae.packs import folder, reader
 
-    name, is_file = _name(place), hasattr(place, "read")
+    is_file = hasattr(place, "read")
     if not is_file:
         expect(place, (str, Path, places.Remote), "a path, a URL or an open file", StorageError)
         if (location := places.locate(place)).is_folder():
             return folder.FolderReader(location)
+    name = _name(place)
     with at(name), translated(StorageError, "cannot be read", name, _UNREADABLE):
         file = place if is_file else location.open("rb")
         try:

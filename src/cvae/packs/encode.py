@@ -213,8 +213,13 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
 
 def _is_several(given: Any) -> bool:
     """Whether it can be iterated over, and is no text, path or file."""
-    one = (str, bytes, os.PathLike, io.IOBase)
-    return isinstance(given, Iterable) and not isinstance(given, one)
+    if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike, io.IOBase)):
+        return False
+    try:
+        iter(given)
+    except TypeError:  # also of an array without axes
+        return False
+    return True
 
 
 def _pictures(codec: Codec, images: Iterable[Any]) -> Iterator[Pixels]:
