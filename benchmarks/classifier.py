@@ -20,6 +20,7 @@ from cvae.codec import Codec, open_model
 from cvae.data import arrays, files, images, metrics
 from cvae.data.images import Pixels
 from cvae.data.reading import Reading
+from cvae.data.sources import Which
 from cvae.evaluation import measure
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 from cvae.training import backend
@@ -149,8 +150,8 @@ def reader(data: Path, shape: images.Shape) -> Reader:
     backend.load_keras()
     y_train, y_test = arrays.read_npz(data, ["y_train", "y_test"], str(data))
     reading = Reading(shape, "exact")
-    pixels = measure.load(data, "test", reading)[0]
-    classifier = trained(measure.load(data, "train", reading)[0], y_train.astype(np.int64))
+    pixels = measure.load(data, Which("test"), reading)[0]
+    classifier = trained(measure.load(data, Which("train"), reading)[0], y_train.astype(np.int64))
     classes = classify(classifier, pixels)
     return Reader(pixels, classifier, classes, classes == y_test)
 

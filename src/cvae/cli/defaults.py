@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cvae.codec import Codec
-    from cvae.data.sources import Source
+    from cvae.data.sources import Source, Which
 
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
@@ -45,13 +45,13 @@ class Models:
         """The codec of an opened image."""
         return self.only or (self._small if _is_small(image) else self._large)
 
-    def of_first(self, inputs: Iterable[str | Source], split: str | None) -> Codec:
+    def of_first(self, inputs: Iterable[str | Source], which: Which) -> Codec:
         """The codec of the first image of these inputs that can be read."""
-        from cvae.data.sources import first_image
+        from cvae.packs.source import first_image
 
         if self.only:
             return self.only
-        image = first_image(inputs, split)
+        image = first_image(inputs, which)
         return self._small if image is None else self.of_image(image)
 
     @cached_property

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import ModelNotFoundError
+from cvae import ImageError, ModelNotFoundError
 from cvae.cli import files, options
-from cvae.cli.files import Task
+from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def command(
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
+    _refuse_many(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
@@ -57,6 +58,16 @@ def command(
             model_for = given or _default(opened, data, task.name)
             _denoise(model_for, background, task, data, force, talk)
     talk.finish(len(tasks), "images denoised")
+
+
+def _refuse_many(images: tuple[str, ...]) -> None:
+    """Raises ImageError when an argument is an array or an archive, of which no file comes out."""
+    from cvae.data.contents import What
+
+    for item in images:
+        if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
+            text = "holds many images, expected image files or a folder of them"
+            raise ImageError(text, where="stdin" if item == STDIO else item)
 
 
 def _open(name: str) -> Model:

@@ -99,7 +99,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     for item in inputs:
         if places.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
-        if files.what(item) in (What.ARRAY, What.TAR):
+        if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not files.several(inputs):

@@ -145,6 +145,10 @@ invert = click.option("--invert", is_flag=True, help="Invert before coding; deco
 split = click.option(
     "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
 )  # fmt: skip
+key = click.option(
+    "--key", metavar="NAME",
+    help="Which array of an .npz file.  [default: x_test, else images, else the only one of images]",
+)  # fmt: skip
 threads = click.option(
     "--threads", type=click.IntRange(1, 256), metavar="N",
     help="Threads that read, code and write images.  [default: one a processor]",
@@ -200,7 +204,7 @@ coding = collect(
 
 # How packs are coded.
 packing = collect(
-    "options", _encode_options, quality, effort, *reads, invert, split,
+    "options", _encode_options, quality, effort, *reads, invert, split, key,
     click.option(
         "--pages", is_flag=True,
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",

@@ -28,8 +28,8 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--against", metavar="ORIGINALS",
-    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, pattern or "
-    "URL of the original images.",
+    help="Decode, and measure PSNR and bytes: a folder, image, array (.npz, .npy, idx), tar or ZIP archive, "
+    "pack, pattern or URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
 @options.originals
@@ -47,8 +47,9 @@ def command(
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name. Nothing is encoded. Where
-    several models wrote the containers of a folder, each has its own figures.
+    --against matches the images of an array by number, all others by name. Nothing is encoded.
+    Containers are compared with image files alone, packs with all of these. Where several models wrote
+    the containers of a folder, each has its own figures.
     """
     from cvae.evaluation.verify import codec_finder
 
@@ -164,8 +165,12 @@ def _compare_containers(
     """
     from cvae.bitstream import container
     from cvae.data import images, listing, pages, places
+    from cvae.data.contents import What, what_lies_at
     from cvae.evaluation import verify
 
+    if what_lies_at(against) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
+        text = "holds many images, expected image files: containers are compared with those of their names"
+        raise DataError(text, where=against)
     found = list(listing.find_images(against, refuse))
     # By the name without its ending, and by all of it: where two would meet, a container has that.
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}

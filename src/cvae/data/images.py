@@ -6,13 +6,12 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.bitstream.container import MAX_SIDE
 from cvae.data.places import Location
 from cvae.data.signatures import HEAD, image_format
 from cvae.errors import (
@@ -87,20 +86,6 @@ def as_pixels(x: NDArray[np.float32]) -> Pixels:
     np.multiply(x, 255, out=x)
     np.rint(x, out=x)
     return np.clip(x, 0, 255, out=x).astype(np.uint8)
-
-
-def as_picture(image: Any) -> Pixels:
-    """An array (h, w) or (h, w, 1 or 3) as (h, w, c). Raises ImageError when it is no picture to code."""
-    pixels = np.asarray(image)
-    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    height, width, channels = pixels.shape if pixels.ndim == 3 else (0, 0, 0)
-    if pixels.dtype != np.uint8 or channels not in (1, 3) or not min(height, width):
-        found = f"{pixels.dtype} {np.shape(image)}"
-        raise ImageError(f"expected uint8 arrays of shape (h, w) or (h, w, 3), found {found}")
-    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        limits = f"sides of at most {MAX_SIDE} and {MAX_PIXELS:,} pixels"
-        raise ImageError(f"expected {limits}, found {width}x{height}")
-    return pixels
 
 
 def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:

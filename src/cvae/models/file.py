@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from cvae import records
+from cvae.checks import expect, threads_of
 from cvae.data import files
 from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
@@ -121,8 +122,8 @@ class Model:
 
     def __init__(self, path: Path) -> None:
         """Reads the manifest. Raises ModelError when the file is missing, damaged or of a later version."""
-        self.path = path
-        self.manifest = read_manifest(path)
+        self.path = files.as_path(path, ModelError)
+        self.manifest = read_manifest(self.path)
         self._networks: dict[tuple[str, int], Network] = {}
 
     @cached_property
@@ -141,6 +142,7 @@ class Model:
 
     def has(self, member: str) -> bool:
         """Whether the model has a network."""
+        expect(member, str, "the name of a network", ModelError)
         return member in self.manifest.hashes
 
     def network(
@@ -152,6 +154,11 @@ class Model:
         session_threads: int = 1,
     ) -> Network:
         """A network of these shapes; see `Network`. Raises ModelError when it is damaged."""
+        expect(member, str, "the name of a network", ModelError)
+        expect(input_shapes, (list, tuple), "a shape for each input", ModelError)
+        expect(output_shape, tuple, "a shape of the output", ModelError)
+        expect(scale, (int, float), "the scale of the output", ModelError)
+        session_threads = threads_of(session_threads) or 1
         key = member, session_threads
         if key not in self._networks:
             name, shapes = f"{self.path}: {member}", (input_shapes, output_shape)
@@ -160,6 +167,7 @@ class Model:
 
     def graph(self, member: str) -> bytes:
         """The bytes of a network. Raises ModelError when they are damaged."""
+        expect(member, str, "the name of a network", ModelError)
         graph = _read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
         return graph

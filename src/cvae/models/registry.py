@@ -102,9 +102,8 @@ def open_model(name_or_path: str | Path) -> Model:
         ModelNotFoundError: no model has that name, or several have.
         ModelError: the file cannot be read.
     """
-    text = str(name_or_path)
-    path = Path(text)
-    if path.is_dir():
+    path, text = files.as_path(name_or_path, ModelNotFoundError), str(name_or_path)
+    if os.path.isdir(path):  # noqa: PTH112  # which never raises, however long the name is
         return Model(_only_in(path))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
         return Model(path)

@@ -25,7 +25,7 @@ from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
-from cvae.data.sources import Batch
+from cvae.data.sources import Batch, Which
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -112,7 +112,7 @@ def run(
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
-        work = shards.cut(found, plan.shard_images, options.split, failed)
+        work = shards.cut(found, plan.shard_images, Which(options.split, options.key), failed)
         results = encode_all(executor, job, file, work, known, progress)
     bad = [result for result in results if isinstance(result, CvaeError)]
     for error in bad:
@@ -162,6 +162,7 @@ def _job(
         "shard_images": plan.shard_images,
         "block_images": options.block_images,
         **({"pages": True} if options.pages else {}),
+        **({"key": options.key} if options.key else {}),
     }
     readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
     return Job(folder=folder, options=options, request=request, plan=plan, readers=readers)
