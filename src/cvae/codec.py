@@ -90,6 +90,7 @@ class Codec:
         options, `fit`, `crop` and `background` change it. A model of any size takes grey images with
         one channel. Raises ModelError when the manifest's account of it is damaged.
         """
+        expect(options, EncodeOptions, "options of an encoder")
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
         if self.any_size:

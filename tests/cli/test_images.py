@@ -192,7 +192,7 @@ def test_what_unpack_writes_and_packs_themselves_are_read_again(
         run_here("unpack", "x.bin", "-o", output)
     decoded = unpacked("x.bin")
     assert figures(capsys, output)["images"] == COUNT
-    found, _ = measure.load(output, Which(), SHAPE)
+    found, _ = measure.load(output, Which(), Reading(SHAPE, "exact"))
     assert np.array_equal(found, decoded)
     run_here("pack", output, "-o", "again.bin", *MODEL, "--quiet")
     with cvae.open_pack("again.bin") as pack:
@@ -368,7 +368,7 @@ def test_a_pack_gives_images_at_their_original_sizes_with_their_names() -> None:
     batches = list(stream.batches())
     assert [batch.pixels.shape[1:3] for batch in batches] == [(28, 28), (40, 40), (30, 30)]
     assert [name for batch in batches for name in batch.names or []] == ["0.png", "1.png", "2.png"]
-    assert measure.load("x.bin", Which(), SHAPE)[1] == ["0.png", "1.png", "2.png"]
+    assert measure.load("x.bin", Which(), Reading(SHAPE, "exact"))[1] == ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize("place", ["tar", "zip", "npy"])
