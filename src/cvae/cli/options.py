@@ -185,7 +185,7 @@ reading = collect("reading", _encode_options, *reads)
 
 # How the originals of coded files are read, which may have been fitted.
 originals = collect(
-    "options", partial(_encode_options, fit=True), crop, reads[-1], split,
+    "options", partial(_encode_options, fit=True), crop, reads[-1], split, key,
 )  # fmt: skip
 
 # How single files are coded.
