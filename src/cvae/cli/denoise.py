@@ -62,10 +62,12 @@ def command(
 
 def _refuse_many(images: tuple[str, ...]) -> None:
     """Raises ImageError when an argument is an array or an archive, of which no file comes out."""
+    from cvae.data import places
     from cvae.data.contents import What
 
     for item in images:
-        if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
+        is_url = places.is_url(item)  # which is refused as such
+        if not is_url and files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             text = "holds many images, expected image files or a folder of them"
             raise ImageError(text, where="stdin" if item == STDIO else item)
 
