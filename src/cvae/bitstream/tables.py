@@ -74,6 +74,12 @@ class Bank:
     def _entry_bits(self) -> NDArray[np.float64]:
         return PRECISION - np.log2(self.frequencies)
 
+    @cached_property
+    def entropies(self) -> NDArray[np.float64]:
+        """The mean information content of a symbol of each table, in bits, escapes as one: (tables,)."""
+        p = self.table / TOTAL
+        return np.asarray(-np.sum(p * np.log2(p), axis=1))
+
     def entries(self, symbols: Symbols) -> NDArray[np.int64]:
         """Symbols as places in the alphabet. Raises ValueError when one is beyond the format's range."""
         magnitude = np.abs(symbols)

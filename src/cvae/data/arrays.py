@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -9,7 +10,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,7 @@ with suppress(ImportError):  # in a Python that was built without it
 
     DAMAGE += (LZMAError,)
 _CHUNK = 1 << 24
+_LONGEST_HEADER = 1 << 16  # bytes
 _MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
 
 
@@ -57,6 +59,10 @@ def read_npz(
             if f"{name}.npy" not in sizes:
                 found = ", ".join(sorted(member.removesuffix(".npy") for member in sizes))
                 raise error(f"expected an array {name!r}, found {found or 'none'}", where=label)
+            # The header counts, too: it may claim gigabytes that a megabyte unpacks to.
+            if (size := sizes[f"{name}.npy"]) > limit + _LONGEST_HEADER:
+                text = f"{name!r} claims {size:,} bytes, expected at most {limit:,}"
+                raise error(text, where=label)
             with archive.open(f"{name}.npy") as member:
                 arrays.append(
                     _read(member, *_read_header(member, min(sizes[f"{name}.npy"], limit)))
@@ -169,3 +175,26 @@ def _read(
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def native(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes of this machine."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def in_file_order(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes that files have on every machine: the lowest first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def digest(array: NDArray) -> str:
+    """sha256 over dtype, shape and values as files have them; `.npz` bytes also hold time stamps."""
+    array = in_file_order(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def npz_bytes(named: Mapping[str, NDArray]) -> bytes:
+    """A compressed `.npz` file of arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: in_file_order(array) for name, array in named.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
