@@ -8,11 +8,9 @@ import struct
 import sys
 import tracemalloc
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cvae import kinds
@@ -51,23 +49,13 @@ def npz(**members: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def npy_of_zeros(shape: tuple[int, ...], dtype: str) -> bytes:
-    buffer = io.BytesIO()
-    header = {"descr": dtype, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, header)  # type: ignore[arg-type]
-    return buffer.getvalue() + bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-
-
 @pytest.mark.usefixtures("little_memory")
-def test_tables_that_unpack_to_many_times_their_bytes_are_refused_unread(tmp_path: Path) -> None:
-    packed = zlib.compressobj(9, wbits=-15)
-    data = npz(bank=npy_of_zeros((1, 4), "<u2"))
-    model = with_tables(tmp_path, data)
-    del packed
-    with pytest.raises(ModelError, match=r"edited\.cvae: tables\.npz"):
-        assert model.qualities
-    bomb = npz(bank=b"\x93NUMPY\x01\x00" + bytes(9 << 20))
-    with pytest.raises(ModelError, match="claims 9,437,192 bytes, expected at most 8,388,608"):
+@pytest.mark.parametrize("member", ["bank", "others"])
+def test_tables_that_unpack_to_many_times_their_bytes_are_refused_unread(
+    tmp_path: Path, member: str
+) -> None:
+    bomb = npz(**{"bank": b"", member: bytes(9 << 20)})
+    with pytest.raises(ModelError, match="at most 8,388,608 bytes, found 9,437,184"):
         assert with_tables(tmp_path, bomb).qualities
 
 

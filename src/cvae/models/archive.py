@@ -17,6 +17,7 @@ _END = struct.Struct("<4s4H2LH")  # the end of a ZIP file without a comment
 _END_MARK, _MARK_OF_64 = b"PK\x05\x06", b"PK\x06\x07"
 _LOCATOR = 20  # bytes before the end where one of 64 bits says that it is
 _MOST_LISTED = 1 << 16  # bytes of the list of members
+_LONGEST_HEADER = 1 << 16  # bytes of an array's
 
 
 def read_member(path: Path, member: str, limit: int = FILE_LIMIT) -> bytes:
@@ -63,3 +64,17 @@ def check_end(file: IO[bytes]) -> int:
     if listed > _MOST_LISTED:
         raise zipfile.BadZipFile(f"expected a list of members of at most {_MOST_LISTED:,} bytes")
     return size
+
+
+def check_arrays(file: IO[bytes], limit: int, label: str) -> None:
+    """Raises ModelError when an `.npz` file is damaged, or claims to unpack to arrays of more bytes.
+
+    An array's header counts, too: it may have gigabytes. `zipfile` never gives more than is claimed.
+    """
+    with translated(ModelError, "damaged", label, (zipfile.BadZipFile, *_DAMAGED)):
+        check_end(file)
+        with zipfile.ZipFile(file) as archive:
+            found = max((info.file_size for info in archive.infolist()), default=0)
+    if found > limit + _LONGEST_HEADER:
+        expected = f"expected arrays of at most {limit:,} bytes"
+        raise ModelError(f"{expected}, found {found:,}", where=label)

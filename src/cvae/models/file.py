@@ -24,7 +24,7 @@ from cvae.models import archive
 from cvae.models.graph import FreeSides
 from cvae.models.grids import GridTables
 from cvae.models.networks import Network
-from cvae.models.qualities import Qualities
+from cvae.models.qualities import ARRAY_LIMIT, Qualities
 
 FORMAT = 2
 SUFFIX = ".cvae"
@@ -168,8 +168,7 @@ class Model:
 
     def _tables(self, kind: type[_Tables]) -> _Tables:
         label, data = f"{self.path}: {TABLES}", io.BytesIO(archive.read_member(self.path, TABLES))
-        with translated(ModelError, "damaged", label, zipfile.BadZipFile):
-            archive.check_end(data)
+        archive.check_arrays(data, ARRAY_LIMIT, label)
         tables = kind.from_npz(data, label)
         for name, digest in tables.hashes().items():
             self._check_hash(f"{TABLES}/{name}", digest)

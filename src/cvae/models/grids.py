@@ -14,7 +14,7 @@ from cvae.errors import ModelError, translated
 from cvae.models.qualities import ARRAY_LIMIT, QUALITIES
 
 MOST_CHANNELS = 1024
-_MOST_REACH = 32  # cells; tiles, and so memory, grow with it
+_MOST_REACH = 16  # cells; tiles, and so memory, grow with it
 
 
 @dataclass(frozen=True, eq=False)

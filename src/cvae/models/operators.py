@@ -1,4 +1,4 @@
-"""The operators that our export writes: the shape of what each gives, and how many products that takes.
+"""The operators that our export writes: the shape of what each gives, and how long that takes, in products.
 
 Every other operator is unknown, and so refused. All shapes follow from those of the inputs, as what says a
 shape is held by the graph itself.
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cvae.models.graph import Node, Sides
 
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT
+_GATHERED = 8  # of each number that a window holds, besides its products
 
 
 class Given(NamedTuple):
@@ -169,7 +170,8 @@ def _conv(given: Given) -> Result:
     if (len(x), len(kernel)) != (4, 4) or x[1] != kernel[1] * group or kernel[0] % group:
         raise _misfit(given)
     shape = (x[0], kernel[0], *_windows(given, x[2:], kernel[2:]))
-    return Result(shape, math.prod(shape) * math.prod(kernel[1:]))
+    gathered = math.prod(shape) // kernel[0] * x[1] * math.prod(kernel[2:])
+    return Result(shape, gathered * (kernel[0] // group + _GATHERED))
 
 
 def _max_pool(given: Given) -> Result:
@@ -178,7 +180,7 @@ def _max_pool(given: Given) -> Result:
         raise _misfit(given)
     kernel = given.sides("kernel_shape", 2)
     shape = (*x[:2], *_windows(given, x[2:], kernel))
-    return Result(shape, math.prod(shape) * math.prod(kernel))
+    return Result(shape, _GATHERED * math.prod(shape) * math.prod(kernel))
 
 
 def _windows(given: Given, sides: Sides | list[int], kernel: Sides | list[int]) -> list[int]:

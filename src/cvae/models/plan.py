@@ -34,7 +34,7 @@ class Cost(NamedTuple):
 
 
 # More than each of the shipped models takes of a pixel, up to twice as much; and of an image besides.
-_PER_PIXEL, _PER_IMAGE = Cost(1536, 8192, 1 << 17), Cost(1 << 20, 1 << 22, 1 << 27)
+_PER_PIXEL, _PER_IMAGE = Cost(1536, 8192, 3 << 16), Cost(1 << 20, 1 << 22, 1 << 25)
 
 
 class Plan:
