@@ -260,5 +260,5 @@ def _npy(symbols: Symbols) -> bytes:
 
     dtype = np.min_scalar_type(min(int(symbols.min()), -1 - int(symbols.max())))
     buffer = io.BytesIO()
-    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    np.save(buffer, symbols.astype(dtype.newbyteorder("<")), allow_pickle=False)
     return buffer.getvalue()
