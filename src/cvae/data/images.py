@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -122,7 +124,18 @@ def open_image(data: bytes, name: str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         found = f"{image.width}x{image.height}"
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
+    if image.format == "TIFF":
+        _silence_libtiff()
     return image
+
+
+@cache
+def _silence_libtiff() -> None:
+    """libtiff prints its errors, too, which Pillow raises; of its warnings Pillow has taken care."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # a Pillow that has it built in
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cvae.data import pipeline
 from cvae.errors import ModelError, translated
+from cvae.models import runtime
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -67,8 +68,7 @@ class Network:
         Raises:
             ModelError: the graph cannot be read, or takes another shape.
         """
-        import onnxruntime
-
+        onnxruntime = runtime.load()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = session_threads
         # Activations of large images are given back: those of the next network need the memory.
