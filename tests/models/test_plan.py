@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -23,7 +24,7 @@ from .test_graph import GRAPHS
 def doubled(times: int, kind: str = "Concat", **attributes: Any) -> list[Any]:
     """Nodes that make twice as much of `w`, so many times, and add what comes out to `x`."""
     names = ["w", *(f"d{i}" for i in range(times))]
-    nodes = [node(kind, [a, a], b, **attributes) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [node(kind, [a, a], b, **attributes) for a, b in itertools.pairwise(names)]
     return [*nodes, node("Add", ["x", names[-1]])]
 
 
@@ -65,7 +66,8 @@ RUN = {
         {"r": whole(-1, 1), "c": whole(1, -1), "n": whole(0)}, (1 << 14,), (1 << 14,),
     ),
     "wide edges": model(
-        [node("Reshape", "xr", "a"), node("Conv", "ak", "b", pads=[1 << 12] * 4), node("ReduceSum", "bn", "c", keepdims=0), node("Add", "xc")],
+        [node("Reshape", "xr", "a"), node("Conv", "ak", "b", pads=[1 << 12] * 4),
+         node("ReduceSum", "bn", "c", keepdims=0), node("Add", "xc")],
         {"r": whole(-1, 1, 2, 2), "k": floats(1, 1, 2, 2), "n": whole(1, 2, 3)}, (4,), (4,),
     ),
     "a large kernel": model(

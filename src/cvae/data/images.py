@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import groupby
 from typing import Protocol
 
@@ -120,6 +121,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
     check_pixels(image, name)
+    if image.format == "TIFF":
+        _silence_libtiff()
     return image
 
 
@@ -141,6 +144,15 @@ def check_pixels(image: Image.Image, name: str) -> None:
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How a decoded image is turned upright: phones store photographs lying on their side, and say so."""
     return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+
+
+@cache
+def _silence_libtiff() -> None:
+    """libtiff prints its errors, too, which Pillow raises; of its warnings Pillow has taken care."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # a Pillow that has it built in
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def swaps_sides(turn: Image.Transpose) -> bool:

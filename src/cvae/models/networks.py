@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cvae.data import pipeline
 from cvae.errors import ModelError, translated
 from cvae.models import graph as graphs
+from cvae.models import runtime
 from cvae.models.graph import FreeSides, Sides
 from cvae.models.plan import Cost, Plan
 
@@ -81,8 +82,7 @@ class Network:
         self._session = self._opened(graph, session_threads)
 
     def _opened(self, graph: bytes, session_threads: int) -> Any:
-        import onnxruntime
-
+        onnxruntime = runtime.load()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = session_threads
         # Activations of large images are given back: those of the next network need the memory.
