@@ -88,7 +88,10 @@ def test_a_model_from_a_stranger_is_refused_in_one_line_or_codes(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CVAE_HOME", str(workdir))
     path = replaced(SHIPPED, workdir / "stranger.cvae", graphs, **changes)
-    arguments = {"encode": ["encode", DIGIT, "-m", path, "-o", "x.bin"], "models": ["models", "add", path]}
+    arguments = {
+        "encode": ["encode", DIGIT, "-m", path, "-o", "x.bin"],
+        "models": ["models", "add", path],
+    }
     started = time.perf_counter()
     found, lines, most = run(*arguments[command], cwd=workdir)
     assert found == code, lines

@@ -68,9 +68,12 @@ def test_an_array_whose_header_claims_gigabytes_is_refused_unread(tmp_path: Path
 def listing(count: int) -> bytes:
     """An archive that lists so many members, all at one place."""
     name = b"manifest.json"
-    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0)
+    numbers = 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *numbers)
     listed = (entry + name) * count
-    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(listed), 0, 0)
+    end = struct.pack(
+        "<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(listed), 0, 0
+    )
     return listed + end
 
 
@@ -123,7 +126,9 @@ def test_a_pipe_or_a_device_is_no_model(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CVAE_MODELS", str(tmp_path))
     entries, errors = registry.known_models()
     assert "mnist" in [entry.manifest.name for entry in entries]
-    assert ["pipe.cvae: expected a cvae model, found no regular file" in str(e) for e in errors] == [True]
+    assert [
+        "pipe.cvae: expected a cvae model, found no regular file" in str(e) for e in errors
+    ] == [True]
     for place in (tmp_path / "pipe.cvae", Path("/dev/zero")):
         with pytest.raises(ModelError, match="no regular file"):
             kinds.verify(registry.open_model(place))

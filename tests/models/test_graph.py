@@ -29,7 +29,10 @@ RELU = [node("Relu", "x")]
 
 def shipped_graphs() -> dict[str, bytes]:
     found = {}
-    for path in [*(ROOT / "weights" / f"{name}.cvae" for name in SHIPPED), ROOT / "tests/golden/grid.cvae"]:
+    for path in [
+        *(ROOT / "weights" / f"{name}.cvae" for name in SHIPPED),
+        ROOT / "tests/golden/grid.cvae",
+    ]:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".onnx")]
             found |= {f"{path.stem}/{name}": archive.read(name) for name in members}
@@ -79,7 +82,9 @@ def body(**attributes: Any) -> Edit:
     """An attribute that holds a graph, which may hold another."""
 
     def edit(proto: Any) -> None:
-        inner = helper.make_graph([helper.make_node("Relu", ["x"], ["z"], **attributes)], "b", [], [])
+        inner = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["z"], **attributes)], "b", [], []
+        )
         proto.graph.node[0].attribute.append(helper.make_attribute("body", inner))
 
     return edit
@@ -116,7 +121,9 @@ def floats_in_a_list(proto: Any) -> None:
 
 
 def texts(proto: Any) -> None:
-    proto.graph.initializer.add(name="w", data_type=TensorProto.STRING, dims=[1], string_data=[b"a"])
+    proto.graph.initializer.add(
+        name="w", data_type=TensorProto.STRING, dims=[1], string_data=[b"a"]
+    )
 
 
 HOSTILE = {
@@ -214,7 +221,9 @@ def test_shipped_graphs_are_read_as_onnx_reads_them(data: bytes) -> None:
 def test_a_deep_nest_of_graphs_is_no_deep_recursion() -> None:
     inner = helper.make_graph([], "g", [], [])
     for _ in range(20):
-        inner = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=inner)], "g", [], [])
+        inner = helper.make_graph(
+            [helper.make_node("If", ["x"], ["y"], then_branch=inner)], "g", [], []
+        )
 
     def edit(proto: Any) -> None:
         proto.graph.node[0].attribute.append(helper.make_attribute("body", inner))

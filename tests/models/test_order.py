@@ -47,7 +47,9 @@ def test_hashes_are_over_the_order_of_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [MNIST, GRID])
-def test_arrays_of_any_order_are_read_as_native_ones_and_written_in_that_of_files(path: Path) -> None:
+def test_arrays_of_any_order_are_read_as_native_ones_and_written_in_that_of_files(
+    path: Path,
+) -> None:
     tables = tables_of(path)
     buffer = io.BytesIO()
     np.savez(buffer, **{name: turned(array) for name, array in named(tables).items()})  # type: ignore[arg-type]

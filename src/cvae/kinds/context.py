@@ -23,7 +23,10 @@ SKIPPED = 0  # the class of latents that are so likely their mean that they are 
 _HYPER_LAYERS = 3
 USUAL_CLASS = 14  # of an output of zero
 MEAN_SHIFT, CLASS_SHIFT = 6, 8
-_MOST_KERNELS, _MOST_TAPS = 1000, 2048  # of all layers; a tap is a product of matrices for each picture
+_MOST_KERNELS, _MOST_TAPS = (
+    1000,
+    2048,
+)  # of all layers; a tap is a product of matrices for each picture
 HYPER_SCALE = 16  # activation of a hyper latent of 1
 
 Values = NDArray[np.int32]

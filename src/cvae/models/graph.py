@@ -153,7 +153,9 @@ def _constant(data: memoryview) -> tuple[str, Constant]:
         raise ValueError(f"expected at most {_MOST_VALUES} whole numbers in {name!r}")
     raw = bytes(tensor["data"])
     parts = (raw[i : i + 8] for i in range(0, found, 8))
-    return name, Constant(sides, found, tuple(int.from_bytes(p, "little", signed=True) for p in parts))
+    return name, Constant(
+        sides, found, tuple(int.from_bytes(p, "little", signed=True) for p in parts)
+    )
 
 
 def _float_value(data: memoryview) -> tuple[str, FreeSides]:

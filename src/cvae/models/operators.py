@@ -70,7 +70,9 @@ def result(node: Node, shapes: list[Sides], numbers: list[tuple[int, ...] | None
     operator = _OPERATORS[node.kind]
     wanted = [operator.numbers and place > 0 for place in range(len(shapes))]
     if wanted != [values is not None for values in numbers]:
-        raise ValueError(f"expected whole numbers where {node.kind!r} takes a shape, and only there")
+        raise ValueError(
+            f"expected whole numbers where {node.kind!r} takes a shape, and only there"
+        )
     whole = [list(values) for values in numbers if values is not None]
     try:
         found = operator.result(Given(shapes, whole, node.attributes))
@@ -94,7 +96,11 @@ def _broadcast(given: Given) -> Result:
     rank = max(map(len, given.shapes))
     padded = [(1,) * (rank - len(shape)) + shape for shape in given.shapes]
     shape = tuple(map(max, zip(*padded, strict=True)))
-    if any(side not in (1, longest) for sides in padded for side, longest in zip(sides, shape, strict=True)):
+    if any(
+        side not in (1, longest)
+        for sides in padded
+        for side, longest in zip(sides, shape, strict=True)
+    ):
         raise _misfit(given)
     return Result(shape)
 
