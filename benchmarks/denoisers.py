@@ -11,7 +11,7 @@ import photos
 from numpy.typing import NDArray
 
 from cvae.data.images import Pixels
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.evaluation import noise
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -46,7 +46,7 @@ def report(folder: Path, kept: Path, evaluate: Evaluate) -> str:
         photos.split(folder / "photos", parts)
     fashion = evaluate(drawn, "fashion-dae", "--noise", "0.3")
     photo = evaluate(parts, "photo-dae", "--split", "test", "--noise", "0.4", "--against", "tv")
-    train, test = (array_source(drawn, split).all() for split in ("train", "test"))
+    train, test = (array_source(drawn, Which(split)).all() for split in ("train", "test"))
     error, psnr = linear_regression(train, test, 0.3)
     regression = f"| linear regression | | {error:.5f} | {psnr:.2f} dB |"
     return "\n".join([HEAD, *_rows(fashion), regression, *_rows(photo)])

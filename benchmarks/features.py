@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cvae.data import arrays, images
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.training import backend
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, SEED = 15, 128, 2e-3, 0
@@ -29,7 +29,7 @@ def main() -> None:
     from cvae.training.networks import features
 
     keras.utils.set_random_seed(SEED)
-    pixels, test = (array_source(arguments.data, split).all() for split in ("train", "test"))
+    pixels, test = (array_source(arguments.data, Which(split)).all() for split in ("train", "test"))
     labels, test_labels = (
         array.ravel().astype(np.int64)
         for array in arrays.read_npz(arguments.data, ["y_train", "y_test"], str(arguments.data))

@@ -24,7 +24,7 @@ from cvae.data import images, sinks
 from cvae.data.images import Pixels
 from cvae.data.pipeline import frequent_switches, processors
 from cvae.data.reading import Reading
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.models.file import ANALYSIS, SYNTHESIS
 from cvae.options import EncodeOptions, Tally
 from cvae.packs.decode import Pack
@@ -214,7 +214,7 @@ def _pillow(pixels: np.ndarray) -> dict[str, Work]:
 def main() -> None:
     started = time.monotonic()
     path = Path(sys.argv[1])
-    print(report(array_source(path, "test").all()))
+    print(report(array_source(path, Which("test")).all()))
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 

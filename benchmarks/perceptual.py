@@ -18,7 +18,7 @@ from cvae import open_model
 from cvae.codec import Codec
 from cvae.data import images
 from cvae.data.images import Pixels
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.evaluation.measure import Measured, measure
 from cvae.options import EncodeOptions
 from cvae.training import backend
@@ -37,7 +37,7 @@ def main() -> None:
     from cvae.training.networks import features
     from cvae.training.preset import Preset
 
-    pixels = array_source(arguments.data, "test").all()
+    pixels = array_source(arguments.data, Which("test")).all()
     with_it, without = open_model(arguments.model), open_model(arguments.without)
     first = measure(with_it, pixels)
     second = measure(without, pixels, nearest(without, pixels, float(first.file_bytes.mean())))

@@ -18,7 +18,7 @@ import numpy as np
 from cvae.data import folders, images
 from cvae.data.images import Pixels
 from cvae.data.reading import Reading
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.evaluation import noise
 from cvae.training import backend
 
@@ -57,7 +57,7 @@ def main() -> None:
 def _read(data: Path, run: Run) -> tuple[Pixels, Pixels]:
     """Training and test images as the run read them."""
     if not data.is_dir():
-        return array_source(data, "train").all(), array_source(data, "test").all()
+        return array_source(data, Which("train")).all(), array_source(data, Which("test")).all()
     parts = folders.read(data, Reading.from_json(run.data["reading"])).images
     return parts[folders.TRAIN][:], parts[folders.TEST][:]
 

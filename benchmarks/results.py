@@ -24,7 +24,7 @@ import tiles
 from cvae import open_model
 from cvae.data import files
 from cvae.data.images import Pixels
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 from cvae.evaluation import comparison, plots
 from cvae.evaluation.rivals import RIVALS
 from cvae.kinds import search
@@ -341,7 +341,7 @@ def document(folder: Path, figures: Path) -> str:
         tiles.write(folder / "tiles", KEPT / "tiles.npz")
     # Not shipped, for its size.
     fit("linear-tiles", KEPT / "tiles.npz")
-    pixels = array_source(folder / "mnist.npz", "test").all()
+    pixels = array_source(folder / "mnist.npz", Which("test")).all()
     sections = [section(item, with_tiles[item.file], figures) for item in DATA]
     return "\n\n".join(
         [

@@ -18,7 +18,7 @@ import timing
 
 from cvae import open_model, sampling
 from cvae.data.images import Pixels
-from cvae.data.sources import array_source
+from cvae.data.sources import Which, array_source
 
 COUNT = 10_000
 BARE = "import numpy, PIL.Image, click, onnxruntime"
@@ -96,7 +96,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="an .npz file with an x_test of 28x28 images")
     arguments = parser.parse_args()
     if arguments.data:
-        pixels, which = array_source(arguments.data, "test").all()[:COUNT], arguments.data.name
+        pixels, which = (
+            array_source(arguments.data, Which("test")).all()[:COUNT],
+            arguments.data.name,
+        )
     else:
         pixels = sampling.sample(open_model(), COUNT, seed=0)
         which = "drawn by the model"

@@ -11,34 +11,34 @@ Importing the package is cheap: numpy, Pillow and ONNX Runtime are loaded by the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from cvae.errors import (
-    ClusterError,
-    CvaeError,
-    DataError,
-    FormatError,
-    ImageError,
-    ImageShapeError,
-    MissingExtraError,
-    ModelError,
-    ModelKindError,
-    ModelNotFoundError,
-    OutputError,
-    StorageError,
-    TargetError,
-    TrainingError,
-)
+TYPE_CHECKING = False  # importing `typing` would take as long as Python takes to start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from cvae.codec import Codec, QualityWarning, open_model
+    from cvae.errors import (
+        ClusterError,
+        CvaeError,
+        DataError,
+        FormatError,
+        ImageError,
+        ImageShapeError,
+        MissingExtraError,
+        ModelError,
+        ModelKindError,
+        ModelNotFoundError,
+        OutputError,
+        StorageError,
+        TargetError,
+        TrainingError,
+    )
     from cvae.options import EncodeOptions
     from cvae.packs import open as open_pack
     from cvae.packs.decode import Pack
@@ -60,19 +60,24 @@ _LAZY = {
     "QualityWarning": "cvae.codec",
     "open_model": "cvae.codec",
     "open_pack": "cvae.packs",
+    **{name: "cvae.errors" for name in __all__ if name.endswith("Error")},
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
+        from importlib import import_module
+
         return getattr(import_module(_LAZY[name]), "open" if name == "open_pack" else name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def encode(
-    image: NDArray[np.uint8], model: str | Path = "mnist", quality: int | None = None
+    image: NDArray[np.uint8] | Image,
+    model: str | Path | Codec = "mnist",
+    quality: int | None = None,
 ) -> bytes:
-    """One uint8 image (h, w) or (h, w, c) as a container; see `Codec.encode`."""
+    """One uint8 image (h, w) or (h, w, c), or one of Pillow, as a container; see `Codec.encode`."""
     from cvae.codec import open_model
 
     return open_model(model).encode(image, quality)
@@ -86,9 +91,9 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def encode_pack(
-    images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+    images: NDArray[np.uint8] | Iterable[NDArray[np.uint8] | Image],
     path: str | Path,
-    model: str | Path = "mnist",
+    model: str | Path | Codec = "mnist",
     quality: int | None = None,
     effort: int = 5,
     names: Iterable[str] | None = None,
@@ -99,7 +104,7 @@ def encode_pack(
     Args:
         images: an array (n, h, w) or (n, h, w, c), or an iterable of single images, read once.
         path: the file to write.
-        model: name or path of the model.
+        model: name or path of the model, or its codec.
         quality: 1 (smallest) to 100 (best); None for the model's default.
         effort: 0 (plain rounding) to 9 (longest search).
         names: a name for every image, kept in the pack.
@@ -107,6 +112,7 @@ def encode_pack(
 
     Raises:
         ImageError: an image is of another dtype or shape.
+        CvaeError: an image has no name, or quality or effort is out of range.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
     from cvae.codec import open_model

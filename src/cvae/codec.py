@@ -6,39 +6,61 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae import kinds
 from cvae.bitstream import container
-from cvae.bitstream.container import Container
+from cvae.bitstream.container import MAX_SIDE, Container
 from cvae.bitstream.tables import MAX_SYMBOL, Symbols
-from cvae.data import images, metrics
-from cvae.data.images import MAX_PIXELS, Pixels, as_picture
+from cvae.checks import expect, shown, threads_of, truth, whole
+from cvae.data import given, images, metrics
+from cvae.data.given import as_array, as_picture
+from cvae.data.images import MAX_PIXELS, Pixels, alike
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, TargetError
+from cvae.errors import (
+    CvaeError,
+    FormatError,
+    ImageError,
+    ModelError,
+    ModelNotFoundError,
+    TargetError,
+    translated,
+)
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
+from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, bisected
 
-_BYTES = (bytes, bytearray, memoryview)
 _Sizes = Sequence[Size | None]  # (width, height) of each image before it was fitted
 _DEFAULTS = EncodeOptions()
-WHITE = "#ffffff"  # what transparent pictures of any size are laid on
+# What transparent pictures are laid on where nobody says: those of any size, and others.
+WHITE, BLACK = "#ffffff", "#000000"
 
 
 class QualityWarning(UserWarning):
     """An image came back worse than nearly all validation images: not the kind that the model codes."""
 
 
+class Taken(NamedTuple):
+    """Images that a caller of the API gives, checked."""
+
+    batches: list[Pixels]  # (n, h, w, c): images that follow each other and have one size
+    single: bool  # one image, and no list or array of some
+
+
 class Codec:
-    """Encodes and decodes images with one model; made by `cvae.open_model`."""
+    """Encodes and decodes images with one model; made by `cvae.open_model`.
+
+    Whatever is wrong with an argument is a CvaeError.
+    """
 
     def __init__(self, model: Model) -> None:
         """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
+        expect(model, Model, "a model, which `cvae.open_model` opens", ModelError)
         self.model = model
         kind = kinds.of(model.manifest, model.path)
         self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
@@ -55,19 +77,28 @@ class Codec:
         """
         if not self.any_size:
             return self
+        height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
         sized = copy.copy(self)
         sized.coding = self._whole.sized(height, width)
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
-    def reading(self, fit: bool = False) -> Reading:
+    def reading(self, options: EncodeOptions = _DEFAULTS) -> Reading:
         """How image files become what the model codes.
 
-        `fit` resizes them, but for a model of any size, which takes grey ones with one channel.
+        It is what training did, where that read a folder; else images have to be of the shape. Of the
+        options, `fit`, `crop` and `background` change it. A model of any size takes grey images with
+        one channel. Raises ModelError when the manifest's account of it is damaged.
         """
+        expect(options, EncodeOptions, "options of an encoder")
+        known = recorded_reading(self.model)
+        ground = options.background or (known.background if known else None)
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any", WHITE)
-        return Reading(self.image_shape, "stretch" if fit else "exact")
+            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE)
+        fit: Any = known.fit if known else "stretch" if options.fit else "exact"
+        if options.crop is not None:
+            fit = "crop" if options.crop else "stretch"
+        return Reading(self.image_shape, fit, ground or BLACK, lays=ground is not None)
 
     @overload
     def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
@@ -81,9 +112,9 @@ class Codec:
         """Encodes one image, or a batch of images each by itself.
 
         Args:
-            image: uint8 (h, w) or (h, w, c) of the model's shape gives bytes; a list of such
-                arrays, or one array with a leading batch axis, gives a list of bytes. A model of any
-                size takes (h, w), which is grey, and (h, w, 3), and batches of four axes alone.
+            image: uint8 (h, w) or (h, w, c) of the model's shape, or an image of Pillow, gives bytes;
+                a list of such, or one array with a leading batch axis, gives a list of bytes. A model of
+                any size takes (h, w), which is grey, and (h, w, 3), and batches of four axes alone.
             quality: 1 (smallest) to 100 (best); None for the model's default.
             effort: 0 (plain rounding) to 9 (longest search for better symbols).
 
@@ -92,20 +123,13 @@ class Codec:
             CvaeError: quality or effort is out of range.
         """
         options = EncodeOptions(quality=quality, effort=effort)
-        if self.any_size:
-            pictures = self.as_pictures(image)
-            coded = [
-                item
-                for batch in images.alike(pictures)
-                for item in self.encode_batch(batch, options)
-            ]
-        else:
-            coded = self.encode_batch(self.as_batch(image), options)
+        taken = self._taken(image)
+        coded = [item for batch in taken.batches for item in self.encode_batch(batch, options)]
         if poor := sum(item.poor for item in coded):
             least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
             text = f"{poor} of {len(coded)} images came back below the {least}"
             warnings.warn(text, QualityWarning, stacklevel=2)
-        return coded[0].data if self._is_single(image) else [item.data for item in coded]
+        return coded[0].data if taken.single else [item.data for item in coded]
 
     @overload
     def decode(self, data: bytes) -> Pixels: ...
@@ -121,44 +145,66 @@ class Codec:
         items = _as_bytes(data)
         decoded = self.decode_containers([container.unpack(item) for item in items])
         decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
-        return decoded[0] if isinstance(data, _BYTES) else decoded
+        return decoded if given.is_list(data) else decoded[0]
 
     def quality(self, quality: int | None) -> int:
         """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
         if quality is None:
             return self.model.manifest.default_quality
         if not isinstance(quality, int | np.integer) or quality not in QUALITIES:
-            raise CvaeError(f"expected a quality of 1 to {QUALITIES[-1]}, found {quality!r}")
+            raise CvaeError(f"expected a quality of 1 to {QUALITIES[-1]}, found {shown(quality)}")
         return int(quality)
 
     def expected_psnr(self, quality: int) -> float:
         """What 99 % of the model's validation images reach at a quality, in dB."""
-        return self.model.manifest.expected_psnr[quality - 1]
+        return self.model.manifest.expected_psnr[self.quality(quality) - 1]
 
     def quantize(
         self, batch: Pixels, quality: int, effort: int = DEFAULT_EFFORT, threads: int | None = None
     ) -> Symbols:
         """uint8 (n, h, w, c) -> symbols (n, elements): rounded, then searched from effort 1 on.
 
-        Raises CvaeError when the effort is out of range. `threads` is that of `Network`.
+        Raises CvaeError when an argument is out of range. `threads` is that of `Network`.
         """
         _check_effort(effort)
+        self._check_batch(batch)
+        quality, threads = self.quality(quality), threads_of(threads)
         coding = self.sized(*batch.shape[1:3]).coding
-        x = coding.prepared(batch)
+        x = coding.prepared(self._coloured(batch))
         return coding.choose(x, coding.analyse(x, threads), quality, effort, threads)
 
-    def latents(self, batch: Pixels) -> Latents:
-        """uint8 (n, h, w, c) -> latents (n, elements); of a VAE the posterior means."""
-        coding = self.sized(*batch.shape[1:3]).coding
-        return coding.analyse(coding.prepared(batch))
+    def latents(self, images: Any) -> Any:
+        """Images, as `encode` takes them, -> their latents; of a VAE the posterior means.
+
+        Those of one image are (elements,), those of several (n, elements). A list of images gives a
+        list where the model takes any size, for then they may differ in size. Raises ImageError.
+        """
+        taken = self._taken(images)
+        parts = [self._analysed(batch) for batch in taken.batches]
+        if taken.single:
+            return parts[0][0]
+        if self.any_size and given.is_list(images):
+            return [row for part in parts for row in part]
+        return np.concatenate(parts or [np.empty((0, 0), np.float32)])
 
     def synthesize(self, symbols: Symbols, quality: int, threads: int | None = None) -> Pixels:
         """Symbols (n, elements) -> uint8 (n, h, w, c)."""
-        return self.to_pixels(self.coding.dequantize(symbols, quality), threads)
+        self._check_symbols(symbols)
+        latents = self.coding.dequantize(
+            symbols.astype(np.int32, copy=False), self.quality(quality)
+        )
+        return self.to_pixels(latents, threads)
 
     def to_pixels(self, latents: Latents, threads: int | None = None) -> Pixels:
         """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        return self.coding.pictures(latents, threads)
+        floats = isinstance(latents, np.ndarray) and latents.dtype.kind == "f"
+        if not floats or not (self.any_size or latents.shape[1:] == (self.coding.elements,)):
+            expected = f"floats of shape (n, {self.coding.elements})"
+            raise CvaeError(f"expected {expected}, found {given.described(latents)}")
+        with translated(
+            CvaeError, "expected latents of images of this size", self.name, ValueError
+        ):
+            return self.coding.pictures(latents.astype(np.float32, copy=False), threads_of(threads))
 
     def encode_batch(
         self, batch: Pixels, options: EncodeOptions = _DEFAULTS, sizes: _Sizes | None = None
@@ -169,6 +215,7 @@ class Codec:
         needs no `sizes`. Uses `quality`, `effort` and `invert` of the options; `decode` restores the
         sizes. Raises CvaeError when quality or effort is out of range, or the model cannot invert.
         """
+        expect(options, EncodeOptions, "EncodeOptions")
         return self._encoder(batch, options, sizes)(self.quality(options.quality))
 
     def encode_to_target(
@@ -184,6 +231,9 @@ class Codec:
         a bisection over the quality, then a few neighbours of where it ends, of which the best is
         taken. Bytes and PSNR nearly always rise there, and what they miss is small.
         """
+        expect(options, EncodeOptions, "EncodeOptions")
+        self._check_batch(batch)
+        _check_sizes(sizes, len(batch))
         best: list[Encoded] = []
         if self.any_size:
             each = (self._encoder(batch[i : i + 1], options, None) for i in range(len(batch)))
@@ -201,10 +251,12 @@ class Codec:
         """What codes the images at a quality; they are analysed once for all qualities."""
         _check_effort(options.effort)
         self.check_invert(options.invert)
+        self._check_batch(batch)
+        _check_sizes(sizes, len(batch))
         codec, grey = self.sized(*batch.shape[1:3]), self.any_size and batch.shape[3] == 1
         coding, model_id = codec.coding, self.model.manifest.id
         pixels = 255 - batch if options.invert else batch
-        x = coding.prepared(np.repeat(pixels, self.image_shape[2], axis=3) if grey else pixels)
+        x = coding.prepared(self._coloured(pixels))
         latents = coding.analyse(x)
 
         def encode(quality: int) -> list[Encoded]:
@@ -227,6 +279,7 @@ class Codec:
 
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
         """Containers -> uint8 (h, w, c) each; see `reconstruct`. Raises as `decode_payload`."""
+        _check_list(containers)
         symbols = [self.decode_payload(item) for item in containers]
         return list(self.reconstruct(containers, symbols))
 
@@ -239,11 +292,15 @@ class Codec:
 
     def information_bits(self, item: Container, symbols: Symbols) -> float:
         """The information content of a container's symbols."""
-        return float(self._sized_of(item).coding.information_bits(symbols, item.quality)[0])
+        codec = self._sized_of(item)
+        codec._check_symbols(symbols, 1)
+        return float(codec.coding.information_bits(symbols, item.quality)[0])
 
     def _sized_of(self, item: Container) -> Codec:
         """The codec of a container's size; raises as `decode_payload`, before anything is allocated."""
+        expect(item, Container, "a container that was read", FormatError)
         self.check_id(item.model_id)
+        self.quality(item.quality)
         if item.staged != self.staged or (self.any_size and item.original_size is None):
             wrong = "a size" if item.staged == self.staged else "the other kind of container"
             raise FormatError(f"damaged: model {self.name} writes {wrong}")
@@ -266,7 +323,12 @@ class Codec:
         All go through one pass of the synthesis, or one by one where the model takes any size.
         Inversion is undone, the original size restored, and grey pictures have one channel.
         """
+        _check_list(containers)
+        if not given.is_list(symbols) or len(symbols) != len(containers):
+            raise CvaeError(f"expected a list of symbols for each of {len(containers)} containers")
         pairs = list(zip(containers, symbols, strict=True))
+        for item, rows in pairs:
+            self._sized_of(item)._check_symbols(rows, 1)
         if self.any_size:
             for item, rows in pairs:
                 picture = self._sized_of(item).synthesize(rows, item.quality)[0]
@@ -287,24 +349,27 @@ class Codec:
         if self.any_size:
             self.refuse_npy()
         shape = self.model.manifest.latent_shape
-        if symbols.shape != shape or symbols.dtype.kind not in "iu":
-            found = f"{symbols.dtype} {symbols.shape}"
-            raise FormatError(f"expected an array of integers of shape {shape}, found {found}")
-        if symbols.size and max(-int(symbols.min()), int(symbols.max())) > MAX_SYMBOL:
-            raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
+        found = symbols if isinstance(symbols, np.ndarray) else np.empty(0)
+        if found.shape != shape or found.dtype.kind not in "iu":
+            expected = f"an array of integers of shape {shape}"
+            raise FormatError(f"expected {expected}, found {given.described(symbols)}")
+        _check_range(symbols)
         rows = symbols.reshape(1, -1).astype(np.int32)
         return np.asarray(self.synthesize(rows, self.quality(quality))[0])
 
     def check_id(self, model_id: int) -> None:
         """Raises ModelNotFoundError when the id is not this model's."""
         own = self.model.manifest.id
+        model_id = whole(model_id, "a model's id", 0)
         if model_id != own:
             expected = f"expected {own:#06x} of {self.name}"
             raise ModelNotFoundError(f"written by the model of id {model_id:#06x}, {expected}")
 
     def batch(self, shape: tuple[int, ...]) -> int:
         """How many images of a shape (h, w, c) go through the networks together."""
-        return max(1, images.BATCH_PIXELS // (shape[0] * shape[1]))
+        expect(shape, tuple, "a shape (h, w, c)")
+        height, width = (whole(side, "a shape (h, w, c)") for side in (*shape, 0, 0)[:2])
+        return max(1, images.BATCH_PIXELS // (height * width))
 
     def refuse_npy(self) -> None:
         """Raises CvaeError: symbols as `.npy` do not say of what size their image is."""
@@ -313,56 +378,118 @@ class Codec:
 
     def check_invert(self, invert: bool) -> None:
         """Raises CvaeError when images are to be inverted, and the model's containers cannot say so."""
-        if invert and self.staged:
+        if truth(invert, "invert") and self.staged:
             raise CvaeError(f"model {self.name} does not invert images; leave out --invert")
+
+    def _taken(self, images: Any) -> Taken:
+        """What a caller of `encode` or `latents` gives. Raises ImageError."""
+        if not self.any_size:
+            batch, single = self._as_batch(images)
+            return Taken([batch], single)
+        several = given.is_list(images) or as_array(images).ndim > 3
+        return Taken(list(alike(self.as_pictures(images))), not several)
 
     def as_pictures(self, images: Any) -> list[Pixels]:
         """Images of any sizes as arrays (h, w, 1 or 3); raises ImageError when they are none."""
-        several = isinstance(images, list | tuple) or np.ndim(images) > 3
-        return [as_picture(image) for image in (images if several else [images])]
+        if not given.is_list(images):
+            images = as_array(images)
+            images = images if images.ndim > 3 else [images]
+        return [as_picture(image) for image in images]
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
+        return self._as_batch(images)[0]
+
+    def _as_batch(self, images: Any) -> tuple[Pixels, bool]:
+        """The same, and whether it is one image that was not in a list."""
         shape, flat = self._shapes
+        several, channels = given.is_list(images), shape[2]
         try:
-            batch = np.asarray(images)
+            if several:
+                batch = np.array([as_array(image, channels) for image in images])
+            else:
+                batch = as_array(images, channels)
         except ValueError as error:
             raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
         if batch.shape == (0,):
             batch = np.empty((0, *shape), np.uint8)
-        fits = self._is_single(images) or batch.shape[1:] in (shape, flat)
-        if batch.dtype != np.uint8 or not fits:
-            found = f"{batch.dtype} {batch.shape}"
-            raise ImageError(f"expected uint8 arrays of shape {flat}, found {found}")
-        return batch.reshape(-1, *shape)
+        single = not several and batch.shape in self._shapes
+        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in self._shapes):
+            raise given.refusal(f"uint8 arrays of shape {flat}", batch)
+        return batch.reshape(-1, *shape), single
 
-    def _is_single(self, image: Any) -> bool:
-        if self.any_size:
-            return isinstance(image, np.ndarray) and image.ndim <= 3
-        return isinstance(image, np.ndarray) and image.shape in self._shapes
+    def _check_batch(self, batch: Pixels) -> None:
+        """Raises ImageError unless it is uint8 (n, h, w, c) of the model's shape."""
+        *sides, channels = self.image_shape
+        height, width = ("h", "w") if self.any_size else sides
+        expected = f"uint8 arrays of shape (n, {height}, {width}, {channels})"
+        given.check_batch(batch, expected)
+        found = batch.shape[1:]
+        if not (found[2] in (1, channels) if self.any_size else found == self.image_shape):
+            raise given.refusal(expected, batch)
+
+    def _check_symbols(self, symbols: Symbols, images: int | None = None) -> None:
+        """Raises CvaeError unless they are (n, elements) of the codec's size."""
+        elements = self.coding.elements
+        fits = given.is_rows(symbols, "iu", elements) and len(symbols) == (images or len(symbols))
+        if not fits:
+            expected = f"integers of shape ({images or 'n'}, {elements})"
+            raise CvaeError(f"expected {expected}, found {given.described(symbols)}")
+        _check_range(symbols)
+
+    def _coloured(self, batch: Pixels) -> Pixels:
+        """A batch with the model's channels: a model of any size takes grey pictures, too."""
+        if self.any_size and batch.shape[3] == 1:
+            return np.repeat(batch, self.image_shape[2], axis=3)
+        return batch
+
+    def _analysed(self, batch: Pixels) -> Latents:
+        coding = self.sized(*batch.shape[1:3]).coding
+        return coding.analyse(coding.prepared(self._coloured(batch)))
 
 
 def _check_effort(effort: int) -> None:
-    if effort not in range(MAX_EFFORT + 1):
-        raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
+    if not isinstance(effort, int | np.integer) or effort not in range(MAX_EFFORT + 1):
+        raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {shown(effort)}")
+
+
+def _check_sizes(sizes: _Sizes | None, count: int) -> None:
+    if sizes is None:
+        return
+    if not given.is_list(sizes) or len(sizes) != count:
+        raise CvaeError(f"expected the sizes of {count} images, found {given.described(sizes)}")
+    for size in sizes:
+        expect(size, (tuple, type(None)), "a size (width, height)")
+        for side in size or ():
+            whole(side, f"sides of 1 to {MAX_SIDE} pixels", 1, MAX_SIDE)
+        if size is not None and len(size) != 2:
+            raise CvaeError(f"expected a size (width, height), found {shown(size)}")
+
+
+def _check_list(containers: Sequence[Container]) -> None:
+    if not given.is_list(containers):
+        raise FormatError(f"expected a list of containers, found {given.described(containers)}")
+
+
+def _check_range(symbols: Symbols) -> None:
+    if symbols.size and max(-int(symbols.min()), int(symbols.max())) > MAX_SYMBOL:
+        raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
 
 
 def _as_bytes(data: Any) -> list[bytes]:
-    items = [data] if isinstance(data, _BYTES) else data
-    if not isinstance(items, list | tuple) or not all(isinstance(item, _BYTES) for item in items):
-        raise FormatError(f"expected bytes or a list of bytes, found {type(data).__name__}")
-    return [bytes(item) for item in items]
+    items = data if given.is_list(data) else [data]
+    return [container.as_bytes(item) for item in items]
 
 
-def open_model(model: str | Path = registry.DEFAULT) -> Codec:
-    """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file.
+def open_model(model: str | Path | Codec = registry.DEFAULT) -> Codec:
+    """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file; a codec is itself.
 
     Raises:
         ModelNotFoundError: no model has that name, or several have.
         ModelKindError: it is a denoiser.
         ModelError: the file cannot be read.
     """
-    return Codec(registry.open_model(model))
+    return model if isinstance(model, Codec) else Codec(registry.open_model(model))
 
 
 def find_codec(model_id: int) -> Codec:

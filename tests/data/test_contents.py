@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from cvae.data.contents import What, what_is, what_lies_at
 from cvae.packs import layout
 
 from ..conftest import ROOT, SAMPLES
+from ..data.test_arrays import npy_claiming
 
 
 def a_pack() -> bytes:
@@ -35,6 +37,15 @@ def a_tar(name: str, mode: str = "w") -> bytes:
     return buffer.getvalue()
 
 
+def a_zip(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return buffer.getvalue()
+
+
+AN_IDX = b"\0\0\x08\x03" + bytes([0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(4)
 CONTAINER = container.pack(Container(7, 50, b"\x01" * 9))
 FILES = {
     "a.bin": (a_pack(), What.PACK),
@@ -51,6 +62,21 @@ FILES = {
     "f.npy": (b"no array", What.ARRAY),
     "g.npz": (b"", What.ARRAY),
     "h.cvae": (b"", What.MODEL),
+    "train-images-idx3-ubyte": (b"", What.ARRAY),
+    "train-images.idx3-ubyte": (AN_IDX, What.ARRAY),
+    "idx_of_any_name": (AN_IDX, What.ARRAY),
+    "labels": (b"\0\0\x08\x01\0\0\0\x01\x05", What.ARRAY),
+    "t10k-images-idx3-ubyte.gz": (gzip.compress(AN_IDX), What.ARRAY),
+    "idx.gz": (gzip.compress(AN_IDX), What.ARRAY),
+    "npy_of_any_name": (npy_claiming((2, 8, 8)), What.ARRAY),
+    "text.gz": (gzip.compress(b"a text"), What.TAR),
+    "npz_of_any_name": (a_zip("images.npy"), What.ARRAY),
+    "pictures.zip": (b"", What.ZIP),
+    "zip_of_any_name": (a_zip("deep/a.png"), What.ZIP),
+    "empty_zip": (a_zip(), What.ZIP),
+    "renamed.zip": (a_zip("manifest.json"), What.MODEL),
+    "icon.ico": (b"\0\0\x01\0\x01\0", What.FILE),
+    "picture.avif": (b"\0\0\0\x20ftypavif", What.FILE),
     "i.txt": (b"a text", What.FILE),
     "empty": (b"", What.FILE),
 }
@@ -73,7 +99,7 @@ def test_models_arrays_and_images_are_told_apart(tmp_path: Path) -> None:
         archive.writestr("a.txt", "")
     assert what_lies_at(renamed) is What.MODEL
     assert what_lies_at(tmp_path / "x.npz") is What.ARRAY
-    assert what_lies_at(tmp_path / "other.zip") is What.FILE
+    assert what_lies_at(tmp_path / "other.zip") is What.ZIP
     assert what_lies_at(SAMPLES / "digit_3.png") is What.FILE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -16,7 +17,7 @@ from PIL import Image
 from cvae.data import files, places, sources
 from cvae.data.contents import What, what_is
 from cvae.data.reading import Reading
-from cvae.data.sources import Batch, ListSource, Refuse, Source, cut, open_images, sources_at
+from cvae.data.sources import Batch, ListSource, Refuse, Source, Which, cut, open_images, sources_at
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
 
 from ..conftest import blobs
@@ -97,9 +98,114 @@ def test_the_images_of_an_npz_are_found(tmp_path: Path, member: str, save: objec
 def test_a_split_is_chosen_and_missing_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, x_train=blobs(3), y_train=np.arange(3))
-    assert len(all_of(sources.array_source(path, "train")).pixels) == 3
+    assert len(all_of(sources.array_source(path, Which("train"))).pixels) == 3
     with pytest.raises(DataError, match=r"x_test.*x_train, y_train"):
         sources.array_source(path)
+
+
+def idx(pixels: np.ndarray, kind: int = 8) -> bytes:
+    """An array in the format of MNIST."""
+    shape = b"".join(side.to_bytes(4, "big") for side in pixels.shape)
+    return bytes([0, 0, kind, pixels.ndim]) + shape + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "which", "found"),
+    [
+        ({"images": 3, "numbers": None}, Which(), "images"),
+        ({"images": 3, "x_test": 3}, Which(), "x_test"),
+        ({"images": 3, "x_train": 3}, Which(default="train"), "x_train"),
+        ({"images": 3, "x_test": 3}, Which(default="train"), "images"),
+        ({"pictures": 4, "labels": None}, Which(), "pictures"),
+        ({"train_images": 3, "test_images": 3}, Which(key="test_images"), "test_images"),
+        ({"x_test": 3, "other": 3}, Which("test", "other"), "other"),
+    ],
+)
+def test_the_array_of_an_npz_is_found_by_key_split_or_shape(
+    tmp_path: Path, arrays: dict[str, int | None], which: Which, found: str
+) -> None:
+    path = tmp_path / "x.npz"
+    of_axes = {None: np.arange(5), 3: np.zeros((2, 8, 8), np.uint8), 4: blobs(2)}
+    np.savez(path, **{name: of_axes[axes] for name, axes in arrays.items()})
+    assert sources.array_source(path, which).member == found
+
+
+@pytest.mark.parametrize(
+    ("arrays", "which"),
+    [
+        (["a", "b"], Which()),
+        (["x_test"], Which(default="train")),
+        (["images"], Which("test")),
+        (["images"], Which(key="image")),
+        (["y"], Which()),
+    ],
+)
+def test_where_no_array_is_meant_all_keys_are_named(
+    tmp_path: Path, arrays: list[str], which: Which
+) -> None:
+    path = tmp_path / "x.npz"
+    of_name = {name: np.arange(3) if name == "y" else blobs(2) for name in arrays}
+    np.savez(path, **of_name)
+    with pytest.raises(DataError, match=f"found {', '.join(arrays)}; --key NAME chooses one"):
+        sources.array_source(path, which)
+
+
+def test_a_key_that_no_input_has_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", blobs(2))
+    np.savez(tmp_path / "x.npz", mine=blobs(2))
+    with pytest.raises(DataError, match="--key mine"):
+        open_images([tmp_path / "x.npy"], READING, which=Which(key="mine"))
+    both = [tmp_path / "x.npy", tmp_path / "x.npz"]
+    assert len(open_images(both, READING, which=Which(key="mine")).all()[0]) == 4
+
+
+def test_an_array_beside_others_that_cannot_be_read_is_found(tmp_path: Path) -> None:
+    names = np.array(["a", None], object)
+    np.savez(tmp_path / "x.npz", pictures=blobs(2), names=names)
+    assert sources.array_source(tmp_path / "x.npz").member == "pictures"
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz", "any"])
+def test_idx_files_are_read_gzipped_or_not(tmp_path: Path, name: str) -> None:
+    path, pixels = tmp_path / name, blobs(2000)
+    data = idx(pixels[..., 0])
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (source,) = sources_at(path)
+    assert np.array_equal(all_of(source).pixels, pixels)
+    part = sources.ArraySource(path, None, 1030, 1040)
+    assert np.array_equal(all_of(part).pixels, pixels[1030:1040])
+    found = [cut_source for cut_source, _ in cut([places.Found(places.locate(path), name)], 900)]
+    assert [source.rows for source in found] == [
+        (None, 0, 900),
+        (None, 900, 1800),
+        (None, 1800, 2000),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        idx(np.arange(9, dtype=np.uint8)),
+        idx(blobs(2)[..., 0].astype(">f4"), 0x0D),
+        idx(blobs(2)[..., 0].astype("i1"), 0x09),
+        idx(blobs(2)[..., 0])[:-1],
+        gzip.compress(idx(blobs(2)[..., 0]))[:-12],
+        gzip.compress(idx(blobs(2)[..., 0]))[:-8] + bytes(8),
+        idx(np.zeros((2, 8, 8), np.uint8))[:8],
+    ],
+)
+def test_labels_floats_and_damage_in_idx_files_are_a_data_error(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "x-idx3-ubyte").write_bytes(data)
+    with pytest.raises(DataError, match="x-idx3-ubyte"):
+        all_of(sources.array_source(tmp_path / "x-idx3-ubyte"))
+
+
+def test_floats_are_refused_with_what_makes_pixels_of_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", blobs(2).astype(np.float32) / 255)
+    with pytest.raises(DataError, match=r"found float32 .*np\.rint\(255 \* x\)"):
+        all_of(sources.array_source(tmp_path / "x.npy"))
 
 
 def test_npy_files_are_streamed(tmp_path: Path) -> None:
@@ -208,12 +314,12 @@ def test_every_place_is_opened_by_what_lies_there(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "unnamed", "w") as archive:
         add(archive, "e.png", png(pixels[5]))
     items = [tmp_path / "a.png", str(tmp_path / "in"), tmp_path / "d.npz", tmp_path / "unnamed"]
-    stream = open_images(items, READING, split="train", threads=2)
+    stream = open_images(items, READING, which=Which("train"), threads=2)
     assert stream.named
     found, names = stream.all()
     assert np.array_equal(found, pixels)
     assert names == ["a.png", "b.png", "c.png", "e.png"]
-    numbered = open_images([tmp_path / "d.npz"], READING, split="train")
+    numbered = open_images([tmp_path / "d.npz"], READING, which=Which("train"))
     assert not numbered.named
     assert numbered.all()[1] == ["0", "1"]
 
@@ -299,14 +405,26 @@ def test_images_of_their_own_sizes_come_in_batches_of_one_size(tmp_path: Path) -
 
 
 def test_listed_files_are_cut_into_sources_of_one_kind_and_size(tmp_path: Path) -> None:
-    for name in ["a.png", "b.png", "c.png", "e.tar", "f.jpg"]:
+    for name in ["a.png", "b.png", "c.png", "e.tar", "f.jpg", "g.zip"]:
         (tmp_path / name).write_bytes(b"")
     np.save(tmp_path / "d.npy", blobs(5))
     found = list(places.locate(tmp_path).below())
     cuts = [(source, [file.name for file in of]) for source, of in cut(found, 2)]
     assert [of for _, of in cuts] == [
-        ["a.png", "b.png"], ["c.png"], ["d.npy"], ["d.npy"], ["d.npy"], ["e.tar"], ["f.jpg"],
+        ["a.png", "b.png"], ["c.png"], ["d.npy"], ["d.npy"], ["d.npy"], ["e.tar"], ["f.jpg"], ["g.zip"],
     ]  # fmt: skip
     rows = [source.rows for source, _ in cuts]
-    assert rows == [(), (), (None, 0, 2), (None, 2, 4), (None, 4, 5), (), ()]
-    assert len(list(cut(found))) == 4
+    assert rows == [(), (), (None, 0, 2), (None, 2, 4), (None, 4, 5), (), (), ()]
+    assert len(list(cut(found))) == 5
+
+
+def test_listed_files_without_a_known_ending_are_known_by_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(idx(blobs(3)[..., 0]))
+    with tarfile.open(tmp_path / "b.dat", "w") as archive:
+        add(archive, "x.png", png(blobs(1)[0]))
+    with zipfile.ZipFile(tmp_path / "c.cbz", "w") as pictures:
+        pictures.writestr("y.png", png(blobs(1)[0]))
+    (tmp_path / "d.PNG").write_bytes(png(blobs(1)[0]))
+    found = [type(source).__name__ for source, _ in cut(places.locate(tmp_path).below())]
+    assert found == ["ArraySource", "TarSource", "ZipSource", "ListSource"]
+    assert len(open_images([f"{tmp_path}/*"], READING).all()[0]) == 6

@@ -14,6 +14,7 @@ from PIL import Image, features
 from cvae import open_model
 from cvae.codec import Codec
 from cvae.data import metrics
+from cvae.data.sources import Which
 from cvae.errors import CvaeError, MissingExtraError
 from cvae.evaluation import comparison, measure, rivals
 from cvae.evaluation.measure import Measured
@@ -198,7 +199,9 @@ def model() -> Codec:
 
 @pytest.fixture(scope="module")
 def measured(model: Codec) -> Measured:
-    return measure.measure(model, measure.load(SAMPLES, "test", model.image_shape)[0], effort=1)
+    return measure.measure(
+        model, measure.load(SAMPLES, Which("test"), model.reading())[0], effort=1
+    )
 
 
 def test_rows_of_both_sides_have_the_same_figures(model: Codec, measured: Measured) -> None:

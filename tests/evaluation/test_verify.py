@@ -38,7 +38,7 @@ def _in_an_empty_folder(workdir: Path) -> None:
 
 def figures(data: str, coded: str, split: str | None = None) -> dict[str, Any]:
     with cvae.open_pack(coded) as pack:
-        return verify.compare(pack, data, split)
+        return verify.compare(pack, data, EncodeOptions(fit=True, split=split))
 
 
 FIGURES = (

@@ -85,12 +85,23 @@ def is_pack_file(file: BinaryIO) -> bool:
     return file.read() == END_MARKER
 
 
+def as_bytes(data: object) -> bytes:
+    """What a caller of the API gives as a container. Raises FormatError when it is no bytes."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise FormatError(f"expected the bytes of a container, found {type(data).__name__}")
+    try:
+        return bytes(data)
+    except ValueError as error:  # a view whose memory is released
+        raise FormatError(f"expected the bytes of a container: {error}") from error
+
+
 def unpack(data: bytes) -> Container:
     """The inverse of `pack`.
 
     Raises:
         FormatError: not a container, one of a later version, or a damaged one.
     """
+    data = as_bytes(data)
     if not data:
         raise FormatError("expected a container, found an empty file")
     if not is_container(data):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cvae.codec import Codec
-    from cvae.data.sources import Source
+    from cvae.data.sources import Source, Which
 
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
@@ -45,13 +45,13 @@ class Models:
         """The codec of an opened image."""
         return self.only or (self._small if _is_small(image) else self._large)
 
-    def of_first(self, inputs: Iterable[str | Source], split: str | None) -> Codec:
+    def of_first(self, inputs: Iterable[str | Source], which: Which) -> Codec:
         """The codec of the first image of these inputs that can be read."""
-        from cvae.data.sources import first_image
+        from cvae.packs.source import first_image
 
         if self.only:
             return self.only
-        image = first_image(inputs, split)
+        image = first_image(inputs, which)
         return self._small if image is None else self.of_image(image)
 
     @cached_property
@@ -91,11 +91,15 @@ def _find_photo() -> Path | None:
 
 def _is_small(image: Image) -> bool:
     """Whether a picture's pixels are grey, however they are stored, and 28x28."""
-    from cvae.data import images
+    from cvae.data.reading import Reading
+    from cvae.errors import CvaeError, ImageShapeError
 
     if image.size != (_SIDE, _SIDE):
         return False
     try:
-        return images.lossless(images.upright(image), "L") is not None
-    except Exception:  # of any kind, as Pillow's readers have it: who reads it says what is wrong
-        return True
+        Reading((_SIDE, _SIDE, 1), "exact").picture(image, "")
+    except ImageShapeError:
+        return False
+    except CvaeError:
+        return True  # who reads it says what is wrong
+    return True

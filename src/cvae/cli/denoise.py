@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import ModelNotFoundError
+from cvae import ImageError, ModelNotFoundError
 from cvae.cli import files, options
-from cvae.cli.files import Task
+from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     "[default: NAME_denoised.png in the current folder]"
 )
 @options.model("fashion-dae for 28x28 grey images, else photo-dae")
+@options.background("that of the model's training, else black")
 @options.force
 @options.talk()
 def command(
-    images: tuple[str, ...], output: str | None, model: str | None, force: bool, talk: Talk
-) -> None:
+    images: tuple[str, ...], output: str | None, model: str | None, background: str | None,
+    force: bool, talk: Talk,
+) -> None:  # fmt: skip
     """Remove noise from images.
 
     \b
@@ -36,7 +38,7 @@ def command(
       cvae denoise photos/ -o clean/    every image of a folder
 
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. A
-    denoiser takes images of any size, on black where they are transparent. A codec that was trained
+    denoiser takes images of any size. A codec that was trained
     on noisy images takes those of its own size. A bad file is named and skipped; the exit code is
     then 1.
     """
@@ -45,6 +47,7 @@ def command(
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
+    _refuse_many(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
@@ -52,8 +55,21 @@ def command(
         with talk.trying(task.name):
             task.check(force)
             data = task.read()
-            _denoise(given or _default(opened, data, task.name), task, data, force, talk)
+            model_for = given or _default(opened, data, task.name)
+            _denoise(model_for, background, task, data, force, talk)
     talk.finish(len(tasks), "images denoised")
+
+
+def _refuse_many(images: tuple[str, ...]) -> None:
+    """Raises ImageError when an argument is an array or an archive, of which no file comes out."""
+    from cvae.data import places
+    from cvae.data.contents import What
+
+    for item in images:
+        is_url = places.is_url(item)  # which is refused as such
+        if not is_url and files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
+            text = "holds many images, expected image files or a folder of them"
+            raise ImageError(text, where="stdin" if item == STDIO else item)
 
 
 def _open(name: str) -> Model:
@@ -80,27 +96,25 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
         raise ModelNotFoundError(text, advice=denoising.denoisers()) from error
 
 
-def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
+def _denoise(
+    model: Model, background: str | None, task: Task, data: bytes, force: bool, talk: Talk
+) -> None:
     """Grey images stay grey where the model takes images of any size."""
-    from cvae import denoising, kinds
+    from cvae import denoising
     from cvae.data import images, pages
     from cvae.data.reading import Reading
 
-    manifest = model.manifest
-    any_size = kinds.of(manifest, model.path).any_size
-    shape = manifest.image_shape
-    reading = Reading((0, 0, shape[2]), "own") if any_size else Reading(shape, "exact")
+    reading = denoising.reading(model, background)
     with images.decoding(task.name):
         picture = reading.picture(data, task.name)
         pixels = reading.pixels(picture.image)
     if (count := pages.count(data)) > 1:
         talk.error(pages.notice(count, task.name))
-    if any_size and picture.changed:
-        mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
-        talk.warning(f"{task.name}: converted to {mode} of 8 bits, transparent parts made black")
+    for change in picture.changes:
+        talk.changed(task.name, change)
     clean = denoising.denoise(model, pixels[None])[0]
     height, width, channels = clean.shape
-    if any_size and picture.grey and channels == 3:
+    if reading.keeps and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-    task.write_image(clean, force)
-    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {manifest.name}")
+    task.write_image(clean, force, picture.profile)
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")

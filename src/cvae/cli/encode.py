@@ -14,7 +14,7 @@ import click
 from cvae import CvaeError, ModelError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, MADE_WHITE, NO_MEMORY, Talk
+from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
-    from cvae.data.reading import Reading
+    from cvae.data.reading import Picture
     from cvae.options import Encoded, EncodeOptions
 
 
@@ -49,7 +49,8 @@ def command(
       cvae encode - < digit.png > digit.bin
 
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
-    pack` writes many images to one file. Models of any size lay transparent images on white.
+    pack` writes many images to one file. A model that was trained on a folder of images reads them as
+    training did. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
@@ -72,9 +73,10 @@ def _check(options: EncodeOptions, npy: bool) -> None:
     chooses = _chooses(options)
     if chooses and options.quality is not None:
         raise click.UsageError("--max-bytes and --min-psnr choose the quality, which -q fixes")
-    if npy and (chooses or options.fit or options.invert):
+    fits = options.fit or options.crop is not None
+    if npy and (chooses or fits or options.invert):
         raise click.UsageError(
-            "symbols as .npy carry no header, which would record --fit, --invert and the quality "
+            "symbols as .npy carry no header, which would record --fit, --crop, --invert and the quality "
             "that --max-bytes and --min-psnr choose"
         )
 
@@ -97,7 +99,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     for item in inputs:
         if places.is_url(item):
             raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
-        if files.what(item) in (What.ARRAY, What.TAR):
+        if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not files.several(inputs):
@@ -191,26 +193,20 @@ class _Encoder:
                 data = task.read()
                 codec = self._models.of(data, task.name)
                 self._check(codec)
-                read = self._any_size if codec.any_size else self._one_size
                 with decoding(task.name):
-                    found = read(codec, codec.reading(self._options.fit), data, task)
+                    picture = codec.reading(self._options).picture(data, task.name)
+                    found = self._as_read(task, codec, picture)
+                for change in picture.changes:
+                    self._talk.changed(task.name, change)
                 if (count := pages.count(data)) > 1:
                     self._talk.error(pages.notice(count, task.name))
                 yield found
 
-    def _one_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
+    def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
+        reading = codec.reading(self._options)
         height, width, _ = codec.image_shape
-        image = reading.picture(data, task.name).image
-        size = None if image.size == (width, height) else image.size
-        return _Read(task, codec, reading.pixels(image), size)
-
-    def _any_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
-        picture = reading.picture(data, task.name)
-        if picture.changed:
-            mode = "grey" if picture.grey else "RGB"
-            white = MADE_WHITE if picture.alpha else ""
-            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{white}")
-        return _Read(task, codec, reading.pixels(picture.image), None)
+        own = codec.any_size or picture.size == (width, height)
+        return _Read(task, codec, reading.pixels(picture.image), None if own else picture.size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
@@ -227,7 +223,7 @@ class _Encoder:
         if self._npy:
             return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
         height, width, _ = image.shape
-        fits = self._options.fit and not codec.any_size
+        fits = not codec.any_size and codec.reading(self._options).scales
         fitted = f" (of the {width}x{height} it was fitted to)" if fits else ""
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
         payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
@@ -264,5 +260,5 @@ def _npy(symbols: Symbols) -> bytes:
 
     dtype = np.min_scalar_type(min(int(symbols.min()), -1 - int(symbols.max())))
     buffer = io.BytesIO()
-    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    np.save(buffer, symbols.astype(dtype.newbyteorder("<")), allow_pickle=False)
     return buffer.getvalue()

@@ -16,10 +16,12 @@ from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
 from cvae.errors import CvaeError, DataError, OutputError
 
 if TYPE_CHECKING:
+    from cvae.data.sources import Which
     from cvae.evaluation.comparison import Comparison
     from cvae.evaluation.measure import Measured, Part
     from cvae.evaluation.noise import Images
     from cvae.models.file import Model
+    from cvae.options import EncodeOptions
 
 _FILE = click.Path(path_type=Path)
 _SPLIT_ADVICE = (
@@ -51,15 +53,17 @@ class Outputs:
 
 
 @click.command("eval")
-@click.argument("dataset", metavar="DATA", type=_FILE)
+@click.argument("dataset", metavar="DATA")
 @options.model(f"{TEXT}, by the first image")
 @options.quality
 @options.effort
+@options.reading
 @click.option(
     "--split", type=click.Choice(["test", "validation", "train"]),
     help="Which images of an .npz file, or of a folder as training splits one.  "
     "[default: test of an .npz file, all of a folder]",
 )  # fmt: skip
+@options.key
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option(
     "--against", metavar="CODECS", default="",
@@ -79,8 +83,9 @@ class Outputs:
 )  # fmt: skip
 @options.as_json
 def command(
-    dataset: Path, model: str | None, quality: int | None, effort: int, split: str | None, limit: int | None,
-    against: str, noise: float | None, outputs: Outputs, as_json: bool,
+    dataset: str, model: str | None, quality: int | None, effort: int, reading: EncodeOptions,
+    split: str | None, key: str | None, limit: int | None, against: str, noise: float | None,
+    outputs: Outputs, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure rate and distortion of a model on a data set.
 
@@ -90,28 +95,30 @@ def command(
       cvae eval mnist.npz --limit 300 --against linear,webp --html page.html
       cvae eval photos/ -m photo-dae --noise 0.4 --against tv
 
-    DATA is an .npz file (x_test), a folder of images or one image. PSNR is of 8-bit pixels, the mean
-    over the images, each a file of its own. --split reads a folder as `cvae train` does; without it,
-    an image that does not fit the model is named and skipped; the exit code is then 1. SSIM, --against
-    and --plot need the extra `eval`.
+    DATA is what `cvae pack` takes: a folder, an image, an array (.npz, .npy, idx), a tar or ZIP archive,
+    or a pack, here or at a URL. PSNR is of 8-bit pixels, the mean over the images, each a file of its
+    own. --split reads a folder as `cvae train` does; without it, an image that does not fit the model is
+    named and skipped; the exit code is then 1. SSIM, --against and --plot need the extra `eval`.
 
     --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
     without headers; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
     bits, with a fixed seed; a denoiser gives only these figures. `tv` has its best weight.
     """
     from cvae import kinds
+    from cvae.data.sources import Which
     from cvae.evaluation import measure
     from cvae.models import registry
 
     coders, tv = _rivals(against, noise, outputs)
-    outputs.check(dataset)
-    talk, name = options.make_talk(MODELS_ADVICE), measure.split_name(dataset, split)
+    outputs.check(Path(dataset))
+    which = Which(split, key)
+    talk, name = options.make_talk(MODELS_ADVICE), measure.split_name(dataset, which)
     if model is None:
-        opened = Models(None, talk).of_first([str(dataset)], split).model
+        opened = Models(None, talk).of_first([dataset], which).model
     else:
         opened = registry.open_model(model)
-    result = {"model": opened.manifest.name, "dataset": dataset.stem, "split": name}
-    run = _Run(dataset, split, limit, opened, talk, result)
+    result = {"model": opened.manifest.name, "dataset": Path(dataset).stem, "split": name}
+    run = _Run(dataset, which, limit, reading, opened, talk, result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
@@ -121,7 +128,7 @@ def command(
         if noise is not None:
             run.denoise(images, noise, tv)
     except DataError as error:
-        if split is None and dataset.is_dir():
+        if split is None and Path(dataset).is_dir():
             error.advice = _SPLIT_ADVICE
         raise
     # Before files are written: what was measured is not lost when one cannot be.
@@ -160,9 +167,10 @@ def _refuse_coding(name: str, coders: str) -> None:
 class _Run:
     """A model on a data set, and what is known of it so far."""
 
-    data: Path
-    split: str | None
+    data: str
+    which: Which
     limit: int | None
+    reading: EncodeOptions  # how pictures are read, where --split does not say it
     model: Model
     talk: Talk
     result: dict[str, Any]  # what --json prints
@@ -187,13 +195,11 @@ class _Run:
             names = part.names[: self.limit]
             images = part.whole(len(names)) if codec.any_size else part.images[: len(names)]
         else:
-            split = self.split or "test"
+            reading = codec.reading(self.reading)
             if codec.any_size:
-                images, names = measure.load_pictures(
-                    self.data, split, codec.reading(), self._refuse
-                )
+                images, names = measure.load_pictures(self.data, self.which, reading, self._refuse)
             else:
-                images, names = measure.load(self.data, split, codec.image_shape, self._refuse)
+                images, names = measure.load(self.data, self.which, reading, self._refuse)
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)
@@ -213,7 +219,7 @@ class _Run:
 
         part = self._part()
         names = None if part is None else part.names
-        images = noise.load(self.data, self.split, self.model, names, self.limit, self._refuse)
+        images = noise.load(self.data, self.which, self.model, names, self.limit, self._refuse)
         self.result["images"] = len(images)
         return images
 
@@ -280,9 +286,10 @@ class _Run:
         """The part of a folder that --split names, split as for training; says what may be wrong."""
         from cvae.evaluation import measure
 
-        if self.split is None or not self.data.is_dir():
+        folder = Path(self.data)
+        if self.which.split is None or not folder.is_dir():
             return None
-        part = measure.load_part(self.data, self.split, self.model, self.talk.watch)
+        part = measure.load_part(folder, self.which.split, self.model, self.talk.watch)
         self.talk.skipped(self.data, part.skipped)
         if part.warning:
             self.talk.warning(part.warning)

@@ -38,5 +38,12 @@ def command(
     if not architectures.of(preset).closed_form:
         backend.load_keras()
     source = data or opened.source
-    dataset = datasets.load(source, preset.dataset, preset.image_shape, opened.reading, talk.watch)
+    dataset = datasets.load(
+        source,
+        preset.dataset,
+        preset.image_shape,
+        opened.reading,
+        talk.watch,
+        opened.data.get("key"),
+    )
     finish(opened, dataset, talk, name, output, force)

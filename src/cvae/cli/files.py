@@ -73,11 +73,12 @@ class Task(NamedTuple):
         with writing(self.target, force) as file:
             file.write(data)
 
-    def write_image(self, pixels: Pixels, force: bool) -> None:
+    def write_image(self, pixels: Pixels, force: bool, profile: bytes | None = None) -> None:
         """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
         from cvae.data import images
 
-        self.write(images.encode_image(pixels, self.target.name if self.target else ""), force)
+        name = self.target.name if self.target else ""
+        self.write(images.encode_image(pixels, name, profile), force)
 
 
 def plan(

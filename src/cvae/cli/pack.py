@@ -14,13 +14,13 @@ import click
 from cvae import ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk, counted
+from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
 from cvae.errors import Notice
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.places import Location, Place
-    from cvae.data.sources import Source
+    from cvae.data.sources import Source, Which
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
     from cvae.packs.run import Plan
@@ -92,9 +92,10 @@ def command(
       cvae pack scans/ more.tar -o all.bin
       cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
 
-    IN is a folder, an image, an array of images (.npz, .npy) or a tar archive, here or at a URL; a
-    pattern of such files in quotes; or `-` for a tar archive on stdin. A bad image, and a bad one of
-    several inputs, is named and skipped; the exit code is then 1. `cvae unpack` decodes packs.
+    IN is a folder, an image, an array of images (.npz, .npy, idx), a tar or ZIP archive, or a pack,
+    whose decoded images are taken, here or at a URL; a pattern of such files in quotes; or `-` for a
+    tar archive on stdin. A bad image, and a bad one of several inputs, is named and skipped; the exit
+    code is then 1. `cvae unpack` decodes packs.
 
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
@@ -102,7 +103,7 @@ def command(
     if plan is None:
         target = _target(inputs, output, force)
         if inputs != (STDIO,):
-            files.refuse_coded(inputs)
+            _refuse_coded(inputs)
         sources = [_stdin() if item == STDIO else item for item in inputs]
         codec = _model(model, sources, options, talk)
         tally, raw = _pack_file(codec, sources, target, options, threads, force, talk)
@@ -112,7 +113,7 @@ def command(
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
-        files.refuse_coded(inputs)
+        _refuse_coded(inputs)
         codec = _model(model, inputs, options, talk)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
@@ -121,6 +122,23 @@ def command(
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
+
+
+def _refuse_coded(inputs: Sequence[str]) -> None:
+    """Raises ImageError when the one argument is a container or a model. Packs are decoded."""
+    from cvae.data import places
+    from cvae.data.contents import What
+
+    is_pack = not places.is_url(inputs[0]) and files.what(inputs[0]) in (What.PACK, What.PACKS)
+    if not is_pack:
+        files.refuse_coded(inputs)
+
+
+def _which(options: EncodeOptions) -> Which:
+    """Which array of an `.npz` file is asked for."""
+    from cvae.data.sources import Which
+
+    return Which(options.split, options.key)
 
 
 def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location | None:
@@ -140,13 +158,13 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     if output is not None and files.like_a_file(output):
         if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
             raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
-        if output in inputs:
-            raise OutputError("is input and output at once", where=output)
     elif output is None or target.is_dir() or output.endswith("/"):
         if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
         name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
         target /= f"{name}.bin"
+    if any(target == Path(item) for item in inputs):
+        raise OutputError("is input and output at once", where=target)
     return target
 
 
@@ -154,7 +172,7 @@ def _model(
     name: str | None, sources: Sequence[str | Source], options: EncodeOptions, talk: Talk
 ) -> Codec:
     """The model that is named, or that of the first image; says what it does not do."""
-    codec = defaults.Models(name, talk).of_first(sources, options.split)
+    codec = defaults.Models(name, talk).of_first(sources, _which(options))
     codec.check_invert(options.invert)
     if options.fit and codec.any_size:
         talk.say(FIT_NOTICE.format(codec.name))
@@ -167,10 +185,11 @@ def _pack_file(
 ) -> tuple[Tally, int]:  # fmt: skip
     """Writes one pack; what is known of it, and the bytes of all pixels."""
     from cvae.data import pipeline
-    from cvae.data.sources import Batch, Source, open_images
+    from cvae.data.sources import Batch, Source
     from cvae.packs.encode import encode
+    from cvae.packs.source import open_images
 
-    done = raw = changed = 0
+    done = raw = 0
 
     def count(images: int) -> None:
         nonlocal done
@@ -181,18 +200,19 @@ def _pack_file(
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
     def batches() -> Iterator[Batch]:
-        nonlocal raw, changed
+        nonlocal raw
         for batch in stream.batches():
             raw += batch.pixels.size
-            changed += batch.changed
+            for name, change in batch.changes:
+                talk.changed(name, change)
             yield batch
 
     stream = open_images(
-        sources, codec.reading(options.fit), split=options.split,
+        sources, codec.reading(options), which=_which(options),
         threads=threads or pipeline.processors(), paged=options.pages,
         refuse=talk.raising if _is_one_image(sources, options) else talk.error,
     )  # fmt: skip
-    options = replace(options, names=options.names and stream.named)
+    options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
     with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
             codec, batches(), file, options, threads=threads, progress=count,
@@ -202,8 +222,6 @@ def _pack_file(
             text = "expected images, found none that can be coded"
             where = " ".join("stdin" if isinstance(item, Source) else item for item in sources)
             raise ImageError(text, where=where)
-    if changed and codec.any_size:
-        talk.warning(f"{counted(changed, 'image')} converted to RGB of 8 bits{MADE_WHITE}")
     return tally, raw
 
 
@@ -265,6 +283,8 @@ def _pack_folder(
                 talk.error(ImageError(message))
             if (more := part.tally.left_out - len(part.messages)) > 0:
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            for change, number in part.changes.items():
+                talk.changed(part.file, change, number)
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
             done, images = done + 1, images + part.images

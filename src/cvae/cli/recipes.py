@@ -32,6 +32,7 @@ class Images(NamedTuple):
     grey: bool | None
     crop: bool | None
     background: str | None
+    key: str | None = None
 
     @property
     def given(self) -> set[str]:
@@ -105,23 +106,26 @@ def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
 def read_as(
     recipe: Preset, images: Images, before: Reading | None
 ) -> tuple[Preset, Reading | None]:
-    """The recipe for images of the wanted size, and how a folder is read.
+    """The recipe for images of the wanted size, and how image files are read.
 
-    `before` is how a run that is resumed read it. Raises click.UsageError when the options are for a
-    folder, and there is none.
+    `before` is how a run that is resumed read them. Raises click.UsageError when the options are for
+    image files, and there are none.
     """
+    from cvae.codec import BLACK, WHITE
     from cvae.data.reading import Reading
     from cvae.training import datasets
 
-    own = architectures.of(recipe).reads == "own"
-    if own and images.data and (images.data in datasets.LICENCES or Path(images.data).is_file()):
+    own, data = architectures.of(recipe).reads == "own", images.data
+    if own and data and not images.folder and (data in datasets.LICENCES or _is_there(data)):
         raise click.UsageError(f"{recipe.name} is for a folder of pictures as --data")
-    if not images.folder or images.data in datasets.LICENCES:
-        if any(wish is not None for wish in images[1:]):
+    if data is None or not datasets.of_files(data):
+        wishes = (images.size, images.grey, images.crop, images.background)
+        if any(wish is not None for wish in wishes):
             options = "--size, --grey, --colour, --crop, --resize and --background"
-            raise click.UsageError(f"{options} are for a folder of images as --data")
+            raise click.UsageError(f"{options} are for a folder or an archive of images as --data")
         return recipe, None
-    reading = before or Reading(recipe.image_shape, architectures.of(recipe).reads)
+    fit = architectures.of(recipe).reads
+    reading = before or Reading(recipe.image_shape, fit, WHITE if fit == "own" else BLACK)
     height, width, channels = reading.shape
     if images.size is not None:
         height = width = images.size
@@ -131,9 +135,16 @@ def read_as(
     if images.crop is not None:
         changes["fit"] = "crop" if images.crop else "resize"
     if images.background is not None:
-        changes["background"] = _colour(images.background)
+        changes["background"] = images.background
     reading = replace(reading, **changes)
     return replace(recipe, image_shape=reading.shape), reading
+
+
+def _is_there(data: str) -> bool:
+    from cvae.data import places
+    from cvae.data.contents import What, what_lies_at
+
+    return places.is_pattern(data) or what_lies_at(data) is not What.NOTHING
 
 
 def _auto(
@@ -188,15 +199,3 @@ def _further_options() -> list[str]:
         else:
             words += [option.opts[-1], str(value)]
     return words
-
-
-def _colour(text: str) -> str:
-    """A colour's name as `#rrggbb`."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        found = f"expected a colour such as white or '#ffffff', found {text!r}"
-        raise click.BadParameter(found, param_hint="'--background'") from error
-    return f"#{red:02x}{green:02x}{blue:02x}"

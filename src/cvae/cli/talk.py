@@ -15,10 +15,10 @@ BATCH = 256  # files that go through the networks together; less work has no pro
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
 NO_MEMORY = "needs more memory than there is"
-MADE_WHITE = ", transparent parts made white"
-FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it"
+FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
 
 _NAMED = 10  # skipped files that are named
+_EXAMPLES = 3  # of images that were changed
 _CLEAR = "\r\x1b[K"
 
 
@@ -66,6 +66,9 @@ class Talk:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
+        self._changes: dict[
+            str, tuple[int, list[str]]
+        ] = {}  # how many images, and the first of them
         self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
 
@@ -79,6 +82,20 @@ class Talk:
 
     def warning(self, text: str) -> None:
         self.say(f"cvae: warning: {text}")
+
+    def changed(self, name: str, change: str, images: int = 1) -> None:
+        """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
+        known, names = self._changes.get(change, (0, []))
+        self._changes[change] = known + images, [*names, name][:_EXAMPLES]
+
+    def say_changes(self) -> None:
+        """Says what `changed` was given."""
+        for change, (images, names) in self._changes.items():
+            first = ", ".join(names)
+            more = ", ..." if images > len(names) else ""
+            several = f"{counted(images, 'image')}: {change}: {first}{more}"
+            self.warning(several if images > 1 else f"{first}: {change}")
+        self._changes.clear()
 
     def error(self, error: CvaeError) -> None:
         """Says an error and counts it. A notice is no error; files that are passed over wait for `end`."""
@@ -109,7 +126,8 @@ class Talk:
             self.error(error)
 
     def end(self) -> None:
-        """Says what was passed over, and ends the command with exit code 1 if there were errors."""
+        """Says what was changed and passed over, and ends the command with exit code 1 after errors."""
+        self.say_changes()
         for line in self._passed.lines():
             self.warning(line)
         if self.errors:
@@ -117,6 +135,7 @@ class Talk:
 
     def finish(self, files: int, done: str) -> None:
         """Says how many of several files had no error, and ends the command."""
+        self.say_changes()
         if files > 1:
             self.say(f"{files - self.errors:,} of {files:,} {done}")
         self.end()

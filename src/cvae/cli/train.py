@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli import recipes
+from cvae.cli import options, recipes
 from cvae.cli.options import Decorator, GroupedCommand, collect, grouped
 from cvae.cli.talk import Talk, counted
 from cvae.errors import at
@@ -44,8 +44,12 @@ _images = collect(
     recipes.Images,
     click.option(
         "--data", metavar="DATA",
-        help="mnist, fashion_mnist or cifar10 (downloaded), an .npz file as keras.datasets has it, or "
-        "a folder of images.  [default: the preset's own]",
+        help="mnist, fashion_mnist or cifar10 (downloaded), a folder of images, or what else `cvae pack` "
+        "takes: an array (.npz, .npy, idx), an archive, a pack, a URL.  [default: the preset's own]",
+    ),
+    click.option(
+        "--key", metavar="NAME",
+        help="Which array of an .npz file.  [default: x_train, else images, else the only one of images]",
     ),
     grouped(
         _FILES, "--size", type=click.IntRange(1, 4096), metavar="N",
@@ -57,10 +61,7 @@ _images = collect(
         help="Images of another shape: scale the shorter side and crop the centre, or squeeze the "
         "whole.  [default: crop]",
     ),
-    grouped(
-        _FILES, "--background", metavar="COLOUR",
-        help="The colour behind transparent pixels, a name or '#rrggbb'.  [default: black]",
-    ),
+    options.background("black; white for pictures that keep their sizes", group=_FILES),
 )  # fmt: skip
 _wishes = collect(
     "wishes",
@@ -143,7 +144,8 @@ def command(
     Every file of a folder is tried, in subfolders, too: JPEG, PNG, WebP, BMP, GIF (the first frame),
     TIFF and PPM. Files that are not images, damaged or far too small are skipped and named. A tenth
     of the images, near-duplicates together, validates, and a tenth is kept for `cvae eval FOLDER
-    --split test`. Folders train/, val/ and test/ are used as they are.
+    --split test`. Folders train/, val/ and test/ are used as they are. Of other data than a folder, a
+    tenth that is chosen by chance validates, and all of the rest trains.
 
     `cvae train photo --data FOLDER --fine-tune photo --minutes 30` adapts the codec of photos to
     pictures of your own kind; with large pictures and a model photo at hand, auto does the same.
@@ -181,8 +183,10 @@ def command(
         recipe = recipes.settled(recipe, before)
         architecture.model(recipe)
         features.perceptual(recipe)
-    dataset = datasets.load(images.data, recipe.dataset, recipe.image_shape, reading, talk.watch)
-    talk.skipped(images.data, dataset.skipped, f", in {folder / runs.SKIPPED}")
+    dataset = datasets.load(
+        images.data, recipe.dataset, recipe.image_shape, reading, talk.watch, images.key
+    )
+    talk.skipped(images.data, list(dataset.skipped), f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
     recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
     run = runs.start(folder, recipe, dataset, seed, resume, force, start)
@@ -198,7 +202,8 @@ def _describe(dataset: Dataset) -> str:
 
     parts = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     if dataset.folder is None:
-        return f"{dataset.name}: {parts}"
+        read = f"; read as {dataset.reading}" if dataset.reading else ""
+        return f"{dataset.name}: {parts}, chosen by chance{read}"
     test, reading = len(dataset.folder.names["test"]), dataset.folder.reading
     small = dataset.train.small if isinstance(dataset.train, Photos) else 0
     reflected = f"; {small} smaller than {reading.shape[0]} pixels are reflected" if small else ""

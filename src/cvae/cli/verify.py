@@ -11,6 +11,7 @@ import click
 
 from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
+from cvae.cli.options import make_talk
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
 from cvae.errors import at
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
     from cvae.data.images import Pixels
+    from cvae.options import EncodeOptions
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 
@@ -26,15 +28,16 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--against", metavar="ORIGINALS",
-    help="Decode, and measure PSNR and bytes: a folder, image, .npz or .npy file, tar archive, pattern or "
-    "URL of the original images.",
+    help="Decode, and measure PSNR and bytes: a folder, image, array (.npz, .npy, idx), tar or ZIP archive, "
+    "pack, pattern or URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
-@options.split
+@options.originals
 @options.as_json
 def command(
-    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, as_json: bool
-) -> None:
+    names: tuple[str, ...], against: str | None, model: str | None, options: EncodeOptions,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Check that files are whole.
 
     \b
@@ -44,12 +47,13 @@ def command(
     FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name. Nothing is encoded. Where
-    several models wrote the containers of a folder, each has its own figures.
+    --against matches the images of an array by number, all others by name. Nothing is encoded.
+    Containers are compared with image files alone, packs with all of these. Where several models wrote
+    the containers of a folder, each has its own figures.
     """
     from cvae.evaluation.verify import codec_finder
 
-    talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
+    talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
     results = []
     for name in names:
         with talk.trying(name):
@@ -59,7 +63,7 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
                 continue
-            for result in _compare(name, against, model, split, find, talk):
+            for result in _compare(name, against, model, options, find, talk):
                 results.append(result)
                 if not as_json:
                     tables.show(tables.coded(result))
@@ -124,8 +128,8 @@ def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tup
 
 
 def _compare(
-    name: str, against: str, model: str | None, split: str | None, find: Callable[[int], Codec],
-    talk: Talk,
+    name: str, against: str, model: str | None, options: EncodeOptions,
+    find: Callable[[int], Codec], talk: Talk,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of a file, or of each model's containers in a folder, against their originals."""
     from cvae import packs
@@ -141,9 +145,9 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = [verify.compare(pack, against, split, bar.update, refuse)]
+            found = [verify.compare(pack, against, options, bar.update, refuse)]
     else:
-        found = _compare_containers(name, what, against, find, refuse)
+        found = _compare_containers(name, what, against, options, find, refuse)
     stem = Path(against.rstrip("/")).stem
     if missing := found[0].get("missing"):
         talk.warning(f"{against}: has no original of {counted(missing, 'coded image')}")
@@ -152,7 +156,7 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, against: str, find: Callable[[int], Codec],
+    name: str, what: What, against: str, options: EncodeOptions, find: Callable[[int], Codec],
     refuse: Callable[[CvaeError], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of one container and its original, or of those of two folders by their names.
@@ -161,8 +165,12 @@ def _compare_containers(
     """
     from cvae.bitstream import container
     from cvae.data import images, listing, pages, places
+    from cvae.data.contents import What, what_lies_at
     from cvae.evaluation import verify
 
+    if what_lies_at(against) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
+        text = "holds many images, expected image files: containers are compared with those of their names"
+        raise DataError(text, where=against)
     found = list(listing.find_images(against, refuse))
     # By the name without its ending, and by all of it: where two would meet, a container has that.
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
@@ -185,7 +193,7 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        reading = codec.reading(fit=True)
+        reading = codec.reading(options)
         try:
             read = images.read_file(original)
             pixels = reading.read(read, str(original))

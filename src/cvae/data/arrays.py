@@ -1,23 +1,29 @@
-"""`.npz` and `.npy` files as hostile input: nothing is unpickled, nothing is allocated on a header's word."""
+"""Arrays in files as hostile input: nothing is unpickled, nothing is allocated on a header's word.
+
+The files are `.npz`, `.npy`, and idx, which MNIST is published in; the latter two may be gzipped.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from cvae.data.contents import GZIP, IDX
 from cvae.data.places import Location
 from cvae.errors import CvaeError, DataError, FormatError, translated
 
@@ -32,6 +38,8 @@ with suppress(ImportError):  # in a Python that was built without it
     DAMAGE += (LZMAError,)
 _CHUNK = 1 << 24
 _MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
+# The sample types of idx.
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 def read_npz(
@@ -111,7 +119,7 @@ class Rows:
 
 @contextmanager
 def open_rows(path: Location, name: str | None = None) -> Iterator[Rows]:
-    """An `.npy` file, or the array `name` of an `.npz` file, to be read in pieces.
+    """The array of an `.npy` or idx file, or `name` of an `.npz` file, to be read in pieces.
 
     Raises DataError when there is none, it is damaged, or a large one in Fortran order.
     """
@@ -120,8 +128,7 @@ def open_rows(path: Location, name: str | None = None) -> Iterator[Rows]:
         with _checked(path):
             file: IO[bytes] = stack.enter_context(path.open("rb"))
             if name is None:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
+                file, size = _gunzipped(file)
             else:
                 archive = stack.enter_context(zipfile.ZipFile(file))
                 size = archive.getinfo(f"{name}.npy").file_size
@@ -129,11 +136,39 @@ def open_rows(path: Location, name: str | None = None) -> Iterator[Rows]:
         yield Rows(file, size, label)
 
 
+def is_npz(path: Location) -> bool:
+    """Whether the arrays of a file have names. Raises DataError when it cannot be read."""
+    with _checked(path), path.open("rb") as file:
+        return path.suffix.lower() == ".npz" or file.read(2) == b"PK"
+
+
 def names_in(path: Location) -> list[str]:
     """The names of the arrays in an `.npz` file. Raises DataError when it is damaged."""
     with _checked(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         return [name.removesuffix(".npy") for name in members]
+
+
+def axes_in(path: Location) -> dict[str, int]:
+    """How many axes each array of an `.npz` file has, but for those that cannot be read."""
+    axes = {}
+    for name in names_in(path):
+        with suppress(DataError), open_rows(path, name) as rows:
+            axes[name] = len(rows.shape)
+    return axes
+
+
+def _gunzipped(file: IO[bytes]) -> tuple[IO[bytes], int]:
+    """A file, or what is in it where it is gzipped, and the bytes that it has at most."""
+    gzipped = file.read(len(GZIP)) == GZIP
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not gzipped:
+        return file, size
+    from gzip import GzipFile
+
+    unpacked: Any = GzipFile(fileobj=file)
+    return unpacked, sys.maxsize  # how many is not known before all is read
 
 
 def _checked(
@@ -145,9 +180,14 @@ def _checked(
 
 def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype, bool]:
     """Shape, type, and whether it is in Fortran order, of an array of at most `size` bytes."""
-    version = npy.read_magic(file)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
+    start = file.read(4)
+    file.seek(0)
+    if IDX.match(start):
+        shape, fortran, dtype = _read_idx_header(file)
+    else:
+        version = npy.read_magic(file)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if min(shape, default=0) < 0:
@@ -156,6 +196,11 @@ def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype,
     if expected > size:
         raise ValueError(f"its header claims {expected:,} bytes, expected at most {size:,}")
     return shape, dtype, fortran
+
+
+def _read_idx_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    _, _, kind, axes = file.read(4)
+    return struct.unpack(f">{axes}I", file.read(4 * axes)), False, np.dtype(_IDX_TYPES[kind])
 
 
 def _read(
@@ -169,3 +214,26 @@ def _read(
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def native(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes of this machine."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def in_file_order(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes that files have on every machine: the lowest first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def digest(array: NDArray) -> str:
+    """sha256 over dtype, shape and values as files have them; `.npz` bytes also hold time stamps."""
+    array = in_file_order(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def npz_bytes(named: Mapping[str, NDArray]) -> bytes:
+    """A compressed `.npz` file of arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: in_file_order(array) for name, array in named.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()

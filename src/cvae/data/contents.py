@@ -1,11 +1,13 @@
 """What lies at a place: a pack, an array, a folder of images, ... The only module that decides it.
 
-Content decides where it can. The ending decides for arrays, for compressed archives and for what
-cannot be read; a file without a known kind is a FILE, such as an image.
+Content decides where it can. The ending decides for compressed archives and for what cannot be read; a
+file without a known kind is a FILE, such as an image.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from contextlib import suppress
 from enum import Enum, auto
 
@@ -20,12 +22,17 @@ RUN = "run.json"  # in the folder of a training run
 
 HEAD = 512  # bytes that tell a file by its beginning
 _ARRAYS = (".npz", ".npy")
+_NPY = b"\x93NUMPY"
+# idx, the format of MNIST: two zeros, a sample type and the number of axes; and how such files are called.
+IDX = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
+_IDX_NAME = re.compile(r"[-.]idx[1-4]-ubyte(\.gz)?\Z")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_ZIP = b"PK\x03\x04"
-_ZIP_NAME = 30  # where a ZIP archive has the name of its first member
+_ZIP, _EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
+_ZIP_NAME_SIZE, _ZIP_NAME = 26, 30  # where a ZIP archive has the name of its first member
 _USTAR = 257  # where a tar archive says that it is one
 # Which module reads what begins so; a Python may be without it.
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
+GZIP = b"\x1f\x8b"
+COMPRESSED = {GZIP: "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "lzma"}
 
 
 class What(Enum):
@@ -38,8 +45,9 @@ class What(Enum):
     PACK = auto()
     CONTAINER = auto()
     MODEL = auto()
-    ARRAY = auto()  # .npz or .npy
+    ARRAY = auto()  # .npz, .npy or idx, the latter two also gzipped
     TAR = auto()  # compressed or not
+    ZIP = auto()
     FILE = auto()  # anything else: an image, a pipe, a file that cannot be read
 
 
@@ -72,13 +80,38 @@ def what_is(name: str, head: bytes = b"") -> What:
         return What.TAR
     if container.is_container(head):
         return What.PACK if container.is_pack(head) else What.CONTAINER
-    if name.endswith(_ARRAYS):
+    start = _gunzipped(head)
+    if start.startswith(_NPY) or IDX.match(start) or _is_array(name):
         return What.ARRAY
-    if head.startswith(_ZIP) and head.startswith(b"manifest.json", _ZIP_NAME):
-        return What.MODEL
+    if head.startswith((_ZIP, _EMPTY_ZIP)):
+        return _zip(name, head)
     if name.endswith(_TARS) or head.startswith(tuple(COMPRESSED)):
         return What.TAR
+    if name.endswith(".zip"):
+        return What.ZIP
     return What.MODEL if name.endswith(".cvae") else What.FILE
+
+
+def _is_array(name: str) -> bool:
+    return name.endswith(_ARRAYS) or _IDX_NAME.search(name) is not None
+
+
+def _gunzipped(head: bytes) -> bytes:
+    """The first bytes of what is in a gzipped file; those of any other are its own."""
+    if not head.startswith(GZIP):
+        return head
+    with suppress(zlib.error):
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, len(_NPY))
+    return b""
+
+
+def _zip(name: str, head: bytes) -> What:
+    """What a ZIP archive is by the name of its first member: that of an array, of a model, or of images."""
+    size = int.from_bytes(head[_ZIP_NAME_SIZE:_ZIP_NAME], "little")
+    first = head[_ZIP_NAME : _ZIP_NAME + size]
+    if first.endswith(b".npy"):
+        return What.ARRAY
+    return What.MODEL if first == b"manifest.json" or name.endswith(".cvae") else What.ZIP
 
 
 def _folder(folder: Place) -> What:

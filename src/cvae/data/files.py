@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from cvae.errors import OutputError, translated
+from cvae.checks import shown
+from cvae.errors import CvaeError, OutputError, first_line, translated
 
 _SUFFIX = 8  # characters of a name's ending, at most
 
@@ -24,6 +25,17 @@ class Closing:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def as_path(value: object, error: type[CvaeError] = OutputError) -> Path:
+    """A path of the file system. Raises `error` when it is none, or no file can have it."""
+    try:
+        path = Path(value)  # type: ignore[arg-type]
+        if b"\0" in os.fsencode(path):
+            raise ValueError("it has a null character")
+    except Exception as reason:  # of any kind: objects say in their own ways that they are no path
+        raise error(f"expected a path, found {shown(value)}: {first_line(reason)}") from reason
+    return path
 
 
 def check_writable(path: Path, force: bool) -> None:

@@ -219,9 +219,12 @@ def _scan(
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
         size = picture.height, picture.width
+        small = families.thumbnail(
+            picture.convert("RGB")
+        )  # colours count, whatever the model takes
         values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
         pixels = reading.pixels(picture) if keep and room.take(values) else None
-        return _Item(name, digest, families.thumbnail(picture), pixels, size)
+        return _Item(name, digest, small, pixels, size)
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))

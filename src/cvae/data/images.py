@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cvae.bitstream.container import MAX_SIDE
 from cvae.data.places import Location
 from cvae.data.signatures import HEAD, image_format
 from cvae.errors import (
@@ -41,10 +41,16 @@ class Images(Protocol):
 
 
 # The readers that may see a file; some of Pillow's others start programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_SWAPPING = {_TURNS[value] for value in (5, 6, 7, 8)}
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
@@ -83,20 +89,6 @@ def as_pixels(x: NDArray[np.float32]) -> Pixels:
     return np.clip(x, 0, 255, out=x).astype(np.uint8)
 
 
-def as_picture(image: Any) -> Pixels:
-    """An array (h, w) or (h, w, 1 or 3) as (h, w, c). Raises ImageError when it is no picture to code."""
-    pixels = np.asarray(image)
-    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    height, width, channels = pixels.shape if pixels.ndim == 3 else (0, 0, 0)
-    if pixels.dtype != np.uint8 or channels not in (1, 3) or not min(height, width):
-        found = f"{pixels.dtype} {np.shape(image)}"
-        raise ImageError(f"expected uint8 arrays of shape (h, w) or (h, w, 3), found {found}")
-    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        limits = f"sides of at most {MAX_SIDE} and {MAX_PIXELS:,} pixels"
-        raise ImageError(f"expected {limits}, found {width}x{height}")
-    return pixels
-
-
 def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:
     """Pictures (h, w, c) -> batches (n, h, w, c) of those that follow each other and have one shape."""
     for shape, group in groupby(pictures, lambda picture: picture.shape):
@@ -129,6 +121,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Exception as error:  # of any kind: Pillow's readers have no common base class
         raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
     check_pixels(image, name)
+    if image.format == "TIFF":
+        _silence_libtiff()
     return image
 
 
@@ -147,46 +141,23 @@ def check_pixels(image: Image.Image, name: str) -> None:
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Phones store photographs lying on their side and say so in the EXIF data."""
-    if image.getexif().get(_ORIENTATION, 1) == 1:
-        return image
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a decoded image is turned upright: phones store photographs lying on their side, and say so."""
+    return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
 
 
-def lossless(image: Image.Image, wanted: str) -> Image.Image | None:
-    """The image in mode `wanted` if that loses nothing, else None."""
-    if image.mode == wanted:
-        return image.copy()
-    if image.mode.startswith("I") or image.mode == "F":
-        return None  # more than 8 bits a channel
-    if image.mode == "1":
-        return image.convert(wanted)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema() != (255, 255):
-            return None
-        rgb = rgba.convert("RGB")
-    elif image.mode in ("L", "P", "RGB"):
-        rgb = image.convert("RGB")
-    else:
-        return None  # CMYK, YCbCr, LAB: not one to one with RGB
-    if wanted == "RGB":
-        return rgb
-    red, green, blue = rgb.split()
-    return red if red.tobytes() == green.tobytes() == blue.tobytes() else None
+@cache
+def _silence_libtiff() -> None:
+    """libtiff prints its errors, too, which Pillow raises; of its warnings Pillow has taken care."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # a Pillow that has it built in
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def flatten(image: Image.Image, background: str = "#000000") -> Image.Image:
-    """Transparent parts composited on a background, 16-bit samples scaled to 8; lossy."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
-    return image
+def swaps_sides(turn: Image.Transpose) -> bool:
+    """Whether width and height change places."""
+    return turn in _SWAPPING
 
 
 def as_image(pixels: Pixels) -> Image.Image:
@@ -200,8 +171,10 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(resized, np.uint8).reshape(height, width, pixels.shape[2])
 
 
-def encode_image(pixels: Pixels, name: str = "") -> bytes:
+def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
+
+    `profile` is the ICC profile of its colours, for formats that have one.
 
     Raises OutputError when Pillow does not write such files, or not from such pixels.
     """
@@ -209,7 +182,7 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
-        as_image(pixels).save(buffer)
+        as_image(pixels).save(buffer, icc_profile=profile)
     return buffer.getvalue()
 
 

@@ -1,12 +1,12 @@
-"""Images from anywhere as a stream of batches: files, folders, arrays in `.npz` and `.npy`, tar archives.
+"""Images from anywhere as a stream of batches: files, folders, arrays, tar and ZIP archives.
 
-What is held at once does not grow with the number of images.
+Packs are decoded by `packs.source`. What is held at once does not grow with the number of images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvae.data import arrays, images, listing, pages, pipeline, places, tars
+from cvae.data import arrays, images, listing, pages, pipeline, places, tars, zips
 from cvae.data.contents import What, what_is, what_lies_at
+from cvae.data.given import FLOATS_ADVICE
 from cvae.data.images import MAX_FILE, Pixels, Shape
 from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
@@ -45,11 +46,43 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
-    changed: int = 0  # of how many files transparency, colour or depth was lost
+    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
 @dataclass(frozen=True)
-class ListSource:
+class Which:
+    """Which array of an `.npz` file has the images."""
+
+    split: str | None = None  # that of `x_SPLIT`, as in `keras.datasets`, and no other
+    key: str | None = None  # that of this name, and no other
+    default: str = "test"  # the split without these two, where the file has it
+
+
+AS_USUAL = Which()
+
+
+class Source:
+    """Where images come from. Those of files can be pickled, to be read by another process."""
+
+    named: bool  # whether the images have names
+    rows: tuple[object, ...]  # which part of a file it is
+
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        """Its images in order, with `paged` all pages of each file; raises as `Stream.batches` does."""
+        raise NotImplementedError
+
+    def opened(self) -> Generator[Any, None, None]:
+        """Those of its images that can be opened, as Pillow's `Image`. Files are not decoded."""
+        raise NotImplementedError
+
+
+Packs = Callable[[Location], Source]  # the images of a pack, or of a folder of packs
+
+
+@dataclass(frozen=True)
+class ListSource(Source):
     """Image files, each with the name it has in a pack."""
 
     files: Iterable[tuple[Location, str]]
@@ -62,9 +95,14 @@ class ListSource:
         items = (_File(str(place), name, place) for place, name in self.files)
         return _decoded(items, reading, threads, refuse, paged)
 
+    def opened(self) -> Generator[Any, None, None]:
+        for place, _ in self.files:
+            with suppress(CvaeError):
+                yield images.open_image(images.read_file(place), str(place))
+
 
 @dataclass(frozen=True)
-class TarSource:
+class TarSource(Source):
     """The image files in a tar archive, compressed or not."""
 
     file: Any  # a place, or an open file that need not seek
@@ -75,27 +113,77 @@ class TarSource:
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
-        tell = told(refuse)
-
-        def wanted(name: str, head: bytes) -> bool:
-            is_image = listing.is_image(name, head)
-            if not is_image:
-                tell(PassedOver("image", where=f"{self.label}: {name}"))
-            return is_image
-
         is_open = hasattr(self.file, "read")
         again = None if is_open else partial(self.file.open, "rb")
         with translated(DataError, "cannot be read", self.label):
             opened = nullcontext(self.file) if is_open else self.file.open("rb")
         with opened as file:
+            wanted = _wanted(self.label, refuse)
             members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
             items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
             yield from _decoded(items, reading, threads, refuse, paged)
 
+    def opened(self) -> Generator[Any, None, None]:
+        if not isinstance(self.file, tars.Recorded):
+            with self.file.open("rb") as file:
+                yield from self._opened(file)
+            return
+        self.file.record()
+        try:
+            yield from self._opened(self.file)
+        finally:
+            self.file.rewind()
+
+    def _opened(self, archive: Any) -> Iterator[Any]:
+        for name, data in tars.members(
+            archive, self.label, listing.is_image, MAX_FILE, _drop, keep=0
+        ):
+            with suppress(CvaeError):
+                yield images.open_image(data, name)
+
+
+def _wanted(label: str, refuse: Refuse) -> Callable[[str, bytes], bool]:
+    """Whether a member of an archive is an image, by its name and first bytes; others are noticed."""
+    tell = told(refuse)
+
+    def wanted(name: str, head: bytes) -> bool:
+        is_image = listing.is_image(name, head)
+        if not is_image:
+            tell(PassedOver("image", where=f"{label}: {name}"))
+        return is_image
+
+    return wanted
+
 
 @dataclass(frozen=True)
-class ArraySource:
-    """An array of images: an `.npy` file, or one array of an `.npz` file."""
+class ZipSource(Source):
+    """The image files in a ZIP archive."""
+
+    place: Location
+
+    named, rows = True, ()
+
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        members = self._members(refuse)
+        items = (_File(f"{self.place}: {name}", name, data) for name, data in members)
+        return _decoded(items, reading, threads, refuse, paged)
+
+    def opened(self) -> Generator[Any, None, None]:
+        for name, data in self._members(_drop):
+            with suppress(CvaeError):
+                if isinstance(data, bytes):
+                    yield images.open_image(data, name)
+
+    def _members(self, refuse: Refuse) -> Iterator[tuple[str, bytes | ImageError]]:
+        label = str(self.place)
+        return zips.members(self.place, label, _wanted(label, refuse), MAX_FILE)
+
+
+@dataclass(frozen=True)
+class ArraySource(Source):
+    """An array of images: that of an `.npy` or idx file, or one of an `.npz` file."""
 
     path: Location
     member: str | None = None  # of an .npz file
@@ -105,8 +193,7 @@ class ArraySource:
     named = False
 
     @property
-    def rows(self) -> tuple[object, ...]:
-        """Which part of the array it is."""
+    def rows(self) -> tuple[object, ...]:  # type: ignore[override]
         return self.member, self.start, self.stop
 
     def batches(
@@ -116,11 +203,18 @@ class ArraySource:
             reading.check_array(shape, label)
             while rows.left:
                 count = min(_batch(reading.shape), _batch(shape))
-                pixels = rows.read(count).reshape(-1, *shape)
-                sizes = None if reading.fit == "exact" else [(shape[1], shape[0])] * len(pixels)
-                if shape != reading.shape and not reading.keeps:
-                    pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
-                yield Batch(pixels, sizes=sizes)
+                yield batch_of(rows.read(count).reshape(-1, *shape), reading, label)
+
+    def opened(self) -> Generator[Any, None, None]:
+        with self._open() as (rows, shape, _):
+            if rows.left and shape[2] in (1, 3):
+                yield images.as_image(rows.read(1).reshape(shape))
+
+    @property
+    def split(self) -> str:
+        """The split that `keras.datasets` would call it; `all` where it is none."""
+        member = self.member or ""
+        return member.removeprefix("x_") if member.startswith("x_") else "all"
 
     def all(self) -> Pixels:
         """All images at once, (n, h, w, c), of whatever shape. Raises DataError."""
@@ -134,14 +228,21 @@ class ArraySource:
         with arrays.open_rows(self.path, self.member) as rows:
             if rows.dtype != np.uint8 or len(rows.shape) not in (3, 4):
                 wrong = "expected uint8 (n, h, w) or (n, h, w, c), found"
-                raise DataError(f"{wrong} {rows.dtype} {rows.shape}", where=label)
+                advice = FLOATS_ADVICE if rows.dtype.kind == "f" else ""
+                raise DataError(f"{wrong} {rows.dtype} {rows.shape}", where=label, advice=advice)
             height, width, channels = (*rows.shape, 1)[1:4]
             rows.only(self.start, self.stop)
             yield rows, (height, width, channels), label
 
 
-# Where images come from. Those of files can be pickled, to be read by another process.
-Source = ListSource | TarSource | ArraySource
+def batch_of(pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None) -> Batch:
+    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`."""
+    height, width, channels = pixels.shape[1:]
+    reading.check_array((height, width, channels), label)
+    sizes = None if reading.fit == "exact" else [(width, height)] * len(pixels)
+    if pixels.shape[1:] != reading.shape and not reading.keeps:
+        pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+    return Batch(pixels, names, sizes)
 
 
 class Stream(NamedTuple):
@@ -185,30 +286,38 @@ def open_images(
     items: Iterable[str | Path | Source],
     reading: Reading,
     *,
-    split: str | None = None,
+    which: Which = AS_USUAL,
     threads: int = 1,
     refuse: Refuse = None,
     paged: bool = False,
+    packs: Packs | None = None,
 ) -> Stream:
     """The images of every place that they can come from.
 
     Args:
-        items: files, folders, arrays, tar archives, URLs or patterns of such, or sources.
+        items: files, folders, arrays, archives, URLs or patterns of such, or sources.
         reading: how each image becomes one of the shape.
-        split: of `.npz` files; see `array_source`.
+        which: of `.npz` files; see `array_source`.
         threads: that decode image files.
         refuse: called with every image that is skipped, each of several items that cannot be read, and
             notices.
         paged: whether all pages of an image file are taken, and not the first alone.
+        packs: decodes packs, which are else taken for image files.
 
     Raises:
-        DataError: there is no such file or folder, a pattern matches none, or an array is damaged.
+        DataError: there is no such file or folder, a pattern matches none, an array is damaged, or no
+            input has the key that `which` names.
         StorageError: a place cannot be reached.
     """
     sources, items = list[Source](), list(items)
     for item in items:
         with _skipping(refuse, len(items) > 1):
-            sources += [item] if isinstance(item, Source) else sources_at(item, split, refuse)
+            sources += (
+                [item] if isinstance(item, Source) else sources_at(item, which, packs, refuse)
+            )
+    keys = {source.member for source in sources if isinstance(source, ArraySource)}
+    if which.key and which.key not in keys:
+        raise DataError(f"expected an .npz file for --key {which.key}, found none")
     return Stream(sources, reading, threads, refuse, paged)
 
 
@@ -223,49 +332,71 @@ def _skipping(refuse: Refuse, several: bool) -> Iterator[None]:
         refuse(error)
 
 
-def sources_at(text: str | Path, split: str | None = None, refuse: Refuse = None) -> list[Source]:
+def sources_at(
+    text: str | Path, which: Which = AS_USUAL, packs: Packs | None = None, refuse: Refuse = None
+) -> list[Source]:
     """The sources of a path, a URL or a pattern of either; raises as `open_images` does.
 
     `refuse` is called with what of a folder cannot be listed, and with notices.
     """
     if places.is_pattern(str(text)):
-        return [source for source, _ in cut(places.find(text, refuse), split=split)]
+        parts = cut(places.find(text, refuse), which=which, packs=packs)
+        return [source for source, _ in parts]
     place, what = places.locate(text), what_lies_at(text)
     if what is What.NOTHING:
         raise DataError("there is no such file or folder", where=text)
+    if packs and what is What.PACKS:
+        return [packs(place)]
     if what in (What.FOLDER, What.RUN, What.PACKS):
         found = listing.images(place.below(refuse=refuse), refuse)
         return [ListSource((file.place, file.name) for file in found)]
     if what is What.ARRAY:
-        return [array_source(place, split)]
-    return [TarSource(place, str(text)) if what is What.TAR else ListSource([(place, place.name)])]
+        return [array_source(place, which)]
+    return [_whole(place, what, packs) or ListSource([(place, place.name)])]
+
+
+def _whole(place: Location, what: What, packs: Packs | None) -> Source | None:
+    """A file of many images as one source; None for a file of one."""
+    if what is What.TAR:
+        return TarSource(place, str(place))
+    if what is What.ZIP:
+        return ZipSource(place)
+    return packs(place) if packs and what in (What.PACK, What.PACKS) else None
+
+
+def kind_of(item: Found) -> What:
+    """What a listed file is: by its name if that tells, so that no image is opened, else by content."""
+    what = what_is(item.name)
+    if item.image or what is not What.FILE or listing.is_named(item.name):
+        return What.FILE if item.image else what
+    return what_lies_at(item.place)
 
 
 def cut(
-    found: Iterable[Found], size: int | None = None, split: str | None = None
+    found: Iterable[Found],
+    size: int | None = None,
+    which: Which = AS_USUAL,
+    packs: Packs | None = None,
 ) -> Iterator[tuple[Source, list[Found]]]:
-    """Listed files as sources, known by their names, each with the files that it is of.
+    """Listed files as sources, each with the files that it is of.
 
     At most `size` image files that follow each other are one source; so are at most `size` rows of
-    an array; so is an archive. Raises DataError when an array cannot be read.
+    an array; so is an archive or a pack. Raises DataError when an array cannot be read.
     """
-    for what, group in groupby(found, _kind):
+    for what, group in groupby(found, kind_of):
         if what is What.ARRAY:
-            yield from ((rows, [item]) for item in group for rows in _rows(item, size, split))
-        elif what is What.TAR:
-            yield from ((TarSource(item.place, str(item.place)), [item]) for item in group)
+            yield from ((rows, [item]) for item in group for rows in _rows(item, size, which))
+        elif what in (What.TAR, What.ZIP) or (packs and what in (What.PACK, What.PACKS)):
+            wholes = ((_whole(item.place, what, packs), item) for item in group)
+            yield from ((whole, [item]) for whole, item in wholes if whole)
         else:
             while files := list(islice(group, size)):
                 yield ListSource(tuple((item.place, item.name) for item in files)), files
 
 
-def _kind(item: Found) -> What:
-    return What.FILE if item.image else what_is(item.name)
-
-
-def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
+def _rows(item: Found, size: int | None, which: Which) -> Iterator[Source]:
     with places.reaching(item.place):
-        array = array_source(item.place, split)
+        array = array_source(item.place, which)
         if size is None:
             yield array
             return
@@ -275,25 +406,35 @@ def _rows(item: Found, size: int | None, split: str | None) -> Iterator[Source]:
         yield ArraySource(array.path, array.member, start, min(start + size, total))
 
 
-def array_source(path: Location, split: str | None = None) -> ArraySource:
-    """The images of an `.npy` or `.npz` file.
+def array_source(path: Location, which: Which = AS_USUAL) -> ArraySource:
+    """The images of an `.npy`, idx or `.npz` file.
 
-    In an `.npz` file they are `x_test` or what `split` says, as in `keras.datasets`; else `images`, as
-    `cvae unpack` writes them; else the only array. Raises DataError when there is none, or the file
-    is damaged.
+    In an `.npz` file they are what `which` says, else `x_test` as in `keras.datasets`, else `images` as
+    `cvae unpack` writes them, else the only array of three or four axes that is no other split. Raises
+    DataError when there is none, or the file is damaged.
     """
-    if path.suffix.lower() == ".npy":
+    if not arrays.is_npz(path):
         return ArraySource(path)
     names = arrays.names_in(path)
-    wanted = [f"x_{split}"] if split else ["x_test", "images", *(names if len(names) == 1 else [])]
-    for name in wanted:
-        if name in names:
-            return ArraySource(path, name)
-    expected, found = " or ".join(map(repr, wanted[:2])), ", ".join(sorted(names)) or "none"
-    raise DataError(f"expected an array {expected}, found {found}", where=path)
+    if which.key or which.split:
+        wanted = [which.key or f"x_{which.split}"]
+    else:
+        wanted = [f"x_{which.default}", "images"]
+    found = [name for name in wanted if name in names]
+    if not found and len(wanted) > 1:
+        axes = arrays.axes_in(path).items()
+        found = [name for name, count in axes if count in (3, 4) and not name.startswith("x_")]
+        found = found if len(found) == 1 else []
+    if found:
+        return ArraySource(path, found[0])
+    expected, others = " or ".join(map(repr, wanted)), ", ".join(sorted(names)) or "none"
+    text = f"expected an array {expected}, found {others}"
+    raise DataError(text, where=path, advice="--key NAME chooses one")
 
 
-def first_image(items: Iterable[str | Path | Source], split: str | None = None) -> Any:
+def first_image(
+    items: Iterable[str | Path | Source], which: Which = AS_USUAL, packs: Packs | None = None
+) -> Any:
     """The first image that can be opened, as Pillow's `Image`; None where there is none.
 
     Files are opened, not decoded. What is wrong with others is left to whoever reads them all. A tar
@@ -301,8 +442,10 @@ def first_image(items: Iterable[str | Path | Source], split: str | None = None) 
     """
     for item in items:
         with suppress(CvaeError, OSError):
-            for source in [item] if isinstance(item, Source) else sources_at(item, split, _drop):
-                with closing(_opened(source)) as found:
+            for source in (
+                [item] if isinstance(item, Source) else sources_at(item, which, packs, _drop)
+            ):
+                with closing(source.opened()) as found:
                     for image in found:
                         return image
     return None
@@ -310,35 +453,6 @@ def first_image(items: Iterable[str | Path | Source], split: str | None = None) 
 
 def _drop(error: CvaeError) -> None:
     """Whoever reads all images says what is wrong."""
-
-
-def _opened(source: Source) -> Generator[Any, None, None]:
-    if isinstance(source, ArraySource):
-        with source._open() as (rows, shape, _):
-            if rows.left and shape[2] in (1, 3):
-                yield images.as_image(rows.read(1).reshape(shape))
-        return
-    if isinstance(source, ListSource):
-        found = ((str(place), place) for place, _ in source.files)
-        for label, place in found:
-            with suppress(CvaeError):
-                yield images.open_image(images.read_file(place), label)
-        return
-    if isinstance(source.file, tars.Recorded):
-        source.file.record()
-        try:
-            yield from _opened_in(source.file, source.label)
-        finally:
-            source.file.rewind()
-    else:
-        with source.file.open("rb") as file:
-            yield from _opened_in(file, source.label)
-
-
-def _opened_in(archive: Any, label: str) -> Iterator[Any]:
-    for name, data in tars.members(archive, label, listing.is_image, MAX_FILE, _drop, keep=0):
-        with suppress(CvaeError):
-            yield images.open_image(data, name)
 
 
 def _batch(shape: Shape) -> int:
@@ -349,14 +463,14 @@ def _batch(shape: Shape) -> int:
 class _File(NamedTuple):
     label: str  # what messages call it
     name: str
-    data: bytes | Location  # read already or not
+    data: bytes | Location | CvaeError  # read already or not, or why it cannot be
 
 
 class _Image(NamedTuple):
     name: str
     pixels: Pixels
     size: tuple[int, int]
-    changed: bool
+    changes: tuple[str, ...]
     notice: Notice | None = None  # that it is one of several pages
 
 
@@ -383,8 +497,8 @@ def _decoded(
         while batch := list(islice(group, _batch(shape))):
             pixels = np.stack([image.pixels for image in batch])
             fitted = None if reading.fit == "exact" else [image.size for image in batch]
-            changed = sum(image.changed for image in batch)
-            yield Batch(pixels, [image.name for image in batch], fitted, changed)
+            changes = [(image.name, change) for image in batch for change in image.changes]
+            yield Batch(pixels, [image.name for image in batch], fitted, changes)
 
 
 def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
@@ -404,6 +518,8 @@ def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
 def _decode(file: _File, reading: Reading, paged: bool) -> _Image | _File:
     """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
     label, name, data = file
+    if isinstance(data, CvaeError):
+        raise data
     data = data if isinstance(data, bytes) else images.read_file(data, label)
     if len(data) > MAX_FILE:
         raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
@@ -431,4 +547,4 @@ def _pages(file: _File, reading: Reading) -> Iterator[_Image | CvaeError]:
 def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
     picture = reading.picture(data, label)
     pixels = reading.pixels(picture.image)
-    return _Image(name, pixels, picture.image.size, picture.changed)
+    return _Image(name, pixels, picture.size, picture.changes)

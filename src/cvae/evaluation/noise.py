@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from cvae.data.folders import FileImages
 from cvae.data.images import Pixels
 from cvae.data.places import Found
 from cvae.data.reading import Reading
-from cvae.data.sources import open_images
+from cvae.data.sources import Which
 from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError, Refuse, told
 from cvae.models.file import Model
+from cvae.models.recorded import recorded_reading
+from cvae.packs.source import open_images
 
 SEED = 0
 MAX_FACTOR = 10.0
@@ -38,36 +40,41 @@ _TV_EPS = 2e-5
 _CHUNK = 1 << 20  # values that are measured together
 
 
-Images = Pixels | FileImages  # (n, h, w, c), or of different sizes
+Images = Pixels | list[Pixels] | FileImages  # (n, h, w, c), or of different sizes
 
 
 def load(
-    source: Path,
-    split: str | None,
+    source: str | Path,
+    which: Which,
     model: Model,
     names: list[str] | None = None,
     limit: int | None = None,
     refuse: Refuse = None,
 ) -> Images:
-    """The images of an `.npz` file, a folder or an image file for a denoiser, each at its own size.
+    """The images for a denoiser, each at its own size, of all that `measure.load` takes.
 
-    At most `limit` of them. `split` is that of an `.npz` file, test by default. `names` chooses files of
-    a folder. `refuse` is called with every file that cannot be read; see `errors.told`.
+    At most `limit` of them. `which` is of an `.npz` file. `names` chooses files of a folder. `refuse` is
+    called with every file that cannot be read; see `errors.told`.
 
     Raises:
         DataError: the source cannot be read, or has no images.
         ImageShapeError: an array's images have another number of channels.
     """
-    reading = Reading((0, 0, model.manifest.image_shape[2]), "own")
+    known = recorded_reading(model)
+    ground = known.background if known else Reading.background
+    reading = Reading((0, 0, model.manifest.image_shape[2]), "own", ground)
     if names is not None:
-        return FileImages(source, sorted(names)[:limit], reading)
-    if what_lies_at(source) is What.ARRAY:
-        data: Images = open_images([source], reading, split=split or "test").all()[0][:limit]
-    else:
-        files = listing.find_images(source, refuse)
+        return FileImages(Path(source), sorted(names)[:limit], reading)
+    path = Path(source)
+    data: Images
+    if path.exists() and what_lies_at(path) in (What.FOLDER, What.RUN, What.FILE):
+        files = listing.find_images(path, refuse)
         readable = (file.name for file in files if _is_readable(file, reading, refuse))
         found = list(islice(readable, limit))
-        data = FileImages(source if source.is_dir() else source.parent, found, reading)
+        data = FileImages(path if path.is_dir() else path.parent, found, reading)
+    else:
+        batches = open_images([source], reading, which=which, refuse=refuse).batches()
+        data = list(islice(chain.from_iterable(batch.pixels for batch in batches), limit))
     if not len(data):
         raise DataError("expected images, found none", where=source)
     return data

@@ -16,11 +16,11 @@ from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec, find_codec, open_model
 from cvae.data import metrics, pages, places, sources
-from cvae.data.contents import What, what_is, what_lies_at
+from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Batch, ListSource
+from cvae.data.sources import Batch, ListSource, Which
 from cvae.errors import (
     DataError,
     FormatError,
@@ -29,12 +29,15 @@ from cvae.errors import (
     StorageError,
     translated,
 )
+from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
 from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
+from cvae.packs.source import pack_source
 
 _MAX_CONTAINER = 1 << 28  # bytes
+_ORIGINALS = EncodeOptions(fit=True)
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
 
@@ -98,17 +101,17 @@ def compare_containers(
 def compare(
     pack: Pack,
     data: str,
-    split: str | None = None,
+    options: EncodeOptions = _ORIGINALS,
     progress: Callable[[int], None] | None = None,
     refuse: Refuse = None,
 ) -> dict[str, Any]:
     """The figures of a pack, under the keys of `measure.summarize` where they apply.
 
-    Images of arrays are matched by number, all others by name.
+    Images of arrays, and of packs without names, are matched by number, all others by name.
 
     Args:
         data: path, URL or pattern of the originals.
-        split: of `.npz` files.
+        options: how images are read, and the `split` and `key` of `.npz` files.
         progress: called with the number of images of each batch that was measured.
         refuse: called with every original that cannot be read and every damage; their images are
             skipped. None raises at the first.
@@ -117,7 +120,7 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve(data, refuse), split, refuse)
+    pairs = _Pairs(pack, shards.resolve(data, refuse), options, refuse)
     quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
         shapes += [originals.shape[1:]] * len(originals)
@@ -175,21 +178,26 @@ def _figures(
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
-    def __init__(self, pack: Pack, originals: Input, split: str | None, refuse: Refuse) -> None:
+    def __init__(
+        self, pack: Pack, originals: Input, options: EncodeOptions, refuse: Refuse
+    ) -> None:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.seconds = 0.0  # that decoding was waited for
-        self._pack, self._input, self._split, self._refuse = pack, originals, split, refuse
+        self._pack, self._input, self._refuse = pack, originals, refuse
+        self._which = Which(options.split, options.key)
         fitted = pack.reader.header.sizes
-        self._reading = pack.codec.reading(fitted)
+        self._reading = pack.codec.reading(replace(options, fit=fitted))
 
     def all(self) -> Pairs:
         first = next(self._input.found())
-        what = what_is(first.name)
+        what = sources.kind_of(first)
         if what is What.ARRAY:
-            member = sources.array_source(first.place, self._split).member or ""
-            self.split = member.removeprefix("x_") if member.startswith("x_") else "all"
-        return self._in_order(what) if what in (What.ARRAY, What.TAR) else self._by_name()
+            self.split = sources.array_source(first.place, self._which).split
+            return self._in_order(by_name=False)
+        if what in (What.PACK, What.PACKS):
+            return self._in_order(pack_source(first.place).named)
+        return self._in_order(by_name=True) if what in (What.TAR, What.ZIP) else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
         parts = self._pack.decode(self.ranges)
@@ -203,14 +211,14 @@ class _Pairs:
 
     def _originals(self) -> Iterator[tuple[str, Pixels]]:
         """The images in order, (h, w, c) each, with their names."""
-        for shard in shards.cut([self._input], split=self._split, refuse=self._refuse):
+        for shard in shards.cut([self._input], which=self._which, refuse=self._refuse):
             for batch in shard.source.batches(self._reading, refuse=self._refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
-    def _in_order(self, what: What) -> Pairs:
+    def _in_order(self, by_name: bool) -> Pairs:
         """The originals of arrays by number, of an archive by name; what lies between is lost."""
         originals, seen, total = enumerate(self._originals(), 1), 0, len(self._pack)
-        by_name, where = what is What.TAR, self._input.text
+        where = self._input.text
         wrong = f"expected {total} images, as many as were coded, found"
         for part in self._decoded():
             found = []

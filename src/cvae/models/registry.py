@@ -50,7 +50,14 @@ def added_folder() -> Path:
 def search_path() -> list[Path]:
     """The shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
     extra = os.environ.get(SEARCH_PATH, "").split(os.pathsep)
-    return [shipped_folder(), *map(Path, filter(None, extra)), *models_below(added_folder())]
+    return [shipped_folder(), *map(Path, filter(None, extra)), *_added()]
+
+
+def _added() -> list[Path]:
+    try:
+        return models_below(added_folder())
+    except OSError:  # a home folder of somebody else
+        return []
 
 
 def known_models() -> tuple[list[Entry], list[ModelError]]:
@@ -102,9 +109,8 @@ def open_model(name_or_path: str | Path) -> Model:
         ModelNotFoundError: no model has that name, or several have.
         ModelError: the file cannot be read.
     """
-    text = str(name_or_path)
-    path = Path(text)
-    if path.is_dir():
+    path, text = files.as_path(name_or_path, ModelNotFoundError), str(name_or_path)
+    if os.path.isdir(path):  # noqa: PTH112  # which never raises, however long the name is
         return Model(_only_in(path))
     if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
         return Model(path)

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from cvae.codec import Codec
     from cvae.packs.decode import Pack
     from cvae.packs.reader import Reader
 
+# What a file raises that is closed, written to, or of text; and a path with a null character.
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
 
-def open(place: Any, model: str | Path | None = None, *, damaged: bool = False) -> Pack:
+
+def open(place: Any, model: str | Path | Codec | None = None, *, damaged: bool = False) -> Pack:
     """Opens a pack for decoding; close it, or use it in a `with` statement.
 
     Args:
         place: a pack, or a folder of packs with its manifest, by its path or URL; or an open file.
-        model: name or path of a model; None for the one that the pack names.
+        model: name or path of a model, or its codec; None for the one that the pack names.
         damaged: open a damaged pack, too; `Pack.reader.damage` reports the damage.
 
     Raises:
         FormatError: not a pack, or its header, index or manifest is damaged.
         ModelNotFoundError: its model, or the given one, is not here.
-        StorageError: it cannot be reached.
+        StorageError: it cannot be reached, or is no path and no file that is open for reading.
     """
     from cvae import codec as codecs
+    from cvae.checks import truth
     from cvae.errors import FormatError, at
     from cvae.packs.decode import Pack
 
+    damaged = truth(damaged, "damaged")
     reader, name = open_reader(place), _name(place)
     try:
         with at(name):
             if reader.damage and not damaged:
                 raise FormatError("; ".join(map(str, reader.damage)))
             model_id = reader.header.model_id
-            codec = codecs.open_model(model) if model else codecs.find_codec(model_id)
+            codec = codecs.find_codec(model_id) if model is None else codecs.open_model(model)
             return Pack(reader, codec, name)
     except BaseException:
         reader.close()
@@ -43,24 +49,25 @@ def open(place: Any, model: str | Path | None = None, *, damaged: bool = False) 
 
 def open_reader(place: Any) -> Reader:
     """Opens a pack without its model; raises as `open` does."""
+    from cvae.checks import expect
     from cvae.data import places
     from cvae.errors import StorageError, at, translated
     from cvae.packs import folder, reader
 
+    is_file = hasattr(place, "read")
+    if not is_file:
+        expect(place, (str, Path, places.Remote), "a path, a URL or an open file", StorageError)
+        if (location := places.locate(place)).is_folder():
+            return folder.FolderReader(location)
     name = _name(place)
-    if not name:
-        file = place if place.seekable() else _spooled(place)
-    elif (location := places.locate(place)).is_folder():
-        return folder.FolderReader(location)
-    else:
-        with translated(StorageError, "cannot be read", name):
-            file = location.open("rb")
-    try:
-        with at(name):
-            return reader.open_file(file)
-    except BaseException:
-        file.close()
-        raise
+    with at(name), translated(StorageError, "cannot be read", name, _UNREADABLE):
+        file = place if is_file else location.open("rb")
+        try:
+            return reader.open_file(file if file.seekable() else _spooled(file))
+        except BaseException:
+            with suppress(Exception):  # which would hide what is wrong
+                file.close()
+            raise
 
 
 def _name(place: Any) -> str:

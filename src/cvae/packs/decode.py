@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Symbols
+from cvae.checks import expect, threads_of
 from cvae.codec import Codec
 from cvae.data import pipeline
 from cvae.data.files import Closing
@@ -39,6 +40,9 @@ class Pack(Closing):
         Raises ModelNotFoundError when the codec is of another model, FormatError when the pack has
         flags that none of the model's has.
         """
+        expect(reader, Reader, "a reader, which `cvae.open_pack` opens")
+        expect(codec, Codec, "the codec of a model")
+        expect(name, str, "where errors happened, as a text")
         header = reader.header
         codec.check_id(header.model_id)
         if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
@@ -53,6 +57,7 @@ class Pack(Closing):
 
     def __iter__(self) -> Iterator[Any]:
         """All images block by block, each as `images` gives them. Raises FormatError at a damaged block."""
+        self._check_open()
         for place in self.reader.blocks():
             yield self.images(range(place.first, place.first + place.images))
 
@@ -69,7 +74,7 @@ class Pack(Closing):
         with at(self._name):
             try:
                 wanted = np.fromiter(map(index, numbers), np.int64)
-            except (TypeError, OverflowError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 text = f"expected numbers of images, such as [17, 42]: {error}"
                 raise CvaeError(text) from error
             order, where = np.unique(wanted, return_inverse=True)
@@ -87,11 +92,18 @@ class Pack(Closing):
 
         `ranges` are sorted and do not overlap; `threads` of the networks are by default all processors.
         """
+        ranges = _checked(ranges)
+        threads = threads_of(threads) or pipeline.processors()
+        self._check_open()
         blocks = self._blocks(ranges)  # here, so that a wrong number raises before the first batch
-        return self._decoded(blocks, ranges, threads or pipeline.processors())
+        return self._decoded(blocks, ranges, threads)
 
     def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
         """Sorted ranges without what is damaged; `refuse` gets each FormatError, None raises the first."""
+        ranges = _checked(ranges)
+        if refuse is not None and not callable(refuse):
+            raise CvaeError(f"expected a function that takes errors, found {type(refuse).__name__}")
+        self._check_open()
         damage = self.reader.damage_in(ranges)
         for item in damage:
             error = FormatError(item.text)
@@ -102,7 +114,13 @@ class Pack(Closing):
 
     def find(self, name: str) -> list[int]:
         """The numbers of the images of a name. Reads all blocks, and skips damaged ones."""
+        expect(name, str, "the name of an image")
+        self._check_open()
         return [number for number, found in self.reader.names() if found == name]
+
+    def _check_open(self) -> None:
+        with at(self._name):
+            self.reader.check_open()
 
     def _blocks(self, ranges: Sequence[Range]) -> list[Place]:
         """The blocks that hold these images; raises as `images` does."""
@@ -186,6 +204,19 @@ def _numbers(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:
 def _rows(column: list[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
     """These rows of a column, if the pack has it."""
     return None if column is None else [column[row] for row in rows]
+
+
+def _checked(ranges: Sequence[Range]) -> list[Range]:
+    """Ranges that a caller gives. Raises CvaeError unless they are sorted and do not overlap."""
+    expected = "expected sorted ranges of numbers, such as [(0, 10), (20, 30)]"
+    try:
+        found = [(index(start), index(stop)) for start, stop in ranges]
+    except (TypeError, ValueError) as error:
+        raise CvaeError(f"{expected}: {error}") from error
+    edges = [edge for pair in found for edge in pair]
+    if edges != sorted(edges):
+        raise CvaeError(f"{expected}, found {found!r:.99}")
+    return found
 
 
 def ranges_of(ranges: Iterable[Range]) -> list[Range]:

@@ -5,6 +5,7 @@ A few batches and blocks are held at once, however many images there are.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Symbols
+from cvae.checks import expect, shown, truth
 from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
-from cvae.data.images import Pixels, as_picture
+from cvae.data.given import as_picture
+from cvae.data.images import Pixels
 from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError, at
 from cvae.kinds import runs
@@ -184,16 +187,18 @@ def encode_pack(
 
     Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
-    options = replace(options, names=names is not None)
-    with files.atomic_path(Path(path), force) as temporary, temporary.open("wb") as file:
+    options, place = replace(options, names=names is not None), files.as_path(path)
+    with files.atomic_path(place, truth(force, "force")) as temporary, temporary.open("wb") as file:
         return encode(codec, _batches(codec, images, names), file, options)
 
 
 def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
+    if names is not None and not _is_several(names):
+        raise CvaeError(f"expected a name for every image, found {shown(names)}")
     labels = None if names is None else iter(names)
-    if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+    if not _is_several(images):
         raise ImageError(
-            f"expected an array of images, or an iterable of single ones, found {images!r:.99}; "
+            f"expected an array of images, or an iterable of single ones, found {shown(images)}; "
             "files are read by numpy, Pillow or `cvae encode`"
         )
     parts = _pictures(codec, images) if codec.any_size else _stacks(codec, images)
@@ -201,7 +206,20 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
         own = None if labels is None else list(islice(labels, len(pixels)))
         if own is not None and len(own) != len(pixels):
             raise CvaeError("expected a name for every image, found fewer")
+        for name in own or ():
+            expect(name, str, "names of images as texts")
         yield Batch(pixels, own)
+
+
+def _is_several(given: Any) -> bool:
+    """Whether it can be iterated over, and is no text, path or file."""
+    if isinstance(given, (str, bytes, bytearray, memoryview, os.PathLike, io.IOBase)):
+        return False
+    try:
+        iter(given)
+    except TypeError:  # also of an array without axes
+        return False
+    return True
 
 
 def _pictures(codec: Codec, images: Iterable[Any]) -> Iterator[Pixels]:

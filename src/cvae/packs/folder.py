@@ -47,14 +47,20 @@ class FolderReader(Reader):
             manifest.model_id, manifest.quality, manifest.inverted, sizes=manifest.fitted
         )
         self._open: dict[str, FileReader] = {}
+        self._closed = False
         # Held as long as a shard is in use: to open another one may close it.
         self._lock = threading.Lock()
 
     def close(self) -> None:
+        self._closed = True
         # Without the lock: a thread may hold it that waits for a server which does not answer.
         for reader in list(self._open.values()):
             reader.close()
         self._open.clear()
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise StorageError("the pack is closed", where=self.folder)
 
     @cached_property
     def named(self) -> bool:  # type: ignore[override]
@@ -129,6 +135,7 @@ class FolderReader(Reader):
 
     def _reader(self, shard: Part) -> FileReader:
         """The open shard. Raises FormatError when it is missing, or is no such pack."""
+        self.check_open()
         if shard.file not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open))).close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -51,6 +51,8 @@ class Part:
     poor: _Count
     poor_sampled: _Count
     poor_inverted: _Count
+    # What was lost or converted when images were read, in words, and of how many images.
+    changes: dict[str, _Count] = field(default_factory=dict)
     notices: tuple[str, ...] = ()  # what a worker has to say; not written
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from cvae.bitstream.container import END_MARKER, VERSION
 from cvae.data.files import Closing
-from cvae.errors import FormatError
+from cvae.errors import FormatError, StorageError, translated
 from cvae.packs import layout
 from cvae.packs.layout import BLOCK_HEADER_SIZE, HEADER_SIZE, Block, Header
 
@@ -69,6 +69,10 @@ class Reader(Closing):
     images: int  # of a file without its index, as far as is known
     size: int  # bytes of all files
     damage: Sequence[Damage] = ()  # as far as opening shows it; `damage_in` reads more
+
+    def check_open(self) -> None:
+        """Raises StorageError when the pack was closed."""
+        raise NotImplementedError
 
     def blocks(self) -> Iterator[Place]:
         """Where the blocks are, in order."""
@@ -128,6 +132,10 @@ class FileReader(Reader):
     def close(self) -> None:
         self._file.close()
 
+    def check_open(self) -> None:
+        if self._file.closed:
+            raise StorageError("the pack is closed")
+
     def blocks(self) -> Iterator[Place]:
         return iter(self.places)
 
@@ -164,7 +172,9 @@ class FileReader(Reader):
 
     def _bytes(self, place: Place) -> bytes:
         """A block's header and body. Raises FormatError when a check fails or the header is another's."""
-        with self._lock:
+        self.check_open()
+        # Another thread may close the file meanwhile, which is a ValueError.
+        with self._lock, translated(StorageError, "cannot be read", "", (OSError, ValueError)):
             self._file.seek(place.offset)
             data = self._file.read(place.size)
         if len(data) < BLOCK_HEADER_SIZE + layout.CHECK.size:

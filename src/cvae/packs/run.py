@@ -25,6 +25,7 @@ from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
+from cvae.data.sources import Batch, Which
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -111,7 +112,7 @@ def run(
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
-        work = shards.cut(found, plan.shard_images, options.split, failed)
+        work = shards.cut(found, plan.shard_images, Which(options.split, options.key), failed)
         results = encode_all(executor, job, file, work, known, progress)
     bad = [result for result in results if isinstance(result, CvaeError)]
     for error in bad:
@@ -142,7 +143,9 @@ def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     codec.check_invert(options.invert)
-    fit = options.fit or codec.any_size  # packs of any size have all sizes, whatever is asked for
+    fit = (
+        codec.reading(options).scales or codec.any_size
+    )  # packs of any size have all sizes, whatever is asked for
     options = replace(options, quality=codec.quality(options.quality), fit=fit)
     request = {  # written to files, and hashed in this order: names and order stay
         "sources": [str(places.locate(item.text).absolute()) for item in found],
@@ -151,12 +154,15 @@ def _job(
         "effort": options.effort,
         "inverted": options.invert,
         "fitted": options.fit,
+        "crop": options.crop,
+        "background": options.background,
         "names": options.names,
         "verified": options.verify,
         "split": options.split,
         "shard_images": plan.shard_images,
         "block_images": options.block_images,
         **({"pages": True} if options.pages else {}),
+        **({"key": options.key} if options.key else {}),
     }
     readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
     return Job(folder=folder, options=options, request=request, plan=plan, readers=readers)
@@ -300,9 +306,14 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = codec.reading(job.options.fit)
+    reading, changes = codec.reading(job.options), Counter[str]()
+
+    def counted(batch: Batch) -> Batch:
+        changes.update(change for _, change in batch.changes)
+        return batch
+
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading, job.readers, refuse, options.pages)
+    batches = map(counted, shard.source.batches(reading, job.readers, refuse, options.pages))
     with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
@@ -311,9 +322,15 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
     more = [f"{len(notices) - _MESSAGES:,} more like these"] if len(notices) > _MESSAGES else []
     said = (*notices[:_MESSAGES], *more, *passed.lines())
     return Part(
-        file=shard.name, request=request, sha256=digest, messages=tuple(messages), notices=said, first=0,
+        file=shard.name,
+        request=request,
+        sha256=digest,
+        messages=tuple(messages),
+        first=0,
+        changes=dict(changes),
+        notices=said,
         **known,
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=2)

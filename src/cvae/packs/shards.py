@@ -9,9 +9,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from cvae.data import listing, places, sources
+from cvae.data.contents import What, what_lies_at
 from cvae.data.places import Found, Place
-from cvae.data.sources import Source
+from cvae.data.sources import AS_USUAL, Source, Which
 from cvae.errors import CvaeError, DataError, Refuse
+from cvae.packs.source import pack_source
 
 SHARD_IMAGES = 1 << 16  # sixteen blocks
 
@@ -31,7 +33,7 @@ class Shard:
 
 
 class Input(NamedTuple):
-    """What one argument stands for: a folder, or files."""
+    """What one argument stands for: a folder of images, or files, or a folder of packs."""
 
     text: str
     place: Place  # the folder, or the first of the files
@@ -55,7 +57,9 @@ class Input(NamedTuple):
 def resolve(text: str, refuse: Refuse = None) -> Input:
     """The input that a path, a URL or a glob pattern of either stands for; raises as `places.find`."""
     if not places.is_pattern(text) and places.locate(text).is_folder():
-        return Input(text, places.locate(text).absolute())
+        folder = places.locate(text).absolute()
+        packs = (Found(folder, folder.name),) if what_lies_at(folder) is What.PACKS else ()
+        return Input(text, folder, packs)
     found = places.find(text, refuse)
     files = tuple(file._replace(place=file.place.absolute()) for file in found)
     return Input(text, files[0].place, files)
@@ -64,7 +68,7 @@ def resolve(text: str, refuse: Refuse = None) -> Input:
 def cut(
     inputs: Iterable[Input],
     size: int = SHARD_IMAGES,
-    split: str | None = None,
+    which: Which = AS_USUAL,
     refuse: Refuse = None,
 ) -> Iterator[Shard]:
     """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`.
@@ -72,7 +76,7 @@ def cut(
     `refuse` is that of `Input.found`.
     """
     found = chain.from_iterable(item.found(refuse) for item in inputs)
-    for ordinal, (source, files) in enumerate(sources.cut(found, size, split)):
+    for ordinal, (source, files) in enumerate(sources.cut(found, size, which, pack_source)):
         # What tells a shard from others, and from itself with other images.
         digest = hashlib.sha256(repr(source.rows).encode())
         for file in files:

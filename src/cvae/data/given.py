@@ -1,0 +1,101 @@
+"""Images as callers of the API give them, arrays and Pillow's, as uint8 arrays that can be coded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cvae.bitstream.container import MAX_SIDE
+from cvae.data import images
+from cvae.data.images import MAX_PIXELS, Pixels
+from cvae.data.reading import Reading
+from cvae.errors import ImageError, ImageShapeError, translated
+
+FLOATS_ADVICE = "np.rint(255 * x).astype(np.uint8) makes pixels of values from 0 to 1"
+
+
+def is_list(given: object) -> bool:
+    """Whether several images were given, each by itself."""
+    return isinstance(given, list | tuple)
+
+
+def as_array(given: Any, channels: int | None = None) -> NDArray:
+    """One image, or an array of images, as numpy has it; of any dtype and shape.
+
+    An image of Pillow becomes upright, and uint8 with so many channels, by default those that it has.
+    Raises ImageError when that would lose something, or it is no image.
+    """
+    if isinstance(given, Image.Image):
+        return _pixels(given, channels)
+    try:
+        return np.asarray(given)
+    except Exception as error:  # of any kind: objects say in their own ways that they are no array
+        wrong = f"expected an image, found {type(given).__name__}: {error}"
+        raise ImageError(wrong) from error
+
+
+def as_picture(given: Any) -> Pixels:
+    """One image (h, w) or (h, w, 1 or 3) as (h, w, c). Raises ImageError when it is none to code."""
+    image = as_array(given)
+    pixels = image[..., np.newaxis] if image.ndim == 2 else image
+    expected = "uint8 arrays of shape (h, w) or (h, w, 3)"
+    fits = pixels.ndim == 3 and min(pixels.shape) > 0 and pixels.shape[2] in (1, 3)
+    if pixels.dtype != np.uint8 or not fits:
+        raise refusal(expected, image)
+    check_batch(pixels[np.newaxis], expected)
+    return pixels
+
+
+def check_batch(batch: Any, expected: str) -> None:
+    """Raises ImageError unless it is uint8 (n, h, w, c) of pictures that can be coded."""
+    if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4:
+        raise refusal(expected, batch)
+    height, width = batch.shape[1:3]
+    if not min(height, width):
+        raise refusal(expected, batch)
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        limits = f"sides of at most {MAX_SIDE} and {MAX_PIXELS:,} pixels"
+        raise ImageError(f"expected {limits}, found {width}x{height}")
+
+
+def refusal(expected: str, found: Any) -> ImageError:
+    """The error for what is no such array of images."""
+    floats = isinstance(found, np.ndarray) and found.dtype.kind == "f"
+    advice = FLOATS_ADVICE if floats else ""
+    return ImageError(f"expected {expected}, found {described(found)}", advice=advice)
+
+
+def is_rows(value: object, kinds: str, elements: int) -> bool:
+    """Whether it is an array (n, elements) of numbers of such kinds, as numpy has them."""
+    if not isinstance(value, np.ndarray):
+        return False
+    return value.dtype.kind in kinds and value.ndim == 2 and value.shape[1] == elements
+
+
+def described(value: object) -> str:
+    """What messages call what was found: an array by dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return type(value).__name__
+
+
+def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
+    """The pixels (h, w) or (h, w, 3) of an image of Pillow."""
+    grey = Image.getmodebase(image.mode) == "L" if channels is None else channels == 1
+    with translated(
+        ImageError, "the image is damaged", "", Exception
+    ):  # Pillow's have no base class
+        image.load()
+        turn = images.turn_of(image)
+    width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
+    reading = Reading((height, width, 1 if grey else 3), "exact")
+    try:
+        pixels = reading.pixels(reading.picture(image, "").image)
+    except ImageShapeError as error:
+        wanted = "L" if grey else "RGB"
+        text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
+        raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
+    return pixels[..., 0] if grey else pixels

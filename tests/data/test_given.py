@@ -1,0 +1,132 @@
+"""Images as callers of the API give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae.data.given import as_array, as_picture
+
+from ..conftest import SAMPLES, blobs, photo
+
+pytestmark = pytest.mark.filterwarnings("ignore::cvae.codec.QualityWarning")
+
+GRID = Path(__file__).parents[1] / "golden" / "grid.cvae"
+DIGIT = blobs(1, side=28)[0]
+
+
+@pytest.fixture(scope="module")
+def codec() -> cvae.Codec:
+    return cvae.open_model("linear-mnist")
+
+
+@pytest.fixture(scope="module")
+def grid() -> cvae.Codec:
+    return cvae.open_model(GRID)
+
+
+def test_one_image_of_pillow_gives_one_container(codec: cvae.Codec, grid: cvae.Codec) -> None:
+    image = Image.open(SAMPLES / "digit_3.png")
+    assert codec.encode(image) == codec.encode(np.asarray(image))
+    assert codec.encode([image, image]) == [codec.encode(image)] * 2
+    assert cvae.encode(image, codec) == codec.encode(image)
+    picture = Image.fromarray(photo(20, 33))
+    assert grid.encode(picture) == grid.encode(photo(20, 33))
+    assert grid.encode([picture, image]) == [grid.encode(picture), grid.encode(image)]
+    assert grid.decode(grid.encode(image)).shape == (28, 28)
+
+
+def test_an_object_that_numpy_can_read_is_one_image_too(codec: cvae.Codec) -> None:
+    class Tensor:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            return DIGIT
+
+    assert codec.encode(Tensor()) == codec.encode(DIGIT)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "LA", "RGBA"])
+def test_modes_that_lose_nothing_pass(codec: cvae.Codec, mode: str) -> None:
+    image = Image.fromarray((DIGIT[..., 0] > 128).astype(np.uint8) * 255)
+    found = as_array(image.convert(mode), 1)
+    assert np.array_equal(found, np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16", "CMYK", "RGBA"])
+def test_modes_that_would_lose_something_are_refused(
+    codec: cvae.Codec, grid: cvae.Codec, mode: str
+) -> None:
+    image = Image.new(mode, (28, 28))  # black, and transparent where it can be
+    for model in (codec, grid):
+        with pytest.raises(cvae.ImageError, match=f"found {mode}, which would lose"):
+            model.encode(image)
+
+
+def test_colour_for_a_grey_model_is_refused(codec: cvae.Codec) -> None:
+    with pytest.raises(cvae.ImageError, match="expected an image of mode L, found RGB"):
+        codec.encode(Image.new("RGB", (28, 28), "red"))
+
+
+def test_a_photograph_that_lies_on_its_side_is_made_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo(20, 33)).save(tmp_path / "x.png", exif=exif)
+    assert as_picture(Image.open(tmp_path / "x.png")).shape == (33, 20, 3)
+
+
+def test_a_damaged_image_of_pillow_is_an_image_error(tmp_path: Path, codec: cvae.Codec) -> None:
+    data = (SAMPLES / "digit_3.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(cvae.ImageError, match="the image is damaged"):
+        codec.encode(Image.open(tmp_path / "x.png"))
+
+
+def test_a_pack_is_made_of_images_of_pillow_and_with_a_codec(
+    tmp_path: Path, codec: cvae.Codec, grid: cvae.Codec
+) -> None:
+    images = [Image.fromarray(image[..., 0]) for image in blobs(3, side=28)]
+    for model in (codec, grid):
+        cvae.encode_pack(images, tmp_path / "x.bin", model, effort=0, force=True)
+        cvae.encode_pack(blobs(3, side=28), tmp_path / "y.bin", model, effort=0, force=True)
+        assert (tmp_path / "x.bin").read_bytes() == (tmp_path / "y.bin").read_bytes()
+        with cvae.open_pack(tmp_path / "x.bin", model) as pack:
+            assert len(pack) == 3
+
+
+def test_latents_take_what_encode_takes(codec: cvae.Codec, grid: cvae.Codec) -> None:
+    digits = blobs(3, side=28)
+    expected = codec.latents(digits)
+    assert expected.shape == (3, 400)
+    for same in (digits[..., 0], list(digits), [Image.fromarray(d[..., 0]) for d in digits]):
+        assert np.array_equal(codec.latents(same), expected)
+    for one in (digits[1], digits[1, ..., 0], Image.fromarray(digits[1, ..., 0])):
+        assert np.allclose(codec.latents(one), expected[1], atol=1e-5)
+    assert codec.latents([]).shape == (0, 400)
+    pictures = [photo(20, 33), photo(16, 16), digits[0]]
+    found = grid.latents(pictures)
+    assert [len(rows) // grid.model.manifest.latent_shape[0] for rows in found] == [6, 1, 4]
+    assert np.array_equal(found[1], grid.latents(pictures[1]))
+    assert np.array_equal(grid.latents(np.stack([pictures[1]] * 2))[1], found[1])
+
+
+def test_floats_are_refused_everywhere(tmp_path: Path, codec: cvae.Codec, grid: cvae.Codec) -> None:
+    floats = (DIGIT / 255).astype(np.float32)
+    for model in (codec, grid):
+        for take in (
+            model.encode, model.latents, lambda x, m=model: m.encode([x]),
+            lambda x, m=model: m.encode_batch(x[np.newaxis]),
+            lambda x, m=model: m.quantize(x[np.newaxis], 50),
+            lambda x, m=model: cvae.encode_pack([x], tmp_path / "x.bin", m),
+        ):  # fmt: skip
+            with pytest.raises(cvae.ImageError, match=r"np\.rint\(255 \* x\)"):
+                take(floats)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_in_fortran_order_give_the_same_bytes(codec: cvae.Codec, grid: cvae.Codec) -> None:
+    for model, batch in ((codec, blobs(3, side=28)), (grid, np.stack([photo(20, 33)] * 2))):
+        assert model.encode(np.asfortranarray(batch)) == model.encode(batch)
+        assert np.array_equal(model.latents(np.asfortranarray(batch)), model.latents(batch))
