@@ -376,7 +376,7 @@ def test_image_files_of_an_archive_can_be_scaled_for_training_and_arrays_cannot(
     where = PLACES[place]()
     images = recipes.Images(where, 20, None, None, None)
     if place == "npy":
-        with pytest.raises(click.UsageError, match="for a folder or an archive of images"):
+        with pytest.raises(click.UsageError, match="for a folder of images or an archive"):
             recipes.read_as(presets.PRESETS["mnist"], images, None)
         return
     recipe, reading = recipes.read_as(presets.PRESETS["mnist"], images, None)

@@ -121,7 +121,7 @@ def read_as(
         wishes = (images.size, images.grey, images.crop, images.background)
         if any(wish is not None for wish in wishes):
             options = "--size, --grey, --colour, --crop, --resize and --background"
-            raise click.UsageError(f"{options} are for a folder or an archive of images as --data")
+            raise click.UsageError(f"{options} are for a folder of images or an archive as --data")
         return recipe, None
     reading = before or Reading(recipe.image_shape, architectures.of(recipe).reads)
     height, width, channels = reading.shape
