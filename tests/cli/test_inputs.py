@@ -254,6 +254,21 @@ def test_a_split_that_a_file_does_not_have_is_an_error(capsys: pytest.CaptureFix
     assert "expected an array 'x_test', found images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["npy", "zip", "folder"])
+@pytest.mark.parametrize("command", ["pack", "eval", "train"])
+def test_a_key_of_what_has_none_is_an_error(
+    command: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = PLACES[place]()
+    words = {
+        "pack": ["pack", where],
+        "eval": ["eval", where],
+        "train": ["train", "linear-mnist", "--data", where],
+    }
+    run_here(*words[command], "--key", "mine", code=1)
+    assert "expected an .npz file for --key mine, found none" in capsys.readouterr().err
+
+
 def test_training_never_falls_back_to_the_test_split() -> None:
     an_npz(x_test=pixels())
     with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):

@@ -269,12 +269,13 @@ def open_images(
             input has the key that `which` names.
         StorageError: a place cannot be reached.
     """
-    sources: list[Source] = []
+    items, sources = list(items), list[Source]()
     for item in items:
         sources += [item] if isinstance(item, Source) else sources_at(item, which, packs)
     keys = {source.member for source in sources if isinstance(source, ArraySource)}
     if which.key and which.key not in keys:
-        raise DataError(f"expected an .npz file for --key {which.key}, found none")
+        where = " ".join("stdin" if isinstance(item, Source) else str(item) for item in items)
+        raise DataError(f"expected an .npz file for --key {which.key}, found none", where=where)
     return Stream(sources, reading, threads, refuse)
 
 
