@@ -187,3 +187,26 @@ def test_denoise_keeps_the_profile_and_encode_converts(workdir: Path) -> None:
     run_here("decode", "a.bin", "--quiet")
     back = np.asarray(Image.open("a_reconstructed.png"), int).mean((0, 1))
     assert np.abs(back - [40, 200, 90]).max() < 20
+
+
+def test_a_model_of_transparent_pictures_codes_others_as_it_is_evaluated(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("logos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        image = picture((48, 48))
+        for _ in range(3):
+            place = tuple(rng.integers(0, 32, 2).tolist())
+            image.paste((*rng.integers(0, 200, 3).tolist(), 255), (*place, place[0] + 14, place[1] + 14))
+        image.save(f"logos/{number:02}.png")
+    train = ["train", "linear", "--data", "logos", "--size", "32", "--colour", "--out", "run"]
+    run_here(*train, "--background", "white", "--quiet")
+    run_here("eval", "logos", "--split", "test", "-m", "run", "--json")
+    expected = json.loads(capsys.readouterr().out)["psnr_mean"]
+    run_here("eval", "logos", "-m", "run", "--json")
+    assert json.loads(capsys.readouterr().out)["psnr_mean"] > expected - 6
+    run_here("encode", "logos", "-m", "run", "-o", "out/")
+    said = capsys.readouterr().err
+    assert "30 images: transparent parts laid on #ffffff: logos/00.png, " in said
+    assert "polarity" not in said

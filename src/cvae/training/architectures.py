@@ -177,7 +177,7 @@ class Linear(Architecture):
     closed_form = components = True
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        if {*options} <= {"latent_dim"}:
+        if {*options} <= {"latent_dim", "size", "grey", "cropped"}:
             return ""
         return f"{preset.name} is fitted in closed form by numpy; its only option is --latents"
 
