@@ -29,7 +29,7 @@ from PIL import features
 from cvae import CvaeError, open_model
 from cvae.codec import WHITE, Codec
 from cvae.data import files, metrics
-from cvae.data.names import SUFFIXES
+from cvae.data.listing import images as images_of
 from cvae.data.places import Local
 from cvae.data.reading import Reading
 from cvae.errors import ModelNotFoundError
@@ -313,7 +313,7 @@ def qualities(mean: dict[str, Point]) -> str:
 
 def report(folder: Path, plot: Path, jobs: int) -> str:
     """The tables of a folder of pictures; writes the plot, which is linked as if from beside its folder."""
-    paths = sorted(folder / image.name for image in Local(folder).below(SUFFIXES))
+    paths = sorted(folder / image.name for image in images_of(Local(folder).below()))
     if not paths:
         raise SystemExit(f"{folder}: expected pictures, found none")
     points = measure_all([task for path in paths for task in tasks(path)], jobs)

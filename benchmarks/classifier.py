@@ -19,6 +19,7 @@ from PIL import Image
 from cvae.codec import Codec, open_model
 from cvae.data import arrays, files, images, metrics
 from cvae.data.images import Pixels
+from cvae.data.reading import Reading
 from cvae.data.sources import Which
 from cvae.evaluation import measure
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
@@ -148,8 +149,9 @@ def reader(data: Path, shape: images.Shape) -> Reader:
     """The test digits of an `.npz` file, and the classifier that its training split makes."""
     backend.load_keras()
     y_train, y_test = arrays.read_npz(data, ["y_train", "y_test"], str(data))
-    pixels = measure.load(data, Which("test"), shape)[0]
-    classifier = trained(measure.load(data, Which("train"), shape)[0], y_train.astype(np.int64))
+    reading = Reading(shape, "exact")
+    pixels = measure.load(data, Which("test"), reading)[0]
+    classifier = trained(measure.load(data, Which("train"), reading)[0], y_train.astype(np.int64))
     classes = classify(classifier, pixels)
     return Reader(pixels, classifier, classes, classes == y_test)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cvae import CvaeError
 from cvae.data import files
-from cvae.data.names import SUFFIXES
+from cvae.data.listing import images as images_of
 from cvae.data.places import Local
 from cvae.errors import DataError
 
@@ -26,7 +26,7 @@ def split(folder: Path, output: Path) -> None:
         DataError: two images have one name, in subfolders, and would be one file.
         OutputError: `output` exists, or cannot be written.
     """
-    found = sorted(folder / image.name for image in Local(folder).below(SUFFIXES))
+    found = sorted(folder / image.name for image in images_of(Local(folder).below()))
     _check_names(found)
     with files.atomic_folder(output) as temporary:
         for part in set(PARTS):

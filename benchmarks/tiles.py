@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.data.images import Pixels
-from cvae.data.names import SUFFIXES
+from cvae.data.listing import images as images_of
 from cvae.data.places import Local
 
 SIDE = 32
@@ -26,7 +26,7 @@ def read(folder: Path) -> tuple[Pixels, Pixels]:
     several colours do, stay on one side; which side is a check sum of the first one's name.
     """
     found: dict[bytes, tuple[str, Pixels]] = {}
-    for path in sorted(folder / tile.name for tile in Local(folder).below(SUFFIXES)):
+    for path in sorted(folder / tile.name for tile in images_of(Local(folder).below())):
         with Image.open(path) as image:
             rgba = image.convert("RGBA")
         if rgba.size == (SIDE, SIDE):

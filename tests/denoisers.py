@@ -14,7 +14,7 @@ from cvae.training.export.graph import Graph
 def identity(channels: int = 3) -> bytes:
     """Gives back what it gets."""
     graph = Graph()
-    return _finish(graph, graph.add("Identity", "x"), channels)
+    return _finish(graph, graph.add("Mul", "x", np.array(1, np.float32)), channels)
 
 
 def box(channels: int = 3) -> bytes:
@@ -33,17 +33,16 @@ def coarse(channels: int = 3) -> bytes:
     x = graph.add("MaxPool", x, kernel_shape=[4, 4], strides=[4, 4])
     kernel = np.full((channels, 1, 3, 3), 1 / 9, np.float32)
     x = graph.add("Conv", x, kernel, pads=[1] * 4, group=channels)
-    scales = np.array([1, 1, 4, 4], np.float32)
-    x = graph.add("Resize", x, "", scales, mode="nearest", nearest_mode="floor",
-                  coordinate_transformation_mode="asymmetric")  # fmt: skip
+    x = graph.add("DepthToSpace", graph.add("Concat", *[x] * 16, axis=1), blocksize=4)
     return _finish(graph, graph.add("Transpose", x, perm=[0, 2, 3, 1]), channels)
 
 
 def whole(channels: int = 3) -> bytes:
-    """Subtracts the mean of all pixels: looks everywhere."""
+    """Subtracts a share of the sum of all pixels: looks everywhere."""
     graph = Graph()
-    mean = graph.add("ReduceMean", "x", np.array([1, 2], np.int64), keepdims=1)
-    return _finish(graph, graph.add("Sub", "x", mean), channels)
+    total = graph.add("ReduceSum", "x", np.array([1, 2], np.int64), keepdims=1)
+    share = graph.add("Mul", total, np.array(1e-4, np.float32))
+    return _finish(graph, graph.add("Sub", "x", share), channels)
 
 
 def _finish(graph: Graph, output: str, channels: int) -> bytes:

@@ -116,6 +116,7 @@ class World:
             "item": self.item, "nearest": self.coded, "model_id": self.codec.model.manifest.id,
             "shape": (28, 28, 1), "numbers": [1, 0], "ranges": [(0, 2)], "refuse": None, "name": "a",
             "max_bytes": None, "min_psnr": None, "split": "test", "key": "images",
+            "crop": True, "background": "#ffffff", "pages": False,
             "verify": True, "block_images": 4096, "member": ANALYSIS, "scale": 1.0,
             "session_threads": 1, "input_shapes": [self.codec.image_shape],
             "output_shape": self.codec.model.manifest.latent_shape,

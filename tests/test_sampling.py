@@ -105,7 +105,7 @@ def test_latents_of_other_models_follow_their_tables(
     for element, row in enumerate(qualities.rows(quality)):
         counts = np.bincount(symbols[:, element] + bank.radius, minlength=bank.escape)
         # One is what every entry has, to be codable; it was in no image.
-        shares = bank.frequencies[row, : bank.escape] - 1
+        shares = bank.table[row, : bank.escape].astype(int) - 1
         assert not counts[shares == 0].any()
         assert np.abs(counts / 4000 - shares / shares.sum()).max() < 0.05
 

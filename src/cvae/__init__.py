@@ -11,35 +11,34 @@ Importing the package is cheap: numpy, Pillow and ONNX Runtime are loaded by the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from cvae.errors import (
-    ClusterError,
-    CvaeError,
-    DataError,
-    FormatError,
-    ImageError,
-    ImageShapeError,
-    MissingExtraError,
-    ModelError,
-    ModelKindError,
-    ModelNotFoundError,
-    OutputError,
-    StorageError,
-    TargetError,
-    TrainingError,
-)
+TYPE_CHECKING = False  # importing `typing` would take as long as Python takes to start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
     from cvae.codec import Codec, QualityWarning, open_model
+    from cvae.errors import (
+        ClusterError,
+        CvaeError,
+        DataError,
+        FormatError,
+        ImageError,
+        ImageShapeError,
+        MissingExtraError,
+        ModelError,
+        ModelKindError,
+        ModelNotFoundError,
+        OutputError,
+        StorageError,
+        TargetError,
+        TrainingError,
+    )
     from cvae.options import EncodeOptions
     from cvae.packs import open as open_pack
     from cvae.packs.decode import Pack
@@ -61,11 +60,14 @@ _LAZY = {
     "QualityWarning": "cvae.codec",
     "open_model": "cvae.codec",
     "open_pack": "cvae.packs",
+    **{name: "cvae.errors" for name in __all__ if name.endswith("Error")},
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
+        from importlib import import_module
+
         return getattr(import_module(_LAZY[name]), "open" if name == "open_pack" else name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -32,11 +32,13 @@ from cvae.errors import (
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
+from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, bisected
 
 _Sizes = Sequence[Size | None]  # (width, height) of each image before it was fitted
 _DEFAULTS = EncodeOptions()
-WHITE = "#ffffff"  # what transparent pictures of any size are laid on
+# What transparent pictures are laid on where nobody says: those of any size, and others.
+WHITE, BLACK = "#ffffff", "#000000"
 
 
 class QualityWarning(UserWarning):
@@ -81,14 +83,22 @@ class Codec:
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
-    def reading(self, fit: bool = False) -> Reading:
+    def reading(self, options: EncodeOptions = _DEFAULTS) -> Reading:
         """How image files become what the model codes.
 
-        `fit` resizes them, but for a model of any size, which takes grey ones with one channel.
+        It is what training did, where that read a folder; else images have to be of the shape. Of the
+        options, `fit`, `crop` and `background` change it. A model of any size takes grey images with
+        one channel. Raises ModelError when the manifest's account of it is damaged.
         """
+        expect(options, EncodeOptions, "options of an encoder")
+        known = recorded_reading(self.model)
+        ground = options.background or (known.background if known else None)
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any", WHITE)
-        return Reading(self.image_shape, "stretch" if truth(fit, "fit") else "exact")
+            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE)
+        fit: Any = known.fit if known else "stretch" if options.fit else "exact"
+        if options.crop is not None:
+            fit = "crop" if options.crop else "stretch"
+        return Reading(self.image_shape, fit, ground or BLACK, lays=ground is not None)
 
     @overload
     def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...

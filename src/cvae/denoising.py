@@ -11,12 +11,14 @@ import numpy as np
 from cvae import kinds
 from cvae.data import images, pipeline
 from cvae.data.images import Pixels
+from cvae.data.reading import Reading
 from cvae.data.windows import windows
 from cvae.errors import ImageShapeError, ModelError, ModelKindError
 from cvae.kinds.base import Cleaner
 from cvae.models import registry
 from cvae.models.file import REACH_LIMIT, Manifest, Model
 from cvae.models.networks import Network
+from cvae.models.recorded import recorded_reading
 
 # The side of a tile. Through a U-Net of 32, 64 and 128 channels one takes some 130 MB, four times as
 # much at twice the side; as many are computed at once as there are processors.
@@ -62,6 +64,21 @@ def denoisers() -> str:
         f"{registry.SEARCH_PATH} says where others lie"
     )
     return f"models that denoise: {', '.join(names) or none}"
+
+
+def reading(model: Model, background: str | None = None) -> Reading:
+    """How image files become what a model denoises: of any size, or of the model's.
+
+    Transparent parts are laid on `background`, else on what training laid them on. Colours are left as
+    the image's profile has them.
+    """
+    shape, known = model.manifest.image_shape, recorded_reading(model)
+    ground = background or (known.background if known else None)
+    if kinds.of(model.manifest, model.path).any_size:
+        return Reading((0, 0, shape[2]), "own", ground or Reading.background, tagged=True)
+    return Reading(
+        shape, "exact", ground or Reading.background, lays=ground is not None, tagged=True
+    )
 
 
 def default(size: tuple[int, int], mode: str) -> str:

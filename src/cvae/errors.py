@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -23,6 +23,14 @@ class CvaeError(Exception):
         """`where: text; advice`, in one line."""
         where = f"{self.where}: " if self.where else ""
         return f"{where}{self.text}{f'; {self.advice}' if self.advice else ''}"
+
+
+class Notice(CvaeError):  # noqa: N818 - it is none
+    """Something was left out, and nothing is wrong: it goes where errors go, and is never raised."""
+
+
+class PassedOver(Notice):
+    """A file of a folder or an archive is none of those that are looked for; `text` says which."""
 
 
 class ImageError(CvaeError):
@@ -82,6 +90,47 @@ class MissingExtraError(CvaeError):
             advice=f"pip install 'cvae[{extra}]' (in a checkout: pip install '.[{extra}]') brings it",
         )
         self.args = (package, extra)  # what pickle calls it with
+
+
+# Called with every input that is skipped, from any thread, and with notices; None raises at the first.
+Refuse = Callable[[CvaeError], None] | None
+
+
+def told(refuse: Refuse) -> Callable[[CvaeError], None]:
+    """`refuse`; where it is None, a function that raises errors and drops notices."""
+
+    def strict(error: CvaeError) -> None:
+        if not isinstance(error, Notice):
+            raise error
+
+    return refuse or strict
+
+
+class Passed:
+    """Counts files that were passed over, and keeps the names of the first."""
+
+    _NAMED = 3
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, notice: PassedOver) -> None:
+        kind = notice.text
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        names = self._found.setdefault(kind, [])
+        if len(names) < self._NAMED:
+            names.append(notice.where)
+
+    def lines(self) -> Iterator[str]:
+        """`3 files that are no images were passed over: notes.txt, ...`, a line a kind; empties it."""
+        for kind, names in self._found.items():
+            count = self._counts[kind]
+            more = ", ..." if count > len(names) else ""
+            one = f"1 file that is no {kind} was" if count == 1 else ""
+            what = one or f"{count:,} files that are no {kind}s were"
+            yield f"{what} passed over: {', '.join(names)}{more}"
+        self._found, self._counts = {}, {}
 
 
 @contextmanager

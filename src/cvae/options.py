@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cvae.checks import expect, shown, truth, whole
-from cvae.errors import TargetError
+from cvae.errors import CvaeError, TargetError
 
 if TYPE_CHECKING:
     from cvae.bitstream.tables import Symbols
@@ -16,6 +17,8 @@ MAX_EFFORT = 9
 DEFAULT_EFFORT = 5
 _MAX_LIMIT = 1 << 63  # of bytes and dB
 _NEIGHBOURS = 3  # qualities beside the one that a bisection ends at
+
+_COLOUR = re.compile("#[0-9a-f]{6}")
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -29,10 +32,15 @@ class EncodeOptions:
     max_bytes: int | None = None  # single files: the best picture in so many bytes
     min_psnr: float | None = None  # single files: the smallest file of so many dB
     fit: bool = False  # convert and resize images that the model does not code
+    # Instead of how the model's training read pictures: whether to crop them rather than to squeeze
+    # them, and the colour behind transparent parts, `#rrggbb`.
+    crop: bool | None = None
+    background: str | None = None
     invert: bool = False  # invert before coding; decode inverts back
     split: str | None = None  # which images of an .npz file: test or train
     key: str | None = None  # or the name of the array
     names: bool = True  # packs: keep the names of the images
+    pages: bool = False  # packs: all pages of an image file, and not the first alone
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
 
@@ -42,8 +50,11 @@ class EncodeOptions:
             expect(limit, (int, float, type(None)), "numbers as limits", TargetError)
             if limit is not None and not abs(limit) < _MAX_LIMIT:  # nor nan
                 raise TargetError(f"expected numbers as limits, found {shown(limit)}")
-        for name in ("fit", "invert", "names", "verify"):
+        for name in ("fit", "crop", "invert", "names", "pages", "verify"):
             truth(getattr(self, name), name)
+        expect(self.background, (str, type(None)), "a colour as #rrggbb")
+        if self.background is not None and not _COLOUR.fullmatch(self.background):
+            raise CvaeError(f"expected a colour as #rrggbb, found {shown(self.background)}")
         for text in (self.split, self.key):
             expect(text, (str, type(None)), "the name of a split or an array")
         whole(self.block_images, "1 to 65,536 images a block", 1, 1 << 16)

@@ -94,7 +94,7 @@ def _counts(qualities: Qualities, row: int) -> NDArray[np.int64]:
     a latent as no training image has, and be noise. The escape stands for no one symbol.
     """
     bank = qualities.bank
-    counts: NDArray[np.int64] = bank.frequencies[row, : bank.escape] - 1
+    counts = bank.table[row, : bank.escape].astype(np.int64) - 1
     if not counts.any():
         counts[bank.radius] = 1
     return counts

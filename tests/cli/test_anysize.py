@@ -140,11 +140,11 @@ def test_transparency_is_laid_on_white_and_that_is_said(run: Run) -> None:
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save("clear.png")
     lines, _ = run("encode", "clear.png", "-m", "grids", "-q", "100")
     (line,) = [line for line in lines if "warning" in line]
-    assert "clear.png: converted to RGB of 8 bits, transparent parts made white" in line
+    assert "clear.png: transparent parts laid on #ffffff" in line
     run("decode", "clear.bin")
     assert load("clear_reconstructed.png").min() == 255
     lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "grids")
-    assert "1 image converted to RGB of 8 bits, transparent parts made white" in lines[0]
+    assert any("clear.png: transparent parts laid on #ffffff" in line for line in lines)
     Image.new("LA", (8, 8), (10, 0)).save("grey.png")
     run("encode", "grey.png", "-m", "grids", "-q", "100")
     run("decode", "grey.bin")

@@ -101,14 +101,6 @@ def test_damage_in_one_payload_spares_the_other_files() -> None:
     assert len(names("back")) == 9
 
 
-def test_two_inputs_for_one_output_are_refused_before_anything_is_written() -> None:
-    for folder in ("a", "b"):
-        Path(folder).mkdir()
-        Path(folder, "x.png").write_bytes(DIGIT.read_bytes())
-    assert "both" in error_line(run_cvae("encode", "a/x.png", "b/x.png", code=1))
-    assert names() == ["a/x.png", "b/x.png"]
-
-
 @pytest.mark.parametrize(
     ("name", "data"),
     [

@@ -99,7 +99,7 @@ def test_grey_stays_grey_and_what_is_lost_is_said(photo_model: Path) -> None:
     assert Image.open("grey_denoised.png").mode == "L"
     Image.new("RGBA", (5, 6), (200, 100, 0, 128)).save("clear.png")
     result = run_cvae("denoise", "clear.png", "-m", photo_model)
-    assert b"warning: clear.png: converted to RGB" in result.stderr
+    assert b"warning: clear.png: transparent parts laid on #000000" in result.stderr
     assert Image.open("clear_denoised.png").getpixel((2, 2)) == (100, 50, 0)
 
 

@@ -1,109 +1,26 @@
-"""Every command that takes images takes them from everything that holds images, and reads the same."""
+"""Inputs on the command line: none is lost without a word, and a bad one costs itself alone."""
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvae
-from cvae.cli import recipes
-from cvae.data.reading import Reading
-from cvae.data.sources import Which
-from cvae.errors import DataError
-from cvae.evaluation import measure, noise
-from cvae.models import registry
-from cvae.packs.source import open_images
-from cvae.training import datasets, presets
 
-from ..conftest import blobs, run_cvae, run_here
-from ..data.test_sources import idx
+from ..conftest import SAMPLES, run_here
 
-MODEL = ["-m", "linear-mnist", "--effort", "0"]
-COUNT = 30
-SHAPE = (28, 28, 1)
-
-
-def pixels() -> np.ndarray:
-    return blobs(COUNT, side=28)
-
-
-def folder() -> str:
-    Path("scans").mkdir()
-    for number, image in enumerate(pixels()[..., 0]):
-        Image.fromarray(image).save(f"scans/{number:02d}.png")
-    return "scans"
-
-
-def a_tar(mode: str = "w") -> str:
-    name = f"x.tar{mode[1:].replace(':', '.')}"
-    with tarfile.open(name, mode) as archive:  # type: ignore[call-overload]
-        for path in sorted(Path(folder()).iterdir()):
-            archive.add(path, path.name)
-    return name
-
-
-def a_zip() -> str:
-    with zipfile.ZipFile("x.zip", "w") as archive:
-        for path in sorted(Path(folder()).iterdir()):
-            archive.write(path, path.name)
-    return "x.zip"
-
-
-def an_npz(**arrays: np.ndarray) -> str:
-    np.savez_compressed("x.npz", **arrays)
-    return "x.npz"
-
-
-def an_npy(array: np.ndarray) -> str:
-    np.save("x.npy", array)
-    return "x.npy"
-
-
-def an_idx(name: str = "train-images-idx3-ubyte") -> str:
-    data = idx(pixels()[..., 0])
-    Path(name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    return name
-
-
-def a_pattern() -> str:
-    return f"{folder()}/*.png"
-
-
-def an_url() -> str:
-    import fsspec
-
-    name = "memory://inputs/x.npy"
-    with fsspec.open(name, "wb") as file:
-        np.save(file, pixels())
-    return name
-
-
-PLACES = {
-    "folder": folder,
-    "tar": a_tar,
-    "tar.gz": lambda: a_tar("w:gz"),
-    "zip": a_zip,
-    "npz": lambda: an_npz(x_test=pixels(), x_train=pixels()),
-    "npz of images": lambda: an_npz(images=pixels(), numbers=np.arange(COUNT)),
-    "npz of another key": lambda: an_npz(pictures=pixels()[..., 0], labels=np.arange(COUNT)),
-    "npy": lambda: an_npy(pixels()),
-    "npy without channels": lambda: an_npy(pixels()[..., 0]),
-    "npy in Fortran order": lambda: an_npy(np.asfortranarray(pixels())),
-    "idx": an_idx,
-    "idx.gz": lambda: an_idx("t10k-images-idx3-ubyte.gz"),
-    "pattern": a_pattern,
-    "url": an_url,
-}
-every_place = pytest.mark.parametrize("place", PLACES)
+DIGITS = [SAMPLES / f"digit_{i}.png" for i in range(10)]
+FAST = ["--effort", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -111,290 +28,296 @@ def _in_an_empty_folder(workdir: Path) -> None:
     pass
 
 
-def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def put(*names: str) -> None:
+    """Digits as files whose endings choose the format, else PNG."""
+    for number, name in enumerate(names):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(DIGITS[number % 10]) as image:
+            known = path.suffix.lower() in Image.registered_extensions()
+            image.save(path, None if known else "PNG")
+
+
+def listed(folder: str) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*") if p.is_file())
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_files_of_a_folder_are_images_by_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    put("in/a.png", "in/b.jfif", "in/c.jpe", "in/d.pnm", "in/e.pbm", "in/f", "in/g.dat")
+    run_here("encode", "in", "-o", "out", "--fit", *FAST)
+    assert listed("out") == [f"{letter}.bin" for letter in "abcdefg"]
+    run_here("pack", "in", "-o", "x.bin", "--fit", *FAST)
+    assert len(cvae.open_pack("x.bin")) == 7
+    with tarfile.open("in.tar", "w") as archive:
+        archive.add("in")
+    run_here("pack", "in.tar", "-o", "y.bin", "--fit", *FAST)
+    assert len(cvae.open_pack("y.bin")) == 7
+    run_here("denoise", "in", "-o", "clean", "-m", "photo-dae")
+    assert len(listed("clean")) == 7
     capsys.readouterr()
-    run_here("eval", *arguments, *MODEL, "--json")
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    run_here("eval", "in", "-m", "photo-dae", "--noise", "0.1", "--json")
+    assert json.loads(capsys.readouterr().out)["images"] == 7
 
 
-def unpacked(pack: str) -> np.ndarray:
-    with cvae.open_pack(pack) as found:
-        return np.concatenate(list(found))
-
-
-@every_place
-def test_eval_measures_the_same_wherever_the_images_lie(
-    place: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encode", "in", "-o", "out/"], ["pack", "in", "-o", "x.bin"], ["eval", "in"],
+        ["pack", "in", "-o", "packs", "--workers", "1"], ["denoise", "in", "-o", "out/", "-m", "photo-dae"],
+    ],
+)  # fmt: skip
+def test_other_files_are_passed_over_in_one_line(
+    command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = figures(capsys, an_npy(pixels()))
-    found = figures(capsys, PLACES[place]())
-    assert found["images"] == COUNT
-    for key in ("psnr_mean", "file_bytes_mean", "ssim_mean"):
-        assert found[key] == pytest.approx(expected[key]), key
-    assert found["split"] == ("test" if place == "npz" else "all")
+    put("in/a.png", "in/b.png", "in/.hidden.png")
+    for name in ("notes.txt", "labels.json", "deep/more.csv", "z.xml", ".hidden.txt"):
+        Path("in", name).parent.mkdir(exist_ok=True)
+        Path("in", name).write_text("text")
+    run_here(*command)
+    (line,) = [line for line in said(capsys) if "passed over" in line]
+    assert "4 files that are no images were passed over: " in line
+    assert "deep/more.csv, labels.json, notes.txt, ..." in line
 
 
-@every_place
-def test_pack_makes_the_same_of_images_wherever_they_lie(place: str) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "expected.bin", *MODEL, "--quiet")
-    run_here("pack", PLACES[place](), "-o", "found.bin", *MODEL, "--quiet")
-    assert np.array_equal(unpacked("found.bin"), unpacked("expected.bin"))
-
-
-@pytest.mark.parametrize("place", ["zip", "npz of images", "idx.gz", "pattern"])
-def test_a_folder_of_packs_is_made_of_images_wherever_they_lie(place: str) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "expected.bin", *MODEL, "--quiet")
-    made = ["--workers", "1", "--shard-images", "11", "--quiet"]
-    run_here("pack", PLACES[place](), "-o", "found/", *MODEL, *made)
-    assert np.array_equal(unpacked("found"), unpacked("expected.bin"))
-
-
-@every_place
-def test_verify_finds_the_originals_wherever_they_lie(
-    place: str, capsys: pytest.CaptureFixture[str]
+def test_images_that_cannot_be_read_are_named_and_the_rest_is_coded(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where = PLACES[place]()
-    run_here("pack", where, "-o", "x.bin", *MODEL, "--quiet")
-    run_here("verify", "x.bin", "--against", where, "--json")
-    (found,) = json.loads(capsys.readouterr().out)
-    assert (found["images"], found["missing"], found["lost"]) == (COUNT, 0, 0)
-    assert found["psnr_mean"] > 20
-
-
-@every_place
-def test_training_reads_the_same_images_wherever_they_lie(place: str) -> None:
-    dataset = datasets.load(PLACES[place](), "mnist", SHAPE)
-    parts = [dataset.train[:], dataset.validation[:]]
-    if dataset.folder:
-        parts.append(dataset.folder.images["test"][:])
-    else:
-        assert len(dataset.validation) == COUNT // 10
-    found = sorted(image.tobytes() for image in np.concatenate(parts))
-    assert found == sorted(image.tobytes() for image in pixels())
-
-
-@every_place
-def test_denoising_is_measured_wherever_the_images_lie(place: str) -> None:
-    model = registry.open_model("mnist-ae")
-    data = noise.load(PLACES[place](), Which(), model, limit=20)
-    assert np.array_equal(np.stack([data[i] for i in range(len(data))]), pixels()[:20])
-
-
-@pytest.mark.parametrize("output", ["back.npz", "back.npy", "back.tar", "back/", "x.bin", "packs/"])
-def test_what_unpack_writes_and_packs_themselves_are_read_again(
-    output: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
-    if output == "packs/":
-        run_here("pack", "x.npy", "-o", output, *MODEL, "--workers", "1", "--quiet")
-    elif output != "x.bin":
-        run_here("unpack", "x.bin", "-o", output)
-    decoded = unpacked("x.bin")
-    assert figures(capsys, output)["images"] == COUNT
-    found, _ = measure.load(output, Which(), SHAPE)
-    assert np.array_equal(found, decoded)
-    run_here("pack", output, "-o", "again.bin", *MODEL, "--quiet")
-    with cvae.open_pack("again.bin") as pack:
-        assert len(pack) == COUNT
-    run_here("verify", "again.bin", "--against", output)
-    dataset = datasets.load(output, "mnist", SHAPE)
-    assert len(dataset.train) >= COUNT // 2
-
-
-def test_part_of_a_pack_as_npz_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
-    run_here("unpack", "x.bin", "--only", "3-9", "-o", "some.npz")
-    assert figures(capsys, "some.npz")["images"] == 7
-
-
-def test_eval_reads_what_unpack_wrote_in_processes_of_their_own() -> None:
-    run_cvae("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
-    for output in ("back.npz", "back.npy", "back.tar"):
-        run_cvae("unpack", "x.bin", "-o", output)
-        run_cvae("pack", output, "-o", "q.bin", "-f", *MODEL, "--quiet")
-        result = run_cvae("eval", output, *MODEL, "--json")
-        assert json.loads(result.stdout)["images"] == COUNT
-
-
-@pytest.mark.parametrize("command", ["eval", "pack", "verify"])
-def test_a_key_names_the_array(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    an_npz(x_test=np.zeros((5, 9, 9), np.uint8), mine=pixels(), other=pixels()[:3])
-    if command == "eval":
-        assert figures(capsys, "x.npz", "--key", "mine")["images"] == COUNT
-        return
-    run_here("pack", "x.npz", "--key", "mine", "-o", "x.bin", *MODEL, "--quiet")
-    assert len(unpacked("x.bin")) == COUNT
-    if command == "verify":
-        run_here("verify", "x.bin", "--against", "x.npz", "--key", "mine", "--json")
-        assert json.loads(capsys.readouterr().out)[0]["images"] == COUNT
-
-
-def test_a_key_of_training_data_is_kept_for_export() -> None:
-    an_npz(x_train=np.zeros((20, 9, 9), np.uint8), mine=pixels())
-    run_here("train", "linear-mnist", "--data", "x.npz", "--key", "mine", "-o", "run", "--quiet")
-    assert json.loads(Path("run/run.json").read_text())["data"]["key"] == "mine"
-    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
-
-
-def test_where_no_array_is_meant_the_keys_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    an_npz(a=pixels(), b=pixels())
+    put("in/a.png", "in/z.png")
+    Path("in/b.jpg").write_text("text")
+    Path("in/c.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    Path("in/d.xyz").write_bytes(b"8BPS" + bytes(40))
+    Path("in/gone.png").symlink_to("nowhere")
+    os.mkfifo("in/pipe.png")
     for command in (
-        ["eval", "x.npz"],
-        ["pack", "x.npz"],
-        ["train", "linear-mnist", "--data", "x.npz"],
-    ):
-        run_here(*command, code=1)
-        assert "found a, b; --key NAME chooses one" in capsys.readouterr().err
+        ["encode", "in", "-o", "out"], ["pack", "in", "-o", "x.bin"], ["eval", "in"],
+        ["eval", "in", "-m", "photo-dae", "--noise", "0.1"],
+        ["pack", "in", "-o", "packs", "--workers", "1"],
+        ["denoise", "in", "-o", "clean", "-m", "photo-dae"],
+    ):  # fmt: skip
+        run_here(*command, *(FAST if command[0] == "pack" else []), code=1)
+        errors = [line for line in said(capsys) if "error" in line]
+        assert len(errors) == 5, errors
+        for name in ("b.jpg", "c.heic", "d.xyz", "gone.png", "pipe.png"):
+            assert any(f"in/{name}: " in line for line in errors), name
+        assert any("found HEIC, a format that is not read" in line for line in errors)
+        assert any("found PSD" in line for line in errors)
+    assert listed("out") == ["a.bin", "z.bin"]
+    assert len(listed("clean")) == 2
+    assert len(cvae.open_pack("x.bin")) == len(cvae.open_pack("packs")) == 2
 
 
-def test_a_split_that_a_file_does_not_have_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    an_npz(images=pixels())
-    run_here("eval", "x.npz", "--split", "test", *MODEL, code=1)
-    assert "expected an array 'x_test', found images" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("place", ["npy", "zip", "folder"])
-@pytest.mark.parametrize("command", ["pack", "eval", "train"])
-def test_a_key_of_what_has_none_is_an_error(
-    command: str, place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = PLACES[place]()
-    words = {
-        "pack": ["pack", where],
-        "eval": ["eval", where],
-        "train": ["train", "linear-mnist", "--data", where],
-    }
-    run_here(*words[command], "--key", "mine", code=1)
-    assert "expected an .npz file for --key mine, found none" in capsys.readouterr().err
-
-
-def test_training_never_falls_back_to_the_test_split() -> None:
-    an_npz(x_test=pixels())
-    with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):
-        datasets.load("x.npz", "mnist", SHAPE)
-
-
-@pytest.mark.parametrize("place", ["tar", "zip"])
-def test_training_reads_archives_as_folders_and_says_what_it_skipped(
-    place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("scans").mkdir()
-    Image.fromarray(blobs(1, side=60)[0, ..., 0]).convert("RGB").save("scans/large.jpg")
-    Path("scans/text.png").write_text("text")
-    for number, image in enumerate(pixels()[..., 0]):
-        Image.fromarray(image).save(f"scans/{number:02d}.png")
-    if place == "tar":
-        with tarfile.open("x.tar", "w") as archive:
-            archive.add("scans", ".")
-    else:
-        with zipfile.ZipFile("x.zip", "w") as pictures:
-            for path in sorted(Path("scans").iterdir()):
-                pictures.write(path, path.name)
-    run_here("train", "linear-mnist", "--data", f"x.{place}", "-o", "run")
-    said = capsys.readouterr().err
-    assert "1 file skipped" in said
-    assert "text.png: expected an image" in said
-    assert (
-        "x: 28 images to train, 3 to validate, chosen by chance; read as 28x28 grey, cropped"
-        in said
-    )
-    assert "text.png" in Path("run/skipped.txt").read_text()
-    data = json.loads(Path("run/run.json").read_text())["data"]
-    assert Reading.from_json(data["reading"]).shape == SHAPE
-    assert data["skipped"] == 1
-    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
-
-
-def test_training_of_arrays_of_another_shape_is_refused_with_both_shapes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    an_npy(np.zeros((20, 9, 8, 3), np.uint8))
-    run_here("train", "linear-mnist", "--data", "x.npy", "-o", "run", "--quiet", code=1)
-    line = capsys.readouterr().err
-    assert "the preset takes 28x28 grey" in line
-    assert "found 8x9 with 3 channels" in line
-
-
-@pytest.mark.parametrize("place", ["tar", "zip", "npy", "idx"])
-def test_commands_for_image_files_say_that_a_file_holds_many(
-    place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = PLACES[place]()
-    for command in (["encode", where], ["denoise", where]):
-        run_here(*command, code=1)
-        assert "holds many images" in capsys.readouterr().err
-    cvae_file = Path("one.bin")
-    cvae_file.write_bytes(cvae.encode(pixels()[0], "linear-mnist"))
-    run_here("verify", "one.bin", "--against", where, code=1)
-    assert "holds many images" in capsys.readouterr().err
-
-
-def test_a_bad_member_of_a_zip_is_named_and_the_exit_code_is_1(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with zipfile.ZipFile(a_zip(), "a") as archive:
-        archive.writestr("../evil.png", b"")
-        archive.writestr("inner.zip", b"")
-    run_here("pack", "x.zip", "-o", "x.bin", *MODEL, "--quiet", code=1)
-    said = capsys.readouterr().err
-    assert "../evil.png: its name leads out of the archive" in said
-    assert "inner.zip: is an archive in an archive" in said
-    assert len(unpacked("x.bin")) == COUNT
-    assert not Path("../evil.png").exists()
-
-
-def test_a_pack_is_not_packed_onto_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
-    before = Path("x.bin").read_bytes()
-    for output in ([], ["-o", "x.bin"], ["-o", "./x.bin"]):
-        run_here("pack", "x.bin", *output, "--force", *MODEL, code=1)
-        assert "input and output at once" in capsys.readouterr().err
-    assert Path("x.bin").read_bytes() == before
-
-
-def test_a_damaged_block_of_a_pack_is_named_and_the_rest_read(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    codec, images = cvae.open_model("linear-mnist"), pixels()
-    from cvae.options import EncodeOptions
-    from cvae.packs.encode import encode_pack
-
-    encode_pack(images, "x.bin", codec, EncodeOptions(effort=0, block_images=10))
-    data = bytearray(Path("x.bin").read_bytes())
-    data[len(data) // 2] ^= 1
-    Path("x.bin").write_bytes(data)
-    refused: list[cvae.CvaeError] = []
-    found, _ = open_images(["x.bin"], Reading(SHAPE, "exact"), refuse=refused.append).all()
-    assert len(found) == 20
-    assert "images 10 to 19" in str(refused[0])
-    run_here("pack", "x.bin", "-o", "again.bin", *MODEL, "--quiet", code=1)
-    assert "images 10 to 19" in capsys.readouterr().err
-    assert len(unpacked("again.bin")) == 20
-
-
-def test_a_pack_gives_images_at_their_original_sizes_with_their_names() -> None:
+def test_a_folder_without_images_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
-    for number, side in enumerate((28, 40, 30)):
-        Image.fromarray(blobs(1, side=side)[0, ..., 0]).save(f"in/{number}.png")
-    run_here("pack", "in", "-o", "x.bin", "--fit", *MODEL, "--quiet")
-    stream = open_images(["x.bin"], Reading((0, 0, 1), "any"))
-    assert stream.named
-    batches = list(stream.batches())
-    assert [batch.pixels.shape[1:3] for batch in batches] == [(28, 28), (40, 40), (30, 30)]
-    assert [name for batch in batches for name in batch.names or []] == ["0.png", "1.png", "2.png"]
-    assert measure.load("x.bin", Which(), SHAPE)[1] == ["0.png", "1.png", "2.png"]
+    Path("in/notes.txt").write_text("text")
+    for command in (["encode", "in"], ["pack", "in"], ["eval", "in"], ["denoise", "in"]):
+        run_here(*command, code=1)
+        lines = said(capsys)
+        assert "cvae: error: in: expected" in lines[0]
+        assert lines[1:] in (
+            [],
+            ["cvae: warning: 1 file that is no image was passed over: notes.txt"],
+        )
 
 
-@pytest.mark.parametrize("place", ["tar", "zip", "npy"])
-def test_image_files_of_an_archive_can_be_scaled_for_training_and_arrays_cannot(place: str) -> None:
-    where = PLACES[place]()
-    images = recipes.Images(where, 20, None, None, None)
-    if place == "npy":
-        with pytest.raises(click.UsageError, match="for a folder of images or an archive"):
-            recipes.read_as(presets.PRESETS["mnist"], images, None)
-        return
-    recipe, reading = recipes.read_as(presets.PRESETS["mnist"], images, None)
-    assert recipe.image_shape == (20, 20, 1)
-    dataset = datasets.load(where, "mnist", recipe.image_shape, reading)
-    assert dataset.train.shape[1:] == (20, 20, 1)
+def test_linked_folders_are_read_once_and_the_rest_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", "beside/b.png")
+    Path("in/link").symlink_to("../beside")
+    Path("in/loop").symlink_to(".")
+    run_here("encode", "in", "-o", "out", *FAST)
+    assert listed("out") == ["a.bin", "link/b.bin"]
+    assert any("in/loop: leads to a folder that is read elsewhere" in line for line in said(capsys))
+    run_here("pack", "in", "-o", "x.bin", *FAST)
+    assert len(cvae.open_pack("x.bin")) == 2
+
+
+def test_links_in_a_tar_are_images_as_in_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    put("in/a.png", "in/d.png")
+    os.link("in/a.png", "in/b.png")
+    Path("in/c.png").symlink_to("a.png")
+    with tarfile.open("in.tar", "w") as archive:
+        archive.add("in")
+    run_here("pack", "in", "-o", "x.bin", *FAST)
+    run_here("pack", "in.tar", "-o", "y.bin", *FAST)
+    run_here("verify", "y.bin", "--against", "in.tar")
+    assert len(cvae.open_pack("x.bin")) == len(cvae.open_pack("y.bin")) == 4
+
+
+@pytest.mark.parametrize("command", ["encode", "denoise"])
+def test_results_of_one_stem_keep_their_endings_and_the_others_are_short(command: str) -> None:
+    put("in/c32.webp", "in/c32.jpg", "in/c32.webp.png", "in/other.png")
+    model = ["-m", "photo-dae"] if command == "denoise" else ["--fit", *FAST]
+    run_here(command, "in", "-o", "out", *model)
+    end = ".bin" if command == "encode" else "_denoised.png"
+    stems = ["c32.jpg", "c32.webp", "c32.webp.png", "other"]
+    assert listed("out") == sorted(f"{stem}{end}" for stem in stems)
+
+
+def test_results_of_one_name_in_several_folders_go_to_folders() -> None:
+    put("one/a.png", "two/a.png", "two/b.png")
+    run_here("encode", "one/a.png", "two/a.png", "two/b.png", *FAST)
+    assert listed(".")[:2] == ["b.bin", "one/a.bin"]
+    run_here("encode", "one", "two", "-o", "out", *FAST)
+    assert listed("out") == ["b.bin", "one/a.bin", "two/a.bin"]
+    run_here("decode", "out/one/a.bin", "out/two/a.bin", "-o", "back")
+    assert listed("back") == ["one/a_reconstructed.png", "two/a_reconstructed.png"]
+    run_here("encode", "one/a.png", "./one/a.png", "one", "-o", "once", *FAST)
+    assert listed("once") == ["a.bin"]
+
+
+def test_containers_of_one_stem_are_verified_each_against_its_original(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", "in/a.bmp", "in/b.png")
+    run_here("encode", "in", "-o", "out", *FAST)
+    capsys.readouterr()
+    run_here("verify", "out", "--against", "in", "--json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["missing"], found["lost"]) == (3, 0, 0)
+    assert found["psnr_mean"] > 15
+
+
+def test_results_that_cannot_be_written_are_named_and_the_rest_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", f"in/{'x' * 240}.png", "in/c.png")
+    run_here("encode", "in", "-o", "coded", *FAST)
+    Path("back").mkdir()
+    Path("back/a_reconstructed.png").mkdir()
+    capsys.readouterr()
+    run_here("decode", "coded", "-o", "back", "--force", code=1)
+    lines = [line for line in said(capsys) if "error" in line]
+    assert len(lines) == 2
+    assert "is a folder" in lines[0] + lines[1]
+    assert "name too long" in lines[0] + lines[1]
+    assert listed("back") == ["c_reconstructed.png"]
+
+
+def test_a_picture_for_which_there_is_no_memory_is_named_and_the_rest_is_coded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    before, bad = cvae.Codec.encode_batch, np.asarray(Image.open("in/b.png"))
+
+    def encode_batch(self: cvae.Codec, batch: np.ndarray, *more: object) -> object:
+        if any(np.array_equal(image[..., 0], bad) for image in batch):
+            raise MemoryError
+        return before(self, batch, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cvae.Codec, "encode_batch", encode_batch)
+    run_here("encode", "in", "-o", "out", *FAST, code=1)
+    assert listed("out") == ["a.bin", "c.bin"]
+    lines = said(capsys)
+    assert lines[0] == "cvae: error: in/b.png: needs more memory than there is"
+    assert "2 of 3 images encoded" in lines[1]
+
+
+def test_a_bad_image_of_a_folder_spares_the_evaluation_of_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", "in/c.png")
+    Path("in/b.png").write_bytes(Path("in/a.png").read_bytes()[:80])
+    Image.new("L", (9, 9)).save("in/d.png")
+    for model in ("mnist", "photo"):
+        run_here("eval", "in", "--json", "-m", model, *FAST, code=1)
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if "error" in line]
+        assert json.loads(out)["images"] == (2 if model == "mnist" else 3)
+        assert "in/b.png: " in lines[0]
+        assert len(lines) == (2 if model == "mnist" else 1)
+    run_here("eval", "in/b.png", code=1)
+    assert len(said(capsys)) == 1
+
+
+def stack(name: str) -> None:
+    frames = [Image.open(path).convert("L") for path in DIGITS[:5]]
+    Path(name).parent.mkdir(exist_ok=True)
+    frames[0].save(name, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encode", "in/x.tif", "-o", "x.bin"], ["encode", "in", "-o", "out"],
+        ["pack", "in", "-o", "x.bin"], ["pack", "in", "-o", "packs", "--workers", "1"],
+        ["eval", "in"], ["eval", "in/x.tif", "-m", "photo-dae", "--noise", "0.1"],
+        ["denoise", "in", "-o", "clean", "-m", "photo-dae"],
+    ],
+)  # fmt: skip
+def test_pages_that_are_left_out_are_said(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack("in/x.tif")
+    run_here(*command)
+    (line,) = [line for line in said(capsys) if "the first of" in line]
+    assert "in/x.tif: the first of 5 pages; `cvae pack --pages` takes all" in line
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_all_pages_are_packed_verified_and_come_back(
+    workers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack("in/x.tif")
+    put("in/y.png")
+    run_here("pack", "in", "--pages", "-o", "packed", *FAST, *workers)
+    assert "the first of" not in capsys.readouterr().err
+    run_here("unpack", "packed", "-o", "back")
+    assert listed("back") == [f"x.tif/{i:03}.png" for i in range(5)] + ["y.png"]
+    capsys.readouterr()
+    run_here("verify", "packed", "--against", "in", "--json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["missing"]) == (6, 0)
+    assert found["psnr_mean"] > 15
+
+
+def test_a_name_from_a_strangers_file_does_nothing_to_a_terminal() -> None:
+    evil = "\x1b]0;title\x07\x9b2J\u202e\n"
+    put("in/a.png")
+    shutil.copy("in/a.png", f"in/{evil}.png")
+    Path(f"in/{evil}b.png").write_text("text")
+    Path(f"in/{evil}c.txt").write_text("text")
+    Path(f"in/{evil}d").symlink_to(".")
+    stack(f"in/{evil}.tif")
+    with tarfile.open("x.tar", "w") as archive:
+        archive.add("in")
+        info = tarfile.TarInfo(f"in/{evil}link.png")
+        info.type, info.linkname = tarfile.SYMTYPE, f"{evil}gone"
+        archive.addfile(info)
+    np.savez("x.npz", **{evil.replace("\n", ""): np.zeros(3), "b": np.zeros(3)})
+    Path(f"{evil}.bin").write_bytes(b"text")
+    for command in (
+        ["encode", "in", "-o", "out", "-v", "--fit"], ["pack", "in", "-o", "a.bin", "-v", "--fit"],
+        ["pack", "x.tar", "-o", "b.bin", "-v", "--fit"], ["pack", "x.npz"], ["eval", "in"],
+        ["decode", "out", "-o", "back", "-v"], ["verify", "out", f"{evil}.bin"],
+        ["info", f"{evil}.bin"], ["info", evil], ["encode", f"--{evil}"], [f"--{evil}"], [evil],
+        ["unpack", "b.bin", "--only", evil], ["denoise", "in", "-m", evil], ["models", "add", evil],
+        ["models", evil], ["encode", "in", "-q", evil], ["eval", "in", "--split", evil],
+    ):  # fmt: skip
+        said_there = on_a_terminal(command)
+        assert said_there, command
+        for sign in ("\x1b", "\x07", "\x9b", "\u202e"):
+            assert sign not in said_there, (command, said_there)
+
+
+def on_a_terminal(arguments: list[str]) -> str:
+    """What a command sends to a terminal, stdout and stderr together."""
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-m", "cvae", *arguments]
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=subprocess.DEVNULL)
+    os.close(terminal)
+    data = io.BytesIO()
+    try:
+        while chunk := os.read(ours, 1 << 16):
+            data.write(chunk)
+    except OSError:  # the other side is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait(60)
+    ours_alone = "\r\x1b[K"  # clears a line of progress
+    return data.getvalue().decode(errors="replace").replace(ours_alone, "")

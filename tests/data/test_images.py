@@ -90,7 +90,7 @@ def test_another_size_takes_fit_and_the_original_size_is_told() -> None:
     with pytest.raises(ImageError, match="found 50x60"):
         of_data(data)
     assert of_data(data, fit=True).shape == GREY
-    assert Reading(GREY, "stretch").picture(data, "x.png").image.size == (50, 60)
+    assert Reading(GREY, "stretch").picture(data, "x.png").size == (50, 60)
 
 
 def test_exif_rotation_is_applied_before_the_size_is_judged() -> None:

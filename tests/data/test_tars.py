@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
@@ -14,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvae.data import sources
+from cvae.data import sources, tars
 from cvae.data.reading import Reading
 from cvae.data.sources import Batch, TarSource
-from cvae.errors import CvaeError, DataError
+from cvae.errors import CvaeError, DataError, ImageError, Notice, PassedOver
 
 from ..conftest import blobs
 from ..data.test_sources import READING, add, all_of, png
@@ -139,6 +141,144 @@ def test_sparse_members_are_refused(pax: dict[str, str]) -> None:
     start = info.tobuf(tarfile.PAX_FORMAT) if pax else info.tobuf()
     with pytest.raises(DataError, match="sparse"):
         read(start + b"9\n" * 512 + bytes(10240))
+
+
+def linked(archive: tarfile.TarFile, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    archive.addfile(info)
+
+
+def archive_of_links() -> bytes:
+    """Two images, with links of all kinds to the first and to the second."""
+    buffer, pixels = io.BytesIO(), blobs(2)
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        linked(archive, "in/ahead.png", "../in/b.png")
+        add(archive, "in/a.png", png(pixels[0]))
+        linked(archive, "in/hard.png", "in/a.png", tarfile.LNKTYPE)
+        linked(archive, "soft.png", "in/a.png")
+        linked(archive, "in/again", "hard.png")
+        add(archive, "in/b.png", png(pixels[1]))
+    return buffer.getvalue()
+
+
+LINKED = {
+    "in/ahead.png": 1,
+    "in/a.png": 0,
+    "in/hard.png": 0,
+    "soft.png": 0,
+    "in/again": 0,
+    "in/b.png": 1,
+}
+
+
+@pytest.mark.parametrize("place", ["file", "stream"])
+def test_links_give_the_images_that_they_lead_to(tmp_path: Path, place: str) -> None:
+    data = archive_of_links()
+    (tmp_path / "x.tar").write_bytes(data)
+    file: Any = tmp_path / "x.tar" if place == "file" else io.BytesIO(data)
+    found = all_of(TarSource(file, "x.tar"))
+    assert sorted(found.names or []) == sorted(LINKED)
+    for name, pixels in zip(found.names or [], found.pixels, strict=True):
+        assert np.array_equal(pixels, blobs(2)[LINKED[name]]), name
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["gone.png", "/etc/passwd", "../a.png", "loop.png", "link.png"])
+def test_links_that_lead_nowhere_are_named_and_the_images_come(
+    tmp_path: Path, kind: bytes, target: str
+) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        linked(archive, "loop.png", "link.png", kind)
+        linked(archive, "link.png", target, kind)
+        add(archive, "ok.png", png(blobs(1)[0]))
+    refused: list[CvaeError] = []
+    found = all_of(TarSource(tmp_path / "x.tar", "x.tar"), refuse=refused.append)
+    assert found.names == ["ok.png"]
+    assert {error.where for error in refused} == {"x.tar: loop.png", "x.tar: link.png"}
+    assert all("which the archive does not hold" in error.text for error in refused)
+
+
+def test_a_link_to_a_folder_is_left_out_and_said(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        add(archive, "in/a.png", png(blobs(1)[0]))
+        linked(archive, "again", "in")
+    said: list[CvaeError] = []
+    assert all_of(TarSource(tmp_path / "x.tar", "x.tar"), refuse=said.append).names == ["in/a.png"]
+    assert isinstance(said[0], Notice)
+    assert said[0].where == "x.tar: again"
+
+
+def test_what_a_stream_does_not_keep_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tars.members, "__defaults__", (None, None, 100))
+    refused: list[CvaeError] = []
+    found = all_of(TarSource(io.BytesIO(archive_of_links()), "stdin"), refuse=refused.append)
+    assert found.names == ["in/a.png", "in/b.png"]
+    assert len(refused) == 4
+    assert all("not kept of a stream" in error.text for error in refused)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_archives_behind_each_other_are_read(mode: str) -> None:
+    parts = [archive_of(5, mode), archive_of(3, mode), archive_of(1, mode)]
+    found = read(b"".join(parts))
+    assert np.array_equal(found.pixels, np.concatenate([blobs(5), blobs(3), blobs(1)]))
+
+
+def test_what_follows_an_archive_and_is_none_is_said() -> None:
+    said: list[CvaeError] = []
+    source = TarSource(io.BytesIO(archive_of(2) + b"text" * 200), "x.tar")
+    assert np.array_equal(all_of(source, refuse=said.append).pixels, blobs(2))
+    assert isinstance(said[0], Notice)
+    assert "what follows the end" in said[0].text
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_devices_and_pipes_are_named(kind: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        linked(archive, "odd.png", "", kind)
+        add(archive, "ok.png", png(blobs(1)[0]))
+    refused: list[CvaeError] = []
+    source = TarSource(io.BytesIO(buffer.getvalue()), "x.tar")
+    assert all_of(source, refuse=refused.append).names == ["ok.png"]
+    assert "x.tar: odd.png: is a device or a pipe" in str(refused[0])
+
+
+def test_members_are_images_by_what_they_are_and_the_others_are_counted() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        add(archive, "notes.txt", b"no image")
+        add(archive, "a.dat", png(blobs(1)[0]))
+        add(archive, "b.heic", b"\0\0\0\x18ftypheic" + bytes(40))
+        add(archive, ".hidden", png(blobs(1)[0]))
+    said: list[CvaeError] = []
+    source = TarSource(io.BytesIO(buffer.getvalue()), "x.tar")
+    assert all_of(source, refuse=said.append).names == ["a.dat"]
+    assert [(type(error), error.where) for error in said] == [
+        (PassedOver, "x.tar: notes.txt"),
+        (ImageError, "x.tar: b.heic"),
+    ]
+    assert "found HEIC, a format that is not read" in said[1].text
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused() -> None:
+    info = tarfile.TarInfo("x.png")
+    info.size = 1 << 33
+    packer, data = bz2.BZ2Compressor(1), bytearray()
+    data += packer.compress(info.tobuf())
+    for _ in range(70):
+        data += packer.compress(bytes(1 << 22))
+    data += packer.flush()
+    with peak_below(1 << 24), pytest.raises(DataError, match="times its size"):
+        list(TarSource(io.BytesIO(bytes(data)), "x.tar").batches(READING, refuse=lambda _: None))
+
+
+def test_a_dictionary_of_a_gigabyte_is_refused() -> None:
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 29}]
+    data = bytearray(lzma.compress(archive_of(1), filters=large))
+    with peak_below(1 << 24), pytest.raises(DataError, match=r"[Mm]emory"):
+        read(bytes(data))
 
 
 def test_images_that_are_left_out_hold_no_memory() -> None:

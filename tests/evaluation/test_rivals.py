@@ -200,7 +200,7 @@ def model() -> Codec:
 @pytest.fixture(scope="module")
 def measured(model: Codec) -> Measured:
     return measure.measure(
-        model, measure.load(SAMPLES, Which("test"), model.image_shape)[0], effort=1
+        model, measure.load(SAMPLES, Which("test"), model.reading())[0], effort=1
     )
 
 

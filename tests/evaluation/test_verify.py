@@ -14,7 +14,6 @@ from PIL import Image
 import cvae
 from cvae import packs
 from cvae.data import metrics
-from cvae.data.sources import Which
 from cvae.errors import CvaeError, FormatError, StorageError
 from cvae.evaluation import verify
 from cvae.options import EncodeOptions
@@ -39,7 +38,7 @@ def _in_an_empty_folder(workdir: Path) -> None:
 
 def figures(data: str, coded: str, split: str | None = None) -> dict[str, Any]:
     with cvae.open_pack(coded) as pack:
-        return verify.compare(pack, data, Which(split))
+        return verify.compare(pack, data, EncodeOptions(fit=True, split=split))
 
 
 FIGURES = (

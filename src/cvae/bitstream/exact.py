@@ -20,6 +20,9 @@ from cvae.bitstream import tables
 from cvae.bitstream.tables import PRECISION, Bank, Rows, Symbols
 from cvae.errors import FormatError
 
+# Entries of tables that a decoder keeps as Python integers, which take some 40 bytes each.
+_KEPT = 1 << 18
+
 _Interval = tuple[int, int, int]  # low, width, bits
 
 
@@ -34,7 +37,7 @@ class Encoder:
         bank = self._bank
         entries = bank.entries(symbols)
         # Looked up for all images at once: the loops below see Python integers only.
-        widths = bank.frequencies[rows, entries].tolist()
+        widths = bank.table[rows, entries].tolist()
         starts = bank.starts[rows, entries].tolist()
         escaped = (entries == bank.escape).any(axis=1).tolist()
         for image, interval in enumerate(self._intervals):
@@ -93,7 +96,9 @@ class Decoder:
 
     def _lists(self, row: int) -> tuple[list[int], list[int]]:
         """Frequencies and starts of a table as Python integers."""
-        found = self._bank.frequencies[row].tolist(), self._bank.starts[row].tolist()
+        if len(self._tables) * (self._bank.escape + 1) > _KEPT:
+            self._tables.clear()
+        found = self._bank.table[row].tolist(), self._bank.starts[row].tolist()
         return self._tables.setdefault(row, found)
 
 

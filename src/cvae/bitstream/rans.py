@@ -82,7 +82,7 @@ class Encoder:
         return head + stream.astype("<u2").tobytes() + escapes
 
     def _append(self, bank: Bank, rows: Rows, entries: Integers) -> None:
-        self._widths.append(bank.frequencies[rows, entries].ravel().astype(np.uint32))
+        self._widths.append(bank.table[rows, entries].ravel().astype(np.uint32))
         self._starts.append(bank.starts[rows, entries].ravel().astype(np.uint32))
 
 
@@ -136,7 +136,7 @@ class Decoder:
         index[used] = np.arange(len(used))
         rows = index[rows]
         starts, alphabet = bank.starts[used], bank.starts.shape[1]
-        flat_starts, frequencies = starts.ravel(), bank.frequencies[used].ravel()
+        flat_starts, frequencies = starts.ravel(), bank.table[used].ravel()
         keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
         words, lanes, done = self._words, len(self._state), 0
         entries = np.empty(len(rows), np.int64)

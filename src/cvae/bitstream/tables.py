@@ -61,18 +61,17 @@ class Bank:
         return int(self.table.shape[1]) - 1
 
     @cached_property
-    def frequencies(self) -> NDArray[np.int64]:
-        """The tables in a type to calculate with: (tables, alphabet)."""
-        return self.table.astype(np.int64)
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
+    def starts(self) -> NDArray[np.uint16]:
         """Cumulative frequencies before each entry: (tables, alphabet)."""
-        return np.cumsum(self.frequencies, axis=1) - self.frequencies
+        # The last sum, 2^16, is 0 here, and comes out right again.
+        sums: NDArray[np.uint16] = np.cumsum(self.table, axis=1, dtype=np.uint16)
+        return sums - self.table
 
     @cached_property
-    def _entry_bits(self) -> NDArray[np.float64]:
-        return PRECISION - np.log2(self.frequencies)
+    def entropies(self) -> NDArray[np.float64]:
+        """The mean information content of a symbol of each table, in bits, escapes as one: (tables,)."""
+        p = self.table / TOTAL
+        return np.asarray(-np.sum(p * np.log2(p), axis=1))
 
     def entries(self, symbols: Symbols) -> NDArray[np.int64]:
         """Symbols as places in the alphabet. Raises ValueError when one is beyond the format's range."""
@@ -87,12 +86,18 @@ class Bank:
         magnitude = np.abs(symbols)
         escaped = magnitude > self.radius
         entries = np.where(escaped, self.escape, symbols + self.radius)
-        bits = self._entry_bits[rows, entries]
+        bits = _bits_of_frequencies()[self.table[rows, entries]]
         if escaped.any():
             # As `escape_bits`: frexp gives the length of a number in bits.
             number = 2 * (magnitude - self.radius - 1) + (symbols < 0) + 1
             bits = bits + np.where(escaped, 2 * np.frexp(number)[1] - 1, 0)
         return np.asarray(bits, np.float64)
+
+
+@cache
+def _bits_of_frequencies() -> NDArray[np.float64]:
+    """The information content of an entry by its frequency, for the tables of all models; of 0 none."""
+    return np.concatenate([[0], PRECISION - np.log2(np.arange(1, TOTAL, dtype=np.int64))])
 
 
 @cache

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
-import signal
 import sys
-import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from cvae import CvaeError, OutputError, __version__
-from cvae.cli.talk import Talk, harmless
+from cvae.cli.talk import Talk, enough_memory, harmless
 
 # In the order of use.
 COMMANDS = (
@@ -31,31 +30,52 @@ class Group(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
 
+    def make_context(self, *arguments: Any, **values: Any) -> click.Context:
+        with _escaped():
+            return super().make_context(*arguments, **values)
+
+    def main(self, *arguments: Any, **extra: Any) -> NoReturn:
+        """As click's, which makes of an interrupt an error of its own."""
+        try:
+            code = super().main(*arguments, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except click.Abort as error:
+            raise KeyboardInterrupt from error
+        sys.exit(code)
+
     def invoke(self, context: click.Context) -> Any:
         found: CvaeError
         try:
-            return super().invoke(context)
-        except click.UsageError as error:
-            error.message = harmless(error.message)  # type: ignore[misc]
-            raise
+            with _escaped(), enough_memory():
+                return super().invoke(context)
         except CvaeError as error:
             found = error
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
             found = OutputError(f"{error.strerror or error}", where=error.filename or "output")
-        except KeyboardInterrupt:
-            click.echo("cvae: interrupted", err=True)
-            sys.exit(130)
         talk = context.obj or Talk()
         talk.error(found)
         return talk.end()
 
 
+@contextmanager
+def _escaped() -> Iterator[None]:
+    """Escapes what click says of wrong usage, which repeats what was typed."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = harmless(error.message)  # type: ignore[misc]
+        raise
+
+
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted, "
+    "141 nobody reads the output.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="cvae")
 def main() -> None:
@@ -70,8 +90,7 @@ def main() -> None:
 
     `cvae models` lists the models that there are; `cvae train` makes others.
     """
-    # Pillow warns of large images and damaged EXIF data, which our own limits and readers judge.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    with suppress(ValueError):  # not in the main thread
-        # Ends as Ctrl-C does, so that nothing half written stays behind.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    import logging
+
+    # A message that no handler takes would be printed; what matters is said by our own.
+    logging.getLogger().addHandler(logging.NullHandler())

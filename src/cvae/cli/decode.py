@@ -50,12 +50,13 @@ def command(
     named and skipped; the exit code is then 1.
     """
     from cvae.data.contents import What
+    from cvae.data.listing import coded
 
     for item in inputs:  # packs that need no look at their bytes
-        if Path(item).is_dir() and files.what(item) is What.PACKS:
+        if files.is_folder(item) and files.what(item) is What.PACKS:
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
-    tasks = files.plan(inputs, output, derive, {".bin", ".npy"}, force)
+    tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
     decoder = _Decoder(model, quality, force, talk)
     for batch in files.batches(tasks, talk):
         decoder.decode(batch)
@@ -78,11 +79,11 @@ class _Decoder:
         read: dict[Codec, list[tuple[Task, Container, Symbols]]] = {}
         for task in tasks:
             with self._talk.trying(task.name):
+                task.check(self._force)
                 if task.source is not None and task.source.suffix == ".npy":
                     self._write(task, self._from_npy(task.source))
                     continue
                 item = _read(task)
-                task.check(self._force)
                 codec = self._codec(item.model_id)
                 found = task, item, codec.decode_payload(item)
                 if codec.any_size:  # large pictures are not held together

@@ -91,11 +91,15 @@ def _find_photo() -> Path | None:
 
 def _is_small(image: Image) -> bool:
     """Whether a picture's pixels are grey, however they are stored, and 28x28."""
-    from cvae.data import images
+    from cvae.data.reading import Reading
+    from cvae.errors import CvaeError, ImageShapeError
 
     if image.size != (_SIDE, _SIDE):
         return False
     try:
-        return images.lossless(images.upright(image), "L") is not None
-    except Exception:  # of any kind, as Pillow's readers have it: who reads it says what is wrong
-        return True
+        Reading((_SIDE, _SIDE, 1), "exact").picture(image, "")
+    except ImageShapeError:
+        return False
+    except CvaeError:
+        return True  # who reads it says what is wrong
+    return True

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     "[default: NAME_denoised.png in the current folder]"
 )
 @options.model("fashion-dae for 28x28 grey images, else photo-dae")
+@options.background("that of the model's training, else black")
 @options.force
 @options.talk()
 def command(
-    images: tuple[str, ...], output: str | None, model: str | None, force: bool, talk: Talk
-) -> None:
+    images: tuple[str, ...], output: str | None, model: str | None, background: str | None,
+    force: bool, talk: Talk,
+) -> None:  # fmt: skip
     """Remove noise from images.
 
     \b
@@ -36,24 +38,25 @@ def command(
       cvae denoise photos/ -o clean/    every image of a folder
 
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. A
-    denoiser takes images of any size, on black where they are transparent. A codec that was trained
+    denoiser takes images of any size. A codec that was trained
     on noisy images takes those of its own size. A bad file is named and skipped; the exit code is
     then 1.
     """
     from cvae import denoising
-    from cvae.data.names import SUFFIXES
+    from cvae.data import listing
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
     _refuse_many(images)
-    tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
+    tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
     for (task,) in files.batches(tasks, talk, 1):  # photos are large
         with talk.trying(task.name):
-            data = task.read()
             task.check(force)
-            _denoise(given or _default(opened, data, task.name), task, data, force, talk)
+            data = task.read()
+            model_for = given or _default(opened, data, task.name)
+            _denoise(model_for, background, task, data, force, talk)
     talk.finish(len(tasks), "images denoised")
 
 
@@ -93,23 +96,25 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
         raise ModelNotFoundError(text, advice=denoising.denoisers()) from error
 
 
-def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
+def _denoise(
+    model: Model, background: str | None, task: Task, data: bytes, force: bool, talk: Talk
+) -> None:
     """Grey images stay grey where the model takes images of any size."""
-    from cvae import denoising, kinds
-    from cvae.data import images
+    from cvae import denoising
+    from cvae.data import images, pages
     from cvae.data.reading import Reading
 
-    manifest = model.manifest
-    any_size = kinds.of(manifest, model.path).any_size
-    shape = manifest.image_shape
-    reading = Reading((0, 0, shape[2]), "own") if any_size else Reading(shape, "exact")
-    picture = reading.picture(data, task.name)
-    if any_size and picture.changed:
-        mode = "grey" if manifest.image_shape[2] == 1 else "RGB"
-        talk.warning(f"{task.name}: converted to {mode} of 8 bits, transparent parts made black")
-    clean = denoising.denoise(model, reading.pixels(picture.image)[None])[0]
+    reading = denoising.reading(model, background)
+    with images.decoding(task.name):
+        picture = reading.picture(data, task.name)
+        pixels = reading.pixels(picture.image)
+    if (count := pages.count(data)) > 1:
+        talk.error(pages.notice(count, task.name))
+    for change in picture.changes:
+        talk.changed(task.name, change)
+    clean = denoising.denoise(model, pixels[None])[0]
     height, width, channels = clean.shape
-    if any_size and picture.grey and channels == 3:
+    if reading.keeps and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-    task.write_image(clean, force)
-    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {manifest.name}")
+    task.write_image(clean, force, picture.profile)
+    talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")

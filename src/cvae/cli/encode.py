@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, OutputError
+from cvae import CvaeError, ModelError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk
+from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
     from cvae.data.images import Pixels
-    from cvae.data.reading import Reading
+    from cvae.data.reading import Picture
     from cvae.options import Encoded, EncodeOptions
 
 
@@ -49,18 +49,20 @@ def command(
       cvae encode - < digit.png > digit.bin
 
     IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
-    pack` writes many images to one file. Models of any size lay transparent images on white.
+    pack` writes many images to one file. A model that was trained on a folder of images reads them as
+    training did. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
     """
+    from cvae.data import listing
     from cvae.data.names import SUFFIXES
 
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
-    tasks = files.plan(images, output, derive, SUFFIXES, force)
+    tasks = files.plan(images, output, derive, listing.images, force, talk)
     encoder = _Encoder(defaults.Models(model, talk), options, npy, force, talk)
     written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{_summary(written)}")
@@ -71,9 +73,10 @@ def _check(options: EncodeOptions, npy: bool) -> None:
     chooses = _chooses(options)
     if chooses and options.quality is not None:
         raise click.UsageError("--max-bytes and --min-psnr choose the quality, which -q fixes")
-    if npy and (chooses or options.fit or options.invert):
+    fits = options.fit or options.crop is not None
+    if npy and (chooses or fits or options.invert):
         raise click.UsageError(
-            "symbols as .npy carry no header, which would record --fit, --invert and the quality "
+            "symbols as .npy carry no header, which would record --fit, --crop, --invert and the quality "
             "that --max-bytes and --min-psnr choose"
         )
 
@@ -150,13 +153,8 @@ class _Encoder:
 
     def _encode(self, codec: Codec, read: list[_Read]) -> list[_Written]:
         """Encodes images of one shape."""
-        import numpy as np
-
-        pixels, sizes = np.stack([item.pixels for item in read]), [item.size for item in read]
-        chooses, latents = _chooses(self._options), codec.model.manifest.latent_shape
-        encode = codec.encode_to_target if chooses else codec.encode_batch
-        written = []
-        coded: Sequence[Encoded | CvaeError] = encode(pixels, self._options, sizes)
+        latents, written = codec.model.manifest.latent_shape, []
+        coded = self._coded(codec, read)
         for (task, _, image, _), item in zip(read, coded, strict=True):
             with self._talk.trying(task.name):
                 if isinstance(item, CvaeError):
@@ -171,30 +169,44 @@ class _Encoder:
                     self._talk.warning(f"{task.name}: {self._poor(codec, image, item)}")
         return written
 
+    def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
+        """Images of one shape, coded; one that takes more memory than there is costs itself alone."""
+        import numpy as np
+
+        encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
+        try:
+            pixels = np.stack([item.pixels for item in read])
+            return encode(pixels, self._options, [item.size for item in read])
+        except (MemoryError, ModelError) as error:
+            if len(read) == 1:
+                return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]
+        return [coded for item in read for coded in self._coded(codec, [item])]
+
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
         """What can be read, one by one: large pictures are not held together."""
+        from cvae.data import pages
+        from cvae.data.images import decoding
+
         for task in tasks:
             with self._talk.trying(task.name):
-                data = task.read()
                 task.check(self._force)
+                data = task.read()
                 codec = self._models.of(data, task.name)
                 self._check(codec)
-                read = self._any_size if codec.any_size else self._one_size
-                yield read(codec, codec.reading(self._options.fit), data, task)
+                with decoding(task.name):
+                    picture = codec.reading(self._options).picture(data, task.name)
+                    found = self._as_read(task, codec, picture)
+                for change in picture.changes:
+                    self._talk.changed(task.name, change)
+                if (count := pages.count(data)) > 1:
+                    self._talk.error(pages.notice(count, task.name))
+                yield found
 
-    def _one_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
+    def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
+        reading = codec.reading(self._options)
         height, width, _ = codec.image_shape
-        image = reading.picture(data, task.name).image
-        size = None if image.size == (width, height) else image.size
-        return _Read(task, codec, reading.pixels(image), size)
-
-    def _any_size(self, codec: Codec, reading: Reading, data: bytes, task: Task) -> _Read:
-        picture = reading.picture(data, task.name)
-        if picture.changed:
-            mode = "grey" if picture.grey else "RGB"
-            white = MADE_WHITE if picture.alpha else ""
-            self._talk.warning(f"{task.name}: converted to {mode} of 8 bits{white}")
-        return _Read(task, codec, reading.pixels(picture.image), None)
+        own = codec.any_size or picture.size == (width, height)
+        return _Read(task, codec, reading.pixels(picture.image), None if own else picture.size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
@@ -211,7 +223,7 @@ class _Encoder:
         if self._npy:
             return f"{len(item.symbols)} symbols, {item.psnr:.2f} dB"
         height, width, _ = image.shape
-        fits = self._options.fit and not codec.any_size
+        fits = not codec.any_size and codec.reading(self._options).scales
         fitted = f" (of the {width}x{height} it was fitted to)" if fits else ""
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
         payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
@@ -248,5 +260,5 @@ def _npy(symbols: Symbols) -> bytes:
 
     dtype = np.min_scalar_type(min(int(symbols.min()), -1 - int(symbols.max())))
     buffer = io.BytesIO()
-    np.save(buffer, symbols.astype(dtype), allow_pickle=False)
+    np.save(buffer, symbols.astype(dtype.newbyteorder("<")), allow_pickle=False)
     return buffer.getvalue()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ import click
 
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
-from cvae.cli.talk import MODELS_ADVICE, Talk
-from cvae.errors import ImageError, ImageShapeError, OutputError
+from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
+from cvae.errors import CvaeError, ImageError, ImageShapeError, Notice, OutputError
 
 if TYPE_CHECKING:
     from cvae.data.sources import Which
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cvae.evaluation.measure import Measured, Part
     from cvae.evaluation.noise import Images
     from cvae.models.file import Model
+    from cvae.options import EncodeOptions
 
 _FILE = click.Path(path_type=Path)
 _SPLIT_ADVICE = (
@@ -56,6 +57,7 @@ class Outputs:
 @options.model(f"{TEXT}, by the first image")
 @options.quality
 @options.effort
+@options.reading
 @click.option(
     "--split", type=click.Choice(["test", "validation", "train"]),
     help="Which images of an .npz file, or of a folder as training splits one.  "
@@ -81,8 +83,9 @@ class Outputs:
 )  # fmt: skip
 @options.as_json
 def command(
-    dataset: str, model: str | None, quality: int | None, effort: int, split: str | None, key: str | None,
-    limit: int | None, against: str, noise: float | None, outputs: Outputs, as_json: bool,
+    dataset: str, model: str | None, quality: int | None, effort: int, reading: EncodeOptions,
+    split: str | None, key: str | None, limit: int | None, against: str, noise: float | None,
+    outputs: Outputs, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure rate and distortion of a model on a data set.
 
@@ -94,8 +97,8 @@ def command(
 
     DATA is what `cvae pack` takes: a folder, an image, an array (.npz, .npy, idx), a tar or ZIP archive,
     or a pack, here or at a URL. PSNR is of 8-bit pixels, the mean over the images, each a file of its
-    own. --split reads a folder as `cvae train` does; without it, every image has to fit the model.
-    SSIM, --against and --plot need the extra `eval`.
+    own. --split reads a folder as `cvae train` does; without it, an image that does not fit the model is
+    named and skipped; the exit code is then 1. SSIM, --against and --plot need the extra `eval`.
 
     --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
     without headers; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
@@ -115,7 +118,7 @@ def command(
     else:
         opened = registry.open_model(model)
     result = {"model": opened.manifest.name, "dataset": Path(dataset).stem, "split": name}
-    run = _Run(dataset, which, limit, opened, talk, result)
+    run = _Run(dataset, which, limit, reading, opened, talk, result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):
             _refuse_coding(opened.manifest.name, coders)
@@ -132,6 +135,7 @@ def command(
     # Before files are written: what was measured is not lost when one cannot be.
     run.show(as_json)
     run.write(outputs)
+    talk.end()
 
 
 def _rivals(against: str, noise: float | None, outputs: Outputs) -> tuple[str, bool]:
@@ -167,6 +171,7 @@ class _Run:
     data: str
     which: Which
     limit: int | None
+    reading: EncodeOptions  # how pictures are read, where --split does not say it
     model: Model
     talk: Talk
     result: dict[str, Any]  # what --json prints
@@ -191,10 +196,11 @@ class _Run:
             names = part.names[: self.limit]
             images = part.whole(len(names)) if codec.any_size else part.images[: len(names)]
         else:
+            reading = codec.reading(self.reading)
             if codec.any_size:
-                images, names = measure.load_pictures(self.data, self.which, codec.reading())
+                images, names = measure.load_pictures(self.data, self.which, reading, self._refuse)
             else:
-                images, names = measure.load(self.data, self.which, codec.image_shape)
+                images, names = measure.load(self.data, self.which, reading, self._refuse)
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)
@@ -214,7 +220,7 @@ class _Run:
 
         part = self._part()
         names = None if part is None else part.names
-        images = noise.load(self.data, self.which, self.model, names, self.limit)
+        images = noise.load(self.data, self.which, self.model, names, self.limit, self._refuse)
         self.result["images"] = len(images)
         return images
 
@@ -239,7 +245,7 @@ class _Run:
     def show(self, as_json: bool) -> None:
         """Prints the figures."""
         if as_json:
-            click.echo(json.dumps(self.result, indent=2))
+            echo_json(self.result)
             return
         if self.measured is not None:
             tables.show(tables.coding(self.result))
@@ -269,6 +275,19 @@ class _Run:
 
             text = render(self.result, self.measured, names, self.comparison)
             files.write_bytes(outputs.html, text.encode("utf-8", "replace"), force)
+
+    def _refuse(self, error: CvaeError) -> None:
+        """Says what of several images cannot be read. Raises the error of a single one."""
+        if self.single and not isinstance(error, Notice):
+            raise error
+        self.talk.error(error)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether the data set is one image."""
+        from cvae.data.contents import What, what_lies_at
+
+        return what_lies_at(self.data) is What.FILE
 
     def _part(self) -> Part | None:
         """The part of a folder that --split names, split as for training; says what may be wrong."""

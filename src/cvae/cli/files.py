@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import click
 
 from cvae.cli.talk import BATCH, Talk
-from cvae.errors import CvaeError, ImageError, OutputError, translated
+from cvae.cli.targets import Source, targets
+from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
     from cvae.data.images import Pixels, Shape
+    from cvae.data.listing import Choose
     from cvae.data.places import Location
 
 STDIO = "-"
@@ -34,6 +37,7 @@ class Task(NamedTuple):
 
     source: Path | None
     target: Path | None = None
+    wrong: CvaeError | None = None  # why it cannot be done
 
     @property
     def name(self) -> str:
@@ -56,9 +60,11 @@ class Task(NamedTuple):
         return data
 
     def check(self, force: bool) -> None:
-        """Raises OutputError when the result cannot be written."""
+        """Raises CvaeError when the input cannot be had, OutputError when the result cannot be written."""
         from cvae.data import files
 
+        if self.wrong is not None:
+            raise self.wrong
         if self.target is not None:
             files.check_writable(self.target, force)
 
@@ -67,56 +73,58 @@ class Task(NamedTuple):
         with writing(self.target, force) as file:
             file.write(data)
 
-    def write_image(self, pixels: Pixels, force: bool) -> None:
+    def write_image(self, pixels: Pixels, force: bool, profile: bytes | None = None) -> None:
         """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
         from cvae.data import images
 
-        self.write(images.encode_image(pixels, self.target.name if self.target else ""), force)
+        name = self.target.name if self.target else ""
+        self.write(images.encode_image(pixels, name, profile), force)
 
 
 def plan(
-    inputs: Sequence[str], output: str | None, derive: Callable[[str], str], suffixes: Collection[str],
-    force: bool,
+    inputs: Sequence[str], output: str | None, derive: Callable[[str], str], choose: Choose, force: bool,
+    talk: Talk,
 ) -> list[Task]:  # fmt: skip
     """Pairs every input, a file, a folder or `-`, with its output.
 
     Without `output`, results go to the current folder, and the result of stdin to stdout. `output` is
     a file for one input and a folder for several. Files of a folder keep their place below it.
-    `derive` makes an output's name of the stem of its input's; `suffixes` are the lower-case endings
-    of files that are taken from a folder; `force` writes to a terminal, too.
+    `derive` makes an output's name of the stem of its input's; where results would meet, of its whole
+    name, and in a folder named as the input's. `choose` takes files from a folder; `force` writes to a
+    terminal, too. Inputs that cannot be had are tasks that are wrong.
 
     Raises:
-        CvaeError: two inputs would give one output, or several one file.
+        CvaeError: several inputs would give one file.
         OutputError: a result would go to a terminal.
     """
     for item in (*inputs, output or ""):
         _refuse_url(item)
-    sources = _sources(inputs, suffixes)
+    sources, wrong = _sources(inputs, choose, talk)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
         raise CvaeError(f"expected one input for stdout, found {len(sources)}")
     if many and output is not None and like_a_file(output):
         text = "several inputs need a folder, found the name of a file"
         raise OutputError(text, where=output, advice="put a / behind it if a folder is meant")
-    one = output is not None and not (many or Path(output).is_dir() or output.endswith("/"))
-    tasks: dict[Path | None, Task] = {}
-    for source, below in sources:
-        target: Path | None = Path(output or "")
-        if output == STDIO or (source is None and output is None):
-            target = None
-        elif not one:
-            target = Path(output or "") / below / derive(source.stem if source else "stdin")
-        task = Task(source, target)
-        if target in tasks:
-            both = f"{task.name} and {tasks[target].name}"
-            advice = "do them one by one"
-            raise CvaeError(f"{both} would both be written to {task.target_name}", advice=advice)
-        if source is not None and target == source:
-            raise OutputError("is input and output at once", where=target)
-        tasks[target] = task
-    if None in tasks:
+    folder = Path(output or "")
+    one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
+    found = [folder] if one else targets(sources, folder, derive)
+    tasks = [_task(source, target, output) for source, target in zip(sources, found, strict=True)]
+    if any(task.target is None and task.wrong is None for task in tasks):
         refuse_terminal(force)
-    return list(tasks.values())
+    return tasks + wrong
+
+
+def _task(source: Source, target: Path | None, output: str | None) -> Task:
+    path = source.path
+    if output == STDIO or (path is None and output is None):
+        return Task(path)
+    if target is None:
+        text = "its result would have the name of another's"
+        return Task(path, None, OutputError(text, where=path or "stdin", advice="do it by itself"))
+    if target == path:
+        return Task(path, target, OutputError("is input and output at once", where=target))
+    return Task(path, target)
 
 
 def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[Task]]:
@@ -131,7 +139,12 @@ def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[T
 
 def several(inputs: Sequence[str]) -> bool:
     """Whether arguments may stand for several files."""
-    return len(inputs) > 1 or any(Path(item).is_dir() for item in inputs if item != STDIO)
+    return len(inputs) > 1 or any(is_folder(item) for item in inputs if item != STDIO)
+
+
+def is_folder(item: str) -> bool:
+    """Whether an argument is a folder; unlike that of a Path, this never raises."""
+    return os.path.isdir(item)  # noqa: PTH112
 
 
 def what(item: str) -> What:
@@ -228,21 +241,43 @@ def writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         yield file
 
 
-def _sources(inputs: Sequence[str], suffixes: Collection[str]) -> list[tuple[Path | None, Path]]:
-    """Input files, and the folder below the output that each one's result belongs in."""
+def _sources(inputs: Sequence[str], choose: Choose, talk: Talk) -> tuple[list[Source], list[Task]]:
+    """Input files, each once, and tasks for those that cannot be had."""
+    sources: dict[str, Source] = {}
+    wrong: list[Task] = []
+    for item in inputs:
+        if item == STDIO:
+            sources[item] = Source(None)
+        elif not is_folder(item):
+            sources.setdefault(os.path.abspath(item), Source(Path(item), Path(item).parent))  # noqa: PTH100
+        else:
+            found, refused = _below(item, choose, talk)
+            if not found and not refused:
+                error = ImageError("expected files to read, found none in this folder", where=item)
+                if len(inputs) == 1:
+                    raise error
+                refused = [Task(Path(item), None, error)]
+            for source in found:
+                sources.setdefault(os.path.abspath(str(source.path)), source)  # noqa: PTH100
+            wrong += refused
+    return list(sources.values()), wrong
+
+
+def _below(item: str, choose: Choose, talk: Talk) -> tuple[list[Source], list[Task]]:
+    """The files of a folder that are chosen, and tasks for those that cannot be had."""
     from cvae.data import places
 
-    sources: list[tuple[Path | None, Path]] = []
-    for item in inputs:
-        if item == STDIO or not Path(item).is_dir():
-            sources.append((None if item == STDIO else Path(item), Path()))
-            continue
-        names = [Path(found.name) for found in places.locate(item).below(suffixes)]
-        if not names:
-            expected = ", ".join(sorted(suffixes))
-            raise ImageError(f"expected files {expected}, found none in this folder", where=item)
-        sources += [(Path(item) / name, name.parent) for name in names]
-    return sources
+    wrong: list[Task] = []
+
+    def refuse(error: CvaeError) -> None:
+        if isinstance(error, Notice):
+            talk.error(error)
+        else:
+            wrong.append(Task(Path(error.where), None, error))
+
+    folder = Path(item)
+    names = [Path(file.name) for file in choose(places.locate(item).below(refuse=refuse), refuse)]
+    return [Source(folder / name, folder, name.parent) for name in names], wrong
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from cvae import CvaeError, ModelError
 from cvae.cli import files, options, tables
+from cvae.cli.talk import echo_json
 from cvae.errors import at
 
 # What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
@@ -52,7 +52,7 @@ def command(file: str, as_json: bool) -> None:
         else:
             facts = _container(file)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        echo_json(facts)
     else:
         tables.show(tables.facts(facts))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cvae.bitstream.container import Container
     from cvae.codec import Codec
     from cvae.models.qualities import Latents
+    from cvae.options import EncodeOptions
 
 
 @click.command("interpolate")
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @options.model(f"that of a container, else {options.MODEL}")
 @options.count("How many pictures, both ends included.", 8, 2)
-@options.fit
+@options.reading
 @options.force
 @options.talk(FIT_ADVICE)
 def command(
-    first: str, last: str, output: str | None, model: str | None, count: int, fit: bool, force: bool,
-    talk: Talk,
+    first: str, last: str, output: str | None, model: str | None, count: int, reading: EncodeOptions,
+    force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Go from image A to image B through latent space.
 
@@ -60,10 +61,13 @@ def command(
     if codec.any_size:
         text = f"expected a model of images of one size, found {codec.name}, which takes any"
         raise ModelKindError(text)
-    start, end = (_latents(codec, task, item, fit) for task, item in zip(ends, read, strict=True))
+    start, end = (
+        _latents(codec, task, item, reading, talk) for task, item in zip(ends, read, strict=True)
+    )
     batches = sampling.interpolate_batches(codec, start, end, count)
     gallery.write(batches, codec.image_shape, count, talk, animated=True)
     way = f"from {ends[0].name} to {ends[1].name} by {codec.name}"
+    talk.say_changes()
     talk.say(f"{count} pictures {way} -> {gallery.name}")
 
 
@@ -87,13 +91,16 @@ def _codec(ends: list[Task], read: list[bytes | Container], model: str | None) -
     return codecs.open_model(model or options.MODEL)
 
 
-def _latents(codec: Codec, end: Task, item: bytes | Container, fit: bool) -> Latents:
+def _latents(
+    codec: Codec, end: Task, item: bytes | Container, options: EncodeOptions, talk: Talk
+) -> Latents:
     """The latents (elements,) of an image, or of what a container's symbols stand for."""
-    from cvae.data.reading import Reading
-
     with at(end.name):
         if not isinstance(item, bytes):
             return codec.payload_latents(item)
-        reading = Reading(codec.image_shape, "stretch" if fit else "exact")
-        latents: Latents = codec.latents(reading.read(item, end.name)[None])[0]
+        reading = codec.reading(options)
+        picture = reading.picture(item, end.name)
+        for change in picture.changes:
+            talk.changed(end.name, change)
+        latents: Latents = codec.latents(reading.pixels(picture.image)[None])[0]
         return latents

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae.cli import options, tables
-from cvae.cli.talk import Talk, echo
+from cvae.cli.talk import Talk, echo, echo_json, harmless
 
 if TYPE_CHECKING:
     from cvae.models.registry import Entry
@@ -38,7 +37,7 @@ def command(context: click.Context, as_json: bool) -> None:
     for error in errors:
         talk.warning(str(error))
     if as_json:
-        click.echo(json.dumps([_facts(entry) for entry in entries], indent=2))
+        echo_json([_facts(entry) for entry in entries])
         return
     width = max((len(entry.manifest.name) for entry in entries), default=0)
     for entry in entries:
@@ -104,7 +103,9 @@ def _lines(entry: Entry, width: int) -> Iterator[str]:
         f"{kind.figures(manifest)}  id {manifest.id:#06x}"
     )
     if manifest.summary:
-        yield from click.wrap_text(manifest.summary, tables.COLUMNS, "    ", "    ").splitlines()
+        yield from click.wrap_text(
+            harmless(manifest.summary), tables.COLUMNS, "    ", "    "
+        ).splitlines()
     if path.parent != registry.shipped_folder():
         added = path.parent == registry.added_folder()
         yield f"    {'added' if added else registry.SEARCH_PATH}: {path}"

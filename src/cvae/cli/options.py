@@ -110,6 +110,37 @@ effort = click.option(
 fit = click.option(
     "--fit", is_flag=True, help="Convert and resize images that the model does not code."
 )
+
+
+def _as_colour(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """A colour's name as `#rrggbb`. Raises BadParameter."""
+    if text is None:
+        return None
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        found = f"expected a colour such as white or '#ffffff', found {text!r}"
+        raise click.BadParameter(found, context, option) from error
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def background(default: str, group: str = "Options") -> Decorator:
+    """--background as `#rrggbb`; the help says what is taken without it."""
+    return grouped(
+        group, "--background", metavar="COLOUR", callback=_as_colour,
+        help=f"The colour behind transparent pixels, a name or '#rrggbb'.  [default: {default}]",
+    )  # fmt: skip
+
+
+crop = click.option(
+    "--crop/--resize", default=None,
+    help="Images of another shape: scale the shorter side and crop the centre, or squeeze the whole.  "
+    "[default: as the model's training did, where that read a folder]",
+)  # fmt: skip
+# How image files are read.
+reads = (fit, crop, background("that of the model's training; white for images of any size"))
 invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
 split = click.option(
     "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
@@ -149,6 +180,14 @@ def _encode_options(
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
 
 
+# How image files are read, alone.
+reading = collect("reading", _encode_options, *reads)
+
+# How the originals of coded files are read, which may have been fitted.
+originals = collect(
+    "options", partial(_encode_options, fit=True), crop, reads[-1], split, key,
+)  # fmt: skip
+
 # How single files are coded.
 coding = collect(
     "options", _encode_options, quality,
@@ -160,12 +199,16 @@ coding = collect(
         "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
         help="Smallest file of at least DB decibels: chooses each image's quality.",
     ),
-    effort, fit, invert,
+    effort, *reads, invert,
 )  # fmt: skip
 
 # How packs are coded.
 packing = collect(
-    "options", _encode_options, quality, effort, fit, invert, split, key,
+    "options", _encode_options, quality, effort, *reads, invert, split, key,
+    click.option(
+        "--pages", is_flag=True,
+        help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",
+    ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

@@ -14,7 +14,8 @@ import click
 from cvae import ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk, counted
+from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
+from cvae.errors import Notice
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -93,8 +94,8 @@ def command(
 
     IN is a folder, an image, an array of images (.npz, .npy, idx), a tar or ZIP archive, or a pack,
     whose decoded images are taken, here or at a URL; a pattern of such files in quotes; or `-` for a
-    tar archive on stdin. A bad image is named and skipped; the exit code is then 1. `cvae unpack`
-    decodes packs.
+    tar archive on stdin. A bad image, and a bad one of several inputs, is named and skipped; the exit
+    code is then 1. `cvae unpack` decodes packs.
 
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
@@ -188,7 +189,7 @@ def _pack_file(
     from cvae.packs.encode import encode
     from cvae.packs.source import open_images
 
-    done = raw = changed = 0
+    done = raw = 0
 
     def count(images: int) -> None:
         nonlocal done
@@ -199,17 +200,18 @@ def _pack_file(
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
 
     def batches() -> Iterator[Batch]:
-        nonlocal raw, changed
+        nonlocal raw
         for batch in stream.batches():
             raw += batch.pixels.size
-            changed += batch.changed
+            for name, change in batch.changes:
+                talk.changed(name, change)
             yield batch
 
     stream = open_images(
-        sources, codec.reading(options.fit), which=_which(options),
-        threads=threads or pipeline.processors(), refuse=talk.error,
+        sources, codec.reading(options), which=_which(options),
+        threads=threads or pipeline.processors(), refuse=talk.error, paged=options.pages,
     )  # fmt: skip
-    options = replace(options, names=options.names and stream.named)
+    options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
     with files.writing(target, force) as file, talk.status() as show:
         tally = encode(
             codec, batches(), file, options, threads=threads, progress=count,
@@ -219,8 +221,6 @@ def _pack_file(
             text = "expected images, found none that can be coded"
             where = " ".join("stdin" if isinstance(item, Source) else item for item in sources)
             raise ImageError(text, where=where)
-    if changed and codec.any_size:
-        talk.warning(f"{counted(changed, 'image')} converted to RGB of 8 bits{MADE_WHITE}")
     return tally, raw
 
 
@@ -263,10 +263,14 @@ def _pack_folder(
 
         def report(part: Part) -> None:
             nonlocal done, images
+            for notice in part.notices:
+                talk.error(Notice(notice))
             for message in part.messages:
                 talk.error(ImageError(message))
             if (more := part.tally.left_out - len(part.messages)) > 0:
                 talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            for change, number in part.changes.items():
+                talk.changed(part.file, change, number)
             coded = counted(part.images, "image")
             talk.detail(f"{part.file}: {coded} in {part.file_bytes:,} bytes")
             done, images = done + 1, images + part.images

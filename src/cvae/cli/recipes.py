@@ -111,6 +111,7 @@ def read_as(
     `before` is how a run that is resumed read them. Raises click.UsageError when the options are for
     image files, and there are none.
     """
+    from cvae.codec import BLACK, WHITE
     from cvae.data.reading import Reading
     from cvae.training import datasets
 
@@ -123,7 +124,8 @@ def read_as(
             options = "--size, --grey, --colour, --crop, --resize and --background"
             raise click.UsageError(f"{options} are for a folder of images or an archive as --data")
         return recipe, None
-    reading = before or Reading(recipe.image_shape, architectures.of(recipe).reads)
+    fit = architectures.of(recipe).reads
+    reading = before or Reading(recipe.image_shape, fit, WHITE if fit == "own" else BLACK)
     height, width, channels = reading.shape
     if images.size is not None:
         height = width = images.size
@@ -133,7 +135,7 @@ def read_as(
     if images.crop is not None:
         changes["fit"] = "crop" if images.crop else "resize"
     if images.background is not None:
-        changes["background"] = _colour(images.background)
+        changes["background"] = images.background
     reading = replace(reading, **changes)
     return replace(recipe, image_shape=reading.shape), reading
 
@@ -197,15 +199,3 @@ def _further_options() -> list[str]:
         else:
             words += [option.opts[-1], str(value)]
     return words
-
-
-def _colour(text: str) -> str:
-    """A colour's name as `#rrggbb`."""
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        found = f"expected a colour such as white or '#ffffff', found {text!r}"
-        raise click.BadParameter(found, param_hint="'--background'") from error
-    return f"#{red:02x}{green:02x}{blue:02x}"

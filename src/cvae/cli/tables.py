@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cvae.cli.talk import counted, echo
+from cvae.cli.talk import counted, echo, harmless
 
 if TYPE_CHECKING:
     from cvae.evaluation.comparison import Comparison
@@ -105,7 +105,7 @@ def facts(found: dict[str, Any]) -> Iterator[str]:
     """What a file says of itself; a long fact below its name."""
     width = max(len(name) for name in found)
     for name, value in found.items():
-        label, text = name.replace("_", " "), _plain(value)
+        label, text = name.replace("_", " "), harmless(_plain(value))
         line = f"{label:{width}}  {text}"
         if len(line) <= COLUMNS or name == "file":  # a path stays in one piece
             yield line

@@ -9,21 +9,29 @@ from typing import Any
 
 import click
 
-from cvae.errors import CvaeError, ImageShapeError, at
+from cvae.errors import CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
-MADE_WHITE = ", transparent parts made white"
-FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it"
+NO_MEMORY = "needs more memory than there is"
+FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
 
 _NAMED = 10  # skipped files that are named
+_EXAMPLES = 3  # of images that were changed
 _CLEAR = "\r\x1b[K"
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """One line, in which no name or message moves a terminal's cursor or ends the line."""
     click.echo(harmless(text), err=err)
+
+
+def echo_json(values: object) -> None:
+    """Values as JSON on stdout."""
+    import json
+
+    click.echo(json.dumps(values, indent=2).replace("\x7f", "\\u007f"))  # all other signs are ASCII
 
 
 def harmless(text: str) -> str:
@@ -33,6 +41,15 @@ def harmless(text: str) -> str:
     from cvae.data.names import printable
 
     return printable(text)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Raises CvaeError when the block needs more memory than there is."""
+    try:
+        yield
+    except MemoryError as error:
+        raise CvaeError(NO_MEMORY) from error
 
 
 def counted(number: int, noun: str) -> str:
@@ -49,6 +66,10 @@ class Talk:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
+        self._changes: dict[
+            str, tuple[int, list[str]]
+        ] = {}  # how many images, and the first of them
+        self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
 
     def say(self, text: str) -> None:
@@ -62,7 +83,28 @@ class Talk:
     def warning(self, text: str) -> None:
         self.say(f"cvae: warning: {text}")
 
+    def changed(self, name: str, change: str, images: int = 1) -> None:
+        """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
+        known, names = self._changes.get(change, (0, []))
+        self._changes[change] = known + images, [*names, name][:_EXAMPLES]
+
+    def say_changes(self) -> None:
+        """Says what `changed` was given."""
+        for change, (images, names) in self._changes.items():
+            first = ", ".join(names)
+            more = ", ..." if images > len(names) else ""
+            several = f"{counted(images, 'image')}: {change}: {first}{more}"
+            self.warning(several if images > 1 else f"{first}: {change}")
+        self._changes.clear()
+
     def error(self, error: CvaeError) -> None:
+        """Says an error and counts it. A notice is no error; files that are passed over wait for `end`."""
+        if isinstance(error, PassedOver):
+            self._passed.add(error)
+            return
+        if isinstance(error, Notice):
+            self.warning(str(error))
+            return
         self.errors += 1
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
@@ -72,18 +114,22 @@ class Talk:
     def trying(self, place: object) -> Iterator[None]:
         """Says a CvaeError in the block and goes on after it: a bad file costs itself alone."""
         try:
-            with at(place):
+            with at(place), enough_memory():
                 yield
         except CvaeError as error:
             self.error(error)
 
     def end(self) -> None:
-        """Ends the command with exit code 1 if there were errors."""
+        """Says what was changed and passed over, and ends the command with exit code 1 after errors."""
+        self.say_changes()
+        for line in self._passed.lines():
+            self.warning(line)
         if self.errors:
             raise click.exceptions.Exit(1)
 
     def finish(self, files: int, done: str) -> None:
         """Says how many of several files had no error, and ends the command."""
+        self.say_changes()
         if files > 1:
             self.say(f"{files - self.errors:,} of {files:,} {done}")
         self.end()
@@ -100,7 +146,7 @@ class Talk:
 
         def show(text: str) -> None:
             if shown:
-                click.echo(f"{_CLEAR}{text[:78]}", nl=False, err=True)
+                click.echo(f"{_CLEAR}{harmless(text)[:78]}", nl=False, err=True)
                 self._status = bool(text)
 
         try:

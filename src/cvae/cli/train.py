@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli import recipes
+from cvae.cli import options, recipes
 from cvae.cli.options import Decorator, GroupedCommand, collect, grouped
 from cvae.cli.talk import Talk, counted
 from cvae.errors import at
@@ -61,10 +61,7 @@ _images = collect(
         help="Images of another shape: scale the shorter side and crop the centre, or squeeze the "
         "whole.  [default: crop]",
     ),
-    grouped(
-        _FILES, "--background", metavar="COLOUR",
-        help="The colour behind transparent pixels, a name or '#rrggbb'.  [default: black]",
-    ),
+    options.background("black; white for pictures that keep their sizes", group=_FILES),
 )  # fmt: skip
 _wishes = collect(
     "wishes",

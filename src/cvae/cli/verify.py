@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +11,15 @@ import click
 
 from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
-from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo
+from cvae.cli.options import make_talk
+from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
 from cvae.errors import at
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
     from cvae.data.images import Pixels
-    from cvae.data.sources import Which
+    from cvae.options import EncodeOptions
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 
@@ -32,11 +32,10 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
     "pack, pattern or URL of the original images.",
 )  # fmt: skip
 @options.model("the one that each file names")
-@options.split
-@options.key
+@options.originals
 @options.as_json
 def command(
-    names: tuple[str, ...], against: str | None, model: str | None, split: str | None, key: str | None,
+    names: tuple[str, ...], against: str | None, model: str | None, options: EncodeOptions,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Check that files are whole.
@@ -52,10 +51,9 @@ def command(
     Containers are compared with image files alone, packs with all of these. Where several models wrote
     the containers of a folder, each has its own figures.
     """
-    from cvae.data.sources import Which
     from cvae.evaluation.verify import codec_finder
 
-    talk, find = options.make_talk(MODELS_ADVICE), codec_finder(model)
+    talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
     results = []
     for name in names:
         with talk.trying(name):
@@ -65,12 +63,12 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
                 continue
-            for result in _compare(name, against, model, Which(split, key), find, talk):
+            for result in _compare(name, against, model, options, find, talk):
                 results.append(result)
                 if not as_json:
                     tables.show(tables.coded(result))
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        echo_json(results)
     sys.stdout.flush()
     talk.end()
 
@@ -83,7 +81,7 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     from cvae.models import registry
 
     damage, bad = [], 0
-    kind, paths = _describe(name, files.what(name))
+    kind, paths = _describe(name, files.what(name), talk.error)
     for path in paths:
         found: Sequence[object] = []
         is_model = files.what(path) in (What.MODEL, What.RUN)
@@ -106,9 +104,9 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
     return {"file": name, "kind": kind, "damage": damage}
 
 
-def _describe(name: str, what: What) -> tuple[str, list[str]]:
+def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tuple[str, list[str]]:
     """What messages call an argument, and the files that it stands for. Raises CvaeError."""
-    from cvae.data import places
+    from cvae.data import listing, places
     from cvae.data.contents import What
 
     kinds = {
@@ -122,15 +120,16 @@ def _describe(name: str, what: What) -> tuple[str, list[str]]:
         raise CvaeError("there is no such file or folder")
     if what is not What.FOLDER:
         return kinds.get(what, "unknown kind of file"), [name]
-    found = [str(file.place) for file in places.locate(name).below(_ENDINGS)]
+    chosen = listing.coded(_ENDINGS)(places.locate(name).below(refuse=refuse), refuse)
+    found = [str(file.place) for file in chosen]
     if not found:
         raise CvaeError("expected .bin or .cvae files, found none in this folder")
     return counted(len(found), "file"), found
 
 
 def _compare(
-    name: str, against: str, model: str | None, which: Which, find: Callable[[int], Codec],
-    talk: Talk,
+    name: str, against: str, model: str | None, options: EncodeOptions,
+    find: Callable[[int], Codec], talk: Talk,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of a file, or of each model's containers in a folder, against their originals."""
     from cvae import packs
@@ -146,9 +145,9 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = [verify.compare(pack, against, which, bar.update, refuse)]
+            found = [verify.compare(pack, against, options, bar.update, refuse)]
     else:
-        found = _compare_containers(name, what, against, find, refuse)
+        found = _compare_containers(name, what, against, options, find, refuse)
     stem = Path(against.rstrip("/")).stem
     if missing := found[0].get("missing"):
         talk.warning(f"{against}: has no original of {counted(missing, 'coded image')}")
@@ -157,7 +156,7 @@ def _compare(
 
 
 def _compare_containers(
-    name: str, what: What, against: str, find: Callable[[int], Codec],
+    name: str, what: What, against: str, options: EncodeOptions, find: Callable[[int], Codec],
     refuse: Callable[[CvaeError], None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The figures of one container and its original, or of those of two folders by their names.
@@ -165,20 +164,21 @@ def _compare_containers(
     One result a model; what is missing or lost is told in the first.
     """
     from cvae.bitstream import container
-    from cvae.data import images, places
+    from cvae.data import images, listing, pages, places
     from cvae.data.contents import What, what_lies_at
-    from cvae.data.names import SUFFIXES
     from cvae.evaluation import verify
 
     if what_lies_at(against) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
         text = "holds many images, expected image files: containers are compared with those of their names"
         raise DataError(text, where=against)
-    found = list(places.find(against, SUFFIXES))
+    found = list(listing.find_images(against, refuse))
+    # By the name without its ending, and by all of it: where two would meet, a container has that.
     originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
+    originals |= {Path(file.name): file.place for file in found}
     alone = next((file.place for file in found if file.place == places.locate(against)), None)
     pairs: dict[Codec, list[tuple[bytes, Pixels]]] = {}
     missing = lost = 0
-    for path in _describe(name, what)[1]:
+    for path in _describe(name, what, refuse)[1]:
         try:
             with at(path):
                 data = files.Task(Path(path)).read()
@@ -193,9 +193,12 @@ def _compare_containers(
         if original is None:
             missing += 1
             continue
-        reading = codec.reading(fit=True)
+        reading = codec.reading(options)
         try:
-            pixels = reading.read(images.read_file(original), str(original))
+            read = images.read_file(original)
+            pixels = reading.read(read, str(original))
+            if (count := pages.count(read)) > 1:
+                refuse(pages.notice(count, str(original)))
             if codec.any_size:
                 _check_shape(pixels.shape, (*shape, 1)[:3], str(original))
             pairs.setdefault(codec, []).append((data, pixels))

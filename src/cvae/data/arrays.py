@@ -5,6 +5,8 @@ The files are `.npz`, `.npy`, and idx, which MNIST is published in; the latter t
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import os
 import struct
@@ -12,7 +14,7 @@ import sys
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -222,3 +224,26 @@ def _read(
             raise ValueError(f"expected {expected:,} bytes, found {len(data):,}")
         data += chunk
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def native(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes of this machine."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def in_file_order(array: NDArray) -> NDArray:
+    """The same numbers in the order of bytes that files have on every machine: the lowest first."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def digest(array: NDArray) -> str:
+    """sha256 over dtype, shape and values as files have them; `.npz` bytes also hold time stamps."""
+    array = in_file_order(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def npz_bytes(named: Mapping[str, NDArray]) -> bytes:
+    """A compressed `.npz` file of arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: in_file_order(array) for name, array in named.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()

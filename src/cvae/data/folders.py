@@ -26,7 +26,7 @@ from cvae.data.names import printable
 from cvae.data.photos import Photos, Room
 from cvae.data.places import Local
 from cvae.data.reading import Reading
-from cvae.errors import DataError, ImageError, StorageError
+from cvae.errors import CvaeError, DataError, ImageError, Refuse, StorageError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
@@ -108,12 +108,18 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
     `watch` is given batches of file names before they are read. Raises DataError when there are
     fewer than 10 images, or they are all alike.
     """
-    found = find(root)
+    skipped: list[str] = []  # folders that cannot be read, and links that lead nowhere new
+
+    def refuse(error: CvaeError) -> None:
+        skipped.append(f"{os.path.relpath(error.where, root)}: {error.text}")
+
+    found = find(root, refuse)
     if not found:
         raise DataError("expected images, found none in this folder", where=root)
     own = any(_own_part(name) == TRAIN for name in found)
     names = [name for name in found if not own or _own_part(name)]
-    items, skipped = _scan(root, names, reading, watch)
+    items, reasons = _scan(root, names, reading, watch)
+    skipped += reasons
     if len(items) < MIN_IMAGES:
         first = f" and {len(skipped)} files that cannot be used: {skipped[0]}" if skipped else ""
         text = f"expected at least {MIN_IMAGES} images, found {len(items)}{printable(first)}"
@@ -190,9 +196,12 @@ def _own_part(name: str) -> str:
     return _FOLDERS.get(folder.lower(), "") if below else ""
 
 
-def find(root: Path) -> list[str]:
-    """All files below a folder as paths below it, except hidden ones and those of training runs."""
-    return sorted(found.name for found in Local(root).below(skip=RUN))
+def find(root: Path, refuse: Refuse = None) -> list[str]:
+    """All files below a folder as paths below it, except hidden ones and those of training runs.
+
+    `refuse` is called with what cannot be listed or was left out; see `errors.told`.
+    """
+    return sorted(found.name for found in Local(root).below(RUN, refuse))
 
 
 def _scan(
@@ -210,9 +219,12 @@ def _scan(
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
         size = picture.height, picture.width
+        small = families.thumbnail(
+            picture.convert("RGB")
+        )  # colours count, whatever the model takes
         values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
         pixels = reading.pixels(picture) if keep and room.take(values) else None
-        return _Item(name, digest, families.thumbnail(picture), pixels, size)
+        return _Item(name, digest, small, pixels, size)
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))

@@ -11,7 +11,8 @@ from PIL import Image
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
 from cvae.data.images import MAX_PIXELS, Pixels
-from cvae.errors import ImageError
+from cvae.data.reading import Reading
+from cvae.errors import ImageError, ImageShapeError, translated
 
 FLOATS_ADVICE = "np.rint(255 * x).astype(np.uint8) makes pixels of values from 0 to 1"
 
@@ -83,17 +84,18 @@ def described(value: object) -> str:
 
 def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
     """The pixels (h, w) or (h, w, 3) of an image of Pillow."""
-    try:
+    grey = Image.getmodebase(image.mode) == "L" if channels is None else channels == 1
+    with translated(
+        ImageError, "the image is damaged", "", Exception
+    ):  # Pillow's have no base class
         image.load()
-        upright = images.upright(image)
-        grey = Image.getmodebase(upright.mode) == "L" if channels is None else channels == 1
+        turn = images.turn_of(image)
+    width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
+    reading = Reading((height, width, 1 if grey else 3), "exact")
+    try:
+        pixels = reading.pixels(reading.picture(image, "").image)
+    except ImageShapeError as error:
         wanted = "L" if grey else "RGB"
-        found = images.lossless(upright, wanted)
-    except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"the image is damaged: {error}") from error
-    if found is None:
-        wrong = (
-            f"expected an image of mode {wanted}, found {upright.mode}, which would lose something"
-        )
-        raise ImageError(wrong, advice=f"image.convert({wanted!r}) converts it")
-    return np.asarray(found, np.uint8)
+        text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
+        raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
+    return pixels[..., 0] if grey else pixels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import groupby
 from typing import Protocol
 
@@ -12,7 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.data.places import Location
-from cvae.errors import ImageError, OutputError, StorageError, translated
+from cvae.data.signatures import HEAD, image_format
+from cvae.errors import (
+    CvaeError,
+    ImageError,
+    OutputError,
+    StorageError,
+    first_line,
+    translated,
+)
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
@@ -31,10 +41,16 @@ class Images(Protocol):
 
 
 # The readers that may see a file; some of Pillow's others start programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_SWAPPING = {_TURNS[value] for value in (5, 6, 7, 8)}
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
@@ -103,53 +119,45 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError("expected an image, found something else", where=name) from error
+        raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
+    check_pixels(image, name)
+    if image.format == "TIFF":
+        _silence_libtiff()
+    return image
+
+
+def _found(data: bytes) -> str:
+    """What a file is that no reader takes."""
+    found = image_format(data[:HEAD])
+    if not found:
+        return "something else"
+    return "a damaged one" if found in FORMATS else f"{found}, a format that is not read"
+
+
+def check_pixels(image: Image.Image, name: str) -> None:
+    """Raises ImageError when an opened image has too many pixels to be decoded."""
     if image.width * image.height > MAX_PIXELS:
         found = f"{image.width}x{image.height}"
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
-    return image
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Phones store photographs lying on their side and say so in the EXIF data."""
-    if image.getexif().get(_ORIENTATION, 1) == 1:
-        return image
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How a decoded image is turned upright: phones store photographs lying on their side, and say so."""
+    return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
 
 
-def lossless(image: Image.Image, wanted: str) -> Image.Image | None:
-    """The image in mode `wanted` if that loses nothing, else None."""
-    if image.mode == wanted:
-        return image.copy()
-    if image.mode.startswith("I") or image.mode == "F":
-        return None  # more than 8 bits a channel
-    if image.mode == "1":
-        return image.convert(wanted)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema() != (255, 255):
-            return None
-        rgb = rgba.convert("RGB")
-    elif image.mode in ("L", "P", "RGB"):
-        rgb = image.convert("RGB")
-    else:
-        return None  # CMYK, YCbCr, LAB: not one to one with RGB
-    if wanted == "RGB":
-        return rgb
-    red, green, blue = rgb.split()
-    return red if red.tobytes() == green.tobytes() == blue.tobytes() else None
+@cache
+def _silence_libtiff() -> None:
+    """libtiff prints its errors, too, which Pillow raises; of its warnings Pillow has taken care."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # a Pillow that has it built in
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def flatten(image: Image.Image, background: str = "#000000") -> Image.Image:
-    """Transparent parts composited on a background, 16-bit samples scaled to 8; lossy."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray((np.asarray(image, np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba)
-    return image
+def swaps_sides(turn: Image.Transpose) -> bool:
+    """Whether width and height change places."""
+    return turn in _SWAPPING
 
 
 def as_image(pixels: Pixels) -> Image.Image:
@@ -163,8 +171,10 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(resized, np.uint8).reshape(height, width, pixels.shape[2])
 
 
-def encode_image(pixels: Pixels, name: str = "") -> bytes:
+def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
+
+    `profile` is the ICC profile of its colours, for formats that have one.
 
     Raises OutputError when Pillow does not write such files, or not from such pixels.
     """
@@ -172,8 +182,21 @@ def encode_image(pixels: Pixels, name: str = "") -> bytes:
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
-        as_image(pixels).save(buffer)
+        as_image(pixels).save(buffer, icc_profile=profile)
     return buffer.getvalue()
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Raises ImageError for whatever a reader raises in the block: Pillow's have no common base class."""
+    try:
+        yield
+    except CvaeError:
+        raise
+    except MemoryError as error:
+        raise ImageError("needs more memory than there is", where=name) from error
+    except Exception as error:
+        raise ImageError(f"cannot be decoded: {first_line(error)}", where=name) from error
 
 
 def read_file(place: Location, name: str = "") -> bytes:

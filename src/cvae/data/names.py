@@ -6,7 +6,15 @@ import os
 import unicodedata
 
 # Files with these (lower-case) endings are taken for images.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+SUFFIXES = {
+    ".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+}  # fmt: skip
+# So are those with endings of formats that are not read: they are errors, and not passed over.
+UNREAD = {
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2",
+    ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx", ".pfm", ".psd", ".qoi", ".svg", ".tga", ".xcf",
+}  # fmt: skip
 
 _DIGITS = 6  # of the number that stands for a name, at least
 _MAX_PART = 180  # bytes of a file's name; a number may be added

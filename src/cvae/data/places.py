@@ -9,21 +9,23 @@ import glob as globs
 import io
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from cvae.data import files
+from cvae.data import files, walks
 from cvae.errors import (
     CvaeError,
     DataError,
     MissingExtraError,
+    Notice,
     OutputError,
+    Refuse,
     StorageError,
     first_line,
-    translated,
+    told,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Found(NamedTuple):
     place: Place
     name: str  # relative to where it was looked for, with / between its parts
     known: str = ""  # its stamp, where listing told it
+    image: bool = False  # whether it is one of a folder's images, whatever its name
 
     @property
     def stamp(self) -> str:
@@ -59,13 +62,6 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size
     except OSError:  # a link to nothing or to itself, or gone by now: it is still a name
         return 0
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link to itself
-        return False
 
 
 class Local(_Path):
@@ -95,33 +91,14 @@ class Local(_Path):
             return {entry.name: _size(entry) for entry in entries}
         return {}
 
-    def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
-        """All files below this folder, except hidden ones, in order. Links to folders are not followed.
+    def below(self, skip: str = "", refuse: Refuse = None) -> Iterator[Found]:
+        """All files below this folder, except hidden ones, in order.
 
-        `suffixes` are lower-case endings, none for any. Subfolders with a file named `skip` are left
-        out. Raises DataError when a folder cannot be read.
+        Links are followed, and each folder is read once. `skip` and `refuse` are those of
+        `walks.names_below`, which this raises as.
         """
-        # Only the names in one folder and those above it are held at once.
-        above = [("", iter(self._names_in("", "")))]
-        while above:
-            folder, names = above[-1]
-            name, is_folder = next(names, ("", False))
-            if not name:
-                above.pop()
-            elif is_folder:
-                above.append((f"{folder}{name}/", iter(self._names_in(f"{folder}{name}", skip))))
-            elif not suffixes or os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122
-                yield Found(self / f"{folder}{name}", f"{folder}{name}")
-
-    def _names_in(self, folder: str, skip: str) -> list[tuple[str, bool]]:
-        """Files and folders in a folder, sorted, with whether each is a folder; no hidden ones."""
-        path = self / folder
-        with translated(DataError, "cannot be read", path), os.scandir(path) as entries:
-            found = [e for e in entries if not e.name.startswith(".")]
-            if skip and any(e.name == skip and _is_file(e) for e in found):
-                return []
-            kinds = [(e.name, e.is_dir(follow_symlinks=False), _is_file(e)) for e in found]
-            return sorted((name, folder) for name, folder, file in kinds if folder or file)
+        for name in walks.names_below(str(self), skip, refuse):
+            yield Found(self / name, name)
 
     def matching(self, base: str) -> Iterator[tuple[Found, bool]]:
         """What this place matches as a glob pattern, in order, and whether it is a folder.
@@ -215,7 +192,7 @@ class Remote(NamedTuple):
             return {_name(info["name"]): info["size"] or 0 for info in inside}
         return {}
 
-    def below(self, suffixes: Collection[str] = (), skip: str = "") -> Iterator[Found]:
+    def below(self, skip: str = "", refuse: Refuse = None) -> Iterator[Found]:
         with self._reached() as (system, path):
             root = path.rstrip("/")
             infos = system.find(root, detail=True)
@@ -225,8 +202,7 @@ class Remote(NamedTuple):
         for name, path in sorted(found.items()):
             parts = PurePosixPath(name)
             hidden = any(part.startswith(".") for part in parts.parts)
-            wanted = not suffixes or parts.suffix.lower() in suffixes
-            if wanted and not hidden and skipped.isdisjoint(parts.parents):
+            if not hidden and skipped.isdisjoint(parts.parents):
                 yield Found(Remote(system.unstrip_protocol(path)), name, _stamp(infos[path]))
 
     def matching(self, base: str) -> Iterator[tuple[Found, bool]]:
@@ -358,11 +334,11 @@ def locate(place: str | Location) -> Place:
     return Local(unquote(urlsplit(place).path)) if ours else Remote(place)
 
 
-def find(text: str | Location, suffixes: Collection[str]) -> Iterator[Found]:
+def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:
     """The files that a path, a URL or a glob pattern of either stands for, in order.
 
-    A folder stands for the files below it that have one of the (lower-case) endings. Raises DataError
-    when there is no such file or folder, a pattern matches none, or a folder cannot be read.
+    A folder stands for all files below it. `refuse` is called with what of it cannot be listed, and with
+    notices. Raises DataError when there is no such file or folder, or a pattern matches none.
     """
     place = locate(text)
     if is_pattern(str(text)):
@@ -371,9 +347,12 @@ def find(text: str | Location, suffixes: Collection[str]) -> Iterator[Found]:
         matches = [file for file, is_folder in found if not is_folder]
         if not matches:
             raise DataError("matches folders only" if found else "matches no files", where=text)
+        folders = len(found) - len(matches)
+        if folders and "**" not in str(text):  # which matches the files in them, too
+            told(refuse)(Notice(f"matches folders, too; {folders:,} were left out", where=text))
         return iter(matches)
     if place.is_folder():
-        return place.below(suffixes)
+        return place.below(refuse=refuse)
     try:
         with reaching(place, FileNotFoundError, NotADirectoryError):
             return iter([Found(place, place.name, place.stamp())])

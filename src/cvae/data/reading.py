@@ -10,26 +10,47 @@ import numpy as np
 from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
-from cvae.data import images
+from cvae.data import images, samples
 from cvae.data.images import Pixels, Shape
-from cvae.errors import ImageError, ImageShapeError
+from cvae.data.memory import Budget
+from cvae.data.samples import Factors, Flat
+from cvae.errors import ImageError, ImageShapeError, at
+
+Size = tuple[int, int]  # width, height
 
 # An image is skipped when a side would have to grow by more.
 MAX_ENLARGEMENT = 4
 # JPEG is decoded at half, a quarter or an eighth of its size where so much more remains than needed.
 _DRAFT = 2
 _DRAFT_SIDE = 32  # at least, so that small targets see the picture as others do
+# Other images become means of cells first, where so many times the size that is needed remains.
+_GAP = 4
+# Bytes of decoded images that wait for their conversion, in all threads together.
+_DECODED = Budget(1 << 28)
+_BYTES = 4  # of a pixel in Pillow's memory
 # What messages call Pillow's modes.
-_MODES = {"L": "grey", "I;16": "16-bit grey", "RGBA": "RGB with alpha", "LA": "grey with alpha"}
+_MODES = {
+    "L": "grey", "I": "16-bit grey", "I;16": "16-bit grey", "I;16B": "16-bit grey",
+    "RGBA": "RGB with alpha", "LA": "grey with alpha",
+}  # fmt: skip
+# What is said where it was done.
+_DAMAGED_PROFILE = "damaged colour profile ignored"
+_PROFILE = "colours converted from their profile to sRGB"
+_GREY = "colours made grey"
 
 
 class Picture(NamedTuple):
-    """A decoded image before it is brought to a shape."""
+    """A decoded image, before what is kept of it is brought to a shape."""
 
-    image: Image.Image  # upright, without transparency
-    grey: bool  # the file holds a grey image, whatever it is converted to
-    changed: bool  # transparency, colour or depth was lost
-    alpha: bool = False  # transparent parts were laid on the background
+    image: Image.Image  # upright, in mode L or RGB, reduced where far less is needed
+    size: Size  # of what is kept, before it is scaled
+    changes: tuple[str, ...]  # what was lost or converted, in words
+    profile: bytes | None = None  # of a reading that is `tagged`
+
+    @property
+    def grey(self) -> bool:
+        """Whether the file holds a grey image, whatever it is converted to."""
+        return bool(self.image.mode == "L")
 
 
 @dataclass(frozen=True)
@@ -50,10 +71,14 @@ class Reading:
     fit: Literal["exact", "stretch", "own", "any", "crop", "resize"]
     # What transparent images are composited on.
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
+    lays: bool = False  # exact: they are, where they would be refused
+    tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
-        return {**asdict(self), "shape": list(self.shape)}
+        values = asdict(self) | {"shape": list(self.shape)}
+        del values["lays"], values["tagged"]  # training does the first, and not the second
+        return values
 
     @classmethod
     def from_json(cls, values: object) -> Reading:
@@ -74,46 +99,79 @@ class Reading:
 
     def read(self, data: bytes, name: str) -> Pixels:
         """An image file as uint8 pixels (h, w, c); raises as `picture` does."""
-        return self.pixels(self.picture(data, name).image)
+        with images.decoding(name):
+            return self.pixels(self.picture(data, name).image)
 
-    def picture(self, data: bytes, name: str) -> Picture:
+    def picture(self, data: bytes | Image.Image, name: str) -> Picture:
         """An image file's first picture, of any size where it may differ; errors call it `name`.
+
+        Of an opened image, the page that it is at.
 
         Raises:
             ImageShapeError: the image differs from the shape, and must not.
-            ImageError: the data is no image, is damaged, or cannot be brought to the shape.
+            ImageError: the data is no image, is damaged, has samples of unknown meaning, or cannot be
+                brought to the shape.
         """
-        image = images.open_image(data, name)
-        height, width, _ = self.shape
-        exact, trains = self.fit == "exact", self._trains
+        return self._opened(
+            images.open_image(data, name) if isinstance(data, bytes) else data, name
+        )
+
+    def _opened(self, image: Image.Image, name: str) -> Picture:
         # Judged before any pixel is decoded; EXIF rotation may swap the sides below.
-        if exact and sorted(image.size) != sorted((width, height)):
+        if self.fit == "exact" and sorted(image.size) != sorted(self.shape[1::-1]):
             self._refuse(image, name)
-        try:
-            if trains and self.fit != "own":
-                enough = _DRAFT * max(height, width, _DRAFT_SIDE)
-                image.draft(None, (enough, enough))
-            image.load()  # here, because what cannot be converted is decoded nowhere below
-            image = images.upright(image)
-            if trains and image.mode == "F":
-                raise ImageError("samples are floats, of which black and white are unknown")
-            grey = Image.getmodebase(image.mode) == "L"
-            mode = "L" if grey and self.fit == "any" else self._mode
-            # Training looks at colours, too, whatever the model takes.
-            same = None if trains else images.lossless(image, mode)
-            if exact and (same is None or same.size != (width, height)):
-                self._refuse(image, name)
-            picture, alpha = same, False
-            if picture is None:
-                alpha = image.has_transparency_data
-                flat = images.flatten(image, self.background)
-                picture = flat.convert("RGB" if trains else mode)
-        except ImageShapeError:
-            raise
-        except Exception as error:  # of any kind: Pillow's readers have no common base class
-            raise ImageError(f"the image is damaged: {error}", where=name) from error
-        self._check_sides(picture, name)
-        return Picture(picture, grey, same is None, alpha)
+        with at(name):
+            try:
+                return self._decoded(image, name)
+            except ImageError:
+                raise
+            except Exception as error:  # of any kind: Pillow's readers have no common base class
+                raise ImageError(f"the image is damaged: {error}") from error
+
+    def _decoded(self, image: Image.Image, name: str) -> Picture:
+        found, size, mode = samples.samples_of(image), image.size, image.mode
+        if self.scales:
+            enough = _DRAFT * max(*self.shape[:2], _DRAFT_SIDE)
+            image.draft(None, (enough, enough))
+        with _DECODED.hold(_BYTES * image.width * image.height):
+            image.load()
+            colours, changes = (None, []) if self._tags(image) else _to_srgb(image)
+            turn = images.turn_of(image)
+            factors = self._factors(image.size, turn)
+            flat = samples.flat(image, found, self.background, colours, factors)
+        if turn is not None:
+            flat = flat._replace(image=flat.image.transpose(turn))
+            size = size[::-1] if images.swaps_sides(turn) else size
+        if self.fit == "exact":
+            self._check_exact(flat, size, found.bits, mode, image, name)
+        self._check_sides(size, name)
+        changes += self._changes(flat, size, found.bits, mode)
+        profile = image.info["icc_profile"] if self._tags(image) else None
+        return Picture(flat.image, self._kept(size), tuple(changes), profile)
+
+    def _tags(self, image: Image.Image) -> bool:
+        """Whether the image's profile is kept beside its colours: no RGB has one of CMYK."""
+        return (
+            self.tagged
+            and bool(image.info.get("icc_profile"))
+            and samples.colours_of(image) != "CMYK"
+        )
+
+    def _changes(self, flat: Flat, size: Size, bits: int, mode: str) -> list[str]:
+        """What was lost or converted, and will be by `pixels`."""
+        changes = []
+        if flat.transparent:
+            changes.append(f"transparent parts laid on {self.background}")
+        if bits > 8:
+            changes.append(f"{bits} bits a sample reduced to 8")
+        if mode == "CMYK":
+            changes.append("CMYK converted to RGB")
+        if self._mode == "L" and self.fit != "any" and not is_grey(flat.image):
+            changes.append(_GREY)
+        if self.fit in ("crop", "resize") and size != self.shape[1::-1]:
+            how = "cropped and scaled" if self.fit == "crop" else "scaled"
+            changes.append(f"{how} to {self.shape[1]}x{self.shape[0]}")
+        return changes
 
     def pixels(self, picture: Image.Image) -> Pixels:
         """A picture as uint8 pixels (h, w, c); one of the right size is not resampled."""
@@ -146,26 +204,59 @@ class Reading:
             expected = f"{sizes}{images.describe(self.shape)}"
             raise ImageShapeError(f"expected {expected}, found {found}", where=name)
 
-    def _check_sides(self, picture: Image.Image, name: str) -> None:
+    def _check_exact(
+        self, flat: Flat, size: Size, bits: int, mode: str, image: Image.Image, name: str
+    ) -> None:
+        """Raises ImageShapeError when the image lost something that only `--fit` gives up."""
+        lost = bits > 8 or mode in ("CMYK", "YCbCr") or (flat.transparent and not self.lays)
+        colours = self._mode == "L" and not is_grey(flat.image)
+        if lost or colours or size != self.shape[1::-1]:
+            self._refuse(image, name)
+
+    def _check_sides(self, size: Size, name: str) -> None:
         height, width, _ = self.shape
-        small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
-        if (self.fit == "stretch" or self.keeps) and max(picture.size) > MAX_SIDE:
+        small = size[0] * MAX_ENLARGEMENT < width or size[1] * MAX_ENLARGEMENT < height
+        if (self.fit == "stretch" or self.keeps) and max(size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"
         elif self._trains and small:
             expected = f"at least a quarter of {width}x{height} pixels a side"
         else:
             return
-        found = f"{picture.width}x{picture.height}"
-        raise ImageError(f"expected {expected}, found {found}", where=name)
+        raise ImageError(f"expected {expected}, found {size[0]}x{size[1]}", where=name)
 
     def _refuse(self, image: Image.Image, name: str) -> NoReturn:
         found = f"{image.width}x{image.height} {_MODES.get(image.mode, image.mode)}"
         raise ImageShapeError(f"expected {images.describe(self.shape)}, found {found}", where=name)
 
+    def _factors(self, size: Size, turn: Image.Transpose | None) -> Factors:
+        """By what (width, height) can be divided before they are scaled, without a loss that shows."""
+        if not self.scales:
+            return 1, 1
+        height, width, _ = self.shape
+        if turn is not None and images.swaps_sides(turn):
+            height, width = width, height
+        across, down = size[0] / width / _GAP, size[1] / height / _GAP
+        if self.fit == "crop":
+            across = down = min(across, down)
+        return max(1, int(across)), max(1, int(down))
+
+    def _kept(self, size: Size) -> Size:
+        """What of (width, height) is scaled: all of it, or the middle."""
+        if self.fit != "crop":
+            return size
+        height, width, _ = self.shape
+        scale = min(size[0] / width, size[1] / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
     @property
     def keeps(self) -> bool:
         """Whether images keep their sizes."""
         return self.fit in ("own", "any")
+
+    @property
+    def scales(self) -> bool:
+        """Whether images of other sizes are brought to that of the shape."""
+        return self.fit in ("stretch", "crop", "resize")
 
     @property
     def _trains(self) -> bool:
@@ -175,3 +266,25 @@ class Reading:
     @property
     def _mode(self) -> str:
         return "L" if self.shape[2] == 1 else "RGB"
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether all pixels of an image in mode L or RGB are grey."""
+    if image.mode == "L":
+        return True
+    red, green, blue = (band.tobytes() for band in image.split())
+    return bool(red == green == blue)
+
+
+def _to_srgb(image: Image.Image) -> tuple[Any, list[str]]:
+    """A transform to sRGB where the image has a profile for it, and what is to be said of it."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return None, []
+    from cvae.data import profiles
+
+    try:
+        transform = profiles.to_srgb(profile, samples.colours_of(image))
+    except ValueError:
+        return None, [_DAMAGED_PROFILE]
+    return transform, [] if transform is None else [_PROFILE]

@@ -6,28 +6,37 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvae.data import arrays, images, pipeline, places, tars, zips
+from cvae.data import arrays, images, listing, pages, pipeline, places, tars, zips
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE
 from cvae.data.images import MAX_FILE, Pixels, Shape
-from cvae.data.names import SUFFIXES
 from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, DataError, ImageError, StorageError, translated
+from cvae.errors import (
+    CvaeError,
+    DataError,
+    ImageError,
+    Notice,
+    PassedOver,
+    Refuse,
+    StorageError,
+    told,
+    translated,
+)
+
+Result = TypeVar("Result")
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-
-# Called with every image that is skipped, from another thread; None raises at the first.
-Refuse = Callable[[CvaeError], None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
-    changed: int = 0  # of how many files transparency, colour or depth was lost
+    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,10 @@ class Source:
     named: bool  # whether the images have names
     rows: tuple[object, ...]  # which part of a file it is
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        """Its images in order; raises as `Stream.batches` does."""
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        """Its images in order, with `paged` all pages of each file; raises as `Stream.batches` does."""
         raise NotImplementedError
 
     def opened(self) -> Generator[Any, None, None]:
@@ -78,9 +89,11 @@ class ListSource(Source):
 
     named, rows = True, ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
         items = (_File(str(place), name, place) for place, name in self.files)
-        return _decoded(items, reading, threads, refuse)
+        return _decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
         for place, _ in self.files:
@@ -97,13 +110,18 @@ class TarSource(Source):
 
     named, rows = True, ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        is_open = hasattr(self.file, "read")
+        again = None if is_open else partial(self.file.open, "rb")
         with translated(DataError, "cannot be read", self.label):
-            opened = nullcontext(self.file) if hasattr(self.file, "read") else self.file.open("rb")
+            opened = nullcontext(self.file) if is_open else self.file.open("rb")
         with opened as file:
-            members = tars.members(file, self.label, _wanted, MAX_FILE)
+            wanted = _wanted(self.label, refuse)
+            members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
             items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
-            yield from _decoded(items, reading, threads, refuse)
+            yield from _decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
         if not isinstance(self.file, tars.Recorded):
@@ -117,9 +135,24 @@ class TarSource(Source):
             self.file.rewind()
 
     def _opened(self, archive: Any) -> Iterator[Any]:
-        for name, data in tars.members(archive, self.label, _wanted, MAX_FILE):
+        for name, data in tars.members(
+            archive, self.label, listing.is_image, MAX_FILE, _drop, keep=0
+        ):
             with suppress(CvaeError):
                 yield images.open_image(data, name)
+
+
+def _wanted(label: str, refuse: Refuse) -> Callable[[str, bytes], bool]:
+    """Whether a member of an archive is an image, by its name and first bytes; others are noticed."""
+    tell = told(refuse)
+
+    def wanted(name: str, head: bytes) -> bool:
+        is_image = listing.is_image(name, head)
+        if not is_image:
+            tell(PassedOver("image", where=f"{label}: {name}"))
+        return is_image
+
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -130,24 +163,22 @@ class ZipSource(Source):
 
     named, rows = True, ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
-        items = (_File(f"{self.place}: {name}", name, data) for name, data in self._members())
-        return _decoded(items, reading, threads, refuse)
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        members = self._members(refuse)
+        items = (_File(f"{self.place}: {name}", name, data) for name, data in members)
+        return _decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
-        for name, data in self._members():
+        for name, data in self._members(_drop):
             with suppress(CvaeError):
                 if isinstance(data, bytes):
                     yield images.open_image(data, name)
 
-    def _members(self) -> Iterator[tuple[str, bytes | ImageError]]:
-        return zips.members(self.place, str(self.place), _wanted, MAX_FILE)
-
-
-def _wanted(name: str) -> bool:
-    """An image by its ending, and not hidden: what a folder's are."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in path.parts)
+    def _members(self, refuse: Refuse) -> Iterator[tuple[str, bytes | ImageError]]:
+        label = str(self.place)
+        return zips.members(self.place, label, _wanted(label, refuse), MAX_FILE)
 
 
 @dataclass(frozen=True)
@@ -165,7 +196,9 @@ class ArraySource(Source):
     def rows(self) -> tuple[object, ...]:  # type: ignore[override]
         return self.member, self.start, self.stop
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
         with self._open() as (rows, shape, label):
             reading.check_array(shape, label)
             while rows.left:
@@ -219,6 +252,7 @@ class Stream(NamedTuple):
     reading: Reading
     threads: int
     refuse: Refuse
+    paged: bool = False
 
     @property
     def named(self) -> bool:
@@ -228,13 +262,16 @@ class Stream(NamedTuple):
     def batches(self) -> Iterator[Batch]:
         """All images in order.
 
+        One of several sources that cannot be read is refused as an image is.
+
         Raises:
-            DataError: a source itself cannot be read.
-            ImageError: an image cannot be read, and `refuse` is None; or an array has another shape.
+            DataError: the only source cannot be read, or one of several, and `refuse` is None.
+            ImageError: an image cannot be read, and `refuse` is None; or the only array has another shape.
             StorageError: storage does not answer.
         """
         for source in self.sources:
-            yield from source.batches(self.reading, self.threads, self.refuse)
+            with _skipping(self.refuse, len(self.sources) > 1):
+                yield from source.batches(self.reading, self.threads, self.refuse, self.paged)
 
     def all(self) -> tuple[Pixels, list[str]]:
         """All images at once, uint8 (n, h, w, c), and the name or the number of each."""
@@ -252,6 +289,7 @@ def open_images(
     which: Which = AS_USUAL,
     threads: int = 1,
     refuse: Refuse = None,
+    paged: bool = False,
     packs: Packs | None = None,
 ) -> Stream:
     """The images of every place that they can come from.
@@ -261,7 +299,9 @@ def open_images(
         reading: how each image becomes one of the shape.
         which: of `.npz` files; see `array_source`.
         threads: that decode image files.
-        refuse: called with every image that is skipped.
+        refuse: called with every image that is skipped, each of several items that cannot be read, and
+            notices.
+        paged: whether all pages of an image file are taken, and not the first alone.
         packs: decodes packs, which are else taken for image files.
 
     Raises:
@@ -269,30 +309,48 @@ def open_images(
             input has the key that `which` names.
         StorageError: a place cannot be reached.
     """
-    items, sources = list(items), list[Source]()
+    sources, items = list[Source](), list(items)
     for item in items:
-        sources += [item] if isinstance(item, Source) else sources_at(item, which, packs)
+        with _skipping(refuse, len(items) > 1):
+            sources += (
+                [item] if isinstance(item, Source) else sources_at(item, which, packs, refuse)
+            )
     keys = {source.member for source in sources if isinstance(source, ArraySource)}
     if which.key and which.key not in keys:
         where = " ".join("stdin" if isinstance(item, Source) else str(item) for item in items)
         raise DataError(f"expected an .npz file for --key {which.key}, found none", where=where)
-    return Stream(sources, reading, threads, refuse)
+    return Stream(sources, reading, threads, refuse, paged)
+
+
+@contextmanager
+def _skipping(refuse: Refuse, several: bool) -> Iterator[None]:
+    """Refuses what of several sources cannot be read; of a single one, it is raised."""
+    try:
+        yield
+    except (DataError, ImageError) as error:
+        if refuse is None or not several:
+            raise
+        refuse(error)
 
 
 def sources_at(
-    text: str | Path, which: Which = AS_USUAL, packs: Packs | None = None
+    text: str | Path, which: Which = AS_USUAL, packs: Packs | None = None, refuse: Refuse = None
 ) -> list[Source]:
-    """The sources of a path, a URL or a pattern of either; raises as `open_images` does."""
+    """The sources of a path, a URL or a pattern of either; raises as `open_images` does.
+
+    `refuse` is called with what of a folder cannot be listed, and with notices.
+    """
     if places.is_pattern(str(text)):
-        found = cut(places.find(text, SUFFIXES), which=which, packs=packs)
-        return [source for source, _ in found]
+        parts = cut(places.find(text, refuse), which=which, packs=packs)
+        return [source for source, _ in parts]
     place, what = places.locate(text), what_lies_at(text)
     if what is What.NOTHING:
         raise DataError("there is no such file or folder", where=text)
     if packs and what is What.PACKS:
         return [packs(place)]
     if what in (What.FOLDER, What.RUN, What.PACKS):
-        return [ListSource((file.place, file.name) for file in place.below(SUFFIXES))]
+        found = listing.images(place.below(refuse=refuse), refuse)
+        return [ListSource((file.place, file.name) for file in found)]
     if what is What.ARRAY:
         return [array_source(place, which)]
     return [_whole(place, what, packs) or ListSource([(place, place.name)])]
@@ -310,8 +368,8 @@ def _whole(place: Location, what: What, packs: Packs | None) -> Source | None:
 def kind_of(item: Found) -> What:
     """What a listed file is: by its name if that tells, so that no image is opened, else by content."""
     what = what_is(item.name)
-    if what is not What.FILE or PurePosixPath(item.name).suffix.lower() in SUFFIXES:
-        return what
+    if item.image or what is not What.FILE or listing.is_named(item.name):
+        return What.FILE if item.image else what
     return what_lies_at(item.place)
 
 
@@ -388,11 +446,17 @@ def first_image(
     """
     for item in items:
         with suppress(CvaeError, OSError):
-            for source in [item] if isinstance(item, Source) else sources_at(item, which, packs):
+            for source in (
+                [item] if isinstance(item, Source) else sources_at(item, which, packs, _drop)
+            ):
                 with closing(source.opened()) as found:
                     for image in found:
                         return image
     return None
+
+
+def _drop(error: CvaeError) -> None:
+    """Whoever reads all images says what is wrong."""
 
 
 def _batch(shape: Shape) -> int:
@@ -410,44 +474,81 @@ class _Image(NamedTuple):
     name: str
     pixels: Pixels
     size: tuple[int, int]
-    changed: bool
+    changes: tuple[str, ...]
+    notice: Notice | None = None  # that it is one of several pages
 
 
 def _decoded(
-    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse
+    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse, paged: bool
 ) -> Iterator[Batch]:
     """Image files, decoded on several threads, in batches of one shape."""
+    tell = told(refuse)
 
-    def decode(file: _File) -> _Image | CvaeError:
-        label, name, data = file
-        if isinstance(data, CvaeError):
-            return data
-        try:
-            data = data if isinstance(data, bytes) else images.read_file(data, label)
-            if len(data) > MAX_FILE:
-                raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
-            picture = reading.picture(data, label)
-            pixels = reading.pixels(picture.image)
-            return _Image(name, pixels, picture.image.size, picture.changed)
-        except StorageError:
-            raise  # the next attempt may find it; to skip an image would be for ever
-        except CvaeError as error:
-            error.where = error.where or label
-            # Without the frames, which hold the file's bytes.
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-            return error
+    def decode(file: _File) -> _Image | _File | CvaeError:
+        return _attempt(file.label, partial(_decode, file, reading, paged))
 
     def decoded() -> Iterator[_Image]:
         for found in pipeline.ordered_map(decode, files, threads):
-            if not isinstance(found, CvaeError):
-                yield found
-            elif refuse is None:
-                raise found
-            else:
-                refuse(found)
+            for image in _pages(found, reading) if isinstance(found, _File) else [found]:
+                if isinstance(image, CvaeError):
+                    tell(image)
+                    continue
+                if image.notice is not None:
+                    tell(image.notice)
+                yield image
 
     for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
         while batch := list(islice(group, _batch(shape))):
-            names, pixels, sizes, changed = zip(*batch, strict=True)
-            fitted = None if reading.fit == "exact" else list(sizes)
-            yield Batch(np.stack(pixels), list(names), fitted, sum(changed))
+            pixels = np.stack([image.pixels for image in batch])
+            fitted = None if reading.fit == "exact" else [image.size for image in batch]
+            changes = [(image.name, change) for image in batch for change in image.changes]
+            yield Batch(pixels, [image.name for image in batch], fitted, changes)
+
+
+def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
+    """What `work` gives, or why an image cannot be read."""
+    try:
+        with images.decoding(label):
+            return work()
+    except StorageError:
+        raise  # the next attempt may find it; to skip an image would be for ever
+    except CvaeError as error:
+        error.where = error.where or label
+        # Without the frames, which hold the file's bytes.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
+
+
+def _decode(file: _File, reading: Reading, paged: bool) -> _Image | _File:
+    """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
+    label, name, data = file
+    if isinstance(data, CvaeError):
+        raise data
+    data = data if isinstance(data, bytes) else images.read_file(data, label)
+    if len(data) > MAX_FILE:
+        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
+    count = pages.count(data)
+    if count > 1 and paged:
+        return _File(label, name, data)
+    notice = pages.notice(count, label) if count > 1 else None
+    return _image(data, label, name, reading)._replace(notice=notice)
+
+
+def _pages(file: _File, reading: Reading) -> Iterator[_Image | CvaeError]:
+    """A file's pages one after another: in most formats each needs those before it.
+
+    They are named as if the file were a folder of them, so nothing else has their names.
+    """
+    assert isinstance(file.data, bytes)
+    for number, image in pages.opened(file.data, file.label):
+        label, name = f"{file.label}/{number}", f"{file.name}/{number}"
+        if isinstance(image, ImageError):
+            yield image
+        else:
+            yield _attempt(label, partial(_image, image, label, name, reading))
+
+
+def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
+    picture = reading.picture(data, label)
+    pixels = reading.pixels(picture.image)
+    return _Image(name, pixels, picture.size, picture.changes)

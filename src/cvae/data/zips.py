@@ -8,10 +8,12 @@ from __future__ import annotations
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from cvae.data import arrays
 from cvae.data.contents import What, what_is
 from cvae.data.places import Location
+from cvae.data.signatures import HEAD
 from cvae.errors import DataError, ImageError, translated
 
 _ENCRYPTED = 1  # a flag of members
@@ -19,14 +21,14 @@ _OUTSIDE = ("", ".", "..")  # parts of a name that are no folder below the archi
 
 
 def members(
-    place: Location, label: str, wanted: Callable[[str], bool], limit: int
+    place: Location, label: str, wanted: Callable[[str, bytes], bool], limit: int
 ) -> Iterator[tuple[str, bytes | ImageError]]:
     """Names, relative to the archive, and bytes of the files in it; or why one is skipped.
 
     Args:
         place: of the archive.
         label: what messages call it.
-        wanted: whether a member of that name is read.
+        wanted: whether a member of that name and with those first `HEAD` bytes is read.
         limit: bytes; a larger member comes with one byte more than this.
 
     Raises DataError when it is no ZIP archive.
@@ -40,7 +42,9 @@ def members(
         for info in archive.infolist():
             parts = info.filename.replace("\\", "/").split("/")
             name = "/".join(part for part in parts if part not in _OUTSIDE)
-            if info.is_dir() or not (wanted(name) or _is_nested(name)):
+            if info.is_dir() or _is_hidden(name):
+                continue
+            if not (_is_nested(name) or wanted(name, _head(archive, info))):
                 continue
             if reason := _refusal(info, name, name in seen):
                 yield name, ImageError(reason, where=f"{label}: {info.filename}")
@@ -51,8 +55,18 @@ def members(
 
 def _is_nested(name: str) -> bool:
     """Whether a member is an archive by its name, whose images would be passed over without a word."""
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    return not hidden and what_is(name) in (What.ARRAY, What.TAR, What.ZIP)
+    return what_is(name) in (What.ARRAY, What.TAR, What.ZIP)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The first bytes of a member; of one that cannot be read none, so that its name decides."""
+    with suppress(*arrays.DAMAGE), archive.open(info) as member:
+        return member.read(HEAD)
+    return b""
 
 
 def _refusal(info: zipfile.ZipInfo, name: str, seen: bool) -> str:

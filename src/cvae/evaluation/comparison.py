@@ -16,7 +16,7 @@ from cvae import kinds
 from cvae.codec import Codec
 from cvae.data import metrics
 from cvae.errors import CvaeError, MissingExtraError, ModelNotFoundError
-from cvae.evaluation import rivals
+from cvae.evaluation import fonts, rivals
 from cvae.evaluation.measure import Measured, measure
 from cvae.evaluation.rivals import Point, Progress
 from cvae.kinds.fixed import is_linear
@@ -244,7 +244,8 @@ def bd_rate(ours: list[Row], rival: list[Row]) -> float | None:
 
 def _bjontegaard() -> Any:
     try:
-        import bjontegaard
+        with fonts.kept_apart():  # it imports matplotlib
+            import bjontegaard
     except ImportError as error:
         raise MissingExtraError("bjontegaard", "eval") from error
     return bjontegaard

@@ -15,42 +15,47 @@ from numpy.typing import NDArray
 
 from cvae import kinds
 from cvae.bitstream import container
-from cvae.codec import Codec
+from cvae.codec import WHITE, Codec
 from cvae.data import folders, images, metrics, places
 from cvae.data.contents import What, what_lies_at
-from cvae.data.images import Images, Pixels, Shape
+from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import Which, array_source
-from cvae.errors import DataError, MissingExtraError, ModelError, translated
+from cvae.errors import DataError, MissingExtraError, Refuse
 from cvae.models.file import Model
+from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 from cvae.packs.source import open_images
 
 
-def load(source: str | Path, which: Which, shape: Shape) -> tuple[Pixels, list[str]]:
+def load(
+    source: str | Path, which: Which, reading: Reading, refuse: Refuse = None
+) -> tuple[Pixels, list[str]]:
     """The images of a folder, an array, an archive, a pack or an image file, here or at a URL.
+
+    `refuse` is called with what cannot be read, and with notices; see `errors.told`.
 
     Returns:
         uint8 (n, h, w, c), and the name of each: its path in a folder, its index in an array.
 
     Raises:
         DataError: the source cannot be read, or has no images.
-        ImageError: an image cannot be read, or is not of the model's shape.
+        ImageError: an image cannot be read, or is not of the model's shape, and `refuse` is None.
     """
-    pixels, names = open_images([source], Reading(shape, "exact"), which=which).all()
+    pixels, names = open_images([source], reading, which=which, refuse=refuse).all()
     if not len(pixels):
         raise DataError("expected images, found none", where=source)
     return pixels, names
 
 
 def load_pictures(
-    source: str | Path, which: Which, reading: Reading
+    source: str | Path, which: Which, reading: Reading, refuse: Refuse = None
 ) -> tuple[list[Pixels], list[str]]:
     """As `load`, of images that keep their sizes: uint8 (h, w, c) each."""
     pixels: list[Pixels] = []
     names: list[str] = []
-    for batch in open_images([source], reading, which=which).batches():
+    for batch in open_images([source], reading, which=which, refuse=refuse).batches():
         pixels += list(batch.pixels)
         names += batch.names or []
     if not pixels:
@@ -95,16 +100,13 @@ def reading_of(model: Model) -> Reading:
 
     Raises ModelError when the manifest's account of it is damaged.
     """
-    manifest, shape = model.manifest, model.manifest.image_shape
-    if "reading" not in manifest.data:
-        kind = kinds.of(manifest, model.path)
-        return Reading(shape, "own" if kind.any_size and kind.codes else "crop")
-    with translated(ModelError, "the manifest is damaged: reading", model.path, ValueError):
-        reading = Reading.from_json(manifest.data["reading"])
-    if reading.shape != shape:
-        wanted, found = images.describe(shape), images.describe(reading.shape)
-        raise ModelError(f"expected a reading of {wanted}, found {found}", where=model.path)
-    return reading
+    manifest = model.manifest
+    kind = kinds.of(manifest, model.path)
+    if known := recorded_reading(model):
+        return known
+    if kind.any_size and kind.codes:
+        return Reading(manifest.image_shape, "own", WHITE)
+    return Reading(manifest.image_shape, "crop")
 
 
 def split_name(source: str, which: Which) -> str:

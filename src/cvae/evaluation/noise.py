@@ -16,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising
-from cvae.data import images, metrics, places
+from cvae.data import images, listing, metrics, pages
 from cvae.data.contents import What, what_lies_at
 from cvae.data.folders import FileImages
 from cvae.data.images import Pixels
-from cvae.data.names import SUFFIXES
+from cvae.data.places import Found
 from cvae.data.reading import Reading
 from cvae.data.sources import Which
-from cvae.errors import CvaeError, DataError, MissingExtraError
+from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError, Refuse, told
 from cvae.models.file import Model
+from cvae.models.recorded import recorded_reading
 from cvae.packs.source import open_images
 
 SEED = 0
@@ -48,29 +49,49 @@ def load(
     model: Model,
     names: list[str] | None = None,
     limit: int | None = None,
+    refuse: Refuse = None,
 ) -> Images:
     """The images for a denoiser, each at its own size, of all that `measure.load` takes.
 
-    At most `limit` of them. `which` is of an `.npz` file. `names` chooses files of a folder.
+    At most `limit` of them. `which` is of an `.npz` file. `names` chooses files of a folder. `refuse` is
+    called with every file that cannot be read; see `errors.told`.
 
     Raises:
         DataError: the source cannot be read, or has no images.
         ImageShapeError: an array's images have another number of channels.
     """
-    reading = Reading((0, 0, model.manifest.image_shape[2]), "own")
+    known = recorded_reading(model)
+    ground = known.background if known else Reading.background
+    reading = Reading((0, 0, model.manifest.image_shape[2]), "own", ground)
     if names is not None:
         return FileImages(Path(source), sorted(names)[:limit], reading)
     path = Path(source)
     data: Images
     if path.exists() and what_lies_at(path) in (What.FOLDER, What.RUN, What.FILE):
-        found = [file.name for file in places.find(path, SUFFIXES)][:limit]
+        files = listing.find_images(path, refuse)
+        readable = (file.name for file in files if _is_readable(file, reading, refuse))
+        found = list(islice(readable, limit))
         data = FileImages(path if path.is_dir() else path.parent, found, reading)
     else:
-        batches = open_images([source], reading, which=which).batches()
+        batches = open_images([source], reading, which=which, refuse=refuse).batches()
         data = list(islice(chain.from_iterable(batch.pixels for batch in batches), limit))
     if not len(data):
         raise DataError("expected images, found none", where=source)
     return data
+
+
+def _is_readable(file: Found, reading: Reading, refuse: Refuse) -> bool:
+    """Whether an image can be decoded, as it is again whenever it is asked for."""
+    tell, name = told(refuse), str(file.place)
+    try:
+        data = images.read_file(file.place, name)
+        reading.read(data, name)
+    except ImageError as error:
+        tell(error)
+        return False
+    if (count := pages.count(data)) > 1:
+        tell(pages.notice(count, name))
+    return True
 
 
 def add_noise(pixels: Pixels, factor: float, index: int) -> Pixels:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cvae.data import files
 from cvae.data.images import Pixels
 from cvae.errors import MissingExtraError
+from cvae.evaluation import fonts
 
 Points = NDArray[np.float32]  # (n, 2)
 
@@ -123,7 +124,8 @@ def rates_plot(curves: dict[str, list[tuple[float, float]]], rates: tuple[float,
 
 def _figure(width: float, height: float, extra: str) -> Any:
     try:
-        from matplotlib.figure import Figure
+        with fonts.kept_apart():
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", extra) from error
     return Figure(figsize=(width, height), layout="constrained")

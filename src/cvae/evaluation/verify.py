@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import groupby, islice, repeat
+from itertools import chain, groupby, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,21 @@ from numpy.typing import NDArray
 from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec, find_codec, open_model
-from cvae.data import metrics, places, sources
+from cvae.data import metrics, pages, places, sources
 from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
-from cvae.data.sources import AS_USUAL, ListSource, Refuse, Which
-from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
+from cvae.data.sources import Batch, ListSource, Which
+from cvae.errors import (
+    DataError,
+    FormatError,
+    MissingExtraError,
+    Refuse,
+    StorageError,
+    translated,
+)
+from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
 from cvae.packs.reader import Damage, Range
@@ -29,6 +37,7 @@ from cvae.packs.shards import Input
 from cvae.packs.source import pack_source
 
 _MAX_CONTAINER = 1 << 28  # bytes
+_ORIGINALS = EncodeOptions(fit=True)
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
 
@@ -92,7 +101,7 @@ def compare_containers(
 def compare(
     pack: Pack,
     data: str,
-    which: Which = AS_USUAL,
+    options: EncodeOptions = _ORIGINALS,
     progress: Callable[[int], None] | None = None,
     refuse: Refuse = None,
 ) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def compare(
 
     Args:
         data: path, URL or pattern of the originals.
-        which: of `.npz` files.
+        options: how images are read, and the `split` and `key` of `.npz` files.
         progress: called with the number of images of each batch that was measured.
         refuse: called with every original that cannot be read and every damage; their images are
             skipped. None raises at the first.
@@ -111,7 +120,7 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve(data), which, refuse)
+    pairs = _Pairs(pack, shards.resolve(data, refuse), options, refuse)
     quality, measured, shapes = pack.reader.header.quality, [], []
     for originals, decoded in pairs.all():
         shapes += [originals.shape[1:]] * len(originals)
@@ -169,13 +178,16 @@ def _figures(
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
-    def __init__(self, pack: Pack, originals: Input, which: Which, refuse: Refuse) -> None:
+    def __init__(
+        self, pack: Pack, originals: Input, options: EncodeOptions, refuse: Refuse
+    ) -> None:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.seconds = 0.0  # that decoding was waited for
-        self._pack, self._input, self._which, self._refuse = pack, originals, which, refuse
+        self._pack, self._input, self._refuse = pack, originals, refuse
+        self._which = Which(options.split, options.key)
         fitted = pack.reader.header.sizes
-        self._reading = pack.codec.reading(fitted)
+        self._reading = pack.codec.reading(replace(options, fit=fitted))
 
     def all(self) -> Pairs:
         first = next(self._input.found())
@@ -199,7 +211,7 @@ class _Pairs:
 
     def _originals(self) -> Iterator[tuple[str, Pixels]]:
         """The images in order, (h, w, c) each, with their names."""
-        for shard in shards.cut([self._input], which=self._which):
+        for shard in shards.cut([self._input], which=self._which, refuse=self._refuse):
             for batch in shard.source.batches(self._reading, refuse=self._refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
@@ -231,19 +243,29 @@ class _Pairs:
 
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
-        places: dict[str, Place] = {item.name: item.place for item in self._input.found()}
+        listed = self._input.found(self._refuse)
+        places: dict[str, Place] = {item.name: item.place for item in listed}
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
             if len(set(names)) < len(names) or seen.intersection(names):
                 raise DataError("expected a name for each coded image alone, found one twice")
             seen.update(names)
-            known = ListSource([(places[name], name) for name in names if name in places])
             rows = {name: row for row, name in enumerate(names)}
-            for batch in known.batches(self._reading, refuse=self._refuse):
+            whole = [(places[name], name) for name in names if name in places]
+            stacks = dict.fromkeys(pages.file_of(name) for name in names if name not in places)
+            paged = [(places[name], name) for name in stacks if name in places]
+            for batch in chain(self._read(whole, False), self._read(paged, True)):
+                at = [row for row, name in enumerate(batch.names or []) if name in rows]
+                if not at:
+                    continue
                 if batch.pixels.shape[1:3] != part.pixels.shape[1:3]:
                     raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
-                yield batch.pixels, part.pixels[[rows[name] for name in batch.names or []]]
+                found = [rows[name] for name in batch.names or [] if name in rows]
+                yield batch.pixels[at], part.pixels[found]
+
+    def _read(self, files: list[tuple[Place, str]], paged: bool) -> Iterator[Batch]:
+        return ListSource(files).batches(self._reading, refuse=self._refuse, paged=paged)
 
 
 def _alike(found: Sequence[Pixels]) -> Iterator[Range]:

@@ -23,7 +23,10 @@ SKIPPED = 0  # the class of latents that are so likely their mean that they are 
 _HYPER_LAYERS = 3
 USUAL_CLASS = 14  # of an output of zero
 MEAN_SHIFT, CLASS_SHIFT = 6, 8
-_MOST_KERNELS = 1000  # of all layers
+_MOST_KERNELS, _MOST_TAPS = (
+    1000,
+    2048,
+)  # of all layers; a tap is a product of matrices for each picture
 HYPER_SCALE = 16  # activation of a hyper latent of 1
 
 Values = NDArray[np.int32]
@@ -159,7 +162,7 @@ def _layers(tables: GridTables) -> list[Layer]:
     shape, most = tables.layers.shape, _MOST_KERNELS
     if len(shape) != 2 or shape[1] != 5 or shape[0] > most:
         raise ValueError(f"expected at most {most} rows of layers of 5 numbers, found {shape}")
-    at_weight = at_bias = 0
+    at_weight = at_bias = taps = 0
     rows = tables.layers.tolist()
     for number in range(rows[-1][0] + 1 if rows else 0):
         own = [row for row in rows if row[0] == number]
@@ -167,6 +170,9 @@ def _layers(tables: GridTables) -> list[Layer]:
         for _, side, inputs, outputs, _ in own:
             if not (1 <= side <= 9 and 1 <= inputs <= 4096 and 1 <= outputs <= 4096):
                 raise ValueError(f"a layer of {side}x{side}x{inputs}x{outputs} is out of range")
+            taps += side * side
+            if taps > _MOST_TAPS:
+                raise ValueError(f"expected layers of at most {_MOST_TAPS:,} taps in all")
             size = side * side * inputs * outputs
             flat = tables.weights[at_weight : at_weight + size]
             kernels.append(flat.reshape(side, side, inputs, outputs))

@@ -16,6 +16,8 @@ from cvae.models.networks import Network
 from cvae.models.qualities import Latents
 
 _HEADER = 6  # bytes of a container beyond a short payload
+_MOST_PIXELS = 1 << 20  # of an image
+_TANGENT_ELEMENTS, _TANGENT_BYTES = 32, 1 << 26
 
 
 class Fixed(Kind):
@@ -26,6 +28,12 @@ class Fixed(Kind):
     def check(self, manifest: Manifest) -> None:
         if not manifest.latent_shape or min(manifest.latent_shape) < 1:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        height, width, channels = manifest.image_shape
+        if height * width > _MOST_PIXELS:
+            raise ValueError(f"expected images of at most {_MOST_PIXELS:,} pixels")
+        tangents = by_tangents(manifest.elements, height * width * channels)
+        if not (tangents or GRADIENT in manifest.hashes or is_linear(manifest)):
+            raise ValueError(f"expected {GRADIENT} of a model of {manifest.elements} latents")
         check_qualities(manifest)
 
     def describe(self, manifest: Manifest) -> str:
@@ -129,6 +137,15 @@ class FixedCoding(Coding):
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         rows = self.model.qualities.rows(quality)
         return coder.pull(np.broadcast_to(rows, (images, self.elements)))
+
+
+def by_tangents(elements: int, values: int) -> bool:
+    """Whether a model of so many latents and values an image is searched by tangents.
+
+    They take a synthesis and an image in memory for each latent, and find more. Other models bring a
+    gradient, unless they are linear.
+    """
+    return elements <= _TANGENT_ELEMENTS and 4 * elements * values <= _TANGENT_BYTES
 
 
 def has_normal_latents(manifest: Manifest) -> bool:

@@ -24,6 +24,8 @@ from cvae.models.qualities import Latents
 CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
 # Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
 TILE = 80
+# The same of the gradient, which keeps all activations until it comes back.
+_GRADIENT_TILE = 64
 # Places a side that hyper analysis looks beyond one.
 _HYPER_REACH = 2
 # Above it the coder of blocks codes a single image.
@@ -190,7 +192,7 @@ class GridCoding(Coding):
         shape = (len(y), self._hyper_rows, self._hyper_columns, self.entropy.hyper_channels)
         z = np.empty(shape, np.int32)
         for rows, columns in _tiles(
-            self._hyper_rows, self._hyper_columns, _HYPER_REACH, HYPER_CELL
+            self._hyper_rows, self._hyper_columns, _HYPER_REACH, TILE // HYPER_CELL
         ):
             spans = _scaled(rows.tile, HYPER_CELL), _scaled(columns.tile, HYPER_CELL)
             part = _cut(y, *spans, mode="constant")
@@ -209,7 +211,9 @@ class GridCoding(Coding):
         scale = share / np.maximum(self.entropy.tables.curvature * step, _LEAST_CURVATURE)
         network = self._shared.network(GRADIENT, self._threads(threads))
         error = np.zeros(len(symbols))
-        for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
+        for rows, columns in self._tiles(
+            2 * int(self.entropy.tables.reach[1]), min(TILE, _GRADIENT_TILE)
+        ):
             steps = values[:, rows.tile, columns.tile].astype(np.float32) / np.float32(FINENESS)
             pixels = self._floats(x, rows, columns)
             found = network(self._with_level(steps * step, quality), pixels, threads=threads)
@@ -224,8 +228,8 @@ class GridCoding(Coding):
         large = self._rows * self._columns >= _LARGE
         return (threads or pipeline.processors()) if large else 1
 
-    def _tiles(self, reach: int) -> list[tuple[Window, Window]]:
-        return _tiles(self._rows, self._columns, reach)
+    def _tiles(self, reach: int, most: int | None = None) -> list[tuple[Window, Window]]:
+        return _tiles(self._rows, self._columns, reach, most or TILE)
 
     def _floats(self, x: Any, rows: Window, columns: Window) -> Floats:
         """The pixels of a tile as floats; those beyond the image repeat its edge."""
@@ -360,9 +364,9 @@ class GridCoding(Coding):
         return np.concatenate([*bits, np.empty(0)])
 
 
-def _tiles(rows: int, columns: int, reach: int, scale: int = 1) -> list[tuple[Window, Window]]:
-    """Windows on a grid whose places have `scale` cells a side."""
-    most = max(TILE // scale, 4 * reach)
+def _tiles(rows: int, columns: int, reach: int, most: int) -> list[tuple[Window, Window]]:
+    """Windows on a grid, with sides of at most `most` places where the reach leaves room for that."""
+    most = max(most, 4 * reach)
     places = even_windows(rows, most, reach), even_windows(columns, most, reach)
     return [(row, column) for row in places[0] for column in places[1]]
 

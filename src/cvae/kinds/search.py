@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import MAX_SYMBOL, TOTAL, Bank, Rows, Symbols
+from cvae.bitstream.tables import MAX_SYMBOL, Bank, Rows, Symbols
 from cvae.models.qualities import Latents, Quantizer
 
 Floats = NDArray[np.float32]
@@ -120,8 +120,7 @@ def _follow(
     plain = symbols
     step = problem.quantizer.step
     curvature = problem.curvature * step * step
-    p = problem.bank.table[problem.rows] / TOTAL
-    bits = -np.sum(p * np.log2(p), axis=1)
+    bits = problem.bank.entropies[problem.rows]
     # The mean over the elements, each counted by the bits that it takes.
     weight = _weight(np.average(curvature, weights=bits + 1e-9))
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import math
 import re
-import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,9 +21,11 @@ from cvae.checks import expect, threads_of
 from cvae.data import files
 from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
+from cvae.models import archive
+from cvae.models.graph import FreeSides
 from cvae.models.grids import GridTables
-from cvae.models.networks import Network, Sides
-from cvae.models.qualities import Qualities
+from cvae.models.networks import Network
+from cvae.models.qualities import ARRAY_LIMIT, Qualities
 
 FORMAT = 2
 SUFFIX = ".cvae"
@@ -34,10 +35,11 @@ SYNTHESIS, GRADIENT, TABLES = "synthesis.onnx", "gradient.onnx", "tables.npz"
 HYPER = "hyper.onnx"  # of grids
 DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
-_MANIFEST_LIMIT, _MEMBER_LIMIT = 1 << 20, 1 << 28  # bytes
+_MANIFEST_LIMIT = 1 << 20  # bytes
+_MOST_ELEMENTS = 1 << 14  # of an image; the exact coder takes the square of their number
 REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
-_NAME = r"^\w[\w.+-]*\Z"
+_NAME = r"^\w[\w.+-]{0,99}\Z"
 Name = Annotated[str, Meta(pattern=_NAME)]
 _Tables = TypeVar("_Tables", Qualities, GridTables)
 _Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
@@ -109,7 +111,7 @@ class Manifest:
         for numbers in (manifest.figures, manifest.preset):
             msgspec.convert(numbers, _Numbers)
         check_shape(manifest.image_shape)
-        if manifest.elements > 1 << 24:
+        if manifest.elements > _MOST_ELEMENTS:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         texts = (manifest.summary, *manifest.hashes, *manifest.hashes.values())
         if not all(map(str.isprintable, texts)):
@@ -148,8 +150,8 @@ class Model:
     def network(
         self,
         member: str,
-        input_shapes: Sequence[Sides],
-        output_shape: Sides,
+        input_shapes: Sequence[FreeSides],
+        output_shape: FreeSides,
         scale: float = 1,
         session_threads: int = 1,
     ) -> Network:
@@ -168,13 +170,14 @@ class Model:
     def graph(self, member: str) -> bytes:
         """The bytes of a network. Raises ModelError when they are damaged."""
         expect(member, str, "the name of a network", ModelError)
-        graph = _read_member(self.path, member)
+        graph = archive.read_member(self.path, member)
         self._check_hash(member, hashlib.sha256(graph).hexdigest())
         return graph
 
     def _tables(self, kind: type[_Tables]) -> _Tables:
-        data = io.BytesIO(_read_member(self.path, TABLES))
-        tables = kind.from_npz(data, f"{self.path}: {TABLES}")
+        label, data = f"{self.path}: {TABLES}", io.BytesIO(archive.read_member(self.path, TABLES))
+        archive.check_arrays(data, ARRAY_LIMIT, label)
+        tables = kind.from_npz(data, label)
         for name, digest in tables.hashes().items():
             self._check_hash(f"{TABLES}/{name}", digest)
         return tables
@@ -189,7 +192,7 @@ class Model:
 def read_manifest(path: Path) -> Manifest:
     """Raises ModelError when the file is missing, damaged or of a later version."""
     with translated(ModelError, f"expected a manifest of format {FORMAT}", path, ValueError):
-        return Manifest.from_json(_read_member(path, MANIFEST, _MANIFEST_LIMIT))
+        return Manifest.from_json(archive.read_member(path, MANIFEST, _MANIFEST_LIMIT))
 
 
 def write_model(
@@ -208,9 +211,9 @@ def write_model(
     if qualities is not None:
         members[TABLES] = qualities.to_npz()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(name), data)  # dated 1980: equal models, equal files
+            file.writestr(zipfile.ZipInfo(name), data)  # dated 1980: equal models, equal files
     files.write_bytes(path, buffer.getvalue(), force)
 
 
@@ -221,20 +224,3 @@ def member_hashes(
     tables = qualities.hashes() if qualities else {}
     hashes = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
     return hashes | {f"{TABLES}/{name}": digest for name, digest in tables.items()}
-
-
-def _read_member(path: Path, member: str, limit: int = _MEMBER_LIMIT) -> bytes:
-    damaged = (NotImplementedError, RuntimeError, EOFError, ValueError, struct.error)
-    with (
-        translated(ModelError, "cannot be read", path),
-        translated(ModelError, f"{member} is damaged", path, damaged),
-        translated(ModelError, "expected a cvae model", path, (zipfile.BadZipFile, KeyError)),
-        zipfile.ZipFile(path) as archive,
-    ):
-        info = archive.getinfo(member)
-        # Stored means that the file itself is as large as the member says it is.
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
-            found = f"{info.file_size:,} bytes of compression type {info.compress_type}"
-            text = f"expected {member} stored in at most {limit:,} bytes, found {found}"
-            raise ModelError(text, where=path)
-        return archive.read(info)

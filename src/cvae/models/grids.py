@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass, fields
 from typing import BinaryIO
 
@@ -13,11 +11,10 @@ from numpy.typing import NDArray
 from cvae.bitstream.tables import Bank
 from cvae.data import arrays
 from cvae.errors import ModelError, translated
-from cvae.models.qualities import QUALITIES
+from cvae.models.qualities import ARRAY_LIMIT, QUALITIES
 
-_ARRAY_LIMIT = 1 << 26  # bytes
 MOST_CHANNELS = 1024
-_MOST_REACH = 32  # cells; tiles, and so memory, grow with it
+_MOST_REACH = 16  # cells; tiles, and so memory, grow with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +66,9 @@ class GridTables:
             if (found := getattr(self, name).shape) != shape:
                 raise ValueError(f"expected {name} of shape {shape}, found {found}")
         index = self.hyper_index
-        if index.ndim != 2 or len(index) != count or not index.size:
-            raise ValueError(f"expected hyper_index ({count}, z), found {index.shape}")
+        if index.ndim != 2 or len(index) != count or not 1 <= index.shape[1] <= MOST_CHANNELS:
+            expected = f"hyper_index ({count}, 1 to {MOST_CHANNELS})"
+            raise ValueError(f"expected {expected}, found {index.shape}")
         if index.max() >= len(self.bank):
             raise ValueError(f"expected table numbers below {len(self.bank)}, found {index.max()}")
         if not 1 <= channels <= MOST_CHANNELS or self.groups.min() < 1:
@@ -83,24 +81,18 @@ class GridTables:
             raise ValueError("expected a companding of 1 to 65,536 values")
 
     def hashes(self) -> dict[str, str]:
-        """sha256 over dtype, shape and values of each array; `.npz` bytes also hold time stamps."""
-        hashed = {
-            name: f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-            for name, array in vars(self).items()
-        }
-        return {name: hashlib.sha256(data).hexdigest() for name, data in hashed.items()}
+        """The `arrays.digest` of each array."""
+        return {name: arrays.digest(array) for name, array in vars(self).items()}
 
     def to_npz(self) -> bytes:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **vars(self))
-        return buffer.getvalue()
+        return arrays.npz_bytes(vars(self))
 
     @classmethod
     def from_npz(cls, file: BinaryIO, label: str) -> GridTables:
         """Raises ModelError when the file holds no such arrays."""
-        found = arrays.read_npz(file, list(_DTYPES), label, ModelError, _ARRAY_LIMIT)
+        found = arrays.read_npz(file, list(_DTYPES), label, ModelError, ARRAY_LIMIT)
         with translated(ModelError, "damaged", label, (ValueError, TypeError)):
-            return cls(*found)
+            return cls(*map(arrays.native, found))
 
 
 _DTYPES = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +16,7 @@ from cvae.errors import ModelError, translated
 
 QUALITIES = range(MIN_QUALITY, MAX_QUALITY + 1)
 _TINY = np.finfo(np.float32).tiny
-_ARRAY_LIMIT = 1 << 26  # bytes
+ARRAY_LIMIT = 1 << 23  # bytes
 ARRAYS = ["bank", "index", "scale", "step", "offset", "curvature"]
 
 Latents = NDArray[np.float32]  # (images, elements)
@@ -97,21 +95,16 @@ class Qualities:
         return {name: getattr(self, name) for name in ARRAYS} | {"bank": self.bank.table}
 
     def hashes(self) -> dict[str, str]:
-        """sha256 over dtype, shape and values of each array; `.npz` bytes also hold time stamps."""
-        hashed = {
-            name: f"{array.dtype.str}{array.shape}".encode() + array.tobytes()
-            for name, array in self._arrays().items()
-        }
-        return {name: hashlib.sha256(data).hexdigest() for name, data in hashed.items()}
+        """The `arrays.digest` of each array."""
+        return {name: arrays.digest(array) for name, array in self._arrays().items()}
 
     def to_npz(self) -> bytes:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **self._arrays())  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return arrays.npz_bytes(self._arrays())
 
     @classmethod
     def from_npz(cls, file: Path | BinaryIO, label: str) -> Qualities:
         """Raises ModelError when the file holds no such arrays."""
-        bank, *others = arrays.read_npz(file, ARRAYS, label, ModelError, _ARRAY_LIMIT)
+        found = arrays.read_npz(file, ARRAYS, label, ModelError, ARRAY_LIMIT)
+        bank, *others = map(arrays.native, found)
         with translated(ModelError, "damaged", label, (ValueError, TypeError)):
             return cls(Bank(bank), *others)

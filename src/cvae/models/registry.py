@@ -50,7 +50,14 @@ def added_folder() -> Path:
 def search_path() -> list[Path]:
     """The shipped models, `CVAE_MODELS` (like `PATH`), then the added models."""
     extra = os.environ.get(SEARCH_PATH, "").split(os.pathsep)
-    return [shipped_folder(), *map(Path, filter(None, extra)), *models_below(added_folder())]
+    return [shipped_folder(), *map(Path, filter(None, extra)), *_added()]
+
+
+def _added() -> list[Path]:
+    try:
+        return models_below(added_folder())
+    except OSError:  # a home folder of somebody else
+        return []
 
 
 def known_models() -> tuple[list[Entry], list[ModelError]]:

@@ -20,8 +20,7 @@ from cvae.data import pipeline
 from cvae.data.files import Closing
 from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Refuse
-from cvae.errors import CvaeError, FormatError, at
+from cvae.errors import CvaeError, FormatError, Refuse, at
 from cvae.kinds import runs
 from cvae.options import Size
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block

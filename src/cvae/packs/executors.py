@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
@@ -88,7 +89,12 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """Runs first in every process: Ctrl-C is left to the parent, and without it nobody goes on."""
+    """Runs first in every process: Ctrl-C is left to the parent, and without it nobody goes on.
+
+    Of what libraries say there, nothing reaches stderr.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=[multiprocessing.parent_process()], daemon=True).start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -51,13 +51,21 @@ class Part:
     poor: _Count
     poor_sampled: _Count
     poor_inverted: _Count
+    # What was lost or converted when images were read, in words, and of how many images.
+    changes: dict[str, _Count] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()  # what a worker has to say; not written
 
     @property
     def tally(self) -> Tally:
         return Tally(**{field.name: getattr(self, field.name) for field in fields(Tally)})
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is written of it."""
+        return {name: value for name, value in vars(self).items() if name != "notices"}
+
     def to_json(self) -> bytes:
-        return records.dump(vars(self))
+        return records.dump(self.values)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Manifest:
             "file_bytes": tally.file_bytes, "left_out": tally.left_out, "psnr_mean": tally.psnr_mean,
         }  # fmt: skip
         del values["shards"]  # it is long, so it comes last
-        return records.dump({**values, "shards": [vars(part) for part in self.shards]})
+        return records.dump({**values, "shards": [part.values for part in self.shards]})
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:

@@ -25,8 +25,18 @@ from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import places
 from cvae.data.places import Location, Place
-from cvae.data.sources import Which
-from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, first_line
+from cvae.data.sources import Batch, Which
+from cvae.errors import (
+    CvaeError,
+    DataError,
+    ImageError,
+    Notice,
+    Passed,
+    PassedOver,
+    StorageError,
+    at,
+    first_line,
+)
 from cvae.models.file import Model
 from cvae.options import EncodeOptions
 from cvae.packs import encode, executors, manifest, shards
@@ -82,7 +92,8 @@ def run(
     Args:
         inputs: paths, URLs and glob patterns of images, arrays and archives.
         progress: called with each shard that is done, in any order.
-        failed: called with the error of each shard that could not be read, in order.
+        failed: called with the error of each shard that could not be read, in order, with what of a
+            folder cannot be listed, and with notices.
 
     Raises:
         DataError: an input is not there; or shards failed, so there is no manifest, and the others stay.
@@ -92,7 +103,7 @@ def run(
         CvaeError: a shard failed for a reason that is not in its images.
     """
     folder = places.locate(folder).absolute()
-    found = [shards.resolve(text) for text in inputs]
+    found = [shards.resolve(text, failed) for text in inputs]
     shards.shared(found, folder)
     job = _job(codec, found, folder, options, plan)
     with errors.translated(errors.ModelError, "cannot be read", codec.model.path):
@@ -101,7 +112,7 @@ def run(
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
-        work = shards.cut(found, plan.shard_images, Which(options.split, options.key))
+        work = shards.cut(found, plan.shard_images, Which(options.split, options.key), failed)
         results = encode_all(executor, job, file, work, known, progress)
     bad = [result for result in results if isinstance(result, CvaeError)]
     for error in bad:
@@ -132,7 +143,9 @@ def _job(
     codec: Codec, found: list[shards.Input], folder: Place, options: EncodeOptions, plan: Plan
 ) -> Job:
     codec.check_invert(options.invert)
-    fit = options.fit or codec.any_size  # packs of any size have all sizes, whatever is asked for
+    fit = (
+        codec.reading(options).scales or codec.any_size
+    )  # packs of any size have all sizes, whatever is asked for
     options = replace(options, quality=codec.quality(options.quality), fit=fit)
     request = {  # written to files, and hashed in this order: names and order stay
         "sources": [str(places.locate(item.text).absolute()) for item in found],
@@ -141,11 +154,14 @@ def _job(
         "effort": options.effort,
         "inverted": options.invert,
         "fitted": options.fit,
+        "crop": options.crop,
+        "background": options.background,
         "names": options.names,
         "verified": options.verify,
         "split": options.split,
         "shard_images": plan.shard_images,
         "block_images": options.block_images,
+        **({"pages": True} if options.pages else {}),
         **({"key": options.key} if options.key else {}),
     }
     readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
@@ -273,26 +289,47 @@ def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part |
 
 def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
     messages: list[str] = []
-    skipped = 0
+    notices: list[str] = []
+    passed, skipped = Passed(), 0
 
     def refuse(error: CvaeError) -> None:
         nonlocal skipped
+        if isinstance(error, PassedOver):
+            passed.add(error)
+            return
+        if isinstance(error, Notice):
+            notices.append(str(error))
+            return
         skipped += 1
         if len(messages) < _MESSAGES:
             if isinstance(error, errors.ImageShapeError):
                 error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
-    reading = codec.reading(job.options.fit)
+    reading, changes = codec.reading(job.options), Counter[str]()
+
+    def counted(batch: Batch) -> Batch:
+        changes.update(change for _, change in batch.changes)
+        return batch
+
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = shard.source.batches(reading, job.readers, refuse)
+    batches = map(counted, shard.source.batches(reading, job.readers, refuse, options.pages))
     with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     known = {**vars(tally), "left_out": skipped}
+    more = [f"{len(notices) - _MESSAGES:,} more like these"] if len(notices) > _MESSAGES else []
+    said = (*notices[:_MESSAGES], *more, *passed.lines())
     return Part(
-        file=shard.name, request=request, sha256=digest, messages=tuple(messages), first=0, **known
+        file=shard.name,
+        request=request,
+        sha256=digest,
+        messages=tuple(messages),
+        first=0,
+        changes=dict(changes),
+        notices=said,
+        **known,
     )
 
 

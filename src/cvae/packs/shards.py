@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from cvae.data import places, sources
+from cvae.data import listing, places, sources
 from cvae.data.contents import What, what_lies_at
-from cvae.data.names import SUFFIXES
 from cvae.data.places import Found, Place
 from cvae.data.sources import AS_USUAL, Source, Which
-from cvae.errors import CvaeError, DataError
+from cvae.errors import CvaeError, DataError, Refuse
 from cvae.packs.source import pack_source
 
 SHARD_IMAGES = 1 << 16  # sixteen blocks
@@ -40,9 +39,13 @@ class Input(NamedTuple):
     place: Place  # the folder, or the first of the files
     files: tuple[Found, ...] = ()
 
-    def found(self) -> Iterator[Found]:
-        """Its files, in order. Raises DataError when there are none, or a folder cannot be read."""
-        found = iter(self.files) if self.files else self.place.below(SUFFIXES)
+    def found(self, refuse: Refuse = None) -> Iterator[Found]:
+        """Its files, in order; a folder's images. Raises DataError when there are none.
+
+        `refuse` is called with what of a folder cannot be listed, and with notices; see `errors.told`.
+        """
+        listed = listing.images(self.place.below(refuse=refuse), refuse)
+        found = iter(self.files) if self.files else listed
         first = next(found, None)
         if first is None:
             text, pattern = "expected images, found none in this folder", self.text.rstrip("/")
@@ -51,22 +54,28 @@ class Input(NamedTuple):
         yield from chain([first], found)
 
 
-def resolve(text: str) -> Input:
+def resolve(text: str, refuse: Refuse = None) -> Input:
     """The input that a path, a URL or a glob pattern of either stands for; raises as `places.find`."""
     if not places.is_pattern(text) and places.locate(text).is_folder():
         folder = places.locate(text).absolute()
         packs = (Found(folder, folder.name),) if what_lies_at(folder) is What.PACKS else ()
         return Input(text, folder, packs)
-    found = places.find(text, SUFFIXES)
+    found = places.find(text, refuse)
     files = tuple(file._replace(place=file.place.absolute()) for file in found)
     return Input(text, files[0].place, files)
 
 
 def cut(
-    inputs: Iterable[Input], size: int = SHARD_IMAGES, which: Which = AS_USUAL
+    inputs: Iterable[Input],
+    size: int = SHARD_IMAGES,
+    which: Which = AS_USUAL,
+    refuse: Refuse = None,
 ) -> Iterator[Shard]:
-    """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`."""
-    found = chain.from_iterable(item.found() for item in inputs)
+    """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`.
+
+    `refuse` is that of `Input.found`.
+    """
+    found = chain.from_iterable(item.found(refuse) for item in inputs)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, which, pack_source)):
         # What tells a shard from others, and from itself with other images.
         digest = hashlib.sha256(repr(source.rows).encode())

@@ -13,8 +13,8 @@ from cvae.data.images import Pixels
 from cvae.data.places import Location
 from cvae.data.reading import Reading
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Batch, Refuse, Source, batch_of
-from cvae.errors import ImageError
+from cvae.data.sources import Batch, Source, batch_of
+from cvae.errors import ImageError, Refuse
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class PackSource(Source):
 
     rows = ()
 
-    def batches(self, reading: Reading, threads: int = 1, refuse: Refuse = None) -> Iterator[Batch]:
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
         with packs.open(self.place, damaged=True) as pack:
             for part in pack.decode(pack.whole([(0, len(pack))], refuse), threads):
                 for pixels, names in _of_one_size(part, reading):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvae.data import folders, images
+from cvae.data.reading import Reading, is_grey
 from cvae.errors import DataError
 from cvae.models import registry
 from cvae.models.file import Manifest
@@ -24,6 +24,7 @@ from cvae.training.presets import OWN, OWN_GREY, PHOTO
 
 # Files whose header is read, and how many of them are decoded.
 _SEEN, _DECODED = 500, 100
+_LOOK = Reading((0, 0, 3), "any")
 # Values of an image; principal components of more take too long.
 _MOST_VALUES = 4096
 # Images of `_UNIT` values in all epochs: some ten minutes on two cores.
@@ -50,14 +51,14 @@ class Survey:
 
 def survey(folder: Path) -> Survey:
     """Reads some of the files, evenly spaced. Raises DataError when none of them is an image."""
-    names = folders.find(folder)
+    names = folders.find(folder, lambda _: None)  # what is wrong is said when the folder is read
     sides: Counter[int] = Counter()
     grey = True
     for number, name in enumerate(names[:: max(1, len(names) // _SEEN)]):
         try:
             image = images.open_image(images.read_file(folder / name, name), name)
             if number % (_SEEN // _DECODED) == 0:
-                grey = grey and _is_grey(image)
+                grey = grey and is_grey(_LOOK.picture(image, name).image)
         except Exception:  # Pillow's readers have no common base class
             continue  # it is named when the folder is read
         sides[min(image.size)] += 1
@@ -67,11 +68,6 @@ def survey(folder: Path) -> Survey:
     if times < sides.total() / 2:
         common = int(np.median(list(sides.elements())))
     return Survey(len(names), common, grey, max(sides) >= _LARGE)
-
-
-def _is_grey(image: Image.Image) -> bool:
-    pixels = np.asarray(images.flatten(image).convert("RGB"), np.int16)
-    return bool((pixels == pixels[..., :1]).all())
 
 
 def choose(found: Survey, size: int | None, grey: bool | None, scaled: bool = False) -> Preset:

@@ -7,13 +7,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from cvae.errors import MissingExtraError, TrainingError
+
+_HOME = "KERAS_HOME"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def load_keras() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        with _native_stderr_held_back():
+        with _native_stderr_held_back(), _no_settings():
             import keras
 
             keras.ops.zeros(1)  # the first operation makes the backend look for devices
@@ -42,6 +44,35 @@ def load_keras() -> None:
         raise MissingExtraError(error.name or "tensorflow", "train") from error
     except ValueError as error:
         raise TrainingError(f"Keras does not start: {error}") from error
+
+
+@contextmanager
+def _no_settings() -> Iterator[None]:
+    """Has Keras read its settings, but not write its defaults into the home folder where there are none."""
+    if _HOME in os.environ:
+        yield
+        return
+    home = _keras_home()
+    with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
+        os.environ[_HOME] = str(home) if os.access(home / "keras.json", os.R_OK) else folder
+        try:
+            yield
+        finally:
+            del os.environ[_HOME]
+
+
+def downloading() -> None:
+    """Has Keras keep what it downloads in its folder in the home folder, where it looks the next time."""
+    from keras.src.backend import config
+
+    home = _keras_home()
+    with suppress(OSError):  # a closed home folder: it takes another one
+        home.mkdir(parents=True, exist_ok=True)
+        config._KERAS_DIR = str(home)
+
+
+def _keras_home() -> Path:
+    return Path(os.environ.get(_HOME) or Path(os.path.expanduser("~"), ".keras"))  # noqa: PTH111
 
 
 def use(devices: str | None) -> AbstractContextManager[object]:

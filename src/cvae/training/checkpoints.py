@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,14 @@ def start(run: Run, train: Images, machine: Machine) -> Trainable:
 
 def save(run: Run, model: Trainable, best: bool) -> None:
     """Writes the weights, each file atomically; those of the best epoch first, so that none is missing."""
+    weights = _InMemory()  # HDF5 crashes when a disk is full
+    model.save_weights(weights)
     for name in [runs.BEST, runs.CHECKPOINT] if best else [runs.CHECKPOINT]:
-        with files.atomic_path(run.folder / name, force=True) as temporary:
-            model.save_weights(temporary)
+        files.write_bytes(run.folder / name, weights.getvalue(), force=True)
+
+
+class _InMemory(io.BytesIO):
+    """A file of weights that lies nowhere yet; Keras asks for the ending of its name."""
+
+    def __str__(self) -> str:
+        return runs.CHECKPOINT

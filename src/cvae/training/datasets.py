@@ -166,6 +166,7 @@ def _download(name: str) -> Pixels:
     backend.load_keras()
     import keras
 
+    backend.downloading()
     try:
         (pixels, _), _ = getattr(keras.datasets, name).load_data()
     except Exception as error:  # keras.utils.get_file raises a bare Exception without a network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from typing import Any
 
 import keras
 
@@ -18,16 +17,17 @@ class Interrupts(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._running = self._asked = False
-        self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Interrupts:
-        with suppress(ValueError):  # outside the main thread
-            self._before = signal.signal(signal.SIGINT, self._note)
+        # Another one was chosen on purpose: a shell has those that it starts with & ignore Ctrl-C.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(ValueError):  # outside the main thread
+                signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):
-            signal.signal(signal.SIGINT, self._before)
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _note(self, *_: object) -> None:
         if self._asked or not self._running:

@@ -19,6 +19,7 @@ from cvae.data.images import Pixels, Shape, as_floats
 from cvae.errors import TrainingError
 from cvae.evaluation import noise
 from cvae.kinds import search
+from cvae.kinds.fixed import by_tangents
 from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
 from cvae.models.qualities import QUALITIES, Qualities, Quantizer
@@ -36,8 +37,6 @@ _BOUNDARY = 1e-4
 _MEASURED = [1, *range(10, 101, 10)]
 _PERCENTILE = 1.0
 _MEASURED_IMAGES, _FLOOR_IMAGES = 2000, 1000
-# Up to so many latents the search takes tangents, one synthesis for each, which finds more.
-_TANGENT_ELEMENTS = 32
 # Values of a batch of images that Keras computes at once.
 _BATCH_VALUES = 1 << 20
 
@@ -241,7 +240,7 @@ def _graphs(
 
     synthesis = layers.synthesis_graph(model.synthesis, rotation)
     graphs = {ANALYSIS: layers.analysis_graph(model.analysis, rotation), SYNTHESIS: synthesis}
-    if elements > _TANGENT_ELEMENTS:
+    if not by_tangents(elements, math.prod(model.synthesis.output.shape[1:])):
         graphs[GRADIENT] = gradient.gradient(synthesis)
     return graphs
 

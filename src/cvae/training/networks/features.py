@@ -20,6 +20,7 @@ from keras import ops
 from cvae.data import arrays, files
 from cvae.errors import TrainingError, first_line, translated
 from cvae.models import registry
+from cvae.training import backend
 from cvae.training.networks.chains import chain
 from cvae.training.networks.losses import Perceptual
 from cvae.training.preset import Preset
@@ -64,6 +65,8 @@ def perceptual(preset: Preset) -> Perceptual | None:
 
 def _vgg16(source: str) -> keras.Model:
     weights = "imagenet" if source == _VGG16 else source
+    if source == _VGG16:
+        backend.downloading()
     try:
         whole = keras.applications.VGG16(include_top=False, weights=weights)
     except Exception as error:  # get_file raises a bare Exception without a network

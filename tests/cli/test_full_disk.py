@@ -1,0 +1,85 @@
+"""A disk that is full: one line, exit code 1, and nothing half written.
+
+A limit on the size of files stands for it: writes fail in the same way, for everybody and everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..conftest import SAMPLES, run_cvae
+
+resource = pytest.importorskip("resource")
+pytestmark = pytest.mark.usefixtures("workdir")
+
+DIGIT = str(SAMPLES / "digit_3.png")
+REASON = "cannot be written: File too large"
+
+
+def run_full(
+    *arguments: str | Path, limit: int, code: int = 1
+) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    """Runs a command that can write files of so many bytes; the lines of its errors, and all of it."""
+    found = subprocess.run(
+        [sys.executable, "-m", "cvae", *map(str, arguments)],
+        capture_output=True, text=True, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr
+    assert "Exception ignored" not in found.stderr
+    return [line for line in found.stderr.splitlines() if line.startswith("cvae: error: ")], found
+
+
+@pytest.fixture
+def many(workdir: Path) -> None:
+    """Coded files, and what else the commands read."""
+    np.save("many.npy", np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8))
+    run_cvae("pack", "many.npy", "-o", "many.pack.bin", "--effort", "0")
+    run_cvae("encode", DIGIT, "-o", "x.bin")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["encode", DIGIT], "digit_3.bin"),
+        (["encode", DIGIT, "-o", "x.npy"], "x.npy"),
+        (["decode", "x.bin", "-o", "y.png"], "y.png"),
+        (["pack", "many.npy", "-o", "y.bin", "--effort", "0"], "y.bin"),
+        (["pack", "many.npy", "-o", "packs/", "--effort", "0", "--workers", "1"], "packs"),
+        (["unpack", "many.pack.bin", "-o", "y.npz"], "y.npz"),
+        (["unpack", "many.pack.bin", "-o", "y.npy"], "y.npy"),
+        (["unpack", "many.pack.bin", "-o", "y.tar"], "y.tar"),
+        (["unpack", "many.pack.bin", "-o", "y/"], "y"),
+        (["sample", "-o", "y.png"], "y.png"),
+        (["sample", "-o", "y.gif"], "y.gif"),
+        (["interpolate", DIGIT, DIGIT, "-o", "y.png"], "y.png"),
+        (["denoise", "-m", "fashion-dae", DIGIT, "-o", "y.png"], "y.png"),
+        (["eval", DIGIT, "--csv", "y.csv"], "y.csv"),
+        (["eval", DIGIT, "--html", "y.html"], "y.html"),
+        (["models", "add", "other.cvae"], "other.cvae"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    many: None, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], output: str
+) -> None:
+    monkeypatch.setenv("CVAE_HOME", str(Path("home").absolute()))
+    if arguments[0] == "models":
+        shutil.copy(tiny_model, "other.cvae")
+    before = sorted(Path().iterdir())
+    (line,), _ = run_full(*arguments, limit=4)
+    assert output in line
+    assert "File too large" in line
+    left = [path for path in sorted(Path().rglob("*")) if path.is_file() and ".cvae-" in path.name]
+    assert left == []
+    assert [
+        path for path in sorted(Path().iterdir()) if path not in before and path.is_file()
+    ] == []

@@ -1,0 +1,189 @@
+"""How commands read pictures that the model does not code as they are: as its training did."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cvae
+from cvae.bitstream import container
+from cvae.models import registry
+
+from ..conftest import run_here
+
+CLEAR = (0, 0, 0, 0)
+
+
+def picture(
+    size: tuple[int, int] = (40, 20), colour: tuple[int, ...] = (90, 90, 90, 255)
+) -> Image.Image:
+    """A transparent image with a disc in the middle and a bar on the left."""
+    image = Image.new("RGBA", size, CLEAR)
+    middle = size[0] // 2
+    image.paste(colour, (middle - 5, 5, middle + 5, 15))
+    image.paste((200, 200, 200, 255), (0, 0, 4, size[1]))
+    return image
+
+
+@pytest.fixture
+def model(workdir: Path) -> str:
+    """A model of 28x28 grey images whose training cropped a folder and laid it on white."""
+    reading = {"shape": [28, 28, 1], "fit": "crop", "background": "#ffffff"}
+    with (
+        zipfile.ZipFile(registry.open_model("linear-fashion").path) as old,
+        zipfile.ZipFile("own.cvae", "w") as new,
+    ):
+        for member in old.namelist():
+            data = old.read(member)
+            if member == "manifest.json":
+                manifest = json.loads(data)
+                manifest["data"]["reading"] = reading
+                data = json.dumps(manifest).encode()
+            new.writestr(member, data)
+    return "own.cvae"
+
+
+def mean_of(path: str) -> float:
+    return float(np.asarray(Image.open(path).convert("L")).mean())
+
+
+def test_encode_reads_as_training_did_and_says_what_was_lost(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture().save("a.png")
+    run_here("encode", "a.png", "-m", model)
+    said = capsys.readouterr().err
+    for change in ("transparent parts laid on #ffffff", "cropped and scaled to 28x28"):
+        assert f"a.png: {change}" in said
+    assert container.unpack(Path("a.bin").read_bytes()).original_size == (20, 20)
+    run_here("decode", "a.bin", "-m", model, "--quiet")
+    assert Image.open("a_reconstructed.png").size == (20, 20)
+    assert mean_of("a_reconstructed.png") > 150
+
+
+def test_options_choose_otherwise(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    picture().save("a.png")
+    run_here("encode", "a.png", "-m", model, "--resize", "--background", "black")
+    assert "transparent parts laid on #000000" in capsys.readouterr().err
+    assert container.unpack(Path("a.bin").read_bytes()).original_size == (40, 20)
+    run_here("decode", "a.bin", "-m", model, "--quiet")
+    assert mean_of("a_reconstructed.png") < 100
+
+
+def test_pack_eval_and_verify_read_alike(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number in range(3):
+        picture((40 + 10 * number, 20)).save(f"in/{number}.png")
+    run_here("pack", "in", "-m", model, "-o", "p.bin")
+    said = capsys.readouterr().err
+    assert "3 images: transparent parts laid on #ffffff: 0.png, 1.png, 2.png" in said
+    run_here("eval", "in", "-m", model, "--json")
+    evaluated = json.loads(capsys.readouterr().out)
+    run_here("verify", "p.bin", "--against", "in", "-m", model, "--json")
+    (verified,) = json.loads(capsys.readouterr().out)
+    assert verified["psnr_mean"] == pytest.approx(evaluated["psnr_mean"], abs=0.05)
+    run_here("pack", "in", "-m", model, "-o", "folder", "--workers", "1", "--quiet")
+    run_here("verify", "folder", "--against", "in", "-m", model, "--json")
+    (again,) = json.loads(capsys.readouterr().out)
+    assert again["psnr_mean"] == pytest.approx(verified["psnr_mean"], abs=1e-6)
+
+
+def test_a_folder_of_packs_says_what_was_lost(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for number in range(2):
+        picture().save(f"in/{number}.png")
+    run_here("pack", "in", "-m", model, "-o", "folder", "--workers", "1")
+    assert "2 images: transparent parts laid on #ffffff" in capsys.readouterr().err
+
+
+def test_a_model_without_a_folder_lays_images_on_what_is_named(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture((28, 28)).save("a.png")
+    run_here("encode", "a.png", "-m", "mnist", code=1)
+    assert "--background" in capsys.readouterr().err
+    run_here("encode", "a.png", "-m", "mnist", "--background", "white")
+    assert "a.png: transparent parts laid on #ffffff" in capsys.readouterr().err
+    assert container.unpack(Path("a.bin").read_bytes()).original_size is None
+    picture((30, 28)).save("b.png")
+    run_here("encode", "b.png", "-m", "mnist", "--background", "white", code=1)
+
+
+def test_models_of_any_size_take_the_background(workdir: Path) -> None:
+    picture().save("a.png")
+    means = []
+    for colour in ("black", "white"):
+        run_here("encode", "a.png", "-m", "photo", "--background", colour, "-o", f"{colour}.bin")
+        data = Path(f"{colour}.bin").read_bytes()
+        means.append(cvae.open_model("photo").decode(data).mean())
+    assert means[0] < 100 < 150 < means[1]
+
+
+def test_nothing_is_said_of_opaque_images(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = picture().convert("RGB").convert("RGBA")
+    image.save("a.png")
+    image.quantize(8).save("b.png")
+    run_here("encode", "a.png", "b.png", "-m", "photo", "-o", "out/")
+    assert "laid on" not in capsys.readouterr().err
+
+
+def test_interpolate_and_denoise_say_what_was_lost(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        picture((30, 30)).save(f"{name}.png")
+    run_here("interpolate", "a.png", "b.png", "-m", "mnist", "--fit", "-n", "2")
+    assert "2 images: transparent parts laid on #000000" not in capsys.readouterr().out
+    run_here("denoise", "a.png", "--background", "white")
+    assert "a.png: transparent parts laid on #ffffff" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_white_is_zero_comes_back_the_right_way(workdir: Path, bits: int) -> None:
+    from ..data.pictures import RAMP, raw_tiff
+
+    values = (255 - RAMP).astype("<u2") * (257 if bits == 16 else 1)
+    rows = values.astype("<u2" if bits == 16 else "u1").tobytes()
+    Path("a.tif").write_bytes(raw_tiff(rows, (bits,), 0))
+    run_here("encode", "a.tif", "-m", "cifar", "--fit", "--quiet")
+    run_here("decode", "a.bin", "--quiet")
+    assert abs(mean_of("a_reconstructed.png") - RAMP.mean()) < 12
+
+
+def test_floats_are_refused_and_the_others_go_on(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    Image.fromarray(np.random.default_rng(0).random((32, 32), np.float32)).save("in/a.tif")
+    Image.new("RGB", (32, 32), "teal").save("in/b.png")
+    for command in (["encode", "in", "-o", "out/"], ["pack", "in", "-o", "p.bin"]):
+        run_here(*command, "-m", "cifar", "--fit", code=1)
+        assert "in/a.tif: samples are floats" in capsys.readouterr().err
+    assert [path.name for path in Path("out").iterdir()] == ["b.bin"]
+    buffer = io.BytesIO(Path("p.bin").read_bytes())
+    assert buffer.getbuffer().nbytes > 0
+
+
+def test_denoise_keeps_the_profile_and_encode_converts(workdir: Path) -> None:
+    from ..data.pictures import swapped_profile
+
+    profile = swapped_profile()
+    Image.new("RGB", (32, 32), (200, 40, 90)).save("a.png", icc_profile=profile)
+    run_here("denoise", "a.png", "--quiet")
+    clean = Image.open("a_denoised.png")
+    assert clean.info["icc_profile"] == profile
+    assert np.abs(np.asarray(clean, int).mean((0, 1)) - [200, 40, 90]).max() < 20
+    run_here("encode", "a.png", "-m", "cifar", "--quiet")
+    run_here("decode", "a.bin", "--quiet")
+    back = np.asarray(Image.open("a_reconstructed.png"), int).mean((0, 1))
+    assert np.abs(back - [40, 200, 90]).max() < 20
