@@ -43,7 +43,7 @@ class Group(click.Group):
             code = error.exit_code
         except click.Abort as error:
             raise KeyboardInterrupt from error
-        sys.exit(code)
+        sys.exit(code or 0)
 
     def invoke(self, context: click.Context) -> Any:
         found: CvaeError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import click
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
 from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
-from cvae.errors import CvaeError, ImageError, ImageShapeError, Notice, OutputError
+from cvae.errors import CvaeError, DataError, OutputError
 
 if TYPE_CHECKING:
     from cvae.data.sources import Which
@@ -127,10 +127,9 @@ def command(
             images = run.code(quality, effort, coders)
         if noise is not None:
             run.denoise(images, noise, tv)
-    except ImageError as error:
+    except DataError as error:
         if split is None and Path(dataset).is_dir():
-            models = f"{MODELS_ADVICE}; " if isinstance(error, ImageShapeError) else ""
-            error.advice = f"{models}{_SPLIT_ADVICE}"
+            error.advice = _SPLIT_ADVICE
         raise
     # Before files are written: what was measured is not lost when one cannot be.
     run.show(as_json)
@@ -276,18 +275,12 @@ class _Run:
             text = render(self.result, self.measured, names, self.comparison)
             files.write_bytes(outputs.html, text.encode("utf-8", "replace"), force)
 
-    def _refuse(self, error: CvaeError) -> None:
-        """Says what of several images cannot be read. Raises the error of a single one."""
-        if self.single and not isinstance(error, Notice):
-            raise error
-        self.talk.error(error)
-
     @cached_property
-    def single(self) -> bool:
-        """Whether the data set is one image."""
+    def _refuse(self) -> Callable[[CvaeError], None]:
+        """Says what of several images cannot be read. Raises the error of a single one."""
         from cvae.data.contents import What, what_lies_at
 
-        return what_lies_at(self.data) is What.FILE
+        return self.talk.raising if what_lies_at(self.data) is What.FILE else self.talk.error
 
     def _part(self) -> Part | None:
         """The part of a folder that --split names, split as for training; says what may be wrong."""

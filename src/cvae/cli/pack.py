@@ -209,7 +209,8 @@ def _pack_file(
 
     stream = open_images(
         sources, codec.reading(options), which=_which(options),
-        threads=threads or pipeline.processors(), refuse=talk.error, paged=options.pages,
+        threads=threads or pipeline.processors(), paged=options.pages,
+        refuse=talk.raising if _is_one_image(sources, options) else talk.error,
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
     with files.writing(target, force) as file, talk.status() as show:
@@ -222,6 +223,19 @@ def _pack_file(
             where = " ".join("stdin" if isinstance(item, Source) else item for item in sources)
             raise ImageError(text, where=where)
     return tally, raw
+
+
+def _is_one_image(sources: Sequence[str | Source], options: EncodeOptions) -> bool:
+    """Whether all that is asked for is one image, whose error ends the command."""
+    from cvae.data.contents import What
+
+    first = sources[0]
+    return (
+        len(sources) == 1
+        and not options.pages
+        and isinstance(first, str)
+        and files.what(first) is What.FILE
+    )
 
 
 def _stdin() -> Source:

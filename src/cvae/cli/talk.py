@@ -110,6 +110,12 @@ class Talk:
             error.advice = self.advice() if callable(self.advice) else self.advice
         self._line(f"cvae: error: {error}")
 
+    def raising(self, error: CvaeError) -> None:
+        """As `error`, where the input is but one: raises its error, which ends the command."""
+        if not isinstance(error, Notice):
+            raise error
+        self.error(error)
+
     @contextmanager
     def trying(self, place: object) -> Iterator[None]:
         """Says a CvaeError in the block and goes on after it: a bad file costs itself alone."""

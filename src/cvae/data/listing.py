@@ -23,7 +23,7 @@ def images(found: Iterable[Found], refuse: Refuse = None) -> Iterator[Found]:
     """
     for item in found:
         if is_named(item.name) or (not item.place.far and _begins_so(item)):
-            yield item._replace(image=True)
+            yield Found(item.place, item.name, item.known, image=True)
         elif refuse:
             refuse(PassedOver("known image" if item.place.far else "image", where=item.name))
 
@@ -62,7 +62,7 @@ def is_image(name: str, head: bytes) -> bool:
 def _begins_so(item: Found) -> bool:
     """Whether a file begins as an image does, or cannot be read, which whoever reads it says."""
     try:
-        with item.place.open("rb") as file:
+        with open(str(item.place), "rb", buffering=0) as file:  # noqa: PTH123 - for a million of them
             return image_format(file.read(HEAD)) != ""
     except OSError:
         return True

@@ -208,6 +208,8 @@ def _data(
     if not names:
         return
     if size > limit:
+        while member.read(_CHUNK):
+            pass  # the damage of an archive is said alone
         for name in names:
             text = f"expected at most {limit:,} bytes, found {size:,}"
             tell(ImageError(text, where=f"{label}: {name}"))
