@@ -83,6 +83,36 @@ def test_other_files_are_passed_over_in_one_line(
     assert "deep/more.csv, labels.json, notes.txt, ..." in line
 
 
+def test_other_files_among_coded_ones_are_passed_over_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png")
+    run_here("encode", "in", "-o", "out", *FAST)
+    Path("out/notes.txt").write_text("text")
+    Path("out/gone").symlink_to("nowhere")
+    for command in (["decode", "out", "-o", "back"], ["verify", "out"]):
+        capsys.readouterr()
+        run_here(*command, code=1)
+        lines = said(capsys)
+        warning = "cvae: warning: 1 file that is no coded file was passed over: notes.txt"
+        assert warning in lines
+        assert "cvae: error: out/gone: is a link to nothing" in lines
+
+
+def test_what_a_pattern_matches_and_is_no_file_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", "in/deep/b.png")
+    os.mkfifo("in/pipe")
+    Path("in/gone.png").symlink_to("nowhere")
+    for command in (["pack", "in/*", "-o", "x.bin"], ["pack", "in/*", "-o", "y", "--workers", "1"]):
+        run_here(*command, *FAST, code=1)
+        lines = said(capsys)
+        assert "cvae: error: in/pipe: is a pipe or a device, expected a file" in "\n".join(lines)
+        assert any("in/gone.png: is a link to nothing" in line for line in lines)
+        assert any("in/*: matches folders, too; 1 were left out" in line for line in lines)
+
+
 def test_images_that_cannot_be_read_are_named_and_the_rest_is_coded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
