@@ -10,6 +10,7 @@ import inspect
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -317,3 +318,31 @@ def test_messages_say_what_was_expected_and_what_was_found() -> None:
     for use, kind, text in cases:
         with pytest.raises(kind, match=text):
             use()
+
+
+def _mutated(data: bytes, seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    changed = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        changed[rng.integers(len(changed))] = rng.integers(256)
+    return bytes(changed[: len(changed) if seed % 3 else rng.integers(len(changed))])
+
+
+def test_damaged_files_are_a_cvae_error_or_pictures(world: World) -> None:
+    """Containers with a check that holds again, packs, and models."""
+    pack, model = Path("x.bin").read_bytes(), world.codec.model.path.read_bytes()
+    for seed in range(60):
+        body = _mutated(world.coded.data[:-2], seed)
+        Path("pack.bin").write_bytes(_mutated(pack, seed))
+        Path("model.cvae").write_bytes(_mutated(model[:100_000], seed) + model[100_000:])
+        uses: list[Callable[[], object]] = [
+            lambda body=body: world.codec.decode(body + container._check(body, 9)),  # type: ignore[misc]
+            lambda body=body: cvae.decode(body),  # type: ignore[misc]
+            lambda: cvae.open_pack("pack.bin", world.codec).images([0, 2]),
+            lambda: cvae.open_pack("pack.bin", world.codec, damaged=True).whole([(0, 1)], str),
+            lambda: cvae.open_model("model.cvae").encode(world.picture, effort=0),
+        ]
+        for use in uses:
+            with suppress(cvae.CvaeError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                use()

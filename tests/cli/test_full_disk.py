@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,16 @@ REASON = "cannot be written: File too large"
 
 
 def run_full(
-    *arguments: str | Path, limit: int, code: int = 1
+    *arguments: str | Path, limit: int, stdin: int | None = None
 ) -> tuple[list[str], subprocess.CompletedProcess[str]]:
     """Runs a command that can write files of so many bytes; the lines of its errors, and all of it."""
     found = subprocess.run(
         [sys.executable, "-m", "cvae", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300,
+        stdin=stdin, capture_output=True, text=True, timeout=300,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
-    assert found.returncode == code, found.stderr
+    assert found.returncode == 1, found.stderr
     assert "Traceback" not in found.stderr
     assert "Exception ignored" not in found.stderr
     return [line for line in found.stderr.splitlines() if line.startswith("cvae: error: ")], found
@@ -54,18 +55,18 @@ def many(workdir: Path) -> None:
         (["encode", DIGIT, "-o", "x.npy"], "x.npy"),
         (["decode", "x.bin", "-o", "y.png"], "y.png"),
         (["pack", "many.npy", "-o", "y.bin", "--effort", "0"], "y.bin"),
-        (["pack", "many.npy", "-o", "packs/", "--effort", "0", "--workers", "1"], "packs"),
+        (["pack", "many.npy", "-o", "packs/", "--effort", "0", "--workers", "1"], "model.cvae"),
         (["unpack", "many.pack.bin", "-o", "y.npz"], "y.npz"),
         (["unpack", "many.pack.bin", "-o", "y.npy"], "y.npy"),
         (["unpack", "many.pack.bin", "-o", "y.tar"], "y.tar"),
-        (["unpack", "many.pack.bin", "-o", "y/"], "y"),
+        (["unpack", "many.pack.bin", "-o", "y/"], "y/000000.png"),
         (["sample", "-o", "y.png"], "y.png"),
         (["sample", "-o", "y.gif"], "y.gif"),
         (["interpolate", DIGIT, DIGIT, "-o", "y.png"], "y.png"),
         (["denoise", "-m", "fashion-dae", DIGIT, "-o", "y.png"], "y.png"),
         (["eval", DIGIT, "--csv", "y.csv"], "y.csv"),
         (["eval", DIGIT, "--html", "y.html"], "y.html"),
-        (["models", "add", "other.cvae"], "other.cvae"),
+        (["models", "add", "other.cvae"], "tiny.cvae"),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing(
@@ -75,7 +76,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     if arguments[0] == "models":
         shutil.copy(tiny_model, "other.cvae")
     before = sorted(Path().iterdir())
-    (line,), _ = run_full(*arguments, limit=4)
+    # Semaphores of processes are files, too.
+    (line,), _ = run_full(*arguments, limit=1000 if "--workers" in arguments else 4)
     assert output in line
     assert "File too large" in line
     left = [path for path in sorted(Path().rglob("*")) if path.is_file() and ".cvae-" in path.name]
@@ -83,3 +85,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert [
         path for path in sorted(Path().iterdir()) if path not in before and path.is_file()
     ] == []
+
+
+def test_a_pack_on_stdin_needs_room_in_the_temporary_folder(many: None) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, Path("many.pack.bin").read_bytes())
+    os.close(writer)
+    (line,), _ = run_full("unpack", "-", "-o", "y/", limit=4, stdin=reader)
+    os.close(reader)
+    assert line == f"cvae: error: {tempfile.gettempdir()}: {REASON}"
+    assert not Path("y").exists()

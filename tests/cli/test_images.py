@@ -254,6 +254,21 @@ def test_a_split_that_a_file_does_not_have_is_an_error(capsys: pytest.CaptureFix
     assert "expected an array 'x_test', found images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["npy", "zip", "folder"])
+@pytest.mark.parametrize("command", ["pack", "eval", "train"])
+def test_a_key_of_what_has_none_is_an_error(
+    command: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = PLACES[place]()
+    words = {
+        "pack": ["pack", where],
+        "eval": ["eval", where],
+        "train": ["train", "linear-mnist", "--data", where],
+    }
+    run_here(*words[command], "--key", "mine", code=1)
+    assert "expected an .npz file for --key mine, found none" in capsys.readouterr().err
+
+
 def test_training_never_falls_back_to_the_test_split() -> None:
     an_npz(x_test=pixels())
     with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):
@@ -376,7 +391,7 @@ def test_image_files_of_an_archive_can_be_scaled_for_training_and_arrays_cannot(
     where = PLACES[place]()
     images = recipes.Images(where, 20, None, None, None)
     if place == "npy":
-        with pytest.raises(click.UsageError, match="for a folder or an archive of images"):
+        with pytest.raises(click.UsageError, match="for a folder of images or an archive"):
             recipes.read_as(presets.PRESETS["mnist"], images, None)
         return
     recipe, reading = recipes.read_as(presets.PRESETS["mnist"], images, None)

@@ -151,7 +151,7 @@ def test_help_shows_first_what_a_newcomer_needs(capsys: pytest.CaptureFixture[st
         heading: set(re.findall(r"^  (?:-\w, )?--([\w-]+)", part, re.MULTILINE))
         for heading, part in zip(headings, parts, strict=True)
     }
-    assert options["Options"] == {"data", "out", "resume", "name", "force", "quiet", "help"}
+    assert options["Options"] == {"data", "key", "out", "resume", "name", "force", "quiet", "help"}
     assert {"epochs", "latents", "fine-tune", "seed"} <= options["Recipe"]
     assert {"mixed-precision", "xla", "devices", "tensorboard"} == options["Machine"]
     assert {"size", "grey", "crop", "background"} == options["A folder of images as --data"]

@@ -68,9 +68,8 @@ def test_an_array_whose_header_claims_gigabytes_is_refused_unread(tmp_path: Path
 def listing(count: int) -> bytes:
     """An archive that lists so many members, all at one place."""
     name = b"manifest.json"
-    entry = struct.pack(
-        "<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0
-    )
+    numbers = 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *numbers)
     listed = (entry + name) * count
     end = struct.pack(
         "<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(listed), 0, 0

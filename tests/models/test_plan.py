@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,23 @@ import onnx
 import pytest
 from onnx import shape_inference
 
-from cvae.codec import open_model
+from cvae import kinds
+from cvae.codec import Codec, open_model
 from cvae.errors import ModelError
 from cvae.models import graph as graphs
+from cvae.models.file import Model
 from cvae.models.networks import Network
 from cvae.models.plan import Cost, Plan
 
-from ..graphs import floats, model, node, whole
+from ..conftest import ROOT
+from ..graphs import floats, model, node, replaced, whole
 from .test_graph import GRAPHS
 
 
 def doubled(times: int, kind: str = "Concat", **attributes: Any) -> list[Any]:
     """Nodes that make twice as much of `w`, so many times, and add what comes out to `x`."""
     names = ["w", *(f"d{i}" for i in range(times))]
-    nodes = [node(kind, [a, a], b, **attributes) for a, b in itertools.pairwise(names)]
+    nodes = [node(kind, [a, a], b, **attributes) for a, b in pairwise(names)]
     return [*nodes, node("Add", ["x", names[-1]])]
 
 
@@ -49,35 +53,45 @@ OPENED = {
     ),
 }  # fmt: skip
 
+
+SIZE = 1 << 14
+
+
+def summed(*nodes: Any, axes: tuple[int, ...] = (0,), **constants: Any) -> bytes:
+    """A graph of SIZE numbers, in which the nodes make `d` of `x`; its sum is added to `x`."""
+    ends = [node("ReduceSum", "dn", "e", keepdims=0), node("Add", "xe")]
+    return model([*nodes, *ends], {"n": whole(*axes), **constants}, (SIZE,), (SIZE,))
+
+
+ALL_WITH_ALL = [node("Reshape", "xr", "a"), node("Reshape", "xc", "b")]
+SHAPES = {"r": whole(-1, 1), "c": whole(1, -1)}
 RUN = {
-    "a result side by side, again and again": model(
-        [node("Concat", [a, a], b, axis=0) for a, b in zip("xabcdefghijk", "abcdefghijkl", strict=True)]
-        + [node("Slice", "lpqr")],
-        {"p": whole(0), "q": whole(1), "r": whole(0)}, (1 << 14,), (1 << 14,),
+    "a result side by side, again and again": summed(
+        *(node("Concat", [a, a], b, axis=0) for a, b in pairwise("xabcfghijkd"))
     ),
-    "a sum of a row and a column": model(
-        [node("Reshape", "xr", "a"), node("Reshape", "xc", "b"), node("Add", "ab", "d"),
-         node("ReduceSum", "dn", "y", keepdims=0)],
-        {"r": whole(-1, 1), "c": whole(1, -1), "n": whole(0)}, (1 << 14,), (1 << 14,),
+    "a sum of a row and a column": summed(*ALL_WITH_ALL, node("Add", "ab", "d"), **SHAPES),
+    "a product of all with all": summed(*ALL_WITH_ALL, node("Gemm", "ab", "d"), **SHAPES),
+    "wide edges": summed(
+        node("Reshape", "xr", "a"),
+        node("Conv", "ak", "d", pads=[1 << 12] * 4),
+        axes=(1, 2, 3),
+        r=whole(-1, 1, 128, 128),
+        k=floats(1, 1, 2, 2),
     ),
-    "a product of all with all": model(
-        [node("Reshape", "xr", "a"), node("Reshape", "xc", "b"), node("Gemm", "ab", "d"),
-         node("ReduceSum", "dn", "y", keepdims=0)],
-        {"r": whole(-1, 1), "c": whole(1, -1), "n": whole(0)}, (1 << 14,), (1 << 14,),
+    "large kernels": summed(
+        node("Reshape", "xr", "a"),
+        *(node("Conv", [a, "k"], b, pads=[16] * 4) for a, b in pairwise("abcfd")),
+        axes=(1, 2, 3),
+        r=whole(-1, 16, 32, 32),
+        k=floats(16, 16, 33, 33),
     ),
-    "wide edges": model(
-        [node("Reshape", "xr", "a"), node("Conv", "ak", "b", pads=[1 << 12] * 4),
-         node("ReduceSum", "bn", "c", keepdims=0), node("Add", "xc")],
-        {"r": whole(-1, 1, 2, 2), "k": floats(1, 1, 2, 2), "n": whole(1, 2, 3)}, (4,), (4,),
+    "a large pool": summed(
+        node("Reshape", "xr", "a"),
+        node("MaxPool", "a", "d", kernel_shape=[127] * 2, pads=[63] * 4),
+        axes=(1, 2, 3),
+        r=whole(-1, 1, 128, 128),
     ),
-    "a large kernel": model(
-        [node("Reshape", "xr", "a"),
-         *(node("Conv", [a, "k"], b, pads=[16] * 4) for a, b in zip("abcd", "bcde", strict=True)),
-         node("Reshape", "ef")],
-        {"r": whole(-1, 16, 32, 32), "k": floats(16, 16, 33, 33), "f": whole(-1, 1 << 14)},
-        (1 << 14,), (1 << 14,),
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("data", OPENED.values(), ids=OPENED.keys())
@@ -88,15 +102,12 @@ def test_constants_that_grow_are_refused_before_the_runtime_computes_them(data: 
 
 @pytest.mark.parametrize("data", RUN.values(), ids=RUN.keys())
 def test_what_grows_in_a_run_is_refused_before_it_runs(data: bytes) -> None:
-    (sides,) = graphs.read(data).inputs.values()
-    size = sides[1]
-    assert size is not None
-    network = Network(data, "g", [(size,)], (size,))
+    network = Network(data, "g", [(SIZE,)], (SIZE,))
     started = time.perf_counter()
     with pytest.raises(
         ModelError, match=r"^g: the network is refused: expected at most .* pixels, found"
     ):
-        network(np.zeros((1, size), np.float32))
+        network(np.zeros((1, SIZE), np.float32))
     assert time.perf_counter() - started < 1
 
 
@@ -130,3 +141,15 @@ def test_a_network_may_take_twice_what_shipped_ones_do() -> None:
     twice.check(1, 28 * 28)
     with pytest.raises(ValueError, match=r"found .* bytes at a time, .* in all and .* steps"):
         Cost(1 << 40, 1, 1).check(1, 28 * 28)
+
+
+def test_many_latents_are_searched_by_a_gradient_or_not_at_all(tmp_path: Path) -> None:
+    source = ROOT / "weights" / "linear-mnist.cvae"
+    codec = Codec(Model(replaced(source, tmp_path / "many.cvae", {}, preset={})))
+    image = np.zeros((28, 28), np.uint8)
+    assert codec.encode(image, effort=0)
+    for work in (lambda: codec.encode(image), lambda: kinds.verify(codec.model)):
+        with pytest.raises(
+            ModelError, match=r"many\.cvae: expected gradient\.onnx of a model of 400"
+        ):
+            work()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cvae.data import places as storage
-from cvae.data.sources import ArraySource, ListSource, Reading, TarSource
+from cvae.data.sources import AS_USUAL, ArraySource, ListSource, Reading, TarSource, Which
 from cvae.errors import CvaeError, DataError
 from cvae.packs import shards as worklist
 from cvae.packs.shards import Shard
@@ -31,8 +31,8 @@ def pictures(folder: str, count: int) -> None:
         Image.fromarray(pixels).save(path)
 
 
-def shards(*texts: str, size: int = 4, split: str | None = None) -> list[Shard]:
-    return list(worklist.cut(map(worklist.resolve, texts), size, split))
+def shards(*texts: str, size: int = 4, which: Which = AS_USUAL) -> list[Shard]:
+    return list(worklist.cut(map(worklist.resolve, texts), size, which))
 
 
 def names(shard: Shard) -> list[str]:
@@ -62,7 +62,7 @@ def test_arrays_are_cut_into_rows_that_give_all_images() -> None:
         ]
         assert [len(part) for part in parts] == [4, 4, 2]
         assert np.array_equal(np.concatenate(parts), pixels)
-    assert len(shards("x.npz", split="train")) == 1
+    assert len(shards("x.npz", which=Which("train"))) == 1
 
 
 def test_everything_together_keeps_its_order() -> None:

@@ -122,7 +122,7 @@ def read_as(
         wishes = (images.size, images.grey, images.crop, images.background)
         if any(wish is not None for wish in wishes):
             options = "--size, --grey, --colour, --crop, --resize and --background"
-            raise click.UsageError(f"{options} are for a folder or an archive of images as --data")
+            raise click.UsageError(f"{options} are for a folder of images or an archive as --data")
         return recipe, None
     fit = architectures.of(recipe).reads
     reading = before or Reading(recipe.image_shape, fit, WHITE if fit == "own" else BLACK)

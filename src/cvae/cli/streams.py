@@ -80,7 +80,8 @@ def _open() -> None:
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(_Input(0, closefd=False)), "utf-8")
     sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _text(_Talk(2, "w", closefd=False), sys.stderr)
+    # A descriptor of its own: the other is taken away for moments in which libraries print.
+    sys.stderr = _text(_Talk(os.dup(2), "w"), sys.stderr)
 
 
 def _text(raw: _Output, before: TextIO | None) -> TextIO:

@@ -84,14 +84,16 @@ class Rows:
     def __init__(self, file: IO[bytes], size: int, label: str) -> None:
         """Reads the header. Raises DataError; `label` is what messages call the file."""
         self._file, self._label = file, label
+        self._held: NDArray | None = None
         with _checked(label):
             self.shape, self.dtype, fortran = _read_header(file, size)
             if fortran and len(self.shape) > 1:
-                # It cannot be streamed. So it is held as a whole, in C order.
+                # Its rows lie all over the file. So it is held as a whole.
                 if math.prod(self.shape) * self.dtype.itemsize > _MAX_FORTRAN:
                     limit = f"at most {_MAX_FORTRAN:,} bytes in Fortran order"
                     raise ValueError(f"expected C order, or {limit}")
-                self._file = io.BytesIO(_read(file, self.shape, self.dtype, fortran).tobytes())
+                self._held = _read(file, self.shape, self.dtype, fortran)
+                file.read(1)  # as below
         self.left = self.shape[0] if self.shape else 0  # rows that were not read yet
         self._to_the_end = True
 
@@ -101,14 +103,22 @@ class Rows:
         Skipped rows are not read where the file can seek, so a ZIP archive is not checked then.
         """
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
-        with _checked(self._label):
-            self._file.seek(start * math.prod(self.shape[1:]) * self.dtype.itemsize, os.SEEK_CUR)
+        if self._held is not None:
+            self._held = self._held[start:stop]
+        else:
+            row = math.prod(self.shape[1:]) * self.dtype.itemsize
+            with _checked(self._label):
+                self._file.seek(start * row, os.SEEK_CUR)
         self.left = max(0, stop - start)
         self._to_the_end = stop == self.shape[0]
 
     def read(self, count: int) -> NDArray:
         """The next rows, at most `count`. Raises DataError when the file is damaged."""
         count = min(count, self.left)
+        if self._held is not None:
+            part, self._held = self._held[:count], self._held[count:]
+            self.left -= count
+            return np.ascontiguousarray(part)
         with _checked(self._label):
             array = _read(self._file, (count, *self.shape[1:]), self.dtype)
             self.left -= count

@@ -90,6 +90,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             temporary.rename(path)
+        except OutputError as error:
+            error.where = error.where.replace(str(temporary), str(path))
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

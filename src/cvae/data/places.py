@@ -234,7 +234,8 @@ class Remote(NamedTuple):
 
         with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
             temporary = Path(folder) / self.name
-            yield temporary
+            with translated(OutputError, "cannot be written", temporary):
+                yield temporary
             with self._reached() as (system, path):
                 beside = path if self._whole else f"{path}.cvae-{os.urandom(8).hex()}"
                 system.put_file(str(temporary), beside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from cvae.bitstream import coders
 from cvae.bitstream.tables import Bank, Symbols
 from cvae.data import images
+from cvae.errors import ModelError
 from cvae.kinds.base import Cleaner, Coding, Floats, Kind, check_qualities, quality_facts
 from cvae.models.file import ANALYSIS, DENOISER, GRADIENT, SYNTHESIS, Manifest, Model
 from cvae.models.networks import Network
@@ -28,12 +30,8 @@ class Fixed(Kind):
     def check(self, manifest: Manifest) -> None:
         if not manifest.latent_shape or min(manifest.latent_shape) < 1:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
-        height, width, channels = manifest.image_shape
-        if height * width > _MOST_PIXELS:
+        if math.prod(manifest.image_shape[:2]) > _MOST_PIXELS:
             raise ValueError(f"expected images of at most {_MOST_PIXELS:,} pixels")
-        tangents = by_tangents(manifest.elements, height * width * channels)
-        if not (tangents or GRADIENT in manifest.hashes or is_linear(manifest)):
-            raise ValueError(f"expected {GRADIENT} of a model of {manifest.elements} latents")
         check_qualities(manifest)
 
     def describe(self, manifest: Manifest) -> str:
@@ -63,12 +61,10 @@ class Fixed(Kind):
     def run_once(self, model: Model) -> None:
         manifest, coding = model.manifest, self.coding(model)
         x = np.zeros((1, *manifest.image_shape), np.float32)
-        coding.analyse(x)
         symbols = np.zeros((1, coding.elements), np.int32)
         latents = coding.dequantize(symbols, manifest.default_quality)
         coding.synthesize(latents)
-        if coding.gradient is not None:
-            coding.gradient(latents.reshape(1, *manifest.latent_shape), x)
+        coding.choose(x, coding.analyse(x), manifest.default_quality, effort=1)
         self.cleaner(model).network(x)
 
 
@@ -119,6 +115,9 @@ class FixedCoding(Coding):
             gradient = search.orthonormal_gradient(analysis, synthesis)
         elif self.gradient is not None:
             gradient = partial(self.gradient, threads=threads)
+        elif not by_tangents(self.elements, math.prod(self._image)):
+            expected = f"expected {GRADIENT} of a model of {self.elements} latents"
+            raise ModelError(f"{expected}, found none", where=self.model.path)
         problem = search.Problem(
             quantizer, qualities.bank, qualities.rows(quality), qualities.curvature, self._latent,
             synthesis, gradient,

@@ -65,10 +65,7 @@ class Plan:
             self._freed.setdefault(last[name], []).append(name)
 
     def results(self, *inputs: Sides) -> dict[str, Result]:
-        """All that is given or computed, from inputs of these shapes.
-
-        Raises ValueError when they do not fit.
-        """
+        """All that is given or computed, from inputs of these shapes. Raises ValueError at a misfit."""
         found = self._known | dict(zip(self._inputs, map(Result, inputs), strict=True))
         for node in self._nodes:
             found[node.output] = self._result(node, found)

@@ -80,6 +80,9 @@ def _spooled(file: Any) -> Any:
     import shutil
     import tempfile
 
+    from cvae.errors import OutputError, translated
+
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
-    shutil.copyfileobj(file, spool)
+    with translated(OutputError, "cannot be written", tempfile.gettempdir()):
+        shutil.copyfileobj(file, spool)
     return spool

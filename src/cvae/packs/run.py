@@ -23,7 +23,7 @@ from typing import Any
 
 from cvae import __version__, errors, kinds
 from cvae.codec import Codec
-from cvae.data import places
+from cvae.data import files, places
 from cvae.data.places import Location, Place
 from cvae.data.sources import Batch, Which
 from cvae.errors import (
@@ -338,7 +338,7 @@ def _opened(data: bytes) -> Codec:
     """The codec of a model's file; opened once a process."""
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
         path = Path(folder, "model.cvae")
-        path.write_bytes(data)
+        files.write_bytes(path, data)
         model = Model(path)
         kinds.verify(model)  # reads all of the file, which does not stay
         return Codec(model)

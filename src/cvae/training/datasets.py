@@ -95,6 +95,8 @@ def load(
         text = "nothing to train on, for this preset is for images of your own"
         raise DataError(text, advice="name them with --data FOLDER")
     source = source or public_name
+    if key and (source in LICENCES or _is_folder(source)):
+        raise DataError(f"expected an .npz file for --key {key}, found none", where=source)
     if source in LICENCES:  # a file of that name is ./mnist
         pixels = _download(source)
         return _divided(Dataset(source, source, pixels, pixels[:0]), shape)
