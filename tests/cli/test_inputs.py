@@ -17,7 +17,8 @@ from PIL import Image
 
 import cvae
 
-from ..conftest import SAMPLES, run_here
+from ..conftest import ROOT, SAMPLES, run_here
+from ..models.test_file import edited
 
 DIGITS = [SAMPLES / f"digit_{i}.png" for i in range(10)]
 FAST = ["--effort", "0"]
@@ -351,3 +352,24 @@ def on_a_terminal(arguments: list[str]) -> str:
         process.wait(60)
     ours_alone = "\r\x1b[K"  # clears a line of progress
     return data.getvalue().decode(errors="replace").replace(ours_alone, "")
+
+
+def test_a_strangers_model_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;title\x07\x9b2J\u202e\nnext"
+
+    def edit(members: dict[str, bytes]) -> None:
+        values = json.loads(members["manifest.json"])
+        values["data"] = {**values["data"], "source": evil, evil: [evil, {evil: evil}]}
+        members["manifest.json"] = json.dumps(values).encode()
+
+    model = edited(ROOT / "weights/linear-mnist.cvae", tmp_path, edit)
+    shutil.copy(model, f"{evil}.cvae")
+    for command in (
+        ["info", f"{evil}.cvae"], ["info", f"{evil}.cvae", "--json"],
+        ["models", "add", f"{evil}.cvae"], ["verify", f"{evil}.cvae"],
+        ["encode", str(DIGITS[0]), "-m", f"{evil}.cvae", "-v"],
+    ):  # fmt: skip
+        said_there = on_a_terminal(command)
+        assert "\\x1b" in said_there or "\\u001b" in said_there or "encode" in command
+        for sign in ("\x1b", "\x07", "\x9b", "\u202e", "\nnext"):
+            assert sign not in said_there, (command, said_there)

@@ -26,6 +26,7 @@ from cvae.errors import (
     StorageError,
     first_line,
     told,
+    translated,
 )
 
 if TYPE_CHECKING:
