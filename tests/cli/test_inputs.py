@@ -17,7 +17,8 @@ from PIL import Image
 
 import cvae
 
-from ..conftest import SAMPLES, run_here
+from ..conftest import ROOT, SAMPLES, run_here
+from ..models.test_file import edited
 
 DIGITS = [SAMPLES / f"digit_{i}.png" for i in range(10)]
 FAST = ["--effort", "0"]
@@ -81,6 +82,36 @@ def test_other_files_are_passed_over_in_one_line(
     (line,) = [line for line in said(capsys) if "passed over" in line]
     assert "4 files that are no images were passed over: " in line
     assert "deep/more.csv, labels.json, notes.txt, ..." in line
+
+
+def test_other_files_among_coded_ones_are_passed_over_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png")
+    run_here("encode", "in", "-o", "out", *FAST)
+    Path("out/notes.txt").write_text("text")
+    Path("out/gone").symlink_to("nowhere")
+    for command in (["decode", "out", "-o", "back"], ["verify", "out"]):
+        capsys.readouterr()
+        run_here(*command, code=1)
+        lines = said(capsys)
+        warning = "cvae: warning: 1 file that is no coded file was passed over: notes.txt"
+        assert warning in lines
+        assert "cvae: error: out/gone: is a link to nothing" in lines
+
+
+def test_what_a_pattern_matches_and_is_no_file_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("in/a.png", "in/deep/b.png")
+    os.mkfifo("in/pipe")
+    Path("in/gone.png").symlink_to("nowhere")
+    for command in (["pack", "in/*", "-o", "x.bin"], ["pack", "in/*", "-o", "y", "--workers", "1"]):
+        run_here(*command, *FAST, code=1)
+        lines = said(capsys)
+        assert "cvae: error: in/pipe: is a pipe or a device, expected a file" in "\n".join(lines)
+        assert any("in/gone.png: is a link to nothing" in line for line in lines)
+        assert any("in/*: matches folders, too; 1 were left out" in line for line in lines)
 
 
 def test_images_that_cannot_be_read_are_named_and_the_rest_is_coded(
@@ -321,3 +352,24 @@ def on_a_terminal(arguments: list[str]) -> str:
         process.wait(60)
     ours_alone = "\r\x1b[K"  # clears a line of progress
     return data.getvalue().decode(errors="replace").replace(ours_alone, "")
+
+
+def test_a_strangers_model_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;title\x07\x9b2J\u202e\nnext"
+
+    def edit(members: dict[str, bytes]) -> None:
+        values = json.loads(members["manifest.json"])
+        values["data"] = {**values["data"], "source": evil, evil: [evil, {evil: evil}]}
+        members["manifest.json"] = json.dumps(values).encode()
+
+    model = edited(ROOT / "weights/linear-mnist.cvae", tmp_path, edit)
+    shutil.copy(model, f"{evil}.cvae")
+    for command in (
+        ["info", f"{evil}.cvae"], ["info", f"{evil}.cvae", "--json"],
+        ["models", "add", f"{evil}.cvae"], ["verify", f"{evil}.cvae"],
+        ["encode", str(DIGITS[0]), "-m", f"{evil}.cvae", "-v"],
+    ):  # fmt: skip
+        said_there = on_a_terminal(command)
+        assert "\\x1b" in said_there or "\\u001b" in said_there or "encode" in command
+        for sign in ("\x1b", "\x07", "\x9b", "\u202e", "\nnext"):
+            assert sign not in said_there, (command, said_there)

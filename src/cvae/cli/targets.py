@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,5 +55,5 @@ def _name(source: Source, attempt: int, derive: Callable[[str], str]) -> Path:
     if source.path is None:
         return Path(derive("stdin"))
     name = derive(source.path.name if attempt % 2 else source.path.stem)
-    top = Path() if attempt < 2 else Path(source.given.resolve().name)
-    return top / source.below / name
+    top = "" if attempt < 2 else Path(os.path.abspath(source.given)).name  # noqa: PTH100
+    return Path(top, source.below, name)

@@ -7,12 +7,12 @@ import unicodedata
 
 # Files with these (lower-case) endings are taken for images.
 SUFFIXES = {
-    ".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
-    ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 # So are those with endings of formats that are not read: they are errors, and not passed over.
 UNREAD = {
-    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2",
+    ".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2",
     ".jxl", ".jxr", ".nef", ".orf", ".pam", ".pcx", ".pfm", ".psd", ".qoi", ".svg", ".tga", ".xcf",
 }  # fmt: skip
 

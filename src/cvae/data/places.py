@@ -352,7 +352,7 @@ def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:
         folders = len(found) - len(matches)
         if folders and "**" not in str(text):  # which matches the files in them, too
             told(refuse)(Notice(f"matches folders, too; {folders:,} were left out", where=text))
-        return iter(matches)
+        return iter([file for file in matches if _is_regular(file, refuse)])
     if place.is_folder():
         return place.below(refuse=refuse)
     try:
@@ -360,6 +360,14 @@ def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:
             return iter([Found(place, place.name, place.stamp())])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError("there is no such file or folder", where=place) from error
+
+
+def _is_regular(file: Found, refuse: Refuse) -> bool:
+    """Whether a match is a file, or one at a URL; says what it is else."""
+    if file.place.far or file.place.is_file():
+        return True
+    told(refuse)(DataError(walks.no_file(str(file.place)), where=file.place))
+    return False
 
 
 def read(place: Location, limit: int) -> bytes:

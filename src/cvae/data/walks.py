@@ -20,6 +20,12 @@ def names_below(root: str, skip: str = "", refuse: Refuse = None) -> Iterator[st
     return _Walk(root, skip, told(refuse)).names()
 
 
+def no_file(path: str) -> str:
+    """What messages say of something that is neither a file nor a folder."""
+    is_link = os.path.islink(path)  # noqa: PTH114
+    return "is a link to nothing" if is_link else "is a pipe or a device, expected a file"
+
+
 class _Walk:
     def __init__(self, root: str, skip: str, refuse: Callable[[CvaeError], None]) -> None:
         self._root, self._skip, self._refuse = root, skip, refuse
@@ -79,8 +85,7 @@ class _Walk:
                 return None
             if entry.is_file():
                 return False
-            is_link = entry.is_symlink()
-            wrong = "is a link to nothing" if is_link else "is a pipe or a device, expected a file"
+            wrong = no_file(entry.path)
         except OSError as error:  # a link to itself, or one into a closed folder
             wrong = f"cannot be read: {error.strerror or error}"
         self._refuse(DataError(wrong, where=entry.path))
