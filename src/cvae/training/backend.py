@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvae.errors import MissingExtraError, TrainingError
+from cvae.evaluation import fonts
 
 _HOME = "KERAS_HOME"
 
@@ -36,7 +37,7 @@ def load_keras() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        with _native_stderr_held_back(), _no_settings():
+        with _native_stderr_held_back(), _no_settings(), fonts.kept_apart():
             import keras
 
             keras.ops.zeros(1)  # the first operation makes the backend look for devices
