@@ -145,7 +145,7 @@ class Network:
         pixels = max(map(_pixels, [*shapes, result]))
         with translated(ModelError, "the network is refused", self._name, ValueError):
             cost: Cost = self._cost(*shapes)
-            cost.check(result[0], pixels)
+            cost.check(result[0], pixels, None in self._output_shape)
         return cost
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
