@@ -154,3 +154,14 @@ def test_many_latents_are_searched_by_a_gradient_or_not_at_all(tmp_path: Path) -
             ModelError, match=r"many\.cvae: expected gradient\.onnx of a model of 400"
         ):
             work()
+
+
+def test_what_the_runtime_refuses_itself_is_one_error_and_no_chatter(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wide = node("MaxPool", "a", "b", kernel_shape=[2, 2], pads=[2] * 4)
+    data = model([node("Reshape", "xr", "a"), wide, node("ReduceSum", "bn", "c"), node("Add", "xc")],
+                 {"r": whole(-1, 1, 2, 2), "n": whole(1, 2, 3)})  # fmt: skip
+    with pytest.raises(ModelError, match=r"^g: .*Exception during initialization"):
+        Network(data, "g", [(4,)], (4,))(np.zeros((1, 4), np.float32))
+    assert capfd.readouterr() == ("", "")

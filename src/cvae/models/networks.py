@@ -87,7 +87,7 @@ class Network:
         options.intra_op_num_threads = session_threads
         # Activations of large images are given back: those of the next network need the memory.
         options.enable_cpu_mem_arena = session_threads == 1
-        options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
+        options.log_severity_level = 4  # what ends the process; errors are raised as well
         # A graph that was read names no other files; this "folder" has none either.
         external = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(external, os.devnull)
