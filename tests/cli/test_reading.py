@@ -198,7 +198,9 @@ def test_a_model_of_transparent_pictures_codes_others_as_it_is_evaluated(
         image = picture((48, 48))
         for _ in range(3):
             place = tuple(rng.integers(0, 32, 2).tolist())
-            image.paste((*rng.integers(0, 200, 3).tolist(), 255), (*place, place[0] + 14, place[1] + 14))
+            image.paste(
+                (*rng.integers(0, 200, 3).tolist(), 255), (*place, place[0] + 14, place[1] + 14)
+            )
         image.save(f"logos/{number:02}.png")
     train = ["train", "linear", "--data", "logos", "--size", "32", "--colour", "--out", "run"]
     run_here(*train, "--background", "white", "--quiet")

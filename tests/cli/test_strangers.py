@@ -39,10 +39,10 @@ def legal_but_heavy() -> bytes:
     graph = Graph()
     x = graph.add("Gemm", "x", np.zeros((16, 784), np.float32))
     x = graph.shape(x, 1, 28, 28)
-    x = graph.add("Conv", x, np.full((128, 1, 3, 3), 1e-3, np.float32), pads=[1] * 4)
+    x = graph.add("Conv", x, np.full((104, 1, 3, 3), 1e-3, np.float32), pads=[1] * 4)
     for _ in range(2):
-        x = graph.add("Conv", x, np.full((128, 128, 3, 3), 1e-3, np.float32), pads=[1] * 4)
-    x = graph.add("Conv", x, np.full((1, 128, 1, 1), 1e-3, np.float32))
+        x = graph.add("Conv", x, np.full((104, 104, 3, 3), 1e-3, np.float32), pads=[1] * 4)
+    x = graph.add("Conv", x, np.full((1, 104, 1, 1), 1e-3, np.float32))
     return graph.to_bytes("s", {"x": (16,)}, graph.clip(graph.shape(x, 28, 28, 1)), (28, 28, 1))
 
 

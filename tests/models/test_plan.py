@@ -133,14 +133,15 @@ def test_shapes_are_those_that_onnx_infers(data: bytes) -> None:
     assert len(expected) >= len(proto.graph.node) - 1
 
 
-def test_a_network_may_take_twice_what_shipped_ones_do() -> None:
-    codec = open_model("mnist")
-    network: Any = codec.coding.synthesis  # type: ignore[attr-defined]
-    cost = network._cost_of([(1, 16)])
-    twice = Cost(*(2 * number for number in cost))
-    twice.check(1, 28 * 28)
+def test_a_network_may_take_more_of_larger_images_up_to_a_bound_if_they_have_one_size() -> None:
+    network: Any = open_model("mnist").coding.synthesis  # type: ignore[attr-defined]
+    Cost(*(2 * number for number in network._cost_of([(1, 16)]))).check(1, 28 * 28)
     with pytest.raises(ValueError, match=r"found .* bytes at a time, .* in all and .* steps"):
-        Cost(1 << 40, 1, 1).check(1, 28 * 28)
+        Cost(1 << 28, 1, 1).check(1, 28 * 28)
+    large = Cost(1 << 29, 1, 1)
+    large.check(1, 1 << 20, any_size=True)
+    with pytest.raises(ValueError, match="expected at most 268,435,456 bytes at a time"):
+        large.check(1, 1 << 20)
 
 
 def test_many_latents_are_searched_by_a_gradient_or_not_at_all(tmp_path: Path) -> None:
@@ -153,3 +154,14 @@ def test_many_latents_are_searched_by_a_gradient_or_not_at_all(tmp_path: Path) -
             ModelError, match=r"many\.cvae: expected gradient\.onnx of a model of 400"
         ):
             work()
+
+
+def test_what_the_runtime_refuses_itself_is_one_error_and_no_chatter(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wide = node("MaxPool", "a", "b", kernel_shape=[2, 2], pads=[2] * 4)
+    data = model([node("Reshape", "xr", "a"), wide, node("ReduceSum", "bn", "c"), node("Add", "xc")],
+                 {"r": whole(-1, 1, 2, 2), "n": whole(1, 2, 3)})  # fmt: skip
+    with pytest.raises(ModelError, match=r"^g: .*Exception during initialization"):
+        Network(data, "g", [(4,)], (4,))(np.zeros((1, 4), np.float32))
+    assert capfd.readouterr() == ("", "")

@@ -7,7 +7,6 @@ in other files. A graph from a stranger is read here first, and only what `train
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cvae.models import protobuf
@@ -69,8 +68,7 @@ class Node(NamedTuple):
     attributes: dict[str, Any]  # whole numbers, or lists of them
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """A graph of one output, whose nodes use what stands before them."""
 
     nodes: tuple[Node, ...]

@@ -87,7 +87,7 @@ class Network:
         options.intra_op_num_threads = session_threads
         # Activations of large images are given back: those of the next network need the memory.
         options.enable_cpu_mem_arena = session_threads == 1
-        options.log_severity_level = 3  # errors; its warnings speak to those who exported the graph
+        options.log_severity_level = 4  # what ends the process; errors are raised as well
         # A graph that was read names no other files; this "folder" has none either.
         external = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(external, os.devnull)
@@ -145,7 +145,7 @@ class Network:
         pixels = max(map(_pixels, [*shapes, result]))
         with translated(ModelError, "the network is refused", self._name, ValueError):
             cost: Cost = self._cost(*shapes)
-            cost.check(result[0], pixels)
+            cost.check(result[0], pixels, None in self._output_shape)
         return cost
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

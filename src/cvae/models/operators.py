@@ -16,12 +16,14 @@ _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 _GATHERED = 8  # of each number that a window holds, besides its products
 
 
-class Given(NamedTuple):
-    """What a node is given: the shapes of its inputs, the whole numbers among them, its attributes."""
+class Given:
+    """What a node is given."""
 
-    shapes: list[Sides]
-    numbers: list[list[int]]  # of the inputs from the second on, if they say a shape
-    attributes: dict[str, Any]
+    def __init__(
+        self, shapes: list[Sides], numbers: list[list[int]], attributes: dict[str, Any]
+    ) -> None:
+        """The shapes of all inputs, the whole numbers of those that say a shape, the attributes."""
+        self.shapes, self.numbers, self.attributes = shapes, numbers, attributes
 
     def sides(self, name: str, count: int, default: int | None = None) -> list[int]:
         """An attribute of so many numbers; without a default it has to be there."""
