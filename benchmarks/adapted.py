@@ -22,7 +22,7 @@ from cvae.evaluation import measure, rivals
 from cvae.options import EncodeOptions
 
 WEBP = [30, 60, 90]
-QUALITIES = [30, 45, 60, 75, 90]
+QUALITIES = [30, 60, 90]
 
 Curve = list[tuple[float, float]]  # bytes of all pictures and their mean PSNR
 

@@ -212,3 +212,10 @@ def test_a_model_of_transparent_pictures_codes_others_as_it_is_evaluated(
     said = capsys.readouterr().err
     assert "30 images: transparent parts laid on #ffffff: logos/00.png, " in said
     assert "polarity" not in said
+
+
+def test_photo_lays_transparent_images_on_white(workdir: Path) -> None:
+    Image.new("RGBA", (40, 30), CLEAR).save("a.png")
+    run_here("encode", "a.png", "--quiet")
+    run_here("decode", "a.bin", "--quiet")
+    assert mean_of("a_reconstructed.png") > 240
