@@ -18,7 +18,14 @@ from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.data import images, metrics
 from cvae.data.images import MAX_PIXELS, Pixels, as_picture
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, FormatError, ImageError, ModelNotFoundError, TargetError
+from cvae.errors import (
+    CvaeError,
+    FormatError,
+    ImageError,
+    ModelNotFoundError,
+    TargetError,
+    at,
+)
 from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
@@ -45,6 +52,8 @@ class Codec:
         self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
+        # Of an image that was fitted, or that claims to have been: `restoring` changes it.
+        self.max_pixels = MAX_PIXELS if self.any_size else images.restorable(shape)
         # With and without the axis of a single channel.
         self._shapes = shape, shape[:2] if shape[2] == 1 else shape
 
@@ -60,6 +69,20 @@ class Codec:
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
+    def restoring(self, max_pixels: int | None) -> Codec:
+        """The codec that fits and restores images of up to so many pixels; itself for None.
+
+        Raises CvaeError when the format has no images of so many.
+        """
+        if max_pixels is None:
+            return self
+        if not isinstance(max_pixels, int | np.integer) or not 1 <= max_pixels <= MAX_PIXELS:
+            expected = f"expected max_pixels of 1 to {MAX_PIXELS:,}"
+            raise CvaeError(f"{expected}, found {max_pixels!r}")
+        restoring = copy.copy(self)
+        restoring.max_pixels = MAX_PIXELS if self.any_size else int(max_pixels)
+        return restoring
+
     def reading(self, fit: bool = False) -> Reading:
         """How image files become what the model codes.
 
@@ -67,7 +90,7 @@ class Codec:
         """
         if self.any_size:
             return Reading((0, 0, self.image_shape[2]), "any", WHITE)
-        return Reading(self.image_shape, "stretch" if fit else "exact")
+        return Reading(self.image_shape, "stretch" if fit else "exact", most=self.max_pixels)
 
     @overload
     def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
@@ -115,11 +138,16 @@ class Codec:
         """Decodes the container of one image to uint8 (h, w) or (h, w, 3); a list of them to a list.
 
         Raises:
-            FormatError: not a container, a damaged one, or one of a later version.
+            FormatError: not a container, a damaged one, or one of a later version; `where` says which
+                of several.
             ModelNotFoundError: it was written by another model.
         """
-        items = _as_bytes(data)
-        decoded = self.decode_containers([container.unpack(item) for item in items])
+        items = []
+        for number, item in enumerate(_as_bytes(data)):
+            with at("" if isinstance(data, _BYTES) else f"container {number}"):
+                found = container.unpack(item)
+                items.append((found, self.decode_payload(found)))
+        decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
         decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
         return decoded[0] if isinstance(data, _BYTES) else decoded
 
@@ -245,13 +273,19 @@ class Codec:
         """The codec of a container's size; raises as `decode_payload`, before anything is allocated."""
         self.check_id(item.model_id)
         if item.staged != self.staged or (self.any_size and item.original_size is None):
-            wrong = "a size" if item.staged == self.staged else "the other kind of container"
-            raise FormatError(f"damaged: model {self.name} writes {wrong}")
+            wrong = "has no size" if item.staged == self.staged else "is of another kind"
+            raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
+        self.check_restorable(item.original_size or (1, 1))
         width, height = item.original_size or (1, 1)
-        if width * height > MAX_PIXELS:
-            expected = f"expected an original size of at most {MAX_PIXELS:,} pixels"
-            raise FormatError(f"{expected}, found {width}x{height}")
         return self.sized(height, width)
+
+    def check_restorable(self, size: Size) -> None:
+        """Raises FormatError when (width, height) are more pixels than this codec restores."""
+        width, height = size
+        if width * height > self.max_pixels:
+            expected = f"expected an image of at most {self.max_pixels:,} pixels"
+            advice = images.MORE_PIXELS if width * height <= MAX_PIXELS else ""
+            raise FormatError(f"{expected}, found {width}x{height}", advice=advice)
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
@@ -266,18 +300,26 @@ class Codec:
         All go through one pass of the synthesis, or one by one where the model takes any size.
         Inversion is undone, the original size restored, and grey pictures have one channel.
         """
+        for item, picture in zip(containers, self.synthesized(containers, symbols), strict=True):
+            yield self.restored(item, picture)
+
+    def synthesized(
+        self, containers: Sequence[Container], symbols: Sequence[Symbols]
+    ) -> list[Pixels]:
+        """The first half of `reconstruct`: what the networks make of symbols."""
         pairs = list(zip(containers, symbols, strict=True))
         if self.any_size:
-            for item, rows in pairs:
-                picture = self._sized_of(item).synthesize(rows, item.quality)[0]
-                yield images.as_grey(picture) if item.grey else picture
-            return
+            return [self._sized_of(item).synthesize(rows, item.quality)[0] for item, rows in pairs]
         latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
-        pictures: Any = self.to_pixels(np.concatenate(latents)) if latents else []
-        for item, image in zip(containers, pictures, strict=True):
-            image = 255 - image if item.inverted else image
-            image = images.as_grey(image) if item.grey else image
-            yield images.resize(image, *item.original_size) if item.original_size else image
+        return list(self.to_pixels(np.concatenate(latents))) if latents else []
+
+    def restored(self, item: Container, picture: Pixels) -> Pixels:
+        """The second half: a picture as it was before it was brought to what the networks take."""
+        picture = 255 - picture if item.inverted else picture
+        picture = images.as_grey(picture) if item.grey else picture
+        if self.any_size or item.original_size is None:
+            return picture
+        return images.resize(picture, *item.original_size)
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
@@ -314,7 +356,8 @@ class Codec:
     def check_invert(self, invert: bool) -> None:
         """Raises CvaeError when images are to be inverted, and the model's containers cannot say so."""
         if invert and self.staged:
-            raise CvaeError(f"model {self.name} does not invert images; leave out --invert")
+            text = f"model {self.name} does not invert images"
+            raise CvaeError(text, advice="leave out invert=True")
 
     def as_pictures(self, images: Any) -> list[Pixels]:
         """Images of any sizes as arrays (h, w, 1 or 3); raises ImageError when they are none."""
@@ -354,15 +397,18 @@ def _as_bytes(data: Any) -> list[bytes]:
     return [bytes(item) for item in items]
 
 
-def open_model(model: str | Path = registry.DEFAULT) -> Codec:
+def open_model(model: str | Path = registry.DEFAULT, max_pixels: int | None = None) -> Codec:
     """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file.
 
+    `max_pixels` is how many pixels an image may have that was fitted, and is restored.
+
     Raises:
+        CvaeError: the format has no images of `max_pixels`.
         ModelNotFoundError: no model has that name, or several have.
         ModelKindError: it is a denoiser.
         ModelError: the file cannot be read.
     """
-    return Codec(registry.open_model(model))
+    return Codec(registry.open_model(model)).restoring(max_pixels)
 
 
 def find_codec(model_id: int) -> Codec:

@@ -29,6 +29,9 @@ class EncodeOptions:
     min_psnr: float | None = None  # single files: the smallest file of so many dB
     fit: bool = False  # convert and resize images that the model does not code
     invert: bool = False  # invert before coding; decode inverts back
+    max_pixels: int | None = (
+        None  # fit: pixels of an image, which decoding restores; None for the usual
+    )
     split: str | None = None  # which images of an .npz file: test or train
     names: bool = True  # packs: keep the names of the images
     verify: bool = True  # packs: decode everything again, to know the PSNR
@@ -64,7 +67,7 @@ class EncodeOptions:
         limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
         found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
         text = f"expected at least {self.min_psnr:g} dB{limit}, found {found}"
-        return TargetError(text, advice="a higher --effort may reach more")
+        return TargetError(text, advice="a higher effort may reach more")
 
 
 @dataclass(frozen=True, kw_only=True)

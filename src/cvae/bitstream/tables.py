@@ -74,6 +74,11 @@ class Bank:
     def _entry_bits(self) -> NDArray[np.float64]:
         return PRECISION - np.log2(self.frequencies)
 
+    @cached_property
+    def least_bits(self) -> NDArray[np.float64]:
+        """The information of each table's likeliest entry: no symbol costs less. (tables,)"""
+        return np.asarray(self._entry_bits.min(axis=1))
+
     def entries(self, symbols: Symbols) -> NDArray[np.int64]:
         """Symbols as places in the alphabet. Raises ValueError when one is beyond the format's range."""
         magnitude = np.abs(symbols)

@@ -14,6 +14,7 @@ from cvae.cli.files import Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from cvae.data.files import Files
     from cvae.models.file import Model
 
 
@@ -41,6 +42,7 @@ def command(
     then 1.
     """
     from cvae import denoising
+    from cvae.data.files import Files
     from cvae.data.names import SUFFIXES
 
     talk.advice = denoising.denoisers
@@ -48,11 +50,12 @@ def command(
     tasks = files.plan(images, output, "{}_denoised.png".format, SUFFIXES, force)
     opened = cache(_open)
     given = opened(model) if model else None
-    for (task,) in files.batches(tasks, talk, 1):  # photos are large
-        with talk.trying(task.name):
-            data = task.read()
-            task.check(force)
-            _denoise(given or _default(opened, data, task.name), task, data, force, talk)
+    with Files(force, talk.error) as results:
+        for (task,) in files.batches(tasks, talk, 1):  # photos are large
+            with talk.trying(task.name):
+                data = task.read()
+                task.check(force)
+                _denoise(given or _default(opened, data, task.name), task, data, results, talk)
     talk.finish(len(tasks), "images denoised")
 
 
@@ -80,7 +83,7 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
         raise ModelNotFoundError(text, advice=denoising.denoisers()) from error
 
 
-def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> None:
+def _denoise(model: Model, task: Task, data: bytes, results: Files, talk: Talk) -> None:
     """Grey images stay grey where the model takes images of any size."""
     from cvae import denoising, kinds
     from cvae.data import images
@@ -98,5 +101,5 @@ def _denoise(model: Model, task: Task, data: bytes, force: bool, talk: Talk) -> 
     height, width, channels = clean.shape
     if any_size and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-    task.write_image(clean, force)
+    task.write_image(clean, results)
     talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {manifest.name}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, OutputError
+from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, MADE_WHITE, Talk
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
+    from cvae.data.files import Files
     from cvae.data.images import Pixels
     from cvae.data.reading import Reading
     from cvae.options import Encoded, EncodeOptions
@@ -54,15 +56,18 @@ def command(
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
     """
+    from cvae.data.files import Files
     from cvae.data.names import SUFFIXES
 
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
+    files.refuse_as_input(images, output, {".bin", ".npy"}, {"CONTAINER", "PACK"})
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
     tasks = files.plan(images, output, derive, SUFFIXES, force)
-    encoder = _Encoder(defaults.Models(model, talk), options, npy, force, talk)
-    written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
+    with Files(force, talk.error) as results:
+        encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
+        written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{_summary(written)}")
 
 
@@ -84,7 +89,7 @@ def _chooses(options: EncodeOptions) -> bool:
 
 
 def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str]) -> None:
-    """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
+    """Raises an error, which names `cvae pack`, when many images are meant to be one file."""
     from cvae.data import places
     from cvae.data.contents import What
 
@@ -95,7 +100,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     files.refuse_coded(inputs)
     for item in inputs:
         if places.is_url(item):
-            raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
+            raise click.UsageError(f"{item} is a URL, which packs alone are made of; {advice}")
         if files.what(item) in (What.ARRAY, What.TAR):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
@@ -103,9 +108,9 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         return
     advice = f"{advice}, a / behind the name makes a folder"
     if output == STDIO:
-        raise OutputError("takes one image", where="stdout", advice=advice)
+        raise click.UsageError(f"stdout takes one image; {advice}")
     if files.like_a_file(output):
-        raise OutputError("is one file, found several images", where=output, advice=advice)
+        raise click.UsageError(f"-o {output} is one file, found several images; {advice}")
 
 
 class _Read(NamedTuple):
@@ -129,11 +134,13 @@ class _Encoder:
     """Encodes batches of files, each with the model for it, and one set of options."""
 
     def __init__(
-        self, models: defaults.Models, options: EncodeOptions, npy: bool, force: bool, talk: Talk
-    ) -> None:
+        self, models: defaults.Models, options: EncodeOptions, npy: bool, results: Files, force: bool,
+        talk: Talk,
+    ) -> None:  # fmt: skip
         """Raises CvaeError when the one model does not do what is asked for."""
         self._models, self._options, self._npy = models, options, npy
-        self._force, self._talk, self._noticed = force, talk, False
+        self._results, self._force, self._talk, self._noticed = results, force, talk, False
+        self._restoring = cache(lambda codec: codec.restoring(options.max_pixels))
         if models.only:
             self._check(models.only)
 
@@ -162,7 +169,7 @@ class _Encoder:
                 if isinstance(item, CvaeError):
                     raise item
                 data = _npy(item.symbols.reshape(latents)) if self._npy else item.data
-                task.write(data, self._force)
+                task.write(data, self._results)
                 done = _Written(image.size, len(data), item.psnr)
                 written.append(done)
                 facts = self._facts(codec, image, item, done)
@@ -177,7 +184,7 @@ class _Encoder:
             with self._talk.trying(task.name):
                 data = task.read()
                 task.check(self._force)
-                codec = self._models.of(data, task.name)
+                codec = self._restoring(self._models.of(data, task.name))
                 self._check(codec)
                 read = self._any_size if codec.any_size else self._one_size
                 yield read(codec, codec.reading(self._options.fit), data, task)

@@ -13,7 +13,7 @@ import click
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
 from cvae.cli.talk import MODELS_ADVICE, Talk
-from cvae.errors import ImageError, ImageShapeError, OutputError
+from cvae.errors import ImageError, ImageShapeError
 
 if TYPE_CHECKING:
     from cvae.evaluation.comparison import Comparison
@@ -45,7 +45,7 @@ class Outputs:
         for path in paths:
             files.check_writable(path, self.force)
             if path.exists() and data.exists() and path.samefile(data):
-                raise OutputError("is input and output at once", where=path)
+                raise click.UsageError(f"{path} is input and output at once")
         if len({path.resolve() for path in paths}) < len(paths):
             raise click.UsageError("--csv, --plot and --html need a file each")
 

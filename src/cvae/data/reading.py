@@ -50,10 +50,13 @@ class Reading:
     fit: Literal["exact", "stretch", "own", "any", "crop", "resize"]
     # What transparent images are composited on.
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
+    most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
-        return {**asdict(self), "shape": list(self.shape)}
+        values = asdict(self) | {"shape": list(self.shape)}
+        del values["most"]  # training restores nothing
+        return values
 
     @classmethod
     def from_json(cls, values: object) -> Reading:
@@ -140,14 +143,26 @@ class Reading:
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
         if self.fit == "own":
             fits = fits and channels == self.shape[2]
+        if fits and self.fit == "stretch":
+            self._check_restorable((width, height), name)
         if not fits:
             sizes = "any size, " if self.keeps else ""
             found = f"{width}x{height} with {channels} channels"
             expected = f"{sizes}{images.describe(self.shape)}"
             raise ImageShapeError(f"expected {expected}, found {found}", where=name)
 
+    def _check_restorable(self, size: tuple[int, int], name: str) -> None:
+        """Raises ImageError when decoding would not restore so many pixels."""
+        width, height = size
+        if width * height > self.most:
+            found = f"{width}x{height}, which decoding would have to restore"
+            text = f"expected at most {self.most:,} pixels, found {found}"
+            raise ImageError(text, where=name, advice=images.MORE_PIXELS)
+
     def _check_sides(self, picture: Image.Image, name: str) -> None:
         height, width, _ = self.shape
+        if self.fit == "stretch":
+            self._check_restorable(picture.size, name)
         small = picture.width * MAX_ENLARGEMENT < width or picture.height * MAX_ENLARGEMENT < height
         if (self.fit == "stretch" or self.keeps) and max(picture.size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"

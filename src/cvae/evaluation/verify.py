@@ -21,7 +21,14 @@ from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Refuse
-from cvae.errors import DataError, FormatError, MissingExtraError, StorageError, translated
+from cvae.errors import (
+    DataError,
+    FormatError,
+    MissingExtraError,
+    StorageError,
+    UnsupportedError,
+    translated,
+)
 from cvae.packs import shards
 from cvae.packs.decode import Pack
 from cvae.packs.reader import Damage, Range
@@ -50,6 +57,7 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
     Raises:
         ModelNotFoundError: the model of a container is not here.
         StorageError: the place cannot be reached.
+        UnsupportedError: it is of a later version.
     """
     try:
         if what_lies_at(place) not in (What.CONTAINER, What.FILE):
@@ -58,6 +66,8 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
         with translated(StorageError, "cannot be read", place):
             item = container.unpack(places.read(places.locate(place), _MAX_CONTAINER))
         find(item.model_id).decode_payload(item)
+    except UnsupportedError:
+        raise
     except FormatError as error:
         return [Damage(error.text, 0, 1)]
     return []

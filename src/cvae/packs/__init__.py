@@ -11,13 +11,23 @@ if TYPE_CHECKING:
     from cvae.packs.reader import Reader
 
 
-def open(place: Any, model: str | Path | None = None, *, damaged: bool = False) -> Pack:
+_SHOWN = 3  # damages in an error
+
+
+def open(
+    place: Any,
+    model: str | Path | None = None,
+    *,
+    damaged: bool = False,
+    max_pixels: int | None = None,
+) -> Pack:
     """Opens a pack for decoding; close it, or use it in a `with` statement.
 
     Args:
         place: a pack, or a folder of packs with its manifest, by its path or URL; or an open file.
         model: name or path of a model; None for the one that the pack names.
         damaged: open a damaged pack, too; `Pack.reader.damage` reports the damage.
+        max_pixels: of an image that was fitted, and is restored; see `Codec.restoring`.
 
     Raises:
         FormatError: not a pack, or its header, index or manifest is damaged.
@@ -27,15 +37,16 @@ def open(place: Any, model: str | Path | None = None, *, damaged: bool = False) 
     from cvae import codec as codecs
     from cvae.errors import FormatError, at
     from cvae.packs.decode import Pack
+    from cvae.packs.reader import shortened
 
     reader, name = open_reader(place), _name(place)
     try:
         with at(name):
             if reader.damage and not damaged:
-                raise FormatError("; ".join(map(str, reader.damage)))
+                raise FormatError("; ".join(shortened(reader.damage, _SHOWN)))
             model_id = reader.header.model_id
             codec = codecs.open_model(model) if model else codecs.find_codec(model_id)
-            return Pack(reader, codec, name)
+            return Pack(reader, codec.restoring(max_pixels), name)
     except BaseException:
         reader.close()
         raise
@@ -69,10 +80,18 @@ def _name(place: Any) -> str:
 
 
 def _spooled(file: Any) -> Any:
-    """A copy on disk of a file that cannot seek: the index of a pack is at its end."""
+    """A copy on disk of a file that cannot seek: the index of a pack is at its end.
+
+    Raises FormatError when it does not begin as a pack: it may have no end.
+    """
     import shutil
     import tempfile
 
+    from cvae.packs.layout import HEADER_SIZE, Header
+
+    start = file.read(HEADER_SIZE)
+    Header.from_bytes(start)
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
+    spool.write(start)
     shutil.copyfileobj(file, spool)
     return spool

@@ -6,8 +6,10 @@ Reading, entropy decoding and synthesis overlap; a few blocks are held at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from operator import index
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index, itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import pipeline
 from cvae.data.files import Closing
-from cvae.data.images import MAX_PIXELS, Pixels
+from cvae.data.images import Pixels
 from cvae.data.sinks import Decoded
 from cvae.data.sources import Refuse
 from cvae.errors import CvaeError, FormatError, at
@@ -43,7 +45,7 @@ class Pack(Closing):
         header = reader.header
         codec.check_id(header.model_id)
         if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
-            raise FormatError(f"damaged: its flags are none of a pack of model {codec.name}")
+            raise FormatError(f"has flags that no pack of model {codec.name} has")
         self.reader, self.codec, self._name = reader, codec, name
 
     def __len__(self) -> int:
@@ -92,14 +94,29 @@ class Pack(Closing):
         return self._decoded(blocks, ranges, threads or pipeline.processors())
 
     def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
-        """Sorted ranges without what is damaged; `refuse` gets each FormatError, None raises the first."""
+        """Sorted ranges without what cannot be decoded; `refuse` gets each FormatError.
+
+        None raises the first. Check sums tell damage. With `refuse`, blocks are decoded as well, but for
+        their pictures: somebody may have made up a block whose check sum holds.
+        """
         damage = self.reader.damage_in(ranges)
         for item in damage:
             error = FormatError(item.text)
             if refuse is None:
                 raise error
             refuse(error)
-        return without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+        left = without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+        return left if refuse is None else self._decodable(left, refuse)
+
+    def _decodable(self, ranges: list[Range], refuse: Callable[[CvaeError], None]) -> list[Range]:
+        lost = []
+        for place in self._blocks(ranges):
+            try:
+                self._symbols(place)
+            except FormatError as error:
+                refuse(error)
+                lost.append((place.first, place.first + place.images))
+        return without(ranges, lost)
 
     def find(self, name: str) -> list[int]:
         """The numbers of the images of a name. Reads all blocks, and skips damaged ones."""
@@ -161,8 +178,8 @@ class Pack(Closing):
         block, coding = self.reader.read(place), self.codec.coding
         quality = self.reader.header.quality
         with damaged(place):
-            if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
-                raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
+            for size in set(block.sizes or ()):
+                self.codec.check_restorable(size)
             if block.sizes and self.codec.any_size:
                 found = runs.runs_of(coding, block.sizes)
                 self._check(block, sum(run.symbols for run in found))
@@ -178,10 +195,13 @@ class Pack(Closing):
 def _numbers(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:
     """Which of a block's images lie in the ranges."""
     first, last = place.first, place.first + place.images
-    inside = [(max(start, first), min(stop, last)) for start, stop in ranges]
-    return np.concatenate(
-        [np.arange(*part, dtype=np.int64) for part in inside if part[0] < part[1]]
-    )
+    inside = []
+    for row in range(bisect_right(ranges, first, key=itemgetter(1)), len(ranges)):
+        start, stop = ranges[row]
+        if start >= last:
+            break
+        inside.append(np.arange(max(start, first), min(stop, last), dtype=np.int64))
+    return np.concatenate(inside)
 
 
 def _rows(column: list[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
@@ -201,9 +221,17 @@ def ranges_of(ranges: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: Sequence[Range], lost: Iterable[Range]) -> list[Range]:
-    """Sorted ranges without what is lost."""
-    left = list(ranges)
-    for start, stop in lost:
-        cut = [((a, min(b, start)), (max(a, stop), b)) for a, b in left]
-        left = [(a, b) for pair in cut for a, b in pair if a < b]
+    """Sorted ranges without what is lost, in one pass: a pack may have lost any number of blocks."""
+    left, holes = [], deque(ranges_of(lost))
+    for start, stop in ranges:
+        while holes and holes[0][0] < stop:
+            low, high = holes[0]
+            if low > start:
+                left.append((start, low))
+            start = max(start, high)
+            if high > stop:
+                break  # it reaches into the next range
+            holes.popleft()
+        if start < stop:
+            left.append((start, stop))
     return left
