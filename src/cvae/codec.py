@@ -283,9 +283,10 @@ class Codec:
         """Raises FormatError when (width, height) are more pixels than this codec restores."""
         width, height = size
         if width * height > self.max_pixels:
-            expected = f"expected an image of at most {self.max_pixels:,} pixels"
-            advice = images.MORE_PIXELS if width * height <= MAX_PIXELS else ""
-            raise FormatError(f"{expected}, found {width}x{height}", advice=advice)
+            ever = width * height <= MAX_PIXELS
+            expected = f"at most {self.max_pixels if ever else MAX_PIXELS:,} pixels"
+            text = f"expected an image of {expected}, found {width}x{height}"
+            raise FormatError(text, advice=images.MORE_PIXELS if ever else "")
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""

@@ -254,6 +254,16 @@ def test_what_killed_processes_had_begun_is_deleted_by_the_next_that_writes_ther
     assert [path.name for path in kept if not os.path.lexists(path)] == []
 
 
+def test_a_pipe_that_is_open_already_is_read_as_stdin_is() -> None:
+    reading, writing = os.pipe()
+    thread = threading.Timer(0.2, lambda: (os.write(writing, b"late"), os.close(writing)))
+    thread.start()
+    with files.open_file(f"/dev/fd/{reading}") as file:
+        assert file.read() == b"late"
+    thread.join()
+    os.close(reading)
+
+
 @pytest.mark.parametrize("kind", ["device", "pipe"])
 def test_a_device_or_a_pipe_is_neither_read_nor_waited_for(tmp_path: Path, kind: str) -> None:
     path = Path("/dev/zero")

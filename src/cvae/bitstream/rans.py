@@ -21,7 +21,7 @@ _STATE_MIN = 1 << 16
 _WORD_BITS = 16
 _LANES_MAX = 1024
 # A step takes a decoder some microseconds, whatever it reads: a file of a few bytes may ask for millions.
-MAX_STEPS = 1 << 18
+MAX_STEPS = 1 << 17
 _HEAD = struct.Struct("<H")
 _ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
 # A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where

@@ -21,9 +21,10 @@ from cvae.errors import CvaeError, OutputError, translated
 _SUFFIX = 8  # characters of a name's ending, at most
 _STALE = 24 * 3600  # seconds after which a temporary file belongs to no process any more
 _TEMPORARY = re.compile(r"\.cvae-[0-9a-f]{16}(\..*)?")
+_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 _HELD, _HELD_BYTES = 256, 1 << 26  # files and bytes that wait for one `Files.flush`
-_SYNCING = 16  # threads: a disk that is asked for many files at once writes them together
+_SYNCING = 8  # threads: a disk that is asked for many files at once writes them together
 EXISTS = "force=True overwrites it"  # advice; what commands print, `cli.talk` says in their words
 
 
@@ -48,7 +49,10 @@ class NotAFileError(OSError):
 
 
 def open_file(path: str | os.PathLike[str], mode: Literal["rb"] = "rb") -> IO[bytes]:
-    """A regular file for reading. Raises NotAFileError for others, which it neither reads nor waits for."""
+    """A regular file for reading. Raises NotAFileError for others, which it neither reads nor waits for.
+
+    A pipe that this process has open already, as shells name them for `<(command)`, is as good as stdin.
+    """
     return open(path, mode, opener=_regular)  # `Path.open` has no opener
 
 
@@ -56,7 +60,9 @@ def _regular(path: str, flags: int) -> int:
     # To open a pipe that nobody writes to would wait for ever.
     file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     found = os.fstat(file).st_mode
-    if not stat.S_ISREG(found) and not stat.S_ISDIR(found):  # Python itself refuses folders
+    if stat.S_ISFIFO(found) and os.fspath(path).startswith(_OPEN):
+        os.set_blocking(file, True)
+    elif not stat.S_ISREG(found) and not stat.S_ISDIR(found):  # Python itself refuses folders
         os.close(file)
         raise NotAFileError
     return file

@@ -90,14 +90,8 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """The inverse of `to_json`.
-
-        Raises ValueError when it is damaged, UnsupportedError when it is of a later version.
-        """
+        """The inverse of `to_json`. Raises ValueError when it is damaged, or of a later version."""
         values = records.parse(data)
-        found = values.get("format")
-        if type(found) is int and found > FORMAT:
-            raise unsupported(f"format {found}")
         records.check_format(values, FORMAT)
         manifest = msgspec.convert(values, cls)
         if manifest.shards != numbered(manifest.shards):
@@ -147,7 +141,10 @@ def read_manifest(folder: Place) -> Manifest:
         translated(FormatError, "cannot be read", place),
         translated(FormatError, "damaged: expected a manifest of shards", place, ValueError),
     ):
-        return Manifest.from_json(places.read(place, _LIMIT))
+        try:
+            return Manifest.from_json(places.read(place, _LIMIT))
+        except records.LaterError as error:
+            raise unsupported(f"format {error.format}") from error
 
 
 def _missing(folder: Place) -> FormatError:
