@@ -146,6 +146,7 @@ class Codec:
         for number, item in enumerate(_as_bytes(data)):
             with at("" if isinstance(data, _BYTES) else f"container {number}"):
                 found = container.unpack(item)
+                self.check_restorable(found.original_size)
                 items.append((found, self.decode_payload(found)))
         decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
         decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
@@ -275,18 +276,14 @@ class Codec:
         if item.staged != self.staged or (self.any_size and item.original_size is None):
             wrong = "has no size" if item.staged == self.staged else "is of another kind"
             raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
-        self.check_restorable(item.original_size or (1, 1))
+        _check_pixels(item.original_size, MAX_PIXELS)
         width, height = item.original_size or (1, 1)
         return self.sized(height, width)
 
-    def check_restorable(self, size: Size) -> None:
+    def check_restorable(self, size: Size | None) -> None:
         """Raises FormatError when (width, height) are more pixels than this codec restores."""
-        width, height = size
-        if width * height > self.max_pixels:
-            ever = width * height <= MAX_PIXELS
-            expected = f"at most {self.max_pixels if ever else MAX_PIXELS:,} pixels"
-            text = f"expected an image of {expected}, found {width}x{height}"
-            raise FormatError(text, advice=images.MORE_PIXELS if ever else "")
+        _check_pixels(size, MAX_PIXELS)
+        _check_pixels(size, self.max_pixels, images.MORE_PIXELS)
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
@@ -299,7 +296,8 @@ class Codec:
         """The uint8 pictures (h, w, c) of containers and their symbols.
 
         All go through one pass of the synthesis, or one by one where the model takes any size.
-        Inversion is undone, the original size restored, and grey pictures have one channel.
+        Inversion is undone, the original size restored, and grey pictures have one channel. Raises as
+        `restored` does.
         """
         for item, picture in zip(containers, self.synthesized(containers, symbols), strict=True):
             yield self.restored(item, picture)
@@ -315,7 +313,11 @@ class Codec:
         return list(self.to_pixels(np.concatenate(latents))) if latents else []
 
     def restored(self, item: Container, picture: Pixels) -> Pixels:
-        """The second half: a picture as it was before it was brought to what the networks take."""
+        """The second half: a picture as it was before it was brought to what the networks take.
+
+        Raises FormatError when it had more pixels than this codec restores.
+        """
+        self.check_restorable(item.original_size)
         picture = 255 - picture if item.inverted else picture
         picture = images.as_grey(picture) if item.grey else picture
         if self.any_size or item.original_size is None:
@@ -389,6 +391,12 @@ class Codec:
 def _check_effort(effort: int) -> None:
     if effort not in range(MAX_EFFORT + 1):
         raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {effort!r}")
+
+
+def _check_pixels(size: Size | None, most: int, advice: str = "") -> None:
+    if size is not None and size[0] * size[1] > most:
+        text = f"expected an image of at most {most:,} pixels, found {size[0]}x{size[1]}"
+        raise FormatError(text, advice=advice)
 
 
 def _as_bytes(data: Any) -> list[bytes]:

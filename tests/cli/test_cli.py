@@ -210,6 +210,11 @@ def test_what_would_not_be_restored_is_not_written() -> None:
         run_cvae(*command, "large.png", "small.png", "-m", "mnist", "--fit", "-f", *more)
     run_cvae("decode", "large.bin", "-o", "back.png", "--max-pixels", "16004000")
     run_cvae("unpack", "x.bin", "-o", "back", code=1)
+    # Nothing of this restores anything.
+    for command in (["verify"], ["info"], ["unpack", "-o", "back.npz"]):
+        run_cvae(*command, "x.bin")
+    for command in (["verify"], ["info"]):
+        run_cvae(*command, "large.bin")
     run_cvae("unpack", "x.bin", "-o", "back", "--max-pixels", "16004000")
     for name in ("back.png", "back/large.png"):
         with Image.open(name) as image:

@@ -108,6 +108,7 @@ class _Decoder:
                 item = _read(task)
                 task.check(self._force)
                 codec = self._codec(item.model_id)
+                codec.check_restorable(item.original_size)
                 found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
                     self._reconstruct(codec, [found])

@@ -67,12 +67,13 @@ def command(
         pack = stack.enter_context(opened)
         if not pack.reader.images and not pack.reader.damage:
             raise CvaeError("holds no images")
+        target = _target(source, output)
+        array = isinstance(target, Path) and sinks.is_array(target)
+        pack.restores = not array
         ranges = _whole(pack, _chosen(pack, only), keep_going, talk, name)
         total = sum(stop - start for start, stop in ranges)
         if not total:
             raise CvaeError("no image is left to decode")
-        target = _target(source, output)
-        array = isinstance(target, Path) and sinks.is_array(target)
         if array and pack.codec.any_size:
             text = "is one array, expected a folder or .tar for images of any size"
             raise OutputError(text, where=target)

@@ -19,7 +19,7 @@ from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import pipeline
 from cvae.data.files import Closing
-from cvae.data.images import Pixels
+from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.sinks import Decoded
 from cvae.data.sources import Refuse
 from cvae.errors import CvaeError, FormatError, at
@@ -35,6 +35,10 @@ _Part = tuple[NDArray[np.int64], Symbols, list[str] | None, list[Size] | None]
 
 class Pack(Closing):
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
+
+    restores = (
+        False  # whether images are to get their original sizes, which are refused where too large
+    )
 
     def __init__(self, reader: Reader, codec: Codec, name: str = "") -> None:
         """`name` is where errors happened.
@@ -179,13 +183,19 @@ class Pack(Closing):
         quality = self.reader.header.quality
         with damaged(place):
             for size in set(block.sizes or ()):
-                self.codec.check_restorable(size)
+                self._check_size(size)
             if block.sizes and self.codec.any_size:
                 found = runs.runs_of(coding, block.sizes)
                 self._check(block, sum(run.symbols for run in found))
                 return place, block, runs.decode(found, block.payload, quality)
             self._check(block, block.images * coding.elements)
             return place, block, [coding.decode_block(block.payload, block.images, quality)]
+
+    def _check_size(self, size: Size) -> None:
+        if self.restores:
+            self.codec.check_restorable(size)
+        elif size[0] * size[1] > MAX_PIXELS:
+            raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
 
     def _check(self, block: Block, symbols: int) -> None:
         if block.images > 1 and symbols > MAX_BLOCK_SYMBOLS:
