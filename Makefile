@@ -2,6 +2,7 @@
 # make test    the tests (sets up .venv-dev, with TensorFlow)
 # make check   lint, types, import contract
 # make fix     format and sort
+# make fuzz    containers, packs, models, pictures and archives that nobody wrote, a minute each
 # make bench   ratios of speed -> docs/benchmarks.md; NPZ=mnist.npz: on its test images
 # make results DATA=folder-with-npz-files   figures of the shipped models -> docs/results.md
 # make results-any-size DATA=...   of these only the pictures of any size
@@ -13,7 +14,7 @@ DEV := .venv-dev/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check fix bench results results-any-size clean
+.PHONY: demo test check fix fuzz bench results results-any-size clean
 
 demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
@@ -30,6 +31,9 @@ check: .venv-dev/installed
 fix: .venv-dev/installed
 	$(DEV)/ruff check --fix .
 	$(DEV)/ruff format .
+
+fuzz: .venv-dev/installed
+	$(DEV)/python -m tests.fuzz build/fuzz $(TARGETS)
 
 bench: .venv-dev/installed
 	$(DEV)/python benchmarks/speed.py --out docs/benchmarks.md $(if $(NPZ),--data $(NPZ))

@@ -115,7 +115,7 @@ class World:
             "symbols": self.symbols, "latents": self.latents, "containers": [self.item],
             "item": self.item, "nearest": self.coded, "model_id": self.codec.model.manifest.id,
             "shape": (28, 28, 1), "numbers": [1, 0], "ranges": [(0, 2)], "refuse": None, "name": "a",
-            "max_bytes": None, "min_psnr": None, "split": "test", "key": "images",
+            "max_bytes": None, "min_psnr": None, "max_pixels": None, "size": None, "picture": self.picture, "split": "test", "key": "images",
             "crop": True, "background": "#ffffff", "pages": False,
             "verify": True, "block_images": 4096, "member": ANALYSIS, "scale": 1.0,
             "session_threads": 1, "input_shapes": [self.codec.image_shape],

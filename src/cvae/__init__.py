@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StorageError,
         TargetError,
         TrainingError,
+        UnsupportedError,
     )
     from cvae.options import EncodeOptions
     from cvae.packs import open as open_pack
@@ -49,7 +50,7 @@ __all__ = [
     "ClusterError", "Codec", "CvaeError", "DataError", "EncodeOptions", "FormatError", "ImageError",
     "ImageShapeError", "MissingExtraError", "ModelError", "ModelKindError", "ModelNotFoundError",
     "OutputError", "Pack", "QualityWarning", "StorageError", "TargetError", "TrainingError",
-    "__version__", "decode", "encode", "encode_pack", "open_model", "open_pack",
+    "UnsupportedError", "__version__", "decode", "encode", "encode_pack", "open_model", "open_pack",
 ]  # fmt: skip
 
 # Imported when they are asked for.
@@ -83,11 +84,14 @@ def encode(
     return open_model(model).encode(image, quality)
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """The uint8 image of a container, with the model that the container names; see `Codec.decode`."""
+def decode(data: bytes, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    """The uint8 image of a container, with the model that the container names; see `Codec.decode`.
+
+    `max_pixels` is how many pixels an image may have that was fitted, and is restored.
+    """
     from cvae.codec import open_model_of
 
-    return open_model_of(data).decode(data)
+    return open_model_of(data).restoring(max_pixels).decode(data)
 
 
 def encode_pack(

@@ -27,6 +27,7 @@ from cvae.errors import (
     ModelError,
     ModelNotFoundError,
     TargetError,
+    at,
     translated,
 )
 from cvae.models import registry
@@ -67,6 +68,8 @@ class Codec:
         self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
+        # Of an image that was fitted, or that claims to have been: `restoring` changes it.
+        self.max_pixels = MAX_PIXELS if self.any_size else images.restorable(shape)
         # With and without the axis of a single channel.
         self._shapes = shape, shape[:2] if shape[2] == 1 else shape
 
@@ -83,6 +86,18 @@ class Codec:
         sized.image_shape = height, width, self.image_shape[2]
         return sized
 
+    def restoring(self, max_pixels: int | None) -> Codec:
+        """The codec that fits and restores images of up to so many pixels; itself for None.
+
+        Raises CvaeError when the format has no images of so many.
+        """
+        if max_pixels is None:
+            return self
+        most = whole(max_pixels, f"max_pixels of 1 to {MAX_PIXELS:,}", 1, MAX_PIXELS)
+        restoring = copy.copy(self)
+        restoring.max_pixels = MAX_PIXELS if self.any_size else most
+        return restoring
+
     def reading(self, options: EncodeOptions = _DEFAULTS) -> Reading:
         """How image files become what the model codes.
 
@@ -98,7 +113,9 @@ class Codec:
         fit: Any = known.fit if known else "stretch" if options.fit else "exact"
         if options.crop is not None:
             fit = "crop" if options.crop else "stretch"
-        return Reading(self.image_shape, fit, ground or BLACK, lays=ground is not None)
+        return Reading(
+            self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels
+        )
 
     @overload
     def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
@@ -139,11 +156,17 @@ class Codec:
         """Decodes the container of one image to uint8 (h, w) or (h, w, 3); a list of them to a list.
 
         Raises:
-            FormatError: not a container, a damaged one, or one of a later version.
+            FormatError: not a container, a damaged one, or one of a later version; `where` says which
+                of several.
             ModelNotFoundError: it was written by another model.
         """
-        items = _as_bytes(data)
-        decoded = self.decode_containers([container.unpack(item) for item in items])
+        items = []
+        for number, item in enumerate(_as_bytes(data)):
+            with at("" if not given.is_list(data) else f"container {number}"):
+                found = container.unpack(item)
+                self.check_restorable(found.original_size)
+                items.append((found, self.decode_payload(found)))
+        decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
         decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
         return decoded if given.is_list(data) else decoded[0]
 
@@ -302,13 +325,16 @@ class Codec:
         self.check_id(item.model_id)
         self.quality(item.quality)
         if item.staged != self.staged or (self.any_size and item.original_size is None):
-            wrong = "a size" if item.staged == self.staged else "the other kind of container"
-            raise FormatError(f"damaged: model {self.name} writes {wrong}")
+            wrong = "has no size" if item.staged == self.staged else "is of another kind"
+            raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
+        _check_pixels(item.original_size, MAX_PIXELS)
         width, height = item.original_size or (1, 1)
-        if width * height > MAX_PIXELS:
-            expected = f"expected an original size of at most {MAX_PIXELS:,} pixels"
-            raise FormatError(f"{expected}, found {width}x{height}")
         return self.sized(height, width)
+
+    def check_restorable(self, size: Size | None) -> None:
+        """Raises FormatError when (width, height) are more pixels than this codec restores."""
+        _check_pixels(size, MAX_PIXELS)
+        _check_pixels(size, self.max_pixels, images.MORE_PIXELS)
 
     def payload_latents(self, item: Container) -> Latents:
         """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
@@ -321,25 +347,38 @@ class Codec:
         """The uint8 pictures (h, w, c) of containers and their symbols.
 
         All go through one pass of the synthesis, or one by one where the model takes any size.
-        Inversion is undone, the original size restored, and grey pictures have one channel.
+        Inversion is undone, the original size restored, and grey pictures have one channel. Raises as
+        `restored` does.
         """
         _check_list(containers)
         if not given.is_list(symbols) or len(symbols) != len(containers):
             raise CvaeError(f"expected a list of symbols for each of {len(containers)} containers")
+        for item, picture in zip(containers, self.synthesized(containers, symbols), strict=True):
+            yield self.restored(item, picture)
+
+    def synthesized(
+        self, containers: Sequence[Container], symbols: Sequence[Symbols]
+    ) -> list[Pixels]:
+        """The first half of `reconstruct`: what the networks make of symbols."""
         pairs = list(zip(containers, symbols, strict=True))
         for item, rows in pairs:
             self._sized_of(item)._check_symbols(rows, 1)
         if self.any_size:
-            for item, rows in pairs:
-                picture = self._sized_of(item).synthesize(rows, item.quality)[0]
-                yield images.as_grey(picture) if item.grey else picture
-            return
+            return [self._sized_of(item).synthesize(rows, item.quality)[0] for item, rows in pairs]
         latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
-        pictures: Any = self.to_pixels(np.concatenate(latents)) if latents else []
-        for item, image in zip(containers, pictures, strict=True):
-            image = 255 - image if item.inverted else image
-            image = images.as_grey(image) if item.grey else image
-            yield images.resize(image, *item.original_size) if item.original_size else image
+        return list(self.to_pixels(np.concatenate(latents))) if latents else []
+
+    def restored(self, item: Container, picture: Pixels) -> Pixels:
+        """The second half: a picture as it was before it was brought to what the networks take.
+
+        Raises FormatError when it had more pixels than this codec restores.
+        """
+        self.check_restorable(item.original_size)
+        picture = 255 - picture if item.inverted else picture
+        picture = images.as_grey(picture) if item.grey else picture
+        if self.any_size or item.original_size is None:
+            return picture
+        return images.resize(picture, *item.original_size)
 
     def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
         """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
@@ -379,7 +418,8 @@ class Codec:
     def check_invert(self, invert: bool) -> None:
         """Raises CvaeError when images are to be inverted, and the model's containers cannot say so."""
         if truth(invert, "invert") and self.staged:
-            raise CvaeError(f"model {self.name} does not invert images; leave out --invert")
+            text = f"model {self.name} does not invert images"
+            raise CvaeError(text, advice="leave out invert=True")
 
     def _taken(self, images: Any) -> Taken:
         """What a caller of `encode` or `latents` gives. Raises ImageError."""
@@ -476,20 +516,32 @@ def _check_range(symbols: Symbols) -> None:
         raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
 
 
+def _check_pixels(size: Size | None, most: int, advice: str = "") -> None:
+    if size is not None and size[0] * size[1] > most:
+        text = f"expected an image of at most {most:,} pixels, found {size[0]}x{size[1]}"
+        raise FormatError(text, advice=advice)
+
+
 def _as_bytes(data: Any) -> list[bytes]:
     items = data if given.is_list(data) else [data]
     return [container.as_bytes(item) for item in items]
 
 
-def open_model(model: str | Path | Codec = registry.DEFAULT) -> Codec:
+def open_model(
+    model: str | Path | Codec = registry.DEFAULT, max_pixels: int | None = None
+) -> Codec:
     """A codec by its model's name (see `cvae models`) or the path of a `.cvae` file; a codec is itself.
 
+    `max_pixels` is how many pixels an image may have that was fitted, and is restored.
+
     Raises:
+        CvaeError: the format has no images of `max_pixels`.
         ModelNotFoundError: no model has that name, or several have.
         ModelKindError: it is a denoiser.
         ModelError: the file cannot be read.
     """
-    return model if isinstance(model, Codec) else Codec(registry.open_model(model))
+    codec = model if isinstance(model, Codec) else Codec(registry.open_model(model))
+    return codec.restoring(max_pixels)
 
 
 def find_codec(model_id: int) -> Codec:

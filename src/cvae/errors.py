@@ -45,6 +45,10 @@ class FormatError(CvaeError):
     """Bytes are not a container of this codec, or a container is damaged."""
 
 
+class UnsupportedError(FormatError):
+    """A container or a pack seems whole, and is of a later version than this cvae reads."""
+
+
 class ModelError(CvaeError):
     """A model file is damaged, or of an unknown version."""
 

@@ -37,6 +37,9 @@ class EncodeOptions:
     crop: bool | None = None
     background: str | None = None
     invert: bool = False  # invert before coding; decode inverts back
+    max_pixels: int | None = (
+        None  # fit: pixels of an image, which decoding restores; None for the usual
+    )
     split: str | None = None  # which images of an .npz file: test or train
     key: str | None = None  # or the name of the array
     names: bool = True  # packs: keep the names of the images
@@ -88,7 +91,7 @@ class EncodeOptions:
         limit = "" if self.max_bytes is None else f" in at most {self.max_bytes} bytes"
         found = f"{nearest.psnr:.2f} dB as the best of this image and model, at quality {quality}"
         text = f"expected at least {self.min_psnr or 0:g} dB{limit}, found {found}"
-        return TargetError(text, advice="a higher --effort may reach more")
+        return TargetError(text, advice="a higher effort may reach more")
 
 
 @dataclass(frozen=True, kw_only=True)

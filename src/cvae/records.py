@@ -9,6 +9,14 @@ from typing import Any
 MAX_DEPTH = 32  # of lists and objects; far below what Python can walk through
 
 
+class LaterError(ValueError):
+    """A file is of a later format than this cvae knows."""
+
+    def __init__(self, text: str, found: int) -> None:
+        super().__init__(text)
+        self.format = found
+
+
 def parse(data: bytes | str) -> dict[str, Any]:
     """A JSON object. Raises ValueError for other JSON, deep nesting and numbers that are not finite.
 
@@ -42,6 +50,8 @@ def dump(values: dict[str, Any], indent: int = 1) -> bytes:
 def check_format(values: dict[str, Any], known: int) -> None:
     """Raises ValueError when a file is of another format."""
     found = values.get("format")
+    text = f"expected format {known}, found {found!r:.80}"
+    if type(found) is int and found > known:
+        raise LaterError(f"{text}; a later cvae wrote it", found)
     if type(found) is not int or found != known:
-        later = "; a later cvae wrote it" if type(found) is int and found > known else ""
-        raise ValueError(f"expected format {known}, found {found!r:.80}{later}")
+        raise ValueError(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cvae.bitstream import container
 from cvae.bitstream.container import Container
-from cvae.errors import FormatError
+from cvae.errors import FormatError, UnsupportedError
 
 sizes = st.none() | st.tuples(st.integers(1, 65535), st.integers(1, 65535))
 images = st.builds(
@@ -92,10 +93,10 @@ def sealed(body: str) -> bytes:
     ("body", "message"),
     [
         ("c232beef04", "damaged"),  # an unknown flag, and no size
-        ("c232beef05", "known flags, found 0x05"),
-        ("c2b2beef01", "damaged: quality 178"),
-        ("c200beef01", "damaged: quality 0"),
-        ("c265beef01", "damaged: quality 101"),
+        ("c232beef05", "has flags 0x05"),
+        ("c2b2beef01", "has quality 178"),
+        ("c200beef01", "has quality 0"),
+        ("c265beef01", "has quality 101"),
         ("c232beef000001", "a side of 1 to 65535"),
         ("c232beef000100", "a side of 1 to 65535"),
         ("c232beef00800001", "a side of 1 to 65535"),  # zero in two bytes
@@ -196,3 +197,35 @@ def test_golden_containers() -> None:
 def test_a_quality_out_of_range_is_not_packed(quality: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
         container.pack(Container(1, quality, b""))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "c432beef",
+        "c332beef",
+        "de32beef0102",
+        "c4b2beef" + "07" * 300,
+        "c232beef05",
+        "c200beef01",
+        "c0b2beef08",
+    ],
+)
+def test_what_is_whole_and_of_a_later_version_is_not_called_damaged(body: str) -> None:
+    data = bytes.fromhex(body)
+    with pytest.raises(UnsupportedError, match=r"^has .*, which this cvae does not know; a later"):
+        container.unpack(data + container._check(data, len(data) if len(data) > 256 else 0))
+
+
+@pytest.mark.parametrize("body", ["c432beef", "c332beef"])
+def test_what_may_be_damaged_or_of_a_later_version_is_said_to_be_one_of_both(body: str) -> None:
+    data = sealed(body)
+    with pytest.raises(FormatError, match="is damaged, or of a later version") as caught:
+        container.unpack(data[:-1] + bytes([data[-1] ^ 1]))
+    assert not isinstance(caught.value, UnsupportedError)
+
+
+@pytest.mark.parametrize("data", [None, "text", 5, [b"x"], {}])
+def test_what_is_no_bytes_is_no_container(data: Any) -> None:
+    with pytest.raises(FormatError, match="expected the bytes of a container, found"):
+        container.unpack(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 import tracemalloc
 
 import numpy as np
@@ -128,3 +129,62 @@ def test_a_block_of_more_bytes_than_its_symbols_can_need_is_refused_unread() -> 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+def nearly_certain(share: float) -> Bank:
+    """One table in which a symbol has this share."""
+    weights = np.full((1, 22), (1 - share) / 21)
+    weights[0, 10] = share
+    return make_bank(weights)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([0.3, 0.6, 0.9, 0.99, 0.9999, 1]), st.integers(1, 1024), st.integers(0, 60_000)
+)
+def test_likely_symbols_are_worth_their_bytes_however_few_these_are(
+    share: float, lanes: int, count: int
+) -> None:
+    case = Case(nearly_certain(share), np.zeros(1, int), np.zeros((count, 1), np.int32))
+    found = decode(encode(case, lanes), count, case.bank, case.rows)
+    assert np.array_equal(found, case.symbols)
+
+
+def test_a_few_bytes_that_claim_millions_of_symbols_are_refused_at_once() -> None:
+    bank, rows = nearly_certain(1), np.zeros(1, int)
+    for lanes, size in ((1, 10), (1, 100), (30, 0), (1024, 0)):
+        data = lanes.to_bytes(2, "little") + b"\xff\xff\xff\x7f" * lanes + bytes(size)
+        started = time.perf_counter()
+        with pytest.raises(FormatError, match=r"ends too early|steps"):
+            decode(data, 1 << 22, bank, rows)
+        assert time.perf_counter() - started < 1
+
+
+def test_a_block_that_takes_too_many_steps_is_refused_before_the_first() -> None:
+    count = rans.MAX_STEPS + 1
+    case = Case(nearly_certain(0.9), np.zeros(1, int), np.zeros((count, 1), np.int32))
+    started = time.perf_counter()
+    data = (1).to_bytes(2, "little") + b"\x00\x00\x01\x00" + bytes(count)
+    with pytest.raises(FormatError, match="steps"):
+        decode(data, count, case.bank, case.rows)
+    assert time.perf_counter() - started < 1
+
+
+def test_the_encoder_takes_as_many_lanes_as_keep_the_steps_within_the_bound() -> None:
+    for symbols in (1, 1 << 17, 1 << 18, (1 << 18) + 1, 1 << 22, 80_000_000):
+        for bits in (0, 100, 1e5):
+            assert symbols <= rans.MAX_STEPS * rans.lane_count(bits, symbols)
+    count = 3 * rans.MAX_STEPS
+    case = Case(nearly_certain(1), np.zeros(1, int), np.zeros((count, 1), np.int32))
+    assert np.array_equal(decode(encode(case), count, case.bank, case.rows), case.symbols)
+
+
+def test_bytes_that_no_escape_takes_are_refused_unread() -> None:
+    bank, rows = one_symbol()
+    block = encode(Case(bank, rows, np.zeros((20_000, 1), np.int32)))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="left over"):
+        decode(block + bytes(70_000), 20_000, bank, rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20

@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import cvae
 from cvae.cli import encode
 
-from ..conftest import SAMPLES, SHIPPED, run_cvae
+from ..conftest import SAMPLES, SHIPPED, blobs, run_cvae
 from ..data.test_images import header_only
 
 DIGIT = SAMPLES / "digit_3.png"
@@ -85,6 +89,136 @@ def test_a_bad_file_among_good_ones_is_named_and_skipped() -> None:
     result = run_cvae("decode", "out", "-o", "back", "--quiet", code=1)
     assert "bad.bin" in error_line(result)
     assert len(names("back")) == 2
+
+
+def sealed(data: bytes, **changes: Any) -> bytes:
+    """A container with other fields, which is whole."""
+    from cvae.bitstream import container
+
+    return container.pack(replace(container.unpack(data), **changes))
+
+
+def test_whatever_is_wrong_with_some_files_all_others_come_out() -> None:
+    run_cvae("encode", DIGIT, "-o", "a.bin", "--quiet")
+    run_cvae("pack", SAMPLES, "-o", "pack.bin", "--quiet", "--effort", "0")
+    good = Path("a.bin").read_bytes()
+    bad = {
+        "payload": sealed(good, payload=b"\xff" * 90), "longer": good[:-2], "text": b"text",
+        "empty": b"", "pack": Path("pack.bin").read_bytes(), "unknown": sealed(good, model_id=0),
+        "large": sealed(good, original_size=(8000, 8000)),
+        "wide": sealed(good, original_size=(65535, 65535)), "later": b"\xc4" + good[1:],
+        "staged": sealed(good, staged=True, original_size=(9, 9)),
+    }  # fmt: skip
+    Path("in").mkdir()
+    for name, data in bad.items():
+        Path(f"in/{name}.bin").write_bytes(data)
+    for number in range(300):  # two batches
+        Path(f"in/{'a' if number % 2 else 'z'}{number}.bin").write_bytes(good)
+    os.mkfifo("pipe.bin")
+    result = run_cvae("decode", "in", "pipe.bin", "missing.bin", "-o", "out", "--quiet", code=1)
+    assert len(names("out")) == 300
+    lines = result.stderr.decode().splitlines()
+    named = {Path(line.split(": ")[2]).stem for line in lines}
+    assert named == {*bad, "pipe", "missing"}
+    assert len(lines) == len(named)
+
+
+def test_a_model_that_is_damaged_costs_its_own_files_alone(tiny_model: Path) -> None:
+    Path("models").mkdir()
+    with zipfile.ZipFile(tiny_model) as source, zipfile.ZipFile("models/tiny.cvae", "w") as damaged:
+        for item in source.infolist():
+            data = source.read(item)
+            damaged.writestr(item, b"text" if item.filename == "synthesis.onnx" else data)
+    pixels = cvae.open_model(tiny_model).encode(blobs(1)[0])
+    run_cvae("encode", DIGIT, "-o", "in/good.bin", "--quiet")
+    for number in range(3):
+        Path(f"in/bad{number}.bin").write_bytes(pixels)
+    env = {"CVAE_MODELS": str(Path("models").absolute())}
+    result = run_cvae("decode", "in", "-o", "out", "--quiet", code=1, env=env)
+    assert names("out") == ["good_reconstructed.png"]
+    lines = result.stderr.decode().splitlines()
+    assert [line.split(": ")[2] for line in lines] == [f"in/bad{number}.bin" for number in range(3)]
+
+
+def test_from_python_the_bad_one_of_many_containers_is_named() -> None:
+    codec = cvae.open_model()
+    good = codec.encode(np.zeros((28, 28), np.uint8))
+    for bad, text in (
+        (b"text", "not a cvae container"),
+        (sealed(good, payload=b"\xff" * 90), "damaged"),
+    ):
+        with pytest.raises(cvae.FormatError, match=f"^container 2: {text}"):
+            codec.decode([good, good, bad, good])
+        with pytest.raises(cvae.FormatError, match=f"^{text}"):
+            codec.decode(bad)
+
+
+def test_a_small_file_is_not_restored_to_any_size_it_claims() -> None:
+    good = cvae.open_model().encode(np.zeros((28, 28), np.uint8))
+    Path("most.bin").write_bytes(sealed(good, original_size=(4000, 4000)))
+    Path("more.bin").write_bytes(sealed(good, original_size=(4000, 4001)))
+    peak = run_measured("decode", "most.bin", "-o", "most.png")
+    assert peak < 400
+    line = error_line(run_cvae("decode", "more.bin", code=1))
+    assert line == (
+        "cvae: error: more.bin: expected an image of at most 16,000,000 pixels, found 4000x4001; "
+        "--max-pixels N allows more"
+    )
+    run_cvae("decode", "more.bin", "-o", "more.png", "--max-pixels", "16004000")
+    with Image.open("more.png") as image:
+        assert image.size == (4000, 4001)
+    assert "100 pixels" in error_line(run_cvae("decode", "most.bin", "--max-pixels", "100", code=1))
+    run_cvae("decode", "more.bin", "--max-pixels", "64000001", code=2)
+
+
+def run_measured(*arguments: str) -> float:
+    """The peak of a command's memory, in megabytes."""
+    code = (
+        "import resource, subprocess, sys; "
+        "subprocess.run([sys.executable, '-m', 'cvae', *sys.argv[1:]], check=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True
+    )
+    return int(found.stdout.split()[-1]) / 1024
+
+
+def test_python_has_the_same_bound_and_its_own_words_for_it() -> None:
+    data = cvae.open_model().encode(np.zeros((28, 28), np.uint8))
+    large = sealed(data, original_size=(5000, 4000))
+    with pytest.raises(cvae.FormatError, match="found 5000x4000; max_pixels=N allows more"):
+        cvae.decode(large)
+    assert cvae.decode(large, max_pixels=20_000_000).shape == (4000, 5000)
+    assert cvae.open_model(max_pixels=20_000_000).decode(large).shape == (4000, 5000)
+    for wrong in (0, 64_000_001, "many", 1.5):
+        with pytest.raises(cvae.CvaeError, match="expected max_pixels of 1 to 64,000,000"):
+            cvae.open_model(max_pixels=wrong)  # type: ignore[arg-type]
+
+
+def test_what_would_not_be_restored_is_not_written() -> None:
+    Image.new("L", (4000, 4001)).save("large.png")
+    Image.new("L", (40, 40)).save("small.png")
+    for command in (["encode"], ["pack", "-o", "x.bin"]):
+        result = run_cvae(*command, "large.png", "small.png", "-m", "mnist", "--fit", "-f", code=1)
+        (line,) = [line for line in result.stderr.decode().splitlines() if "error" in line]
+        assert line.startswith(
+            "cvae: error: large.png: expected at most 16,000,000 pixels, found 4000x4001"
+        )
+        assert line.endswith("--max-pixels N allows more")
+        more = ["--max-pixels", "16004000"]
+        run_cvae(*command, "large.png", "small.png", "-m", "mnist", "--fit", "-f", *more)
+    run_cvae("decode", "large.bin", "-o", "back.png", "--max-pixels", "16004000")
+    run_cvae("unpack", "x.bin", "-o", "back", code=1)
+    # Nothing of this restores anything.
+    for command in (["verify"], ["info"], ["unpack", "-o", "back.npz"]):
+        run_cvae(*command, "x.bin")
+    for command in (["verify"], ["info"]):
+        run_cvae(*command, "large.bin")
+    run_cvae("unpack", "x.bin", "-o", "back", "--max-pixels", "16004000")
+    for name in ("back.png", "back/large.png"):
+        with Image.open(name) as image:
+            assert image.size == (4000, 4001)
 
 
 def test_damage_in_one_payload_spares_the_other_files() -> None:
@@ -163,6 +297,39 @@ def test_missing_inputs_and_unwritable_outputs_are_one_line() -> None:
     assert "file" in error_line(result)
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["encode", "a.png", "a.bin"], "a.bin is no input; name the output with -o"),
+        (["encode", "a.png", "coded.bin"], "coded.bin is no input; name the output with -o"),
+        (["encode", "a.png", "a.npy"], "a.npy is no input; name the output with -o"),
+        (["decode", "coded.bin", "b.png"], "b.png is no input; name the output with -o"),
+        (["decode", "coded.bin", "a.png"], "a.png is no input; name the output with -o"),
+        (["pack", "a.png", "new.bin"], "new.bin is no input; name the output with -o"),
+        (["encode", "a.png", "b.png", "-o", "x.bin"], "found several images"),
+        (["encode", "a.png", "b.png", "-o", "-"], "stdout takes one image"),
+        (["decode", "coded.bin", "c.bin", "-o", "x.png"], "several inputs need a folder"),
+        (["decode", "coded.bin", "c.bin", "-o", "-"], "one input for stdout"),
+        (["decode", "coded.bin", "-o", "coded.bin", "-f"], "input and output at once"),
+        (["decode", "x.npy"], "takes -m and -q"),
+        (["decode", "x.npy", "-m", "mnist"], "takes -m and -q"),
+        (["encode", "http://host/a.png"], "is a URL"),
+        (["decode", "coded.bin", "-o", "/dev/null"], "is a device or a pipe"),
+        (["unpack", "packed.bin", "--only", "5-3"], "the smaller number first"),
+        (["interpolate", "-", "-"], "one image from stdin"),
+    ],
+)
+def test_wrong_usage_exits_with_two_and_says_what_is_right(
+    command: list[str], message: str
+) -> None:
+    Path("a.png").write_bytes(DIGIT.read_bytes())
+    run_cvae("encode", "a.png", "-o", "coded.bin", "--quiet")
+    run_cvae("pack", "a.png", "-o", "packed.bin", "--quiet")
+    before = names()
+    assert message in run_cvae(*command, code=2).stderr.decode()
+    assert names() == before
+
+
 def test_wrong_usage_exits_with_two() -> None:
     run_cvae("encode", code=2)
     run_cvae("encode", DIGIT, "-q", "101", code=2)
@@ -225,8 +392,8 @@ def test_programs_are_not_started_for_images() -> None:
 
 def test_several_inputs_do_not_make_a_folder_named_like_a_file() -> None:
     run_cvae("encode", SAMPLES, "-o", "coded", "--quiet")
-    line = error_line(run_cvae("decode", "coded", "-o", "many.png", code=1))
-    assert "several inputs need a folder" in line
+    result = run_cvae("decode", "coded", "-o", "many.png", code=2)
+    assert b"several inputs need a folder" in result.stderr
     assert not Path("many.png").exists()
 
 
@@ -235,7 +402,7 @@ def test_symbols_as_npy_need_model_and_quality() -> None:
     symbols = np.load("digit.npy")
     assert symbols.shape == (16,)
     assert symbols.dtype == np.int8
-    assert "--model" in error_line(run_cvae("decode", "digit.npy", code=1))
+    assert b"takes -m and -q" in run_cvae("decode", "digit.npy", code=2).stderr
     run_cvae("decode", "digit.npy", "-m", "mnist", "-q", "50", "-o", "a.png")
     run_cvae("encode", DIGIT)
     run_cvae("decode", "digit_3.bin", "-o", "b.png")

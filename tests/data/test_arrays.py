@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae.data import arrays
+from cvae.data import arrays, places, sources
 from cvae.errors import DataError, FormatError
 
 
@@ -51,6 +51,50 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(FormatError, match="objects"):
         arrays.read_npy(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((10**13, 0, 28), "|u1"), ((10**15, 28, 28, 0), "|u1"), ((10**13, 28), "|V0")],
+)
+def test_rows_of_no_bytes_are_refused_for_there_may_be_any_number_of_them(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(npy_claiming(shape, dtype))
+    with pytest.raises(FormatError, match="rows of no bytes"):
+        arrays.read_npy(path)
+    with pytest.raises(DataError, match="rows of no bytes"), arrays.open_rows(path):
+        pass
+    with pytest.raises(DataError, match="rows of no bytes"):
+        list(sources.cut(places.find(path, ()), 1 << 16))
+
+
+def test_no_rows_at_all_are_an_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((0, 0, 28), np.uint8))
+    assert arrays.read_npy(tmp_path / "a.npy").shape == (0, 0, 28)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_header_that_claims_gigabytes_of_itself_allocates_nothing(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + b"\xff" * 4 + b"{}")
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="a header of at most 65,536 bytes"):
+        arrays.read_npy(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+def test_symbols_take_no_more_memory_than_symbols_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        file.write(npy_claiming((1 << 40,)))
+        file.truncate(1 << 41)  # of which the disk holds next to nothing
+    with pytest.raises(FormatError, match="claims"):
+        arrays.read_npy(path)
 
 
 @pytest.mark.parametrize("shape", [(-1,), (2, -5)])

@@ -171,3 +171,23 @@ def test_pixels_survive_png(shape: tuple[int, ...]) -> None:
 def test_an_unknown_format_names_the_ending() -> None:
     with pytest.raises(OutputError, match=r"\.xyz"):
         images.encode_image(PIXELS, "x.xyz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((28, 28, 1), (3000, 2000)), ((32, 32, 3), (2000, 1500)), ((9, 7, 3), (1, 65535)),
+     ((9, 7, 1), (65535, 40)), ((64, 64, 3), (5, 3)), ((8, 8, 1), (8, 9))],
+)  # fmt: skip
+def test_an_image_is_restored_in_strips_as_in_one_go(
+    shape: tuple[int, int, int], size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    whole = images.as_image(pixels).resize(size, Image.Resampling.LANCZOS)
+    assert np.array_equal(images.resize(pixels, *size), np.asarray(whole).reshape(*size[::-1], -1))
+
+
+def test_the_mean_of_channels_is_that_of_all_rows_at_once() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 30, 20, 3), np.uint8)
+    expected = np.rint(pixels.mean(axis=-1, keepdims=True, dtype=np.float32))
+    assert np.array_equal(images.as_grey(pixels), expected)
+    assert np.array_equal(images.as_grey(pixels[0]), expected[0])

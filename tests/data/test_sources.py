@@ -223,7 +223,7 @@ def test_arrays_of_another_shape_are_refused_or_fitted(tmp_path: Path) -> None:
     assert found.sizes == [(30, 20)] * 3
 
 
-@pytest.mark.parametrize("shape", [(2, 70_000, 1), (2, 0, 5), (2, 8, 8, 2), (1, 60_000, 1100)])
+@pytest.mark.parametrize("shape", [(2, 70_000, 1), (2, 8, 8, 2), (1, 60_000, 1100)])
 def test_arrays_that_cannot_be_fitted_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
     with pytest.raises(ImageShapeError):

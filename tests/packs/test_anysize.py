@@ -161,7 +161,7 @@ def test_flags_of_other_packs_are_damage(codec: cvae.Codec) -> None:
     for header in (Header(9, 50), Header(9, 50, inverted=True, sizes=True)):
         buffer = io.BytesIO()
         layout.Writer(buffer, header).close()
-        with pytest.raises(cvae.FormatError, match="damaged: its flags"):
+        with pytest.raises(cvae.FormatError, match="has flags that no pack of model"):
             opened(codec, buffer.getvalue())
     with pytest.raises(cvae.CvaeError, match="does not invert"):
         packed(codec, pictures(), invert=True)

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvae.bitstream import container
-from cvae.errors import FormatError
+from cvae.errors import CvaeError, FormatError, UnsupportedError
 from cvae.packs import layout
 from cvae.packs import reader as readers
 from cvae.packs.layout import Block, Header
-from cvae.packs.reader import FileReader
+from cvae.packs.reader import Damage, FileReader
 
 from ..bitstream.test_exact import GOLDEN, golden
 from ..bitstream.test_rans import decode as decode_block
@@ -272,6 +272,58 @@ def test_lengths_that_are_not_there_allocate_nothing() -> None:
     assert peak(read) < 1 << 22
 
 
+def indexed(body: bytes, entries: list[tuple[int, int]], gap: int = 0) -> bytes:
+    """A pack of a header and this body, with an index whose check holds."""
+    offset = 9 + len(body) + gap
+    images = sum(count for _, count in entries)
+    index = struct.pack(">4sIQ", b"\xc1IDX", len(entries), images) + HEADER.to_bytes()
+    index += b"".join(struct.pack(">QI", *entry) for entry in entries) + struct.pack(">Q", offset)
+    trailer = struct.pack(">I4s", zlib.crc32(index), b"\xc1END")
+    return HEADER.to_bytes() + body + bytes(gap) + index + trailer
+
+
+def test_a_gap_that_an_index_counts_to_a_block_is_damage_and_is_not_read() -> None:
+    body = SMALL[9:-SIZE_OF_INDEX]
+    starts = [place.offset for place in opened(SMALL).places]
+    for gap in (1, 1 << 26):
+        data = indexed(body, [(start, 2) for start in starts], gap)
+
+        def read(data: bytes = data) -> None:
+            reader = opened(data)
+            (damage,) = reader.damage_in([(0, 8)])
+            assert (
+                str(damage)
+                == "damaged: block 3, images 6 to 7: its header is that of another block"
+            )
+            assert len(whole(reader)) == 3
+
+        assert peak(read) < 1 << 22
+
+
+@pytest.mark.parametrize("lengths", [(1 << 28, 0, 0), (0, 1 << 26, 0), (0, 0, 1 << 26)])
+def test_no_block_may_have_more_bytes_than_a_reader_holds(lengths: tuple[int, int, int]) -> None:
+    head = HEADER.to_bytes()
+    block = struct.pack(">4sIQIIII", b"\xc1BLK", 0, 0, 1, *lengths)
+    block += struct.pack(">I", zlib.crc32(head + block))
+    data = indexed(block, [(9, 1)], gap=sum(lengths) + 4)
+    assert peak(lambda: whole(opened(data))) < 1 << 22
+
+
+def test_a_pack_has_no_more_blocks_than_a_reader_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MAX_BLOCKS", 3)
+    with pytest.raises(CvaeError, match="at most 3 blocks in a pack; a folder of packs holds more"):
+        written(HEADER, BLOCKS)
+    reader = opened(SMALL)
+    assert "index" in str(reader.damage[0])  # it is walked instead
+
+
+def test_of_any_number_of_damages_a_message_names_few() -> None:
+    many = [Damage(f"damaged: {number}") for number in range(1000)]
+    assert readers.shortened(many, 2) == ["damaged: 0", "damaged: 1", "and 998 more"]
+    assert readers.shortened(many[:2], 2) == ["damaged: 0", "damaged: 1"]
+    assert readers.shortened([], 2) == []
+
+
 def test_names_are_cut_to_what_the_format_holds() -> None:
     block = Block(2, b"", ["x" * 5000 + ".png", "a\0b"])
     reader = opened(written(Header(1, 1, names=True), [block]))
@@ -296,9 +348,11 @@ def test_messages_say_what_is_wrong(data: bytes, message: str) -> None:
         opened(data)
 
 
-def test_a_header_of_unknown_flags_is_refused() -> None:
-    body = b"\xc1\x32\x00\x01\x08"
-    with pytest.raises(FormatError, match="0x08"):
+@pytest.mark.parametrize(
+    "body", [b"\xc1\x32\x00\x01\x08", b"\xc5\x32\x00\x01\x00", b"\xc1\x00\x00\x01\x00"]
+)
+def test_a_header_that_is_whole_and_of_a_later_version_is_not_called_damaged(body: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="does not know; a later one may"):
         opened(body + struct.pack(">I", zlib.crc32(body)))
 
 

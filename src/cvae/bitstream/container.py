@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from cvae.errors import FormatError
+from cvae.errors import FormatError, UnsupportedError
 
 VERSION = 0
 KIND_IMAGE, KIND_PACK, KIND_STAGED = 0, 1, 2
@@ -107,13 +107,11 @@ def unpack(data: bytes) -> Container:
     if not is_container(data):
         raise FormatError("not a cvae container (the first byte differs)")
     if is_pack(data):
-        raise FormatError("expected one image, found a pack", advice="`cvae unpack` decodes it")
+        advice = "`cvae unpack` or `cvae.open_pack` decodes it"
+        raise FormatError("expected one image, found a pack", advice=advice)
     version, kind = data[0] >> 2 & 7, data[0] & 3
     if version != VERSION or kind not in (KIND_IMAGE, KIND_STAGED):
-        raise FormatError(
-            f"expected a container of version {VERSION} and kind {KIND_IMAGE} or {KIND_STAGED}, found "
-            f"version {version} and kind {kind}: damaged, or written by a later cvae"
-        )
+        raise unsupported(f"version {version} and kind {kind}", _holds(data))
     least = 7 if kind == KIND_STAGED else 6
     if len(data) < least:
         raise FormatError(f"damaged: expected at least {least} bytes, found {len(data)}")
@@ -126,11 +124,13 @@ def _unpack_image(data: bytes) -> Container:
     start = 4 + bool(extended) + (4 if flags & _HAS_SIZE else 0)
     payload = _payload(data, start)
     if extended and (flags == 0 or flags & ~(_HAS_SIZE | _INVERTED)):
-        raise _unknown(flags)
+        raise unsupported(f"flags {flags:#04x}")
     quality, (model_id,) = data[1] & ~_EXTENSION, struct.unpack(">H", data[2:4])
     size = struct.unpack(">HH", data[5:9]) if flags & _HAS_SIZE else None
-    if not MIN_QUALITY <= quality <= MAX_QUALITY or (size and 0 in size):
-        raise FormatError(f"damaged: quality {quality}, original size {size}")
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise unsupported(f"quality {quality}")
+    if size and 0 in size:
+        raise FormatError(f"expected an original size, found {size[0]}x{size[1]}")
     return Container(model_id, quality, payload, size, bool(flags & _INVERTED))
 
 
@@ -143,9 +143,9 @@ def _unpack_staged(data: bytes) -> Container:
         size = width, height
     payload = _payload(data, start)
     if flags & ~(_OWN_SIZE | _GREY):
-        raise _unknown(flags)
+        raise unsupported(f"flags {flags:#04x}")
     if not MIN_QUALITY <= quality <= MAX_QUALITY:
-        raise FormatError(f"damaged: quality {quality}")
+        raise unsupported(f"quality {quality}")
     grey = bool(flags & _GREY)
     return Container(model_id, quality, payload, size, staged=True, grey=grey)
 
@@ -160,8 +160,19 @@ def _payload(data: bytes, start: int) -> bytes:
     return payload
 
 
-def _unknown(flags: int) -> FormatError:
-    return FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+def _holds(data: bytes) -> bool:
+    """Whether the last bytes are a check over all others: what is of another version is whole then."""
+    return any(
+        data[-size:] == _check(data[:-size], payload)
+        for size, payload in ((2, 0), (4, _LONG_PAYLOAD))
+    )
+
+
+def unsupported(found: str, whole: bool = True) -> FormatError:
+    """What a file of a later version is refused with; one that may not be `whole` may be damaged, too."""
+    if not whole:
+        return FormatError(f"is damaged, or of a later version: found {found}")
+    return UnsupportedError(f"has {found}, which this cvae does not know", advice="a later one may")
 
 
 def _pack_staged(container: Container) -> bytes:

@@ -20,7 +20,10 @@ from cvae.errors import FormatError
 _STATE_MIN = 1 << 16
 _WORD_BITS = 16
 _LANES_MAX = 1024
+# A step takes a decoder some microseconds, whatever it reads: a file of a few bytes may ask for millions.
+MAX_STEPS = 1 << 17
 _HEAD = struct.Struct("<H")
+_ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
 # A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where
 # most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
 _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
@@ -31,7 +34,11 @@ Integers = NDArray[np.int64]
 def lane_count(bits: float, symbols: int) -> int:
     """How many lanes code so much information in so many symbols: 1 to 1,024."""
     size = bits / 8
-    wanted = max(size / _BYTES_A_LANE, min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE))
+    wanted = max(
+        size / _BYTES_A_LANE,
+        min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE),
+        2 * symbols / MAX_STEPS,  # twice, as it is rounded down
+    )
     return max(1, min(_LANES_MAX, int(wanted)))
 
 
@@ -100,9 +107,9 @@ class Decoder:
             raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
         self._bank, self._left = bank, stages
         self._state = np.frombuffer(data, "<u4", lanes, _HEAD.size).astype(np.int64)
-        self._body = data[start:]
+        self._body = memoryview(data)[start:]
         # Where the words end and the escapes begin is known once the words are read.
-        self._words = np.frombuffer(self._body[: len(self._body) // 2 * 2], "<u2").astype(np.int64)
+        self._words = np.frombuffer(self._body[: len(self._body) // 2 * 2], "<u2")
         self._used = 0  # words
         self._place = 0  # symbols, escapes of earlier stages included
         self._rest = ""  # bits behind the last escape
@@ -130,6 +137,7 @@ class Decoder:
 
     def _take(self, bank: Bank, rows: Rows) -> Integers:
         """The next alphabet entries (n,), of these tables."""
+        self._check_worth(bank, rows)
         # One sorted array of the starts of all tables in use: a search finds table and entry at once.
         used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
         index = np.zeros(len(bank), np.int64)
@@ -156,9 +164,25 @@ class Decoder:
             self._used, self._place, done = end, self._place + active, done + active
         return entries
 
+    def _check_worth(self, bank: Bank, rows: Rows) -> None:
+        """Raises FormatError, before any work, when symbols take too long, or more bytes than are left.
+
+        A state near its least may lose half of what a likely symbol costs, never more.
+        """
+        lanes = len(self._state)
+        if self._place + len(rows) > MAX_STEPS * lanes:
+            expected = f"expected at most {MAX_STEPS:,} steps"
+            raise FormatError(f"{expected} of the coder, found more")
+        states = float(np.log2(np.maximum(self._state, 1)).sum()) - _WORD_BITS * lanes
+        left = states + _WORD_BITS * (len(self._words) - self._used)
+        if float(bank.least_bits[rows].sum()) > 2 * left + lanes:
+            raise FormatError("damaged block: the stream ends too early")
+
     def _last_escapes(self, count: int) -> list[int]:
         """The symbols behind the words, in Elias gamma code."""
         data = self._body[2 * self._used :]
+        if len(data) > _ESCAPE_BYTES * count + 1:
+            raise FormatError("damaged block: bytes are left over")
         bits = format(int.from_bytes(data, "big"), f"0{8 * len(data)}b") if data else ""
         place, symbols = 0, []
         for _ in range(count):

@@ -73,6 +73,11 @@ class Bank:
         p = self.table / TOTAL
         return np.asarray(-np.sum(p * np.log2(p), axis=1))
 
+    @cached_property
+    def least_bits(self) -> NDArray[np.float64]:
+        """The information of each table's likeliest entry: no symbol costs less. (tables,)"""
+        return np.asarray(_bits_of_frequencies()[self.table.max(axis=1)])
+
     def entries(self, symbols: Symbols) -> NDArray[np.int64]:
         """Symbols as places in the alphabet. Raises ValueError when one is beyond the format's range."""
         magnitude = np.abs(symbols)

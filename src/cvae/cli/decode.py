@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from cvae.bitstream.container import Container
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
+    from cvae.data.files import Files
     from cvae.data.images import Pixels
+
+
+class _Read(NamedTuple):
+    """A container that was read."""
+
+    task: Task
+    container: Container
+    symbols: Symbols
 
 
 @click.command("decode")
@@ -31,11 +40,12 @@ if TYPE_CHECKING:
 @click.option(
     "-q", "--quality", type=options.QUALITY, metavar="Q", help="Quality of the symbols in .npy files."
 )  # fmt: skip
+@options.max_pixels
 @options.force
 @options.talk()
 def command(
-    inputs: tuple[str, ...], output: str | None, model: str | None, quality: int | None, force: bool,
-    talk: Talk,
+    inputs: tuple[str, ...], output: str | None, model: str | None, quality: int | None,
+    max_pixels: int | None, force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Decode files to images.
 
@@ -50,33 +60,47 @@ def command(
     named and skipped; the exit code is then 1.
     """
     from cvae.data.contents import What
+    from cvae.data.files import Files
     from cvae.data.listing import coded
+    from cvae.data.names import SUFFIXES
 
+    _check_npy(inputs, model, quality)
+    files.refuse_as_input(inputs, output, SUFFIXES, {"FILE"})
     for item in inputs:  # packs that need no look at their bytes
         if files.is_folder(item) and files.what(item) is What.PACKS:
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
-    decoder = _Decoder(model, quality, force, talk)
-    for batch in files.batches(tasks, talk):
-        decoder.decode(batch)
+    with Files(force, talk.error) as results:
+        decoder = _Decoder(model, quality, max_pixels, results, force, talk)
+        for batch in files.batches(tasks, talk):
+            decoder.decode(batch)
     talk.finish(len(tasks), "files decoded")
+
+
+def _check_npy(inputs: tuple[str, ...], model: str | None, quality: int | None) -> None:
+    """Raises UsageError when symbols without a header are given, and not what a header would say."""
+    if None in (model, quality) and any(item.endswith(".npy") for item in inputs):
+        raise click.UsageError("symbols as .npy carry no header: decoding them takes -m and -q")
 
 
 class _Decoder:
     """Decodes batches of files. Finds the model of each and opens it once."""
 
-    def __init__(self, model: str | None, quality: int | None, force: bool, talk: Talk) -> None:
+    def __init__(
+        self, model: str | None, quality: int | None, max_pixels: int | None, results: Files,
+        force: bool, talk: Talk,
+    ) -> None:  # fmt: skip
         """Raises ModelError when the given model is not there, or is no codec."""
         from cvae import codec
 
-        self._quality, self._force, self._talk = quality, force, talk
-        self._given = codec.open_model(model) if model else None
-        self._find = cache(codec.find_codec)
+        self._quality, self._results, self._force, self._talk = quality, results, force, talk
+        self._given = codec.open_model(model, max_pixels) if model else None
+        self._find = cache(lambda model_id: codec.find_codec(model_id).restoring(max_pixels))
 
     def decode(self, tasks: list[Task]) -> None:
-        """Decodes what can be read."""
-        read: dict[Codec, list[tuple[Task, Container, Symbols]]] = {}
+        """Decodes what can be read. Whatever is wrong with a file, the others come out."""
+        read: dict[Codec, list[_Read]] = {}
         for task in tasks:
             with self._talk.trying(task.name):
                 task.check(self._force)
@@ -85,7 +109,8 @@ class _Decoder:
                     continue
                 item = _read(task)
                 codec = self._codec(item.model_id)
-                found = task, item, codec.decode_payload(item)
+                codec.check_restorable(item.original_size)
+                found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
                     self._reconstruct(codec, [found])
                 else:
@@ -93,11 +118,17 @@ class _Decoder:
         for codec, group in read.items():
             self._reconstruct(codec, group)
 
-    def _reconstruct(self, codec: Codec, group: list[tuple[Task, Container, Symbols]]) -> None:
+    def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
         tasks, containers, symbols = zip(*group, strict=True)
-        pictures = codec.reconstruct(containers, symbols)
-        for task, pixels in zip(tasks, pictures, strict=True):
-            self._write(task, pixels)
+        try:
+            pictures = codec.synthesized(containers, symbols)
+        except CvaeError as error:  # of the model, and so of each of these files
+            for task in tasks:
+                self._talk.error(CvaeError(str(error), where=task.name))
+            return
+        for task, item, pixels in zip(tasks, containers, pictures, strict=True):
+            with self._talk.trying(task.name):
+                self._write(task, codec.restored(item, pixels))
 
     def _codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""
@@ -117,7 +148,7 @@ class _Decoder:
 
     def _write(self, task: Task, pixels: Pixels) -> None:
         with self._talk.trying(task.target_name):
-            task.write_image(pixels, self._force)
+            task.write_image(pixels, self._results)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 

@@ -14,6 +14,7 @@ from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from cvae.data.files import Files
     from cvae.models.file import Model
 
 
@@ -44,6 +45,7 @@ def command(
     """
     from cvae import denoising
     from cvae.data import listing
+    from cvae.data.files import Files
 
     talk.advice = denoising.denoisers
     files.refuse_coded(images)
@@ -51,12 +53,13 @@ def command(
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
-    for (task,) in files.batches(tasks, talk, 1):  # photos are large
-        with talk.trying(task.name):
-            task.check(force)
-            data = task.read()
-            model_for = given or _default(opened, data, task.name)
-            _denoise(model_for, background, task, data, force, talk)
+    with Files(force, talk.error) as results:
+        for (task,) in files.batches(tasks, talk, 1):  # photos are large
+            with talk.trying(task.name):
+                task.check(force)
+                data = task.read()
+                model_for = given or _default(opened, data, task.name)
+                _denoise(model_for, background, task, data, results, talk)
     talk.finish(len(tasks), "images denoised")
 
 
@@ -97,7 +100,7 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
 
 
 def _denoise(
-    model: Model, background: str | None, task: Task, data: bytes, force: bool, talk: Talk
+    model: Model, background: str | None, task: Task, data: bytes, results: Files, talk: Talk
 ) -> None:
     """Grey images stay grey where the model takes images of any size."""
     from cvae import denoising
@@ -116,5 +119,5 @@ def _denoise(
     height, width, channels = clean.shape
     if reading.keeps and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-    task.write_image(clean, force, picture.profile)
+    task.write_image(clean, results, picture.profile)
     talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")

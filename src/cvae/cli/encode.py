@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, ModelError, OutputError
+from cvae import CvaeError, ModelError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from cvae.bitstream.tables import Symbols
     from cvae.codec import Codec
+    from cvae.data.files import Files
     from cvae.data.images import Pixels
     from cvae.data.reading import Picture
     from cvae.options import Encoded, EncodeOptions
@@ -56,15 +58,18 @@ def command(
     own kind. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae.data import listing
+    from cvae.data.files import Files
     from cvae.data.names import SUFFIXES
 
     npy = npy or (output is not None and output.endswith(".npy"))
     _check(options, npy)
+    files.refuse_as_input(images, output, {".bin", ".npy"}, {"CONTAINER", "PACK"})
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
     tasks = files.plan(images, output, derive, listing.images, force, talk)
-    encoder = _Encoder(defaults.Models(model, talk), options, npy, force, talk)
-    written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
+    with Files(force, talk.error) as results:
+        encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
+        written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{_summary(written)}")
 
 
@@ -87,7 +92,7 @@ def _chooses(options: EncodeOptions) -> bool:
 
 
 def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str]) -> None:
-    """Raises CvaeError, which names `cvae pack`, when many images are meant to be one file."""
+    """Raises an error, which names `cvae pack`, when many images are meant to be one file."""
     from cvae.data import places
     from cvae.data.contents import What
 
@@ -98,7 +103,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     files.refuse_coded(inputs)
     for item in inputs:
         if places.is_url(item):
-            raise CvaeError("is a URL, which packs alone are made of", where=item, advice=advice)
+            raise click.UsageError(f"{item} is a URL, which packs alone are made of; {advice}")
         if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
@@ -106,9 +111,9 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         return
     advice = f"{advice}, a / behind the name makes a folder"
     if output == STDIO:
-        raise OutputError("takes one image", where="stdout", advice=advice)
+        raise click.UsageError(f"stdout takes one image; {advice}")
     if files.like_a_file(output):
-        raise OutputError("is one file, found several images", where=output, advice=advice)
+        raise click.UsageError(f"-o {output} is one file, found several images; {advice}")
 
 
 class _Read(NamedTuple):
@@ -132,11 +137,13 @@ class _Encoder:
     """Encodes batches of files, each with the model for it, and one set of options."""
 
     def __init__(
-        self, models: defaults.Models, options: EncodeOptions, npy: bool, force: bool, talk: Talk
-    ) -> None:
+        self, models: defaults.Models, options: EncodeOptions, npy: bool, results: Files, force: bool,
+        talk: Talk,
+    ) -> None:  # fmt: skip
         """Raises CvaeError when the one model does not do what is asked for."""
         self._models, self._options, self._npy = models, options, npy
-        self._force, self._talk, self._noticed = force, talk, False
+        self._results, self._force, self._talk, self._noticed = results, force, talk, False
+        self._restoring = cache(lambda codec: codec.restoring(options.max_pixels))
         if models.only:
             self._check(models.only)
 
@@ -160,7 +167,7 @@ class _Encoder:
                 if isinstance(item, CvaeError):
                     raise item
                 data = _npy(item.symbols.reshape(latents)) if self._npy else item.data
-                task.write(data, self._force)
+                task.write(data, self._results)
                 done = _Written(image.size, len(data), item.psnr)
                 written.append(done)
                 facts = self._facts(codec, image, item, done)
@@ -191,7 +198,7 @@ class _Encoder:
             with self._talk.trying(task.name):
                 task.check(self._force)
                 data = task.read()
-                codec = self._models.of(data, task.name)
+                codec = self._restoring(self._models.of(data, task.name))
                 self._check(codec)
                 with decoding(task.name):
                     picture = codec.reading(self._options).picture(data, task.name)

@@ -13,7 +13,7 @@ import click
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
 from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
-from cvae.errors import CvaeError, DataError, OutputError
+from cvae.errors import CvaeError, DataError
 
 if TYPE_CHECKING:
     from cvae.data.sources import Which
@@ -47,7 +47,7 @@ class Outputs:
         for path in paths:
             files.check_writable(path, self.force)
             if path.exists() and data.exists() and path.samefile(data):
-                raise OutputError("is input and output at once", where=path)
+                raise click.UsageError(f"{path} is input and output at once")
         if len({path.resolve() for path in paths}) < len(paths):
             raise click.UsageError("--csv, --plot and --html need a file each")
 

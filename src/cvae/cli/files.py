@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
+    from cvae.data.files import Files
     from cvae.data.images import Pixels, Shape
     from cvae.data.listing import Choose
     from cvae.data.places import Location
@@ -52,7 +53,9 @@ class Task(NamedTuple):
         with translated(CvaeError, "cannot be read", self.name):
             if self.source is None and sys.stdin is None:
                 raise CvaeError("is closed", where=self.name)
-            opened: Any = self.source.open("rb") if self.source else nullcontext(sys.stdin.buffer)
+            from cvae.data.files import open_file
+
+            opened: Any = open_file(self.source) if self.source else nullcontext(sys.stdin.buffer)
             with opened as file:
                 data: bytes = file.read(_MAX_INPUT + 1)
         if len(data) > _MAX_INPUT:
@@ -68,17 +71,20 @@ class Task(NamedTuple):
         if self.target is not None:
             files.check_writable(self.target, force)
 
-    def write(self, data: bytes, force: bool) -> None:
-        """Writes the result atomically. Raises OutputError."""
-        with writing(self.target, force) as file:
+    def write(self, data: bytes, results: Files) -> None:
+        """Writes the result, to `results` unless it goes to stdout. Raises OutputError."""
+        if self.target is not None:
+            results.write(self.target, data)
+            return
+        with writing(None, force=False) as file:
             file.write(data)
 
-    def write_image(self, pixels: Pixels, force: bool, profile: bytes | None = None) -> None:
+    def write_image(self, pixels: Pixels, results: Files, profile: bytes | None = None) -> None:
         """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
         from cvae.data import images
 
         name = self.target.name if self.target else ""
-        self.write(images.encode_image(pixels, name, profile), force)
+        self.write(images.encode_image(pixels, name, profile), results)
 
 
 def plan(
@@ -94,7 +100,7 @@ def plan(
     terminal, too. Inputs that cannot be had are tasks that are wrong.
 
     Raises:
-        CvaeError: several inputs would give one file.
+        UsageError: several inputs would give one file.
         OutputError: a result would go to a terminal.
     """
     for item in (*inputs, output or ""):
@@ -102,10 +108,10 @@ def plan(
     sources, wrong = _sources(inputs, choose, talk)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
-        raise CvaeError(f"expected one input for stdout, found {len(sources)}")
+        raise click.UsageError(f"expected one input for stdout, found {len(sources)}")
     if many and output is not None and like_a_file(output):
         text = "several inputs need a folder, found the name of a file"
-        raise OutputError(text, where=output, advice="put a / behind it if a folder is meant")
+        raise click.UsageError(f"-o {output}: {text}; put a / behind it if a folder is meant")
     folder = Path(output or "")
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
     found = [folder] if one else targets(sources, folder, derive)
@@ -157,6 +163,25 @@ def what(item: str) -> What:
     return contents.what_is("", stdin.buffer.peek(contents.HEAD)[: contents.HEAD] if stdin else b"")
 
 
+def refuse_as_input(
+    inputs: Sequence[str], output: str | None, endings: Collection[str], results: Collection[str]
+) -> None:
+    """Raises UsageError when the last of several inputs is meant as the output: `encode a.png a.bin`.
+
+    There is no other, its ending is one of `endings`, and it is missing, or is one of `results`, which
+    are names of `What`.
+    """
+    from cvae.data import places
+
+    last = inputs[-1]
+    if output is not None or len(inputs) < 2 or places.is_url(last):
+        return
+    if Path(last).suffix.lower() not in endings:
+        return
+    if what(last).name in {"NOTHING", *results}:
+        raise click.UsageError(f"{last} is no input; name the output with -o")
+
+
 def refuse_coded(inputs: Sequence[str]) -> None:
     """Raises ImageError when the one argument is a coded file or a model; a bad one of many is skipped."""
     from cvae.data import places
@@ -177,12 +202,12 @@ def refuse_coded(inputs: Sequence[str]) -> None:
 
 
 def _refuse_url(item: str) -> None:
-    """Raises CvaeError for a URL where a file of this machine is expected."""
+    """Raises UsageError for a URL where a file of this machine is expected."""
     from cvae.data import places
 
     if places.is_url(item):
         advice = "`cvae pack` and `cvae unpack` take them"
-        raise CvaeError("is a URL, expected a file on this machine", where=item, advice=advice)
+        raise click.UsageError(f"{item} is a URL, expected a file on this machine; {advice}")
 
 
 def place(item: str) -> Any:
@@ -330,12 +355,14 @@ class Gallery:
         All in one become a grid of so many columns; with `animated`, a name in .gif an animation.
         Raises OutputError when all in one would be too large, or a file cannot be written.
         """
+        from cvae.data.files import Files
+
         if isinstance(self.goal, Path):
             paths = self.paths()
-            with talk.bar(self.count) as bar:
+            with talk.bar(self.count) as bar, Files(self.force) as results:
                 for batch in pictures:
                     for pixels, path in zip(batch, paths, strict=False):
-                        Task(None, path).write_image(pixels, self.force)
+                        Task(None, path).write_image(pixels, results)
                         talk.detail(str(path))
                     bar.update(len(batch))
             return
@@ -354,8 +381,9 @@ class Gallery:
                 advice="name a folder (-o NAME/) for a file each",
             )
         pixels = np.concatenate(list(pictures))
-        if animated and self.name.lower().endswith(".gif"):
-            self.goal.write(grids.animation(pixels, zoom), self.force)
-        else:
-            rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-            self.goal.write_image(grids.grid(rows, zoom), self.force)
+        with Files(self.force) as results:
+            if animated and self.name.lower().endswith(".gif"):
+                self.goal.write(grids.animation(pixels, zoom), results)
+            else:
+                rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
+                self.goal.write_image(grids.grid(rows, zoom), results)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cvae import CvaeError, ModelError
+from cvae import CvaeError, FormatError, ModelError
 from cvae.cli import files, options, tables
 from cvae.cli.talk import echo_json
 from cvae.errors import at
@@ -37,7 +37,7 @@ def command(file: str, as_json: bool) -> None:
       cvae info mnist
 
     FILE is a container, a pack, a folder of packs, a .cvae file, the folder of a training run, or
-    the name of a model.
+    the name of a model. The exit code is 1 where a file is damaged.
     """
     from cvae.data.contents import What
 
@@ -55,6 +55,8 @@ def command(file: str, as_json: bool) -> None:
         echo_json(facts)
     else:
         tables.show(tables.facts(facts))
+    if facts.get("damage"):
+        raise FormatError("is damaged, as listed", where=file)
 
 
 def _check_name(name: str) -> None:

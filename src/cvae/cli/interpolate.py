@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import CvaeError, ModelKindError, OutputError
+from cvae import ModelKindError
 from cvae.cli import options
 from cvae.cli.files import STDIO, Gallery, Task
 from cvae.cli.talk import FIT_ADVICE, Talk
@@ -52,10 +52,10 @@ def command(
     stems = [end.source.stem if end.source else end.name for end in ends]
     gallery = Gallery.at(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
     if not any(end.source for end in ends):
-        raise CvaeError("expected one image from there, found A and B", where="stdin")
+        raise click.UsageError("expected one image from stdin, found A and B")
     for path in gallery.paths():
         if any(path == end.source for end in ends):
-            raise OutputError("is input and output at once", where=path)
+            raise click.UsageError(f"{path} is input and output at once")
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
     if codec.any_size:

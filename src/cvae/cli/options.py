@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae.cli.talk import Talk
-from cvae.errors import OutputError
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
@@ -74,13 +73,13 @@ def output(text: str) -> Decorator:
 
 
 def _refuse_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    """Raises OutputError when `-o` is a device, a pipe, or what this process has open."""
+    """Raises UsageError when `-o` is a device, a pipe, or what this process has open."""
     if name is not None and name != "-":
         path = Path(name)
         special = path.exists() and not path.is_file() and not path.is_dir()
         if special or name.startswith(("/dev/std", "/dev/fd/", "/proc/")):
-            text = "is a device or a pipe, expected a file"
-            raise OutputError(text, where=name, advice="`-o -` is stdout")
+            text = "is a device or a pipe, expected a file; `-o -` is stdout"
+            raise click.UsageError(f"-o {name} {text}")
     return name
 
 
@@ -141,6 +140,11 @@ crop = click.option(
 )  # fmt: skip
 # How image files are read.
 reads = (fit, crop, background("that of the model's training; white for images of any size"))
+max_pixels = click.option(
+    "--max-pixels", type=click.IntRange(1, 64_000_000), metavar="N",
+    help="Pixels that a fitted image may have, and be restored to.  "
+    "[default: 16,000,000, or 256 times the model's own]",
+)  # fmt: skip
 invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
 split = click.option(
     "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
@@ -199,12 +203,12 @@ coding = collect(
         "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
         help="Smallest file of at least DB decibels: chooses each image's quality.",
     ),
-    effort, *reads, invert,
+    effort, *reads, max_pixels, invert,
 )  # fmt: skip
 
 # How packs are coded.
 packing = collect(
-    "options", _encode_options, quality, effort, *reads, invert, split, key,
+    "options", _encode_options, quality, effort, *reads, max_pixels, invert, split, key,
     click.option(
         "--pages", is_flag=True,
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",

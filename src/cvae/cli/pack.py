@@ -99,6 +99,7 @@ def command(
 
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
+    files.refuse_as_input(inputs, output, {".bin"}, {"CONTAINER", "PACK"})
     raw = 0  # bytes of pixels, where they are known
     if plan is None:
         target = _target(inputs, output, force)
@@ -158,6 +159,8 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     if output is not None and files.like_a_file(output):
         if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
             raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
+        if output in inputs:
+            raise click.UsageError(f"{output} is input and output at once")
     elif output is None or target.is_dir() or output.endswith("/"):
         if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
@@ -176,7 +179,7 @@ def _model(
     codec.check_invert(options.invert)
     if options.fit and codec.any_size:
         talk.say(FIT_NOTICE.format(codec.name))
-    return codec
+    return codec.restoring(options.max_pixels)
 
 
 def _pack_file(

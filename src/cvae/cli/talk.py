@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def enough_memory() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise CvaeError(NO_MEMORY) from error
+
+
+def _as_options(advice: str) -> str:
+    """What a library advises, in the words of commands: `max_pixels=N` is --max-pixels N."""
+    found = re.sub(r"\b([a-z_]+)=True\b", r"--\1", advice)
+    found = re.sub(r"\b([a-z_]+)=([A-Z]+)\b", r"--\1 \2", found)
+    return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), found)
 
 
 def counted(number: int, noun: str) -> str:
@@ -108,6 +116,7 @@ class Talk:
         self.errors += 1
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
+        error.advice = _as_options(error.advice)
         self._line(f"cvae: error: {error}")
 
     def raising(self, error: CvaeError) -> None:

@@ -37,12 +37,13 @@ _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*
 @click.option(
     "--keep-going", is_flag=True, help="Name what is damaged and decode the rest; the exit code is then 1."
 )  # fmt: skip
+@options.max_pixels
 @options.threads
 @options.force
 @options.talk(verbose="")
 def command(
     source: str, output: str | None, model: str | None, only: tuple[str, ...], keep_going: bool,
-    threads: int | None, force: bool, talk: Talk,
+    max_pixels: int | None, threads: int | None, force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Decode the images of a pack.
 
@@ -62,15 +63,17 @@ def command(
     with ExitStack() as stack:
         stack.enter_context(at(name))
         _check_pack(source)
-        pack = stack.enter_context(packs.open(files.place(source), model, damaged=True))
+        opened = packs.open(files.place(source), model, damaged=True, max_pixels=max_pixels)
+        pack = stack.enter_context(opened)
         if not pack.reader.images and not pack.reader.damage:
             raise CvaeError("holds no images")
+        target = _target(source, output)
+        array = isinstance(target, Path) and sinks.is_array(target)
+        pack.restores = not array
         ranges = _whole(pack, _chosen(pack, only), keep_going, talk, name)
         total = sum(stop - start for start, stop in ranges)
         if not total:
             raise CvaeError("no image is left to decode")
-        target = _target(source, output)
-        array = isinstance(target, Path) and sinks.is_array(target)
         if array and pack.codec.any_size:
             text = "is one array, expected a folder or .tar for images of any size"
             raise OutputError(text, where=target)
@@ -115,7 +118,7 @@ def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
                 first, _, last = part.partition("-")
                 ranges.append((int(first), int(last or first) + 1))
                 if ranges[-1][0] >= ranges[-1][1]:
-                    raise CvaeError(f"--only {part}: expected the smaller number first")
+                    raise click.UsageError(f"--only {part}: expected the smaller number first")
             continue
         found = pack.find(text)
         if not found:
@@ -134,7 +137,7 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
     def refuse(error: CvaeError) -> None:
         error.where = name
         if not keep_going:
-            error.advice = "--keep-going decodes what is whole"
+            error.advice = error.advice or "--keep-going decodes what is whole"
             raise error
         talk.error(error)
 

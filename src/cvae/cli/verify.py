@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def command(
                 result = _check(name, find, talk)
                 results.append(result)
                 if not as_json:
-                    echo(f"{name}: {result['kind']}, {'damaged' if result['damage'] else 'whole'}")
+                    echo(f"{name}: {result['kind']}, {result['state']}")
                 continue
             for result in _compare(name, against, model, options, find, talk):
                 results.append(result)
@@ -75,33 +75,39 @@ def command(
 
 def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any]:
     """What is damaged in a file, or in the files of a folder; every damage is an error, too."""
+    damage, bad = [], 0
+    kind, paths = _describe(name, files.what(name), talk.error)
+    for path in paths:
+        before = talk.errors
+        with talk.trying(path):
+            for item in _damage_in(path, find, talk):
+                talk.error(FormatError(item, where=path))
+                damage.append(item if path == name else f"{path}: {item}")
+        bad += talk.errors > before
+    state = "damaged" if damage else "not checked" if bad else "whole"
+    kind = f"{bad} of {kind}" if bad and len(paths) > 1 else kind
+    return {"file": name, "kind": kind, "state": state, "damage": damage}
+
+
+def _damage_in(path: str, find: Callable[[int], Codec], talk: Talk) -> list[str]:
+    """What is damaged in a file. Raises CvaeError when that cannot be told."""
     from cvae import kinds
     from cvae.data.contents import What
     from cvae.evaluation import verify
     from cvae.models import registry
 
-    damage, bad = [], 0
-    kind, paths = _describe(name, files.what(name), talk.error)
-    for path in paths:
-        found: Sequence[object] = []
-        is_model = files.what(path) in (What.MODEL, What.RUN)
-        try:
-            if is_model:
-                kinds.verify(registry.open_model(Path(path)))
-            else:
-                found = verify.check(path, find)
-        except ModelNotFoundError as error:
-            if is_model:  # a run without one
-                raise
-            talk.warning(f"{path}: only its check sum was looked at: {error.text}")
-        except ModelError as error:
-            found = [error.text]
-        bad += bool(found)
-        for item in found:
-            talk.error(FormatError(f"{item}", where=path))
-            damage.append(str(item) if path == name else f"{path}: {item}")
-    kind = f"{bad} of {kind}" if bad and len(paths) > 1 else kind
-    return {"file": name, "kind": kind, "damage": damage}
+    is_model = files.what(path) in (What.MODEL, What.RUN)
+    try:
+        if not is_model:
+            return [str(item) for item in verify.check(path, find)]
+        kinds.verify(registry.open_model(Path(path)))
+    except ModelNotFoundError as error:
+        if is_model:  # a run without one
+            raise
+        talk.warning(f"{path}: only its check sum was looked at: {error.text}")
+    except ModelError as error:
+        return [error.text]
+    return []
 
 
 def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tuple[str, list[str]]:

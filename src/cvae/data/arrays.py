@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from cvae.data import files
 from cvae.data.contents import GZIP, IDX
 from cvae.data.places import Location
 from cvae.errors import CvaeError, DataError, FormatError, translated
@@ -37,6 +38,8 @@ with suppress(ImportError):  # in a Python that was built without it
 
     DAMAGE += (LZMAError,)
 _CHUNK = 1 << 24
+_MAX_HEADER = 1 << 16  # bytes; numpy's own are a hundred
+_MAX_NPY = 1 << 26  # bytes of an array of symbols
 _MAX_FORTRAN = 1 << 32  # bytes of an array that is held as a whole
 # The sample types of idx.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -74,8 +77,8 @@ def read_npz(
 
 def read_npy(path: Path) -> NDArray:
     """The array of an `.npy` file. Raises FormatError when the file is damaged or holds objects."""
-    with _checked(path, "an .npy file", FormatError), path.open("rb") as file:
-        return _read(file, *_read_header(file, path.stat().st_size))
+    with _checked(path, "an .npy file", FormatError), files.open_file(path) as file:
+        return _read(file, *_read_header(file, min(path.stat().st_size, _MAX_NPY)))
 
 
 class Rows:
@@ -197,7 +200,7 @@ def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype,
     else:
         version = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
+        shape, fortran, dtype = read_header(_Header(file))
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     if min(shape, default=0) < 0:
@@ -205,12 +208,27 @@ def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype,
     expected = math.prod(shape) * dtype.itemsize
     if expected > size:
         raise ValueError(f"its header claims {expected:,} bytes, expected at most {size:,}")
+    if shape and shape[0] and not expected:
+        # They take no bytes, so there may be any number of them.
+        raise ValueError(f"its header claims rows of no bytes, {dtype} {shape}")
     return shape, dtype, fortran
 
 
 def _read_idx_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     _, _, kind, axes = file.read(4)
     return struct.unpack(f">{axes}I", file.read(4 * axes)), False, np.dtype(_IDX_TYPES[kind])
+
+
+class _Header:
+    """A file of which numpy reads a header, whose length four bytes claim."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, count: int = -1, /) -> bytes:
+        if not 0 <= count <= _MAX_HEADER:
+            raise ValueError(f"expected a header of at most {_MAX_HEADER:,} bytes, found {count:,}")
+        return self._file.read(count)
 
 
 def _read(

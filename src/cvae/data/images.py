@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cvae.data.files import NotAFileError
 from cvae.data.places import Location
 from cvae.data.signatures import HEAD, image_format
 from cvae.errors import (
@@ -54,10 +55,20 @@ _SWAPPING = {_TURNS[value] for value in (5, 6, 7, 8)}
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
+# Above this an image that was fitted is not restored: the file of a small one claims any size. Or above
+# so many times the pixels of the model, if that is more.
+RESTORED_PIXELS, RESTORED_TIMES = 16_000_000, 256
+MORE_PIXELS = "max_pixels=N allows more"  # advice
 BATCH_PIXELS = 1 << 20  # of small pictures that go through the networks together
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 # A file that cannot be read for one of these reasons cannot be read tomorrow either.
-_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+_LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, NotAFileError)
+
+
+def restorable(shape: Shape) -> int:
+    """How many pixels an image may have that is fitted to a shape (h, w, c), and restored."""
+    most = max(RESTORED_PIXELS, RESTORED_TIMES * shape[0] * shape[1])
+    return min(MAX_PIXELS, most)
 
 
 def check_shape(shape: Shape) -> None:
@@ -99,9 +110,12 @@ def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:
 
 
 def as_grey(pixels: Pixels) -> Pixels:
-    """(..., c) -> (..., 1): the mean of the channels, rounded."""
-    mean = np.rint(pixels.mean(axis=-1, keepdims=True, dtype=np.float32))
-    return np.asarray(mean.astype(np.uint8))
+    """(..., c) -> (..., 1): the mean of the channels, rounded; row by row of the first axis, as floats
+    take four times the memory."""
+    grey = np.empty((*pixels.shape[:-1], 1), np.uint8)
+    for row, result in zip(pixels, grey, strict=True):
+        result[...] = np.rint(row.mean(axis=-1, keepdims=True, dtype=np.float32))
+    return grey
 
 
 def open_image(data: bytes, name: str) -> Image.Image:
@@ -166,9 +180,20 @@ def as_image(pixels: Pixels) -> Image.Image:
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """(h, w, c) uint8 pixels resampled to another size."""
-    resized = as_image(pixels).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(resized, np.uint8).reshape(height, width, pixels.shape[2])
+    """(h, w, c) uint8 pixels resampled to another size.
+
+    In strips of columns, as Pillow does the rows before the columns: beside the result, memory stays
+    flat, and pixels are those of one go.
+    """
+    wide = as_image(pixels).resize((width, len(pixels)), Image.Resampling.LANCZOS)
+    resized = np.empty((height, width, pixels.shape[2]), np.uint8)
+    step = max(1, BATCH_PIXELS // height)
+    for start in range(0, width, step):
+        columns = slice(start, min(width, start + step))
+        strip = wide.crop((columns.start, 0, columns.stop, len(pixels)))
+        strip = strip.resize((strip.width, height), Image.Resampling.LANCZOS)
+        resized[:, columns] = np.asarray(strip, np.uint8).reshape(height, -1, pixels.shape[2])
+    return resized
 
 
 def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -> bytes:

@@ -70,6 +70,12 @@ class Local(_Path):
 
     far = False  # reading waits for no network
 
+    def open(self, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        """As that of a Path; for "rb" it raises NotAFileError when this is a device or a pipe."""
+        if mode == "rb":
+            return files.open_file(self)
+        return super().open(mode, *arguments, **named)
+
     # Unlike those of a Path, these never raise.
     def is_folder(self) -> bool:
         return os.path.isdir(self)  # noqa: PTH112
@@ -230,7 +236,7 @@ class Remote(NamedTuple):
     @contextmanager
     def writing(self, force: bool = False) -> Iterator[Path]:
         if not force and self.exists():
-            raise OutputError("exists already", where=self, advice="use --force to overwrite it")
+            raise OutputError("exists already", where=self, advice=files.EXISTS)
         import tempfile  # here because the import loads a lot
 
         with tempfile.TemporaryDirectory(prefix="cvae-") as folder:

@@ -73,11 +73,17 @@ class Reading:
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
     lays: bool = False  # exact: they are, where they would be refused
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
+    most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `from_json` is the inverse."""
         values = asdict(self) | {"shape": list(self.shape)}
-        del values["lays"], values["tagged"]  # training does the first, and not the second
+        for name in (
+            "lays",
+            "tagged",
+            "most",
+        ):  # training lays, restores nothing and keeps no profile
+            del values[name]
         return values
 
     @classmethod
@@ -198,11 +204,21 @@ class Reading:
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
         if self.fit == "own":
             fits = fits and channels == self.shape[2]
+        if fits and self.fit == "stretch":
+            self._check_restorable((width, height), name)
         if not fits:
             sizes = "any size, " if self.keeps else ""
             found = f"{width}x{height} with {channels} channels"
             expected = f"{sizes}{images.describe(self.shape)}"
             raise ImageShapeError(f"expected {expected}, found {found}", where=name)
+
+    def _check_restorable(self, size: tuple[int, int], name: str) -> None:
+        """Raises ImageError when decoding would not restore so many pixels."""
+        width, height = size
+        if width * height > self.most:
+            found = f"{width}x{height}, which decoding would have to restore"
+            text = f"expected at most {self.most:,} pixels, found {found}"
+            raise ImageError(text, where=name, advice=images.MORE_PIXELS)
 
     def _check_exact(
         self, flat: Flat, size: Size, bits: int, mode: str, image: Image.Image, name: str
@@ -215,6 +231,8 @@ class Reading:
 
     def _check_sides(self, size: Size, name: str) -> None:
         height, width, _ = self.shape
+        if self.scales:
+            self._check_restorable(size, name)
         small = size[0] * MAX_ENLARGEMENT < width or size[1] * MAX_ENLARGEMENT < height
         if (self.fit == "stretch" or self.keeps) and max(size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"

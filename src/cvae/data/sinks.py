@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -34,13 +36,22 @@ class Decoded:
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height that a file of its own gets
 
+    def size(self, index: int) -> tuple[int, int]:
+        """The (width, height) that an image had before it was fitted."""
+        height, width = self.pixels.shape[1:3]
+        return self.sizes[index] if self.sizes else (width, height)
+
+    def grows(self, index: int) -> bool:
+        """Whether an image takes far more memory when it is restored."""
+        width, height = self.size(index)
+        return width * height > max(images.BATCH_PIXELS, math.prod(self.pixels.shape[1:]))
+
     def original(self, index: int) -> Pixels:
         """An image at the size that it had before it was fitted."""
-        pixels = self.pixels[index]
-        height, width = pixels.shape[:2]
-        if self.sizes is None or self.sizes[index] == (width, height):
+        pixels, (width, height) = self.pixels[index], self.size(index)
+        if pixels.shape[:2] == (height, width):
             return np.asarray(pixels)
-        return images.resize(pixels, *self.sizes[index])
+        return images.resize(pixels, width, height)
 
 
 Sink = Callable[[Decoded], None]  # takes the next images; raises OutputError
@@ -58,8 +69,8 @@ def open_sink(
             a folder), or an open file for a tar archive.
         shape: (h, w, c) of the images.
         ranges: numbers of the images to come, as sorted half-open ranges.
-        force: overwrite files that exist. An existing folder is filled file by file, so an error
-            leaves what was written before it.
+        force: overwrite files that exist. An existing folder is filled some hundred files at a
+            time, so an error leaves what was written before it.
         jobs: threads that compress image files.
 
     Raises OutputError when the output exists and `force` is off, or cannot be written.
@@ -81,10 +92,11 @@ def open_sink(
     elif os.path.lexists(output):
         if not output.is_dir():
             raise OutputError("exists already and is no folder", where=output)
-        yield _folder_sink(output, force, jobs)
+        with _folder_sink(output, force, jobs) as sink:
+            yield sink
     else:
-        with files.atomic_folder(output) as path:
-            yield _folder_sink(path, force, jobs)
+        with files.atomic_folder(output) as path, _folder_sink(path, force, jobs) as sink:
+            yield sink
 
 
 def is_array(output: Path) -> bool:
@@ -103,11 +115,14 @@ def _image_sink(path: Path, force: bool) -> Sink:
     return write
 
 
-def _folder_sink(folder: Path, force: bool, jobs: int) -> Sink:
-    def put(name: str, data: bytes) -> None:
-        files.write_bytes(folder / name, data, force)
+@contextmanager
+def _folder_sink(folder: Path, force: bool, jobs: int) -> Iterator[Sink]:
+    with files.Files(force) as held:
 
-    return _file_sink(put, jobs)
+        def put(name: str, data: bytes) -> None:
+            held.write(folder / name, data)
+
+        yield _file_sink(put, jobs)
 
 
 def _tar_sink(archive: tarfile.TarFile, jobs: int) -> Sink:
@@ -122,11 +137,15 @@ def _tar_sink(archive: tarfile.TarFile, jobs: int) -> Sink:
 
 def _file_sink(put: Callable[[str, bytes], None], jobs: int) -> Sink:
     """Gives `put` every image as a PNG file of its original size, under a name of its own, in order."""
-    unique = UniqueNames()
+    unique, large = (
+        UniqueNames(),
+        threading.Lock(),
+    )  # one that grows at a time, whatever threads there are
 
     def write(decoded: Decoded) -> None:
         def encode(index: int) -> bytes:
-            return images.encode_image(decoded.original(index))
+            with large if decoded.grows(index) else nullcontext():
+                return images.encode_image(decoded.original(index))
 
         names = decoded.names or [""] * len(decoded.numbers)
         coded = pipeline.ordered_map(encode, range(len(names)), jobs)

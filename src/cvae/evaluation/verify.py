@@ -27,6 +27,7 @@ from cvae.errors import (
     MissingExtraError,
     Refuse,
     StorageError,
+    UnsupportedError,
     translated,
 )
 from cvae.options import EncodeOptions
@@ -60,6 +61,7 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
     Raises:
         ModelNotFoundError: the model of a container is not here.
         StorageError: the place cannot be reached.
+        UnsupportedError: it is of a later version.
     """
     try:
         if what_lies_at(place) not in (What.CONTAINER, What.FILE):
@@ -68,6 +70,8 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
         with translated(StorageError, "cannot be read", place):
             item = container.unpack(places.read(places.locate(place), _MAX_CONTAINER))
         find(item.model_id).decode_payload(item)
+    except UnsupportedError:
+        raise
     except FormatError as error:
         return [Damage(error.text, 0, 1)]
     return []

@@ -14,14 +14,23 @@ if TYPE_CHECKING:
 # What a file raises that is closed, written to, or of text; and a path with a null character.
 _UNREADABLE = (OSError, ValueError, TypeError, AttributeError)
 
+_SHOWN = 3  # damages in an error
 
-def open(place: Any, model: str | Path | Codec | None = None, *, damaged: bool = False) -> Pack:
+
+def open(
+    place: Any,
+    model: str | Path | Codec | None = None,
+    *,
+    damaged: bool = False,
+    max_pixels: int | None = None,
+) -> Pack:
     """Opens a pack for decoding; close it, or use it in a `with` statement.
 
     Args:
         place: a pack, or a folder of packs with its manifest, by its path or URL; or an open file.
         model: name or path of a model, or its codec; None for the one that the pack names.
         damaged: open a damaged pack, too; `Pack.reader.damage` reports the damage.
+        max_pixels: of an image that was fitted, and is restored; see `Codec.restoring`.
 
     Raises:
         FormatError: not a pack, or its header, index or manifest is damaged.
@@ -32,16 +41,17 @@ def open(place: Any, model: str | Path | Codec | None = None, *, damaged: bool =
     from cvae.checks import truth
     from cvae.errors import FormatError, at
     from cvae.packs.decode import Pack
+    from cvae.packs.reader import shortened
 
     damaged = truth(damaged, "damaged")
     reader, name = open_reader(place), _name(place)
     try:
         with at(name):
             if reader.damage and not damaged:
-                raise FormatError("; ".join(map(str, reader.damage)))
+                raise FormatError("; ".join(shortened(reader.damage, _SHOWN)))
             model_id = reader.header.model_id
             codec = codecs.find_codec(model_id) if model is None else codecs.open_model(model)
-            return Pack(reader, codec, name)
+            return Pack(reader, codec.restoring(max_pixels), name)
     except BaseException:
         reader.close()
         raise
@@ -76,13 +86,20 @@ def _name(place: Any) -> str:
 
 
 def _spooled(file: Any) -> Any:
-    """A copy on disk of a file that cannot seek: the index of a pack is at its end."""
+    """A copy on disk of a file that cannot seek: the index of a pack is at its end.
+
+    Raises FormatError when it does not begin as a pack: it may have no end.
+    """
     import shutil
     import tempfile
 
     from cvae.errors import OutputError, translated
+    from cvae.packs.layout import HEADER_SIZE, Header
 
+    start = file.read(HEADER_SIZE)
+    Header.from_bytes(start)
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
     with translated(OutputError, "cannot be written", tempfile.gettempdir()):
+        spool.write(start)
         shutil.copyfileobj(file, spool)
     return spool

@@ -6,8 +6,10 @@ Reading, entropy decoding and synthesis overlap; a few blocks are held at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from operator import index
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index, itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,10 @@ _Part = tuple[NDArray[np.int64], Symbols, list[str] | None, list[Size] | None]
 class Pack(Closing):
     """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
 
+    restores = (
+        False  # whether images are to get their original sizes, which are refused where too large
+    )
+
     def __init__(self, reader: Reader, codec: Codec, name: str = "") -> None:
         """`name` is where errors happened.
 
@@ -46,7 +52,7 @@ class Pack(Closing):
         header = reader.header
         codec.check_id(header.model_id)
         if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
-            raise FormatError(f"damaged: its flags are none of a pack of model {codec.name}")
+            raise FormatError(f"has flags that no pack of model {codec.name} has")
         self.reader, self.codec, self._name = reader, codec, name
 
     def __len__(self) -> int:
@@ -99,7 +105,11 @@ class Pack(Closing):
         return self._decoded(blocks, ranges, threads)
 
     def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
-        """Sorted ranges without what is damaged; `refuse` gets each FormatError, None raises the first."""
+        """Sorted ranges without what cannot be decoded; `refuse` gets each FormatError.
+
+        None raises the first. Check sums tell damage. With `refuse`, blocks are decoded as well, but for
+        their pictures: somebody may have made up a block whose check sum holds.
+        """
         ranges = _checked(ranges)
         if refuse is not None and not callable(refuse):
             raise CvaeError(f"expected a function that takes errors, found {type(refuse).__name__}")
@@ -110,7 +120,18 @@ class Pack(Closing):
             if refuse is None:
                 raise error
             refuse(error)
-        return without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+        left = without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
+        return left if refuse is None else self._decodable(left, refuse)
+
+    def _decodable(self, ranges: list[Range], refuse: Callable[[CvaeError], None]) -> list[Range]:
+        lost = []
+        for place in self._blocks(ranges):
+            try:
+                self._symbols(place)
+            except FormatError as error:
+                refuse(error)
+                lost.append((place.first, place.first + place.images))
+        return without(ranges, lost)
 
     def find(self, name: str) -> list[int]:
         """The numbers of the images of a name. Reads all blocks, and skips damaged ones."""
@@ -178,14 +199,20 @@ class Pack(Closing):
         block, coding = self.reader.read(place), self.codec.coding
         quality = self.reader.header.quality
         with damaged(place):
-            if block.sizes and max(width * height for width, height in block.sizes) > MAX_PIXELS:
-                raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
+            for size in set(block.sizes or ()):
+                self._check_size(size)
             if block.sizes and self.codec.any_size:
                 found = runs.runs_of(coding, block.sizes)
                 self._check(block, sum(run.symbols for run in found))
                 return place, block, runs.decode(found, block.payload, quality)
             self._check(block, block.images * coding.elements)
             return place, block, [coding.decode_block(block.payload, block.images, quality)]
+
+    def _check_size(self, size: Size) -> None:
+        if self.restores:
+            self.codec.check_restorable(size)
+        elif size[0] * size[1] > MAX_PIXELS:
+            raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
 
     def _check(self, block: Block, symbols: int) -> None:
         if block.images > 1 and symbols > MAX_BLOCK_SYMBOLS:
@@ -195,10 +222,13 @@ class Pack(Closing):
 def _numbers(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:
     """Which of a block's images lie in the ranges."""
     first, last = place.first, place.first + place.images
-    inside = [(max(start, first), min(stop, last)) for start, stop in ranges]
-    return np.concatenate(
-        [np.arange(*part, dtype=np.int64) for part in inside if part[0] < part[1]]
-    )
+    inside = []
+    for row in range(bisect_right(ranges, first, key=itemgetter(1)), len(ranges)):
+        start, stop = ranges[row]
+        if start >= last:
+            break
+        inside.append(np.arange(max(start, first), min(stop, last), dtype=np.int64))
+    return np.concatenate(inside)
 
 
 def _rows(column: list[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
@@ -231,9 +261,17 @@ def ranges_of(ranges: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: Sequence[Range], lost: Iterable[Range]) -> list[Range]:
-    """Sorted ranges without what is lost."""
-    left = list(ranges)
-    for start, stop in lost:
-        cut = [((a, min(b, start)), (max(a, stop), b)) for a, b in left]
-        left = [(a, b) for pair in cut for a, b in pair if a < b]
+    """Sorted ranges without what is lost, in one pass: a pack may have lost any number of blocks."""
+    left, holes = [], deque(ranges_of(lost))
+    for start, stop in ranges:
+        while holes and holes[0][0] < stop:
+            low, high = holes[0]
+            if low > start:
+                left.append((start, low))
+            start = max(start, high)
+            if high > stop:
+                break  # it reaches into the next range
+            holes.popleft()
+        if start < stop:
+            left.append((start, stop))
     return left

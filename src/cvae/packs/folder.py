@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from cvae.data.files import NotAFileError
 from cvae.data.places import Place as FolderPlace
 from cvae.errors import FormatError, StorageError, at, translated
 from cvae.packs import manifest as manifests
@@ -149,6 +150,8 @@ class FolderReader(Reader):
                 file = place.open("rb")
             except FileNotFoundError as error:
                 raise FormatError("is missing", where=place) from error
+            except NotAFileError as error:
+                raise FormatError(str(error.strerror), where=place) from error
         try:
             with at(place):
                 reader = readers.open_file(file)

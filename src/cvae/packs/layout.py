@@ -9,12 +9,14 @@ from typing import BinaryIO
 
 from cvae.bitstream import container
 from cvae.bitstream.container import MAX_QUALITY, MAX_SIDE, MIN_QUALITY, VERSION
-from cvae.errors import FormatError
+from cvae.errors import CvaeError, FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
 MAX_BLOCK_SYMBOLS = 1 << 22  # bounds what decoding a block takes, whatever its header claims
 MAX_NAME = 4095  # bytes
 _MAX_NAMES = 1 << 24  # bytes of a block's names: 4,096 of the longest
+# Bytes of a block's parts, and blocks of a pack: what a reader holds at once, whatever the file claims.
+MAX_PAYLOAD, MAX_COLUMN, MAX_BLOCKS = 1 << 27, 1 << 25, 1 << 19
 
 _SIZES, _INVERTED, _NAMES = 0x01, 0x02, 0x04
 BLOCK_MARKER, INDEX_MARKER = b"\xc1BLK", b"\xc1IDX"
@@ -57,15 +59,15 @@ class Header:
         first, quality, model_id, flags = _HEADER.unpack_from(data)
         if not container.is_pack(data):
             raise FormatError("not a pack (the first byte differs)")
+        whole = CHECK.unpack_from(data, _HEADER.size)[0] == zlib.crc32(data[: _HEADER.size])
         if first >> 2 & 7 != VERSION:
-            text = f"expected a pack of version {VERSION}, found version {first >> 2 & 7}"
-            raise FormatError(f"{text}: damaged, or written by a later cvae")
-        if CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
+            raise container.unsupported(f"version {first >> 2 & 7}", whole)
+        if not whole:
             raise FormatError("damaged: the check over its header does not hold")
         if flags & ~(_SIZES | _INVERTED | _NAMES):
-            raise FormatError(f"expected known flags, found {flags:#04x}: written by a later cvae")
+            raise container.unsupported(f"flags {flags:#04x}")
         if not MIN_QUALITY <= quality <= MAX_QUALITY:
-            raise FormatError(f"damaged: quality {quality}")
+            raise container.unsupported(f"quality {quality}")
         inverted, names, sizes = (bool(flags & bit) for bit in (_INVERTED, _NAMES, _SIZES))
         return cls(model_id, quality, inverted, names, sizes)
 
@@ -90,9 +92,17 @@ class Writer:
         self._write(self._head)
 
     def write(self, block: Block) -> None:
-        """Raises ValueError when the block is out of the format's range, or lacks a column."""
+        """Raises ValueError when the block is out of the format's range, or lacks a column.
+
+        Raises CvaeError when the pack has as many blocks as it may.
+        """
         if not 1 <= block.images <= MAX_BLOCK_IMAGES:
             raise ValueError(f"expected 1 to {MAX_BLOCK_IMAGES} images, found {block.images}")
+        if len(block.payload) > MAX_PAYLOAD:
+            raise ValueError(f"expected a payload of at most {MAX_PAYLOAD:,} bytes")
+        if self.blocks == MAX_BLOCKS:
+            advice = "a folder of packs holds more"
+            raise CvaeError(f"expected at most {MAX_BLOCKS:,} blocks in a pack", advice=advice)
         names = _pack_names(block) if self._header.names else b""
         sizes = _pack_sizes(block) if self._header.sizes else b""
         head = BLOCK_HEADER.pack(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
@@ -12,11 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from cvae import records
-from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY
+from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY, unsupported
 from cvae.data import places
 from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
+from cvae.data.files import NotAFileError
 from cvae.data.places import Place
-from cvae.errors import FormatError, OutputError, StorageError, translated
+from cvae.errors import FormatError, OutputError, StorageError, at, translated
 from cvae.models.file import Name as ModelName
 from cvae.options import Tally
 
@@ -126,7 +128,7 @@ def digest_of(folder: Place, part: str) -> str | None:
     try:
         with (folder / part).open("rb") as file, places.reaching(folder / part):
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotAFileError):
         return None
     except OSError as error:
         raise StorageError(f"cannot be read: {error}", where=folder / part) from error
@@ -143,10 +145,14 @@ def read_manifest(folder: Place) -> Manifest:
     if not place.exists():
         raise _missing(folder)
     with (
+        at(place),
         translated(FormatError, "cannot be read", place),
         translated(FormatError, "damaged: expected a manifest of shards", place, ValueError),
     ):
-        return Manifest.from_json(places.read(place, _LIMIT))
+        try:
+            return Manifest.from_json(places.read(place, _LIMIT))
+        except records.LaterError as error:
+            raise unsupported(f"format {error.format}") from error
 
 
 def _missing(folder: Place) -> FormatError:
@@ -176,11 +182,14 @@ def check(folder: Place, request: dict[str, Any], *, resume: bool, force: bool) 
     if force or not names:
         return None
     if not resume:
-        advice = "--resume goes on with an interrupted run, --force overwrites its shards"
+        advice = "resume=True goes on with an interrupted run, force=True overwrites its shards"
         raise OutputError("is not empty", where=folder, advice=advice)
     if FIRST_PACK in names and not {MANIFEST, UNFINISHED} & names.keys():
         raise _missing(folder)
-    manifest = read_manifest(folder) if MANIFEST in names else None
+    manifest = None
+    # One that was cut off while the notes were still there is written again; without them, all is lost.
+    with suppress(FormatError) if UNFINISHED in names else nullcontext():
+        manifest = read_manifest(folder) if MANIFEST in names else None
     found = manifest.request if manifest else None
     if UNFINISHED in names:
         try:
@@ -190,7 +199,7 @@ def check(folder: Place, request: dict[str, Any], *, resume: bool, force: bool) 
     if found != records.parse(records.dump(request)):
         other = "other files" if found is None else "one of another"
         text = f"expected an interrupted run of the same command, found {other}"
-        raise OutputError(text, where=folder, advice="--force overwrites its shards")
+        raise OutputError(text, where=folder, advice="force=True overwrites its shards")
     return manifest
 
 

@@ -27,7 +27,7 @@ Range = tuple[int, int]  # numbers of images, half-open
 _MAX_IMAGES = 1 << 48
 _SCAN = 1 << 20  # bytes that are searched at once for a marker
 _MARKER = re.compile(re.escape(layout.BLOCK_MARKER))
-_SHOWN = 5  # names in `facts`
+_SHOWN, _SHOWN_DAMAGE = 5, 100  # names and damages in `facts`
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Reader(Closing):
             "bytes_per_image": round(self.size / self.images, 2) if self.images else None,
             "inverted": header.inverted, "original_sizes": header.sizes,
             "names": [name for _, name in islice(self.names(), _SHOWN)] or None,
-            "damage": [str(item) for item in self.damage_in([(0, self.images)])] or None,
+            "damage": shortened(self.damage_in([(0, self.images)]), _SHOWN_DAMAGE) or None,
         }  # fmt: skip
 
 
@@ -173,17 +173,23 @@ class FileReader(Reader):
     def _bytes(self, place: Place) -> bytes:
         """A block's header and body. Raises FormatError when a check fails or the header is another's."""
         self.check_open()
+        head = self.header.to_bytes()
         # Another thread may close the file meanwhile, which is a ValueError.
         with self._lock, translated(StorageError, "cannot be read", "", (OSError, ValueError)):
             self._file.seek(place.offset)
-            data = self._file.read(place.size)
-        if len(data) < BLOCK_HEADER_SIZE + layout.CHECK.size:
+            start = self._file.read(BLOCK_HEADER_SIZE)
+            # First the header: an index may claim any number of bytes for a block.
+            found = _parse_block_header(start, place.offset, head)
+            data = start + self._file.read(place.size - len(start)) if found == place else b""
+        if found is None:
+            raise FormatError("the check over its header does not hold")
+        if found != place:
+            raise FormatError("its header is that of another block")
+        if len(data) < place.size:
             raise FormatError("it is cut off")
-        head, body = self.header.to_bytes(), data[: -layout.CHECK.size]
+        body = data[: -layout.CHECK.size]
         if layout.CHECK.unpack(data[len(body) :])[0] != zlib.crc32(body, zlib.crc32(head)):
             raise FormatError("the check over its bytes does not hold")
-        if _parse_block_header(body, place.offset, head) != place:
-            raise FormatError("its header is that of another block")
         return body
 
 
@@ -193,7 +199,15 @@ def damaged(place: Place) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"damaged: {place}: {error.text}") from error
+        # What is only too large is whole.
+        damage = "" if error.advice else "damaged: "
+        raise FormatError(f"{damage}{place}: {error.text}", advice=error.advice) from error
+
+
+def shortened(damage: Sequence[Damage], most: int) -> list[str]:
+    """The first damages as texts, and how many more there are: a file may have a million."""
+    more = len(damage) - most
+    return [str(item) for item in damage[:most]] + ([f"and {more:,} more"] if more > 0 else [])
 
 
 def find(places: Sequence[Place], number: int) -> Place | None:
@@ -253,16 +267,17 @@ def _read_index(file: BinaryIO, size: int) -> FileReader:
     if end != END_MARKER:
         raise FormatError("the index at its end is missing")
     length = size - trailer.size - offset
-    if offset < HEADER_SIZE or length < fixed or (length - fixed) % layout.ENTRY.size:
+    blocks, rest = divmod(length - fixed, layout.ENTRY.size)
+    if offset < HEADER_SIZE or not 0 <= blocks <= layout.MAX_BLOCKS or rest:
         raise FormatError("the index at its end is damaged")
     file.seek(offset)
     data = file.read(length + 8)
     if zlib.crc32(data) != check:
         raise FormatError("the check over the index does not hold")
-    marker, blocks, images = layout.INDEX.unpack_from(data)
+    marker, claimed, images = layout.INDEX.unpack_from(data)
     header = Header.from_bytes(data[layout.INDEX.size : fixed])
     entries = list(layout.ENTRY.iter_unpack(data[fixed:length]))
-    if marker != layout.INDEX_MARKER or len(entries) != blocks:
+    if marker != layout.INDEX_MARKER or claimed != blocks:
         raise FormatError("the index at its end is damaged")
     edges = [*(start for start, _ in entries), offset]
     firsts = list(accumulate((count for _, count in entries), initial=0))
@@ -287,6 +302,8 @@ def _parse_block_header(data: bytes, offset: int, head: bytes) -> Place | None:
         return None
     _, ordinal, first, images, *lengths = layout.BLOCK_HEADER.unpack_from(data)
     if not 1 <= images <= layout.MAX_BLOCK_IMAGES or first > _MAX_IMAGES:
+        return None
+    if lengths[0] > layout.MAX_PAYLOAD or max(lengths[1:]) > layout.MAX_COLUMN:
         return None
     size = BLOCK_HEADER_SIZE + sum(lengths) + layout.CHECK.size
     return Place(ordinal, offset, size, first, images)

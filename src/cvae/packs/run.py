@@ -39,7 +39,7 @@ from cvae.errors import (
 )
 from cvae.models.file import Model
 from cvae.options import EncodeOptions
-from cvae.packs import encode, executors, manifest, shards
+from cvae.packs import encode, executors, manifest, reader, shards
 from cvae.packs.executors import Executor
 from cvae.packs.manifest import Manifest, Part
 from cvae.packs.shards import Shard
@@ -132,9 +132,9 @@ def run(
 
 
 def _unfinished(bad: list[CvaeError], shards: int, folder: Place) -> DataError:
-    advice = "when their sources are repaired, --resume does the rest"
+    advice = "when their sources are repaired, resume=True does the rest"
     if any(isinstance(error, errors.ImageShapeError) for error in bad):
-        advice = "another model (-m) or --fit is another run; --force starts it in this folder"
+        advice = "another model (-m) or --fit is another run; force=True starts it in this folder"
     text = f"{len(bad)} of {shards} packs could not be written, so there is no manifest"
     return DataError(text, where=folder, advice=advice)
 
@@ -164,6 +164,8 @@ def _job(
         **({"pages": True} if options.pages else {}),
         **({"key": options.key} if options.key else {}),
     }
+    if options.max_pixels is not None:  # which without it are as they always were
+        request["max_pixels"] = options.max_pixels
     readers = plan.threads or (_FAR_THREADS if any(item.place.far for item in found) else 1)
     return Job(folder=folder, options=options, request=request, plan=plan, readers=readers)
 
@@ -270,7 +272,7 @@ def encode_shard(job: Job, shard: Shard, model: bytes, known: Part | None = None
         request = hashlib.sha256(json.dumps([asked, shard.stamp]).encode()).hexdigest()
         if job.plan.resume and (part := _written(job, shard, request, known)):
             return part
-        part = _encode(job, shard, request, _opened(model))
+        part = _encode(job, shard, request, _opened(model).restoring(job.options.max_pixels))
         places.write(job.folder / manifest.note_name(shard.name), part.to_json(), force=True)
         return part
     except Exception as error:
@@ -284,7 +286,11 @@ def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part |
     part = manifest.read_note(job.folder, shard.name) or known
     if part is None or (part.file, part.request) != (shard.name, request):
         return None
-    return part if manifest.digest_of(job.folder, shard.name) == part.sha256 else None
+    if manifest.digest_of(job.folder, shard.name) != part.sha256:
+        return None
+    # What is known may be damaged itself, and still be JSON.
+    with reader.open_file((job.folder / shard.name).open("rb")) as pack:
+        return part if (pack.images, pack.size) == (part.images, part.file_bytes) else None
 
 
 def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,9 @@ import pytest
 from PIL import Image
 
 import cvae
-from cvae import packs
+from cvae import packs, records
 from cvae.data import places
-from cvae.errors import CvaeError, FormatError, OutputError
+from cvae.errors import CvaeError, FormatError, OutputError, UnsupportedError
 from cvae.packs import folder as folders
 from cvae.packs import manifest
 
@@ -86,7 +89,7 @@ def test_lost_and_damaged_packs_are_named_and_the_rest_decodes(
     data = bytearray((out / "part-00002.bin").read_bytes())
     data[60] ^= 1
     (out / "part-00002.bin").write_bytes(data)
-    run_here("info", out, "--json")
+    run_here("info", out, "--json", code=1)
     damage = json.loads(capsys.readouterr().out)["damage"]
     assert damage == [
         "part-00001.bin: is missing: images 40 to 79 are lost",
@@ -127,7 +130,7 @@ def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.Mon
         files.append(Interrupted(io.FileIO(path)))
         return files[-1]
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(places.Local, "open", opened)
     monkeypatch.setattr(folders, "_OPEN", 1)  # so that the one closes what the other reads
     with packs.open_reader(out) as reader:
         first, *_, last = reader.blocks()
@@ -182,6 +185,107 @@ def test_packs_that_the_client_does_not_see_give_no_manifest(out: Path) -> None:
     (out / "part-00001.bin").unlink()
     with pytest.raises(CvaeError, match=r"part-00001\.bin: expected .* found no such file"):
         manifest.finish(places.locate(out), found)
+
+
+def resume(made: Path, out: Path, code: int = 0) -> None:
+    command = ["pack", made / "x.npy", "-o", out, "--workers", "1", *FAST, "--resume"]
+    run_here(*command, code=code)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda shards: shards[3].update(images=31, verified=31),
+        lambda shards: shards[0].update(file_bytes=shards[0]["file_bytes"] + 1),
+        lambda shards: shards[2].update(sha256="0" * 64),
+    ],
+)
+def test_a_manifest_that_is_wrong_about_a_pack_is_not_passed_on(
+    made: Path, out: Path, damage: Callable[[list[dict[str, object]]], None]
+) -> None:
+    expected = contents(out)
+    known = json.loads((out / "manifest.json").read_text())
+    damage(known["shards"])
+    (out / "manifest.json").write_text(json.dumps(known))
+    resume(made, out)
+    assert contents(out) == expected
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0" * 500, None])
+def test_a_manifest_that_a_power_cut_broke_is_written_again_where_notes_are_left(
+    made: Path, out: Path, broken: bytes | None
+) -> None:
+    expected = contents(out)
+    known = manifest.read_manifest(places.locate(out))
+    (out / "unfinished.json").write_bytes(records.dump(known.request))
+    for part in known.shards:
+        note = records.dump({**vars(part), "first": 0})
+        (out / manifest.note_name(part.file)).write_bytes(note)
+    half = expected["manifest.json"][: len(expected["manifest.json"]) // 2]
+    (out / "manifest.json").write_bytes(half if broken is None else broken)
+    (out / "part-00001.bin").write_bytes(b"")
+    resume(made, out)
+    assert contents(out) == expected
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0" * 500, b"{}"])
+def test_without_notes_a_broken_manifest_is_refused_and_nothing_changes(
+    made: Path, out: Path, broken: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "manifest.json").write_bytes(broken)
+    before = contents(out)
+    resume(made, out, code=1)
+    assert "expected a manifest of shards" in errors(capsys)[0]
+    assert contents(out) == before
+    for command in (["info"], ["unpack", "-o", "back"], ["verify"]):
+        run_here(*command, out, code=1)
+    assert not Path("back").exists()
+
+
+def test_a_manifest_of_a_later_version_is_not_called_damaged(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**known, "format": 7}))
+    with pytest.raises(UnsupportedError, match="has format 7, which this cvae does not know"):
+        manifest.read_manifest(places.locate(out))
+
+
+def test_the_manifest_is_on_the_disk_before_the_notes_are_gone(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, remove = os.fsync, places.Local.remove
+
+    def synced(file: int) -> None:
+        steps.append(f"sync {Path(f'/proc/self/fd/{file}').readlink().name}")
+        fsync(file)
+
+    def removed(place: places.Local) -> None:
+        steps.append(f"remove {place.name}")
+        remove(place)
+
+    known = manifest.read_manifest(places.locate(made / "out"))
+    shutil.copytree(made / "out", "again")
+    Path("again/unfinished.json").write_bytes(b"{}")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(places.Local, "remove", removed)
+    manifest.finish(places.locate("again"), known)
+    assert steps[0].startswith("sync .cvae-")
+    assert steps[1:] == ["sync again", "remove unfinished.json"]
+
+
+@pytest.mark.parametrize("what", ["manifest.json", "part-00000.bin", "unfinished.json"])
+def test_a_pipe_among_packs_is_not_waited_for(
+    out: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / what).unlink(missing_ok=True)
+    os.mkfifo(out / what)
+    for command in (["info"], ["unpack", "-o", "back", "--keep-going"], ["verify"]):
+        run_here(*command, out, code=0 if what == "unfinished.json" else 1)
+    if what == "part-00000.bin":
+        assert "part-00000.bin: is a device or a pipe" in capsys.readouterr().err
+        assert len(list(Path("back").iterdir())) == 110
 
 
 def test_no_other_run_is_resumed(out: Path) -> None:

@@ -38,7 +38,7 @@ def test_images_come_from_s3_and_packs_go_there(
     run_here(*command, *FAST, code=1)
     assert "is not empty" in errors(capsys)[0]
     system.rm_file(f"{bucket}/out/part-00001.bin")
-    run_here("info", f"{bucket}/out", "--json")
+    run_here("info", f"{bucket}/out", "--json", code=1)
     assert "part-00001.bin: is missing" in json.loads(capsys.readouterr().out)["damage"][0]
     run_here(*command, *FAST, "--resume")
     for source in (f"{bucket}/out", made / "out"):
