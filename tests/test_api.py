@@ -123,6 +123,7 @@ class World:
             "Codec.model": self.codec.model, "Model.path": self.codec.model.path,
             "Pack.reader": cvae.open_pack("x.bin", self.codec).reader, "Pack.codec": self.codec,
             "EncodeOptions.names": True, "Codec.reconstruct.symbols": [self.symbols],
+            "Codec.synthesized.symbols": [self.symbols],
             "Codec.decode_symbols.symbols": self.symbols.reshape(
                 self.codec.model.manifest.latent_shape if not self.codec.any_size else -1
             ),

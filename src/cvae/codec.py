@@ -333,6 +333,11 @@ class Codec:
 
     def check_restorable(self, size: Size | None) -> None:
         """Raises FormatError when (width, height) are more pixels than this codec restores."""
+        if size is not None:
+            expect(size, tuple, "(width, height) in pixels")
+            if len(size) != 2:
+                raise CvaeError(f"expected (width, height) in pixels, found {len(size)} numbers")
+            size = (whole(size[0], "a width in pixels"), whole(size[1], "a height in pixels"))
         _check_pixels(size, MAX_PIXELS)
         _check_pixels(size, self.max_pixels, images.MORE_PIXELS)
 
@@ -350,9 +355,6 @@ class Codec:
         Inversion is undone, the original size restored, and grey pictures have one channel. Raises as
         `restored` does.
         """
-        _check_list(containers)
-        if not given.is_list(symbols) or len(symbols) != len(containers):
-            raise CvaeError(f"expected a list of symbols for each of {len(containers)} containers")
         for item, picture in zip(containers, self.synthesized(containers, symbols), strict=True):
             yield self.restored(item, picture)
 
@@ -360,6 +362,9 @@ class Codec:
         self, containers: Sequence[Container], symbols: Sequence[Symbols]
     ) -> list[Pixels]:
         """The first half of `reconstruct`: what the networks make of symbols."""
+        _check_list(containers)
+        if not given.is_list(symbols) or len(symbols) != len(containers):
+            raise CvaeError(f"expected a list of symbols for each of {len(containers)} containers")
         pairs = list(zip(containers, symbols, strict=True))
         for item, rows in pairs:
             self._sized_of(item)._check_symbols(rows, 1)
@@ -373,7 +378,9 @@ class Codec:
 
         Raises FormatError when it had more pixels than this codec restores.
         """
+        expect(item, Container, "a container", FormatError)
         self.check_restorable(item.original_size)
+        picture = as_picture(picture)
         picture = 255 - picture if item.inverted else picture
         picture = images.as_grey(picture) if item.grey else picture
         if self.any_size or item.original_size is None:

@@ -114,6 +114,8 @@ def plan(
         raise click.UsageError(f"-o {output}: {text}; put a / behind it if a folder is meant")
     folder = Path(output or "")
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
+    if one and sources and sources[0].path == folder:
+        raise click.UsageError(f"{output} is input and output at once")
     found = [folder] if one else targets(sources, folder, derive)
     tasks = [_task(source, target, output) for source, target in zip(sources, found, strict=True)]
     if any(task.target is None and task.wrong is None for task in tasks):
