@@ -111,7 +111,7 @@ def test_what_a_pattern_matches_and_is_no_file_is_named(
         lines = said(capsys)
         assert "cvae: error: in/pipe: is a pipe or a device, expected a file" in "\n".join(lines)
         assert any("in/gone.png: is a link to nothing" in line for line in lines)
-        assert any("in/*: matches folders, too; 1 were left out" in line for line in lines)
+        assert any("in/*: left out folders that it matches: 1" in line for line in lines)
 
 
 def test_images_that_cannot_be_read_are_named_and_the_rest_is_coded(

@@ -181,6 +181,22 @@ def test_pipes_and_dangling_links_are_not_waited_for(folder: Path, tmp_path: Pat
     assert len(parts(read(tmp_path))) == 100
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_linked_folders_are_read_once_and_what_was_left_out_is_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    (root / "pictures").symlink_to(folder)
+    (root / "again").symlink_to(folder)
+    (root / "loop").symlink_to(".")
+    (root / "gone").symlink_to("nowhere")
+    found = read(root)
+    assert len(parts(found)) == 100
+    assert {name.split("/")[0] for name in parts(found)} == {"again"}
+    assert [reason.split(":")[0] for reason in found.skipped] == ["gone", "loop", "pictures"]
+
+
 def test_few_images_are_refused_with_what_was_left_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none in this folder"):
         read(tmp_path)

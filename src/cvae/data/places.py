@@ -357,7 +357,7 @@ def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:
             raise DataError("matches folders only" if found else "matches no files", where=text)
         folders = len(found) - len(matches)
         if folders and "**" not in str(text):  # which matches the files in them, too
-            told(refuse)(Notice(f"matches folders, too; {folders:,} were left out", where=text))
+            told(refuse)(Notice(f"left out folders that it matches: {folders:,}", where=text))
         return iter([file for file in matches if _is_regular(file, refuse)])
     if place.is_folder():
         return place.below(refuse=refuse)

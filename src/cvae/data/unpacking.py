@@ -10,7 +10,7 @@ from cvae.data.contents import COMPRESSED
 _CHUNK = 1 << 16
 _MAX_XZ = 1 << 27  # bytes of memory; `xz -9` needs half of that
 # Bytes that anything may unpack to, and that each packed byte may.
-_FREE, _RATIO = 1 << 28, 1000
+_FREE, _RATIO = 1 << 26, 1000
 
 
 class Rejoined:
