@@ -56,6 +56,8 @@ class Group(click.Group):
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads any more
             found = OutputError(f"{error.strerror or error}", where=error.filename or "output")
+        except KeyboardInterrupt as error:
+            raise click.Abort from error  # without the empty line that click prints
         talk = context.obj or Talk()
         talk.error(found)
         return talk.end()
