@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from cvae.data import sources, tars
+from cvae.data.batches import Batch
 from cvae.data.reading import Reading
-from cvae.data.sources import Batch, TarSource
+from cvae.data.sources import TarSource
 from cvae.errors import CvaeError, DataError, ImageError, Notice, PassedOver
 
 from ..conftest import blobs

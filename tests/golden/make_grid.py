@@ -19,8 +19,8 @@ import numpy as np
 
 import cvae
 from cvae.bitstream import container
+from cvae.data.batches import Batch
 from cvae.data.images import Pixels, as_image
-from cvae.data.sources import Batch
 from cvae.options import EncodeOptions
 from cvae.packs import encode
 

@@ -12,8 +12,8 @@ import pytest
 
 import cvae
 from cvae.bitstream import rans
+from cvae.data.batches import Batch
 from cvae.data.images import Pixels
-from cvae.data.sources import Batch
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import cvae
 from cvae.codec import Codec
 from cvae.data import metrics
-from cvae.data.sources import Batch
+from cvae.data.batches import Batch
 from cvae.errors import (
     CvaeError,
     FormatError,

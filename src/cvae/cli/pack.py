@@ -188,7 +188,8 @@ def _pack_file(
 ) -> tuple[Tally, int]:  # fmt: skip
     """Writes one pack; what is known of it, and the bytes of all pixels."""
     from cvae.data import pipeline
-    from cvae.data.sources import Batch, Source
+    from cvae.data.batches import Batch
+    from cvae.data.sources import Source
     from cvae.packs.encode import encode
     from cvae.packs.source import open_images
 

@@ -5,18 +5,18 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae.data import arrays, images, listing, pages, pipeline, places, tars, zips
+from cvae.data import arrays, images, listing, places, tars, zips
+from cvae.data.batches import Batch, File, batch_of, batch_size, decoded
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE
 from cvae.data.images import MAX_FILE, Pixels, Shape
@@ -26,27 +26,11 @@ from cvae.errors import (
     CvaeError,
     DataError,
     ImageError,
-    Notice,
     PassedOver,
     Refuse,
-    StorageError,
     told,
     translated,
 )
-
-Result = TypeVar("Result")
-
-_BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some images of a source, in order."""
-
-    pixels: Pixels  # (n, h, w, c)
-    names: list[str] | None = None
-    sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
-    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
 @dataclass(frozen=True)
@@ -92,8 +76,8 @@ class ListSource(Source):
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
-        items = (_File(str(place), name, place) for place, name in self.files)
-        return _decoded(items, reading, threads, refuse, paged)
+        items = (File(str(place), name, place) for place, name in self.files)
+        return decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
         for place, _ in self.files:
@@ -120,8 +104,8 @@ class TarSource(Source):
         with opened as file:
             wanted = _wanted(self.label, refuse)
             members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
-            items = (_File(f"{self.label}: {name}", name, data) for name, data in members)
-            yield from _decoded(items, reading, threads, refuse, paged)
+            items = (File(f"{self.label}: {name}", name, data) for name, data in members)
+            yield from decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
         if not isinstance(self.file, tars.Recorded):
@@ -167,8 +151,8 @@ class ZipSource(Source):
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
         members = self._members(refuse)
-        items = (_File(f"{self.place}: {name}", name, data) for name, data in members)
-        return _decoded(items, reading, threads, refuse, paged)
+        items = (File(f"{self.place}: {name}", name, data) for name, data in members)
+        return decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
         for name, data in self._members(_drop):
@@ -202,7 +186,7 @@ class ArraySource(Source):
         with self._open() as (rows, shape, label):
             reading.check_array(shape, label)
             while rows.left:
-                count = min(_batch(reading.shape), _batch(shape))
+                count = min(batch_size(reading.shape), batch_size(shape))
                 yield batch_of(rows.read(count).reshape(-1, *shape), reading, label)
 
     def opened(self) -> Generator[Any, None, None]:
@@ -233,16 +217,6 @@ class ArraySource(Source):
             height, width, channels = (*rows.shape, 1)[1:4]
             rows.only(self.start, self.stop)
             yield rows, (height, width, channels), label
-
-
-def batch_of(pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None) -> Batch:
-    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`."""
-    height, width, channels = pixels.shape[1:]
-    reading.check_array((height, width, channels), label)
-    sizes = None if reading.fit == "exact" else [(width, height)] * len(pixels)
-    if pixels.shape[1:] != reading.shape and not reading.keeps:
-        pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
-    return Batch(pixels, names, sizes)
 
 
 class Stream(NamedTuple):
@@ -457,98 +431,3 @@ def first_image(
 
 def _drop(error: CvaeError) -> None:
     """Whoever reads all images says what is wrong."""
-
-
-def _batch(shape: Shape) -> int:
-    """How many images of a shape go on together."""
-    return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
-
-
-class _File(NamedTuple):
-    label: str  # what messages call it
-    name: str
-    data: bytes | Location | CvaeError  # read already or not, or why it cannot be
-
-
-class _Image(NamedTuple):
-    name: str
-    pixels: Pixels
-    size: tuple[int, int]
-    changes: tuple[str, ...]
-    notice: Notice | None = None  # that it is one of several pages
-
-
-def _decoded(
-    files: Iterator[_File], reading: Reading, threads: int, refuse: Refuse, paged: bool
-) -> Iterator[Batch]:
-    """Image files, decoded on several threads, in batches of one shape."""
-    tell = told(refuse)
-
-    def decode(file: _File) -> _Image | _File | CvaeError:
-        return _attempt(file.label, partial(_decode, file, reading, paged))
-
-    def decoded() -> Iterator[_Image]:
-        for found in pipeline.ordered_map(decode, files, threads):
-            for image in _pages(found, reading) if isinstance(found, _File) else [found]:
-                if isinstance(image, CvaeError):
-                    tell(image)
-                    continue
-                if image.notice is not None:
-                    tell(image.notice)
-                yield image
-
-    for shape, group in groupby(decoded(), lambda image: image.pixels.shape):
-        while batch := list(islice(group, _batch(shape))):
-            pixels = np.stack([image.pixels for image in batch])
-            fitted = None if reading.fit == "exact" else [image.size for image in batch]
-            changes = [(image.name, change) for image in batch for change in image.changes]
-            yield Batch(pixels, [image.name for image in batch], fitted, changes)
-
-
-def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
-    """What `work` gives, or why an image cannot be read."""
-    try:
-        with images.decoding(label):
-            return work()
-    except StorageError:
-        raise  # the next attempt may find it; to skip an image would be for ever
-    except CvaeError as error:
-        error.where = error.where or label
-        # Without the frames, which hold the file's bytes.
-        error.__traceback__ = error.__cause__ = error.__context__ = None
-        return error
-
-
-def _decode(file: _File, reading: Reading, paged: bool) -> _Image | _File:
-    """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
-    label, name, data = file
-    if isinstance(data, CvaeError):
-        raise data
-    data = data if isinstance(data, bytes) else images.read_file(data, label)
-    if len(data) > MAX_FILE:
-        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
-    count = pages.count(data)
-    if count > 1 and paged:
-        return _File(label, name, data)
-    notice = pages.notice(count, label) if count > 1 else None
-    return _image(data, label, name, reading)._replace(notice=notice)
-
-
-def _pages(file: _File, reading: Reading) -> Iterator[_Image | CvaeError]:
-    """A file's pages one after another: in most formats each needs those before it.
-
-    They are named as if the file were a folder of them, so nothing else has their names.
-    """
-    assert isinstance(file.data, bytes)
-    for number, image in pages.opened(file.data, file.label):
-        label, name = f"{file.label}/{number}", f"{file.name}/{number}"
-        if isinstance(image, ImageError):
-            yield image
-        else:
-            yield _attempt(label, partial(_image, image, label, name, reading))
-
-
-def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
-    picture = reading.picture(data, label)
-    pixels = reading.pixels(picture.image)
-    return _Image(name, pixels, picture.size, picture.changes)

@@ -16,11 +16,12 @@ from cvae import packs
 from cvae.bitstream import container
 from cvae.codec import Codec, find_codec, open_model
 from cvae.data import metrics, pages, places, sources
+from cvae.data.batches import Batch
 from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Batch, ListSource, Which
+from cvae.data.sources import ListSource, Which
 from cvae.errors import (
     DataError,
     FormatError,

@@ -22,9 +22,9 @@ from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, truth
 from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
+from cvae.data.batches import Batch
 from cvae.data.given import as_picture
 from cvae.data.images import Pixels
-from cvae.data.sources import Batch
 from cvae.errors import CvaeError, ImageError, at
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally

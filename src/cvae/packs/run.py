@@ -24,8 +24,9 @@ from typing import Any
 from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import files, places
+from cvae.data.batches import Batch
 from cvae.data.places import Location, Place
-from cvae.data.sources import Batch, Which
+from cvae.data.sources import Which
 from cvae.errors import (
     CvaeError,
     DataError,

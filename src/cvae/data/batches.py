@@ -1,0 +1,137 @@
+"""Image files, decoded on several threads, as batches of one shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from cvae.data import images, pages, pipeline
+from cvae.data.images import MAX_FILE, Pixels, Shape
+from cvae.data.places import Location
+from cvae.data.reading import Reading
+from cvae.errors import CvaeError, ImageError, Notice, Refuse, StorageError, told
+
+Result = TypeVar("Result")
+
+_BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images of a source, in order."""
+
+    pixels: Pixels  # (n, h, w, c)
+    names: list[str] | None = None
+    sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
+    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
+
+
+def batch_of(pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None) -> Batch:
+    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`."""
+    height, width, channels = pixels.shape[1:]
+    reading.check_array((height, width, channels), label)
+    sizes = None if reading.fit == "exact" else [(width, height)] * len(pixels)
+    if pixels.shape[1:] != reading.shape and not reading.keeps:
+        pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+    return Batch(pixels, names, sizes)
+
+
+def batch_size(shape: Shape) -> int:
+    """How many images of a shape go on together."""
+    return max(1, min(_BATCH, _BATCH_BYTES // max(1, math.prod(shape))))
+
+
+class File(NamedTuple):
+    label: str  # what messages call it
+    name: str
+    data: bytes | Location | CvaeError  # read already or not, or why it cannot be
+
+
+class _Image(NamedTuple):
+    name: str
+    pixels: Pixels
+    size: tuple[int, int]
+    changes: tuple[str, ...]
+    notice: Notice | None = None  # that it is one of several pages
+
+
+def decoded(
+    files: Iterator[File], reading: Reading, threads: int, refuse: Refuse, paged: bool
+) -> Iterator[Batch]:
+    """Image files, decoded on several threads, in batches of one shape."""
+    tell = told(refuse)
+
+    def decode(file: File) -> _Image | File | CvaeError:
+        return _attempt(file.label, partial(_decode, file, reading, paged))
+
+    def found() -> Iterator[_Image]:
+        for item in pipeline.ordered_map(decode, files, threads):
+            for image in _pages(item, reading) if isinstance(item, File) else [item]:
+                if isinstance(image, CvaeError):
+                    tell(image)
+                    continue
+                if image.notice is not None:
+                    tell(image.notice)
+                yield image
+
+    for shape, group in groupby(found(), lambda image: image.pixels.shape):
+        while batch := list(islice(group, batch_size(shape))):
+            pixels = np.stack([image.pixels for image in batch])
+            fitted = None if reading.fit == "exact" else [image.size for image in batch]
+            changes = [(image.name, change) for image in batch for change in image.changes]
+            yield Batch(pixels, [image.name for image in batch], fitted, changes)
+
+
+def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
+    """What `work` gives, or why an image cannot be read."""
+    try:
+        with images.decoding(label):
+            return work()
+    except StorageError:
+        raise  # the next attempt may find it; to skip an image would be for ever
+    except CvaeError as error:
+        error.where = error.where or label
+        # Without the frames, which hold the file's bytes.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        return error
+
+
+def _decode(file: File, reading: Reading, paged: bool) -> _Image | File:
+    """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
+    label, name, data = file
+    if isinstance(data, CvaeError):
+        raise data
+    data = data if isinstance(data, bytes) else images.read_file(data, label)
+    if len(data) > MAX_FILE:
+        raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
+    count = pages.count(data)
+    if count > 1 and paged:
+        return File(label, name, data)
+    notice = pages.notice(count, label) if count > 1 else None
+    return _image(data, label, name, reading)._replace(notice=notice)
+
+
+def _pages(file: File, reading: Reading) -> Iterator[_Image | CvaeError]:
+    """A file's pages one after another: in most formats each needs those before it.
+
+    They are named as if the file were a folder of them, so nothing else has their names.
+    """
+    assert isinstance(file.data, bytes)
+    for number, image in pages.opened(file.data, file.label):
+        label, name = f"{file.label}/{number}", f"{file.name}/{number}"
+        if isinstance(image, ImageError):
+            yield image
+        else:
+            yield _attempt(label, partial(_image, image, label, name, reading))
+
+
+def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
+    picture = reading.picture(data, label)
+    pixels = reading.pixels(picture.image)
+    return _Image(name, pixels, picture.size, picture.changes)
