@@ -36,7 +36,7 @@ def batch_of(pixels: Pixels, reading: Reading, label: str, names: list[str] | No
     """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`."""
     height, width, channels = pixels.shape[1:]
     reading.check_array((height, width, channels), label)
-    sizes = None if reading.fit == "exact" else [(width, height)] * len(pixels)
+    sizes = None if reading.fit == "exact" else [reading.kept((width, height))] * len(pixels)
     if pixels.shape[1:] != reading.shape and not reading.keeps:
         pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
     return Batch(pixels, names, sizes)

@@ -153,7 +153,7 @@ class Reading:
         self._check_sides(size, name)
         changes += self._changes(flat, size, found.bits, mode)
         profile = image.info["icc_profile"] if self._tags(image) else None
-        return Picture(flat.image, self._kept(size), tuple(changes), profile)
+        return Picture(flat.image, self.kept(size), tuple(changes), profile)
 
     def _tags(self, image: Image.Image) -> bool:
         """Whether the image's profile is kept beside its colours: no RGB has one of CMYK."""
@@ -258,7 +258,7 @@ class Reading:
             across = down = min(across, down)
         return max(1, int(across)), max(1, int(down))
 
-    def _kept(self, size: Size) -> Size:
+    def kept(self, size: Size) -> Size:
         """What of (width, height) is scaled: all of it, or the middle."""
         if self.fit != "crop":
             return size
