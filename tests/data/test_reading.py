@@ -137,3 +137,11 @@ def test_a_picture_of_its_own_size_says_what_it_was() -> None:
 def test_sides_that_a_pack_cannot_hold_are_refused() -> None:
     with pytest.raises(ImageError, match=r"x: expected sides of at most 65535, found 65536x1"):
         Reading((8, 8, 1), "stretch").read(encoded(Image.new("L", (65536, 1))), "x")
+
+
+def test_pictures_of_which_decoders_keep_copies_are_not_shrunk_from_any_size() -> None:
+    flat = encoded(Image.new("L", (16_383, 1_470)), "WEBP")
+    with pytest.raises(
+        ImageError, match=r"x: expected at most 24,000,000 pixels of WEBP to shrink"
+    ):
+        Reading((8, 8, 3), "stretch").picture(flat, "x")

@@ -28,6 +28,9 @@ _GAP = 4
 # Bytes of decoded images that wait for their conversion, in all threads together.
 _DECODED = Budget(1 << 28)
 _BYTES = 4  # of a pixel in Pillow's memory
+# Decoders that keep several whole pictures take so many, and get pictures of so many pixels alone.
+_COPYING = {"WEBP": 16, "AVIF": 16}
+_COPIED = 24_000_000
 # What messages call Pillow's modes.
 _MODES = {
     "L": "grey", "I": "16-bit grey", "I;16": "16-bit grey", "I;16B": "16-bit grey",
@@ -139,7 +142,7 @@ class Reading:
         if self.scales:
             enough = _DRAFT * max(*self.shape[:2], _DRAFT_SIDE)
             image.draft(None, (enough, enough))
-        with _DECODED.hold(_BYTES * image.width * image.height):
+        with _DECODED.hold(self._bytes(image)):
             image.load()
             colours, changes = (None, []) if self._tags(image) else _to_srgb(image)
             turn = images.turn_of(image)
@@ -154,6 +157,14 @@ class Reading:
         changes += self._changes(flat, size, found.bits, mode)
         profile = image.info["icc_profile"] if self._tags(image) else None
         return Picture(flat.image, self.kept(size), tuple(changes), profile)
+
+    def _bytes(self, image: Image.Image) -> int:
+        """What an image takes while it is decoded. Raises ImageError where that is too much to shrink it."""
+        each, pixels = _COPYING.get(image.format or "", _BYTES), image.width * image.height
+        if self.scales and each > _BYTES and pixels > _COPIED:
+            text = f"expected at most {_COPIED:,} pixels of {image.format} to shrink"
+            raise ImageError(f"{text}, found {image.width}x{image.height}")
+        return each * pixels
 
     def _tags(self, image: Image.Image) -> bool:
         """Whether the image's profile is kept beside its colours: no RGB has one of CMYK."""
