@@ -78,4 +78,5 @@ def _spooled(file: Any) -> Any:
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
     with translated(OutputError, "cannot be written", tempfile.gettempdir()):
         shutil.copyfileobj(file, spool)
+        spool.flush()
     return spool
