@@ -236,6 +236,17 @@ def test_who_wants_the_telemetry_of_onnx_runtime_keeps_it() -> None:
         assert found.stdout.strip() == expected
 
 
+def test_what_others_print_while_onnx_runtime_is_imported_is_not_lost(tmp_path: Path) -> None:
+    code = (
+        "import os; from cvae.models import runtime\n"
+        "with runtime._warnings_held_back():\n"
+        "    os.write(2, b'\\x1b[0;93m2026-01-01 [W:onnxruntime:Default, x.cc:1] GPU\\x1b[m\\nother\\n')\n"
+        "os.write(2, b'later')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert found.stderr == b"other\nlater"
+
+
 def test_one_module_alone_imports_onnx_runtime_and_one_matplotlib() -> None:
     importing = re.compile(r"^\s*(?:import|from) (onnxruntime|matplotlib)\b", re.M)
     found = {

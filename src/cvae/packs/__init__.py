@@ -102,4 +102,5 @@ def _spooled(file: Any) -> Any:
     with translated(OutputError, "cannot be written", tempfile.gettempdir()):
         spool.write(start)
         shutil.copyfileobj(file, spool)
+        spool.flush()
     return spool
