@@ -160,7 +160,8 @@ class Reading:
 
     def _bytes(self, image: Image.Image) -> int:
         """What an image takes while it is decoded. Raises ImageError where that is too much to shrink it."""
-        each, pixels = _COPYING.get(image.format or "", _BYTES), image.width * image.height
+        each = _COPYING.get(image.format or "", _BYTES)
+        pixels: int = image.width * image.height
         if self.scales and each > _BYTES and pixels > _COPIED:
             text = f"expected at most {_COPIED:,} pixels of {image.format} to shrink"
             raise ImageError(f"{text}, found {image.width}x{image.height}")
