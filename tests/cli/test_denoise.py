@@ -38,7 +38,9 @@ def digit_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A codec that says it was trained on noisy images."""
     folder = tmp_path_factory.mktemp("models")
     source = registry.open_model("linear-mnist").path
-    return edited(source, folder, manifest(name="digits-dae", preset={"noise": 0.3}))
+    return edited(
+        source, folder, manifest(name="digits-dae", preset={"architecture": "linear", "noise": 0.3})
+    )
 
 
 def test_a_photo_is_denoised_beside_the_current_folder(photo_model: Path) -> None:

@@ -348,7 +348,7 @@ def test_a_pack_is_not_packed_onto_itself(capsys: pytest.CaptureFixture[str]) ->
     run_here("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
     before = Path("x.bin").read_bytes()
     for output in ([], ["-o", "x.bin"], ["-o", "./x.bin"]):
-        run_here("pack", "x.bin", *output, "--force", *MODEL, code=1)
+        run_here("pack", "x.bin", *output, "--force", *MODEL, code=2)
         assert "input and output at once" in capsys.readouterr().err
     assert Path("x.bin").read_bytes() == before
 

@@ -62,7 +62,8 @@ def test_a_large_picture_of_a_small_model_takes_little(
     (tmp_path / "in").mkdir()
     for number in range(2):
         large(tmp_path / f"in/{number}.png", *sides, bits, colours)
-    command = ["pack", "in", "-m", "cifar", "--fit", "-o", "x.bin", "--threads", "2"]
+    command = ["pack", "in", "-m", "cifar", "--fit", "-o", "x.bin"]
+    command += ["--threads", "2", "--max-pixels", "64000000"]
     found = subprocess.run(
         [sys.executable, "-c", PEAK, sys.executable, "-m", "cvae", *command],
         cwd=tmp_path, capture_output=True, text=True, check=True,

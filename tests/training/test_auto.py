@@ -71,7 +71,7 @@ def test_any_error_of_an_image_reader_is_passed_over(
         seen.append(image)
         raise struct.error("unpack requires a buffer of 4 bytes")
 
-    monkeypatch.setattr(auto, "_is_grey", fails)
+    monkeypatch.setattr(auto, "is_grey", fails)
     assert survey(tmp_path / "x").side == 8
     assert seen
 

@@ -159,15 +159,13 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     if output is not None and files.like_a_file(output):
         if what_is(target.name) is not What.FILE or target.suffix.lower() in SUFFIXES:
             raise click.UsageError(f"-o {output} would be a pack with the ending of something else")
-        if output in inputs:
-            raise click.UsageError(f"{output} is input and output at once")
     elif output is None or target.is_dir() or output.endswith("/"):
         if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
         name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
         target /= f"{name}.bin"
     if any(target == Path(item) for item in inputs):
-        raise OutputError("is input and output at once", where=target)
+        raise click.UsageError(f"{target} is input and output at once; name another with -o")
     return target
 
 

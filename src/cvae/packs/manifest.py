@@ -29,6 +29,7 @@ _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|j
 _OURS = re.compile(rf"part-[0-9]{{5,9}}\.(bin|json)|{_BEGUN.pattern}")
 _MAX_COUNT = (1 << 48) - 1  # of a shard, and of images in all of them
 _LIMIT, _NOTE_LIMIT = 1 << 28, 1 << 24  # bytes; a million shards have so long a manifest
+_SAID = {"changes", "notices"}  # fields of a part that are not written
 _Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 
 
@@ -53,9 +54,10 @@ class Part:
     poor: _Count
     poor_sampled: _Count
     poor_inverted: _Count
-    # What was lost or converted when images were read, in words, and of how many images.
+    # What a worker has to say, which is not written: what images lost or had converted when they were
+    # read, in words, and how many of them; and notices.
     changes: dict[str, _Count] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()  # what a worker has to say; not written
+    notices: tuple[str, ...] = ()
 
     @property
     def tally(self) -> Tally:
@@ -64,7 +66,7 @@ class Part:
     @property
     def values(self) -> dict[str, Any]:
         """What is written of it."""
-        return {name: value for name, value in vars(self).items() if name != "notices"}
+        return {name: value for name, value in vars(self).items() if name not in _SAID}
 
     def to_json(self) -> bytes:
         return records.dump(self.values)

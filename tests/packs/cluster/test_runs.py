@@ -240,7 +240,7 @@ def test_bad_images_are_named_and_skipped(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_images_of_another_shape_get_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    advice = "`cvae models` lists the others; --fit converts and resizes it"
+    advice = "--fit converts and resizes it (--background: the colour behind it)"
     Path("in").mkdir()
     for side in (28, 30):
         Image.new("L", (side, side)).save(f"in/{side}.png")
