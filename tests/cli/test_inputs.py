@@ -373,3 +373,24 @@ def test_a_strangers_model_does_nothing_to_a_terminal(tmp_path: Path) -> None:
         assert "\\x1b" in said_there or "\\u001b" in said_there or "encode" in command
         for sign in ("\x1b", "\x07", "\x9b", "\u202e", "\nnext"):
             assert sign not in said_there, (command, said_there)
+
+
+def test_pictures_of_one_stem_come_out_of_a_pack_under_their_own_names() -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    Image.open("in/b.png").convert("L").transpose(Image.Transpose.ROTATE_180).save("in/a.jpg")
+    run_here("pack", "in", "-o", "x.bin", *FAST)
+    run_here("unpack", "x.bin", "-o", "back")
+    assert listed("back") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
+    for name in ("a.jpg", "a.png"):
+        first, second = (
+            np.asarray(Image.open(path).convert("L"), int)
+            for path in (f"in/{name}", f"back/{name}.png")
+        )
+        assert np.abs(first - second).mean() < 20
+
+
+def test_the_pack_of_the_current_folder_is_named_after_it() -> None:
+    put("in/a.png")
+    os.chdir("in")
+    run_here("pack", ".", *FAST)
+    assert listed(".") == ["a.png", "in.bin"]

@@ -162,7 +162,9 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     elif output is None or target.is_dir() or output.endswith("/"):
         if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
-        name = "stdin" if inputs[0] == STDIO else Path(inputs[0]).stem.removesuffix(".tar")
+        name = (
+            "stdin" if inputs[0] == STDIO else Path(inputs[0]).resolve().stem.removesuffix(".tar")
+        )
         target /= f"{name}.bin"
     if any(target == Path(item) for item in inputs):
         raise click.UsageError(f"{target} is input and output at once; name another with -o")

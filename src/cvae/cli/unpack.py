@@ -80,7 +80,9 @@ def command(
         if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
-        sink = stack.enter_context(sinks.open_sink(target, shape, ranges, force=force, jobs=jobs))
+        names = (name for _, name in pack.reader.names())
+        opened_sink = sinks.open_sink(target, shape, ranges, names=names, force=force, jobs=jobs)
+        sink = stack.enter_context(opened_sink)
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Iterable
 
 # Files with these (lower-case) endings are taken for images.
 SUFFIXES = {
@@ -71,22 +72,34 @@ def _safe_part(part: str) -> str:
 class UniqueNames:
     """Safe names for numbered images, no two alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        """`names` are all that may come: those that would share one keep the endings of their files."""
         # Hashes take less memory. Where two names share one, the second gets its number.
         self._seen: set[int] = set()
+        self._shared = {
+            _key(found) for name in names if (found := safe_name(name)) and not self._is_new(found)
+        }
+        self._seen.clear()
 
     def __call__(self, number: int, name: str = "") -> str:
         """The safe name of an image, with its number where the name is not new, or is empty."""
         digits = f"{number:0{_DIGITS}d}"
-        found = safe_name(name) or f"{digits}.png"
+        found = safe_name(name)
+        if found and _key(found) in self._shared:
+            found = safe_name(f"{name}.png")
+        found = found or f"{digits}.png"
         while not self._is_new(found):
             found = f"{found.removesuffix('.png')}_{digits}.png"
         return found
 
     def _is_new(self, name: str) -> bool:
-        # Some file systems take A.png and a.png for one file, or both ways to write an accented letter.
-        folded = unicodedata.normalize("NFD", name).casefold()
-        key = hash(unicodedata.normalize("NFD", folded))
+        key = _key(name)
         new = key not in self._seen
         self._seen.add(key)
         return new
+
+
+def _key(name: str) -> int:
+    # Some file systems take A.png and a.png for one file, or both ways to write an accented letter.
+    folded = unicodedata.normalize("NFD", name).casefold()
+    return hash(unicodedata.normalize("NFD", folded))

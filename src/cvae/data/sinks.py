@@ -8,7 +8,7 @@ import os
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,13 @@ Ranges = Sequence[tuple[int, int]]
 
 @contextmanager
 def open_sink(
-    output: Path | BinaryIO, shape: Shape, ranges: Ranges, *, force: bool = False, jobs: int = 1
+    output: Path | BinaryIO,
+    shape: Shape,
+    ranges: Ranges,
+    *,
+    names: Iterable[str] = (),
+    force: bool = False,
+    jobs: int = 1,
 ) -> Iterator[Sink]:
     """A place for images. It is whole when the block ends; after an error nothing is there.
 
@@ -69,6 +75,7 @@ def open_sink(
             a folder), or an open file for a tar archive.
         shape: (h, w, c) of the images.
         ranges: numbers of the images to come, as sorted half-open ranges.
+        names: all that images may have; see `UniqueNames`.
         force: overwrite files that exist. An existing folder is filled some hundred files at a
             time, so an error leaves what was written before it.
         jobs: threads that compress image files.
@@ -77,10 +84,10 @@ def open_sink(
     """
     if not isinstance(output, Path):
         with tarfile.open(fileobj=output, mode="w|") as archive:
-            yield _tar_sink(archive, jobs)
+            yield _tar_sink(archive, jobs, names)
     elif output.suffix.lower() == ".tar":
         with files.atomic_path(output, force) as path, tarfile.open(path, mode="w") as archive:
-            yield _tar_sink(archive, jobs)
+            yield _tar_sink(archive, jobs, names)
     elif is_array(output):
         with files.atomic_path(output, force) as path:
             yield from _array_sinks(path, shape, ranges)
@@ -92,10 +99,10 @@ def open_sink(
     elif os.path.lexists(output):
         if not output.is_dir():
             raise OutputError("exists already and is no folder", where=output)
-        with _folder_sink(output, force, jobs) as sink:
+        with _folder_sink(output, force, jobs, names) as sink:
             yield sink
     else:
-        with files.atomic_folder(output) as path, _folder_sink(path, force, jobs) as sink:
+        with files.atomic_folder(output) as path, _folder_sink(path, force, jobs, names) as sink:
             yield sink
 
 
@@ -116,31 +123,29 @@ def _image_sink(path: Path, force: bool) -> Sink:
 
 
 @contextmanager
-def _folder_sink(folder: Path, force: bool, jobs: int) -> Iterator[Sink]:
+def _folder_sink(folder: Path, force: bool, jobs: int, names: Iterable[str]) -> Iterator[Sink]:
     with files.Files(force) as held:
 
         def put(name: str, data: bytes) -> None:
             held.write(folder / name, data)
 
-        yield _file_sink(put, jobs)
+        yield _file_sink(put, jobs, names)
 
 
-def _tar_sink(archive: tarfile.TarFile, jobs: int) -> Sink:
+def _tar_sink(archive: tarfile.TarFile, jobs: int, names: Iterable[str]) -> Sink:
     def put(name: str, data: bytes) -> None:
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(data), 0o644
         archive.addfile(info, io.BytesIO(data))
         archive.members = []  # type: ignore[attr-defined]  # it keeps them all
 
-    return _file_sink(put, jobs)
+    return _file_sink(put, jobs, names)
 
 
-def _file_sink(put: Callable[[str, bytes], None], jobs: int) -> Sink:
+def _file_sink(put: Callable[[str, bytes], None], jobs: int, all_names: Iterable[str]) -> Sink:
     """Gives `put` every image as a PNG file of its original size, under a name of its own, in order."""
-    unique, large = (
-        UniqueNames(),
-        threading.Lock(),
-    )  # one that grows at a time, whatever threads there are
+    unique = UniqueNames(all_names)
+    large = threading.Lock()  # one that grows at a time, whatever threads there are
 
     def write(decoded: Decoded) -> None:
         def encode(index: int) -> bytes:
