@@ -163,7 +163,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
         if len(inputs) > 1 or places.is_url(inputs[0]):
             raise click.UsageError("this pack needs a name: -o NAME.bin")
         name = (
-            "stdin" if inputs[0] == STDIO else Path(inputs[0]).resolve().stem.removesuffix(".tar")
+            "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
     if any(target == Path(item) for item in inputs):
