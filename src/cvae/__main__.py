@@ -76,7 +76,7 @@ def _again(lost: sys.UnraisableHookArgs) -> None:
     import time
 
     def later() -> None:
-        time.sleep(0.05)  # when the callback is over
+        time.sleep(0.005)  # when the callback is over
         _thread.interrupt_main()
 
     _thread.start_new_thread(later, ())  # one of `threading` would be waited for

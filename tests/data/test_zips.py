@@ -127,7 +127,8 @@ def test_an_archive_that_breaks_off_is_a_data_error(tmp_path: Path, cut: int) ->
 def test_memory_follows_the_largest_member_and_a_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cvae.data.sources.MAX_FILE", 1 << 20)
+    for module in ("sources", "batches"):
+        monkeypatch.setattr(f"cvae.data.{module}.MAX_FILE", 1 << 20)
     members: Members = [("bomb.png", bytes(1 << 26))]
     members += [(f"{i}.png", png(blobs(1)[0]) + bytes(1 << 19)) for i in range(40)]
     path = a_zip(tmp_path / "x.zip", members)
