@@ -394,3 +394,29 @@ def test_the_pack_of_the_current_folder_is_named_after_it() -> None:
     os.chdir("in")
     run_here("pack", ".", *FAST)
     assert listed(".") == ["a.png", "in.bin"]
+
+
+def test_pages_of_large_photographs_are_shrunk_one_by_one() -> None:
+    Path("in").mkdir()
+    pages = [Image.new("RGB", (1600, 900), colour) for colour in ("teal", "maroon")]
+    pages[0].save("in/m.jpg", "MPO", save_all=True, append_images=pages[1:])
+    run_here("pack", "in", "--pages", "-m", "cifar", "--fit", "-o", "x.bin", *FAST)
+    assert len(cvae.open_pack("x.bin")) == 2
+
+
+def test_an_input_is_not_replaced_under_another_spelling(tmp_path: Path) -> None:
+    put("a.png")
+    before = Path("a.png").read_bytes()
+    run_here("denoise", "a.png", "-o", tmp_path / "a.png", "--force", code=2)
+    run_here("pack", "a.png", "-o", "x.bin", *FAST)
+    Path("link.bin").symlink_to("x.bin")
+    run_here("pack", "link.bin", "-o", tmp_path / "x.bin", "--force", *FAST, code=2)
+    assert Path("a.png").read_bytes() == before
+
+
+def test_a_pack_that_is_packed_again_keeps_the_original_sizes() -> None:
+    Image.new("RGB", (64, 48), "teal").save("a.png")
+    run_here("pack", "a.png", "-m", "cifar", "--fit", "-o", "one.bin", *FAST)
+    run_here("pack", "one.bin", "-m", "cifar", "--fit", "-o", "two.bin", *FAST)
+    run_here("unpack", "two.bin", "-o", "back")
+    assert Image.open("back/a.png").size == (64, 48)

@@ -145,3 +145,41 @@ def test_pictures_of_which_decoders_keep_copies_are_not_shrunk_from_any_size() -
         ImageError, match=r"x: expected at most 24,000,000 pixels of WEBP to shrink"
     ):
         Reading((8, 8, 3), "stretch").picture(flat, "x")
+
+
+def test_grey_pictures_on_a_colour_are_coloured_however_large() -> None:
+    pixels = np.full((1500, 1500, 2), 200, np.uint8)
+    pixels[:700, :, 1], pixels[700:, :, 1] = 255, 0
+    data = encoded(Image.fromarray(pixels, "LA"))
+    found = Reading((0, 0, 3), "any", "#ff0000").read(data, "x")
+    assert found.shape == (1500, 1500, 3)
+    assert (found[0] == 200).all()
+    assert (found[-1] == [255, 0, 0]).all()
+
+
+def test_sixteen_bits_of_a_ppm_are_said_and_not_exact() -> None:
+    data = b"P6 8 8 65535\n" + bytes(8 * 8 * 6)
+    assert Reading((0, 0, 3), "any").picture(data, "x").changes == (
+        "16 bits a sample reduced to 8",
+    )
+    with pytest.raises(ImageError, match="expected 8x8 RGB"):
+        Reading((8, 8, 3), "exact").picture(data, "x")
+
+
+def test_of_a_panorama_the_middle_has_to_be_restorable_alone() -> None:
+    wide = encoded(Image.new("L", (20_000, 1_000)))
+    picture = Reading((28, 28, 1), "crop", most=16_000_000).picture(wide, "x")
+    assert picture.size == (1000, 1000)
+    with pytest.raises(ImageError, match="would have to restore"):
+        Reading((28, 28, 1), "stretch", most=16_000_000).picture(wide, "x")
+    with pytest.raises(ImageError, match="would have to restore"):
+        Reading((28, 28, 1), "crop", most=16_000_000).check_array((5000, 5000, 1), "x")
+
+
+def test_no_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cvae.data.samples.flat", none)
+    with pytest.raises(ImageError, match="memory"):
+        read(RGB, Image.fromarray(COLOURS))

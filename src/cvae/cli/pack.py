@@ -166,7 +166,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
             "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
-    if any(target == Path(item) for item in inputs):
+    if any(files.is_same(Path(item), target) for item in inputs):
         raise click.UsageError(f"{target} is input and output at once; name another with -o")
     return target
 

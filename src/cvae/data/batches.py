@@ -32,11 +32,20 @@ class Batch:
     changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
-def batch_of(pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None) -> Batch:
-    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`."""
+def batch_of(
+    pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None,
+    sizes: list[tuple[int, int]] | None = None,
+) -> Batch:  # fmt: skip
+    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`.
+
+    `sizes` are those that they had before they were fitted, where that was done already.
+    """
     height, width, channels = pixels.shape[1:]
     reading.check_array((height, width, channels), label)
-    sizes = None if reading.fit == "exact" else [reading.kept((width, height))] * len(pixels)
+    if reading.fit == "exact":
+        sizes = None
+    elif sizes is None:
+        sizes = [reading.kept((width, height))] * len(pixels)
     if pixels.shape[1:] != reading.shape and not reading.keeps:
         pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
     return Batch(pixels, names, sizes)

@@ -135,10 +135,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             temporary.rename(path)
+            _sync_folders({path.parent})
         except OutputError as error:
             error.where = error.where.replace(str(temporary), str(path))
             raise
-            _sync_folders({path.parent})
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

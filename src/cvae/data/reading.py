@@ -132,14 +132,14 @@ class Reading:
         with at(name):
             try:
                 return self._decoded(image, name)
-            except ImageError:
+            except (ImageError, MemoryError):
                 raise
             except Exception as error:  # of any kind: Pillow's readers have no common base class
                 raise ImageError(f"the image is damaged: {error}") from error
 
     def _decoded(self, image: Image.Image, name: str) -> Picture:
         found, size, mode = samples.samples_of(image), image.size, image.mode
-        if self.scales:
+        if self.scales and image.format == "JPEG":  # one of several pages is told once for all
             enough = _DRAFT * max(*self.shape[:2], _DRAFT_SIDE)
             image.draft(None, (enough, enough))
         with _DECODED.hold(self._bytes(image)):
@@ -216,8 +216,8 @@ class Reading:
             fits = channels in (1, 3) and sides and height * width <= images.MAX_PIXELS
         if self.fit == "own":
             fits = fits and channels == self.shape[2]
-        if fits and self.fit == "stretch":
-            self._check_restorable((width, height), name)
+        if fits and self.scales:
+            self._check_restorable(self.kept((width, height)), name)
         if not fits:
             sizes = "any size, " if self.keeps else ""
             found = f"{width}x{height} with {channels} channels"
@@ -244,9 +244,9 @@ class Reading:
     def _check_sides(self, size: Size, name: str) -> None:
         height, width, _ = self.shape
         if self.scales:
-            self._check_restorable(size, name)
+            self._check_restorable(self.kept(size), name)
         small = size[0] * MAX_ENLARGEMENT < width or size[1] * MAX_ENLARGEMENT < height
-        if (self.fit == "stretch" or self.keeps) and max(size) > MAX_SIDE:
+        if (self.fit != "crop" or self.keeps) and max(size) > MAX_SIDE:
             expected = f"sides of at most {MAX_SIDE}"
         elif self._trains and small:
             expected = f"at least a quarter of {width}x{height} pixels a side"

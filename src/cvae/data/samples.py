@@ -59,12 +59,20 @@ def samples_of(image: Image.Image) -> Samples:
     if image.format == "PNG":
         depth = re.search(r";(\d+)", str(_rawmode(image)))
         return Samples(int(depth[1]) if depth else 8)
-    return Samples(16 if image.mode.startswith("I") else 8)  # PPM, whose samples Pillow scales
+    if image.format == "PPM":  # whose samples Pillow scales
+        return Samples(16 if image.mode.startswith("I") or _top_of_ppm(image) > 255 else 8)
+    return Samples(16 if image.mode.startswith("I") else 8)
 
 
 def _rawmode(image: Any) -> str:
     """How the samples lie in the file, in Pillow's words; nothing when they are decoded."""
     return image.tile[0][3] if image.tile else ""
+
+
+def _top_of_ppm(image: Any) -> int:
+    """The largest value of a sample, where Pillow has to know it."""
+    known = image.tile[0][3] if image.tile else None
+    return known[1] if isinstance(known, tuple) and isinstance(known[-1], int) else 0
 
 
 def _of_tiff(image: Any) -> Samples:
@@ -112,6 +120,8 @@ def flat(
         if whole is None:
             sides = -(-width // factors[0]), -(-height // factors[1])
             whole = Image.new(small.mode, sides)
+        elif whole.mode != small.mode:  # a grey picture on a colour that shows in few strips
+            whole = whole.convert("RGB")
         whole.paste(small, (0, top // factors[1]))
     assert whole is not None
     return Flat(whole, transparent)

@@ -12,7 +12,7 @@ from cvae.data import images, sources
 from cvae.data.batches import Batch, batch_of
 from cvae.data.images import Pixels
 from cvae.data.places import Location
-from cvae.data.reading import Reading
+from cvae.data.reading import Reading, Size
 from cvae.data.sinks import Decoded
 from cvae.data.sources import Source
 from cvae.errors import ImageError, Refuse
@@ -32,9 +32,9 @@ class PackSource(Source):
     ) -> Iterator[Batch]:
         with packs.open(self.place, damaged=True) as pack:
             for part in pack.decode(pack.whole([(0, len(pack))], refuse), threads):
-                for pixels, names in _of_one_size(part, reading):
+                for pixels, names, sizes in _of_one_size(part, reading):
                     try:
-                        batch = batch_of(pixels, reading, str(self.place), names)
+                        batch = batch_of(pixels, reading, str(self.place), names, sizes)
                     except ImageError as error:
                         if refuse is None:
                             raise
@@ -48,15 +48,20 @@ class PackSource(Source):
                 yield images.as_image(part.original(0))
 
 
-def _of_one_size(part: Decoded, reading: Reading) -> Iterator[tuple[Pixels, list[str] | None]]:
-    """Images and their names, at their original sizes, unless the reading takes them as they are."""
+def _of_one_size(
+    part: Decoded, reading: Reading
+) -> Iterator[tuple[Pixels, list[str] | None, list[Size] | None]]:
+    """Images and their names, at their original sizes.
+
+    Where the reading takes them as they are, they stay so, and the original sizes are beside them.
+    """
     if part.pixels.shape[1:] == reading.shape:
-        yield part.pixels, part.names
+        yield part.pixels, part.names, part.sizes
         return
     start = 0
     for pixels in images.alike([part.original(row) for row in range(len(part.numbers))]):
         stop = start + len(pixels)
-        yield pixels, part.names and part.names[start:stop]
+        yield pixels, part.names and part.names[start:stop], None
         start = stop
 
 
