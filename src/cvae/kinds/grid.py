@@ -24,8 +24,6 @@ from cvae.models.qualities import Latents
 CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
 # Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
 TILE = 80
-# The same of the gradient, which keeps all activations until it comes back.
-_GRADIENT_TILE = 64
 # Places a side that hyper analysis looks beyond one.
 _HYPER_REACH = 2
 # Above it the coder of blocks codes a single image.
@@ -211,9 +209,7 @@ class GridCoding(Coding):
         scale = share / np.maximum(self.entropy.tables.curvature * step, _LEAST_CURVATURE)
         network = self._shared.network(GRADIENT, self._threads(threads))
         error = np.zeros(len(symbols))
-        for rows, columns in self._tiles(
-            2 * int(self.entropy.tables.reach[1]), min(TILE, _GRADIENT_TILE)
-        ):
+        for rows, columns in self._tiles(2 * int(self.entropy.tables.reach[1])):
             steps = values[:, rows.tile, columns.tile].astype(np.float32) / np.float32(FINENESS)
             pixels = self._floats(x, rows, columns)
             found = network(self._with_level(steps * step, quality), pixels, threads=threads)
@@ -228,8 +224,8 @@ class GridCoding(Coding):
         large = self._rows * self._columns >= _LARGE
         return (threads or pipeline.processors()) if large else 1
 
-    def _tiles(self, reach: int, most: int | None = None) -> list[tuple[Window, Window]]:
-        return _tiles(self._rows, self._columns, reach, most or TILE)
+    def _tiles(self, reach: int) -> list[tuple[Window, Window]]:
+        return _tiles(self._rows, self._columns, reach, TILE)
 
     def _floats(self, x: Any, rows: Window, columns: Window) -> Floats:
         """The pixels of a tile as floats; those beyond the image repeat its edge."""
