@@ -127,7 +127,7 @@ def test_an_archive_that_breaks_off_is_a_data_error(tmp_path: Path, cut: int) ->
 def test_memory_follows_the_largest_member_and_a_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("sources", "batches"):
+    for module in ("archives", "batches"):
         monkeypatch.setattr(f"cvae.data.{module}.MAX_FILE", 1 << 20)
     members: Members = [("bomb.png", bytes(1 << 26))]
     members += [(f"{i}.png", png(blobs(1)[0]) + bytes(1 << 19)) for i in range(40)]

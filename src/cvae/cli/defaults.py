@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cvae.codec import Codec
-    from cvae.data.sources import Source, Which
+    from cvae.data.batches import Source
+    from cvae.data.sources import Which
 
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says

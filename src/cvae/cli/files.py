@@ -114,6 +114,8 @@ def plan(
         raise click.UsageError(f"-o {output}: {text}; put a / behind it if a folder is meant")
     folder = Path(output or "")
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
+    from cvae.data.files import is_same
+
     if one and sources and is_same(sources[0].path, folder):
         raise click.UsageError(f"{output} is input and output at once")
     found = [folder] if one else targets(sources, folder, derive)
@@ -123,16 +125,6 @@ def plan(
     return tasks + wrong
 
 
-def is_same(one: Path | None, other: Path) -> bool:
-    """Whether two paths lead to one file, which may be missing."""
-    if one is None or one == other:
-        return one == other
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is missing
-        return False
-
-
 def _task(source: Source, target: Path | None, output: str | None) -> Task:
     path = source.path
     if output == STDIO or (path is None and output is None):
@@ -140,6 +132,8 @@ def _task(source: Source, target: Path | None, output: str | None) -> Task:
     if target is None:
         text = "its result would have the name of another's"
         return Task(path, None, OutputError(text, where=path or "stdin", advice="do it by itself"))
+    from cvae.data.files import is_same
+
     if is_same(path, target):
         return Task(path, target, OutputError("is input and output at once", where=target))
     return Task(path, target)

@@ -19,8 +19,9 @@ from cvae.errors import Notice
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
+    from cvae.data.batches import Source
     from cvae.data.places import Location, Place
-    from cvae.data.sources import Source, Which
+    from cvae.data.sources import Which
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
     from cvae.packs.run import Plan
@@ -146,6 +147,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     """Where one pack goes; None is stdout."""
     from cvae.data import places
     from cvae.data.contents import What, what_is
+    from cvae.data.files import is_same
     from cvae.data.names import SUFFIXES
 
     if output is not None and places.is_url(output):
@@ -166,7 +168,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
             "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
-    if any(files.is_same(Path(item), target) for item in inputs):
+    if any(is_same(Path(item), target) for item in inputs):
         raise click.UsageError(f"{target} is input and output at once; name another with -o")
     return target
 
@@ -188,8 +190,7 @@ def _pack_file(
 ) -> tuple[Tally, int]:  # fmt: skip
     """Writes one pack; what is known of it, and the bytes of all pixels."""
     from cvae.data import pipeline
-    from cvae.data.batches import Batch
-    from cvae.data.sources import Source
+    from cvae.data.batches import Batch, Source
     from cvae.packs.encode import encode
     from cvae.packs.source import open_images
 
@@ -244,8 +245,8 @@ def _is_one_image(sources: Sequence[str | Source], options: EncodeOptions) -> bo
 
 def _stdin() -> Source:
     """The archive on stdin, for a thread: past the buffer, whose lock it would hold at exit."""
+    from cvae.data.archives import TarSource
     from cvae.data.contents import What
-    from cvae.data.sources import TarSource
     from cvae.data.tars import Recorded
 
     if files.what(STDIO) is not What.TAR:

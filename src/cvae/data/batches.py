@@ -1,9 +1,9 @@
-"""Image files, decoded on several threads, as batches of one shape."""
+"""What a source of images gives: batches of one shape, of files decoded on several threads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -30,6 +30,23 @@ class Batch:
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
     changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
+
+
+class Source:
+    """Where images come from. Those of files can be pickled, to be read by another process."""
+
+    named: bool  # whether the images have names
+    rows: tuple[object, ...]  # which part of a file it is
+
+    def batches(
+        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
+    ) -> Iterator[Batch]:
+        """Its images in order, with `paged` all pages of each file; raises as `Stream.batches` does."""
+        raise NotImplementedError
+
+    def opened(self) -> Generator[Any, None, None]:
+        """Those of its images that can be opened, as Pillow's `Image`. Files are not decoded."""
+        raise NotImplementedError
 
 
 def batch_of(
@@ -144,3 +161,7 @@ def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
     picture = reading.picture(data, label)
     pixels = reading.pixels(picture.image)
     return _Image(name, pixels, picture.size, picture.changes)
+
+
+def drop(error: CvaeError) -> None:
+    """Whoever reads all images says what is wrong."""

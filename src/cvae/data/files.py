@@ -349,3 +349,13 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink()
+
+
+def is_same(one: Path | None, other: Path) -> bool:
+    """Whether two paths lead to one file, which may be missing."""
+    if one is None or one == other:
+        return one == other
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is missing
+        return False

@@ -6,30 +6,27 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae.data import arrays, images, listing, places, tars, zips
-from cvae.data.batches import Batch, File, batch_of, batch_size, decoded
+from cvae.data import arrays, images, listing, places
+from cvae.data.archives import TarSource, ZipSource
+from cvae.data.batches import Batch, File, Source, batch_of, batch_size, decoded, drop
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE
-from cvae.data.images import MAX_FILE, Pixels, Shape
+from cvae.data.images import Pixels, Shape
 from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
     DataError,
     ImageError,
-    PassedOver,
     Refuse,
-    told,
-    translated,
 )
 
 
@@ -43,23 +40,6 @@ class Which:
 
 
 AS_USUAL = Which()
-
-
-class Source:
-    """Where images come from. Those of files can be pickled, to be read by another process."""
-
-    named: bool  # whether the images have names
-    rows: tuple[object, ...]  # which part of a file it is
-
-    def batches(
-        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
-    ) -> Iterator[Batch]:
-        """Its images in order, with `paged` all pages of each file; raises as `Stream.batches` does."""
-        raise NotImplementedError
-
-    def opened(self) -> Generator[Any, None, None]:
-        """Those of its images that can be opened, as Pillow's `Image`. Files are not decoded."""
-        raise NotImplementedError
 
 
 Packs = Callable[[Location], Source]  # the images of a pack, or of a folder of packs
@@ -83,86 +63,6 @@ class ListSource(Source):
         for place, _ in self.files:
             with suppress(CvaeError):
                 yield images.open_image(images.read_file(place), str(place))
-
-
-@dataclass(frozen=True)
-class TarSource(Source):
-    """The image files in a tar archive, compressed or not."""
-
-    file: Any  # a place, or an open file that need not seek
-    label: str
-
-    named, rows = True, ()
-
-    def batches(
-        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
-    ) -> Iterator[Batch]:
-        is_open = hasattr(self.file, "read")
-        again = None if is_open else partial(self.file.open, "rb")
-        with translated(DataError, "cannot be read", self.label):
-            opened = nullcontext(self.file) if is_open else self.file.open("rb")
-        with opened as file:
-            wanted = _wanted(self.label, refuse)
-            members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
-            items = (File(f"{self.label}: {name}", name, data) for name, data in members)
-            yield from decoded(items, reading, threads, refuse, paged)
-
-    def opened(self) -> Generator[Any, None, None]:
-        if not isinstance(self.file, tars.Recorded):
-            with self.file.open("rb") as file:
-                yield from self._opened(file)
-            return
-        self.file.record()
-        try:
-            yield from self._opened(self.file)
-        finally:
-            self.file.rewind()
-
-    def _opened(self, archive: Any) -> Iterator[Any]:
-        for name, data in tars.members(
-            archive, self.label, listing.is_image, MAX_FILE, _drop, keep=0
-        ):
-            with suppress(CvaeError):
-                yield images.open_image(data, name)
-
-
-def _wanted(label: str, refuse: Refuse) -> Callable[[str, bytes], bool]:
-    """Whether a member of an archive is an image, by its name and first bytes; others are noticed."""
-    tell = told(refuse)
-
-    def wanted(name: str, head: bytes) -> bool:
-        is_image = listing.is_image(name, head)
-        if not is_image:
-            tell(PassedOver("image", where=f"{label}: {name}"))
-        return is_image
-
-    return wanted
-
-
-@dataclass(frozen=True)
-class ZipSource(Source):
-    """The image files in a ZIP archive."""
-
-    place: Location
-
-    named, rows = True, ()
-
-    def batches(
-        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
-    ) -> Iterator[Batch]:
-        members = self._members(refuse)
-        items = (File(f"{self.place}: {name}", name, data) for name, data in members)
-        return decoded(items, reading, threads, refuse, paged)
-
-    def opened(self) -> Generator[Any, None, None]:
-        for name, data in self._members(_drop):
-            with suppress(CvaeError):
-                if isinstance(data, bytes):
-                    yield images.open_image(data, name)
-
-    def _members(self, refuse: Refuse) -> Iterator[tuple[str, bytes | ImageError]]:
-        label = str(self.place)
-        return zips.members(self.place, label, _wanted(label, refuse), MAX_FILE)
 
 
 @dataclass(frozen=True)
@@ -421,13 +321,9 @@ def first_image(
     for item in items:
         with suppress(CvaeError, OSError):
             for source in (
-                [item] if isinstance(item, Source) else sources_at(item, which, packs, _drop)
+                [item] if isinstance(item, Source) else sources_at(item, which, packs, drop)
             ):
                 with closing(source.opened()) as found:
                     for image in found:
                         return image
     return None
-
-
-def _drop(error: CvaeError) -> None:
-    """Whoever reads all images says what is wrong."""

@@ -9,9 +9,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from cvae.data import listing, places, sources
+from cvae.data.batches import Source
 from cvae.data.contents import What, what_lies_at
 from cvae.data.places import Found, Place
-from cvae.data.sources import AS_USUAL, Source, Which
+from cvae.data.sources import AS_USUAL, Which
 from cvae.errors import CvaeError, DataError, Refuse
 from cvae.packs.source import pack_source
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from cvae import packs
 from cvae.data import images, sources
-from cvae.data.batches import Batch, batch_of
+from cvae.data.batches import Batch, Source, batch_of
 from cvae.data.images import Pixels
 from cvae.data.places import Location
 from cvae.data.reading import Reading, Size
 from cvae.data.sinks import Decoded
-from cvae.data.sources import Source
 from cvae.errors import ImageError, Refuse
 
 
