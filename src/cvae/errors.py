@@ -29,6 +29,14 @@ class Notice(CvaeError):  # noqa: N818 - it is none
     """Something was left out, and nothing is wrong: it goes where errors go, and is never raised."""
 
 
+class Changed(Notice):
+    """Something of images was lost or converted; `text` says what, `where` names them."""
+
+    def __init__(self, text: str, *, where: object = "", images: int = 1) -> None:
+        super().__init__(text, where=where)
+        self.images = images  # how many of those that `where` names
+
+
 class PassedOver(Notice):
     """A file of a folder or an archive is none of those that are looked for; `text` says which."""
 

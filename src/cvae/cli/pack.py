@@ -208,8 +208,6 @@ def _pack_file(
         nonlocal raw
         for batch in stream.batches():
             raw += batch.pixels.size
-            for name, change in batch.changes:
-                talk.changed(name, change)
             yield batch
 
     stream = open_images(

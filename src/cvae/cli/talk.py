@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cvae.errors import CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
+from cvae.errors import Changed, CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
@@ -65,6 +65,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+class _Change:
+    """Of how many images something was lost or converted, and the first of their names."""
+
+    def __init__(self) -> None:
+        self.images, self.names, self.more = 0, list[str](), False
+
+    def add(self, name: str, images: int) -> None:
+        self.images += images
+        if name not in self.names:
+            self.more = len(self.names) == _EXAMPLES
+            self.names += [] if self.more else [name]
+
+    def said(self, change: str) -> str:
+        names = ", ".join(self.names) + (", ..." if self.more else "")
+        if self.images > 1:
+            return f"{counted(self.images, 'image')}: {change}: {names}"
+        return f"{names}: {change}"
+
+
 class Talk:
     """Messages on stderr. Errors are counted, and any makes the exit code 1."""
 
@@ -74,9 +93,7 @@ class Talk:
         """`advice` is what helps in this command where an image is of another shape than the model's."""
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors = 0
-        self._changes: dict[
-            str, tuple[int, list[str]]
-        ] = {}  # how many images, and the first of them
+        self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
 
@@ -93,22 +110,21 @@ class Talk:
 
     def changed(self, name: str, change: str, images: int = 1) -> None:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
-        known, names = self._changes.get(change, (0, []))
-        self._changes[change] = known + images, [*names, name][:_EXAMPLES]
+        self._changes.setdefault(change, _Change()).add(name, images)
 
     def say_changes(self) -> None:
         """Says what `changed` was given."""
-        for change, (images, names) in self._changes.items():
-            first = ", ".join(names)
-            more = ", ..." if images > len(names) else ""
-            several = f"{counted(images, 'image')}: {change}: {first}{more}"
-            self.warning(several if images > 1 else f"{first}: {change}")
+        for change, found in self._changes.items():
+            self.warning(found.said(change))
         self._changes.clear()
 
     def error(self, error: CvaeError) -> None:
-        """Says an error and counts it. A notice is no error; files that are passed over wait for `end`."""
+        """Says an error and counts it. A notice is no error; those that many images share wait for `end`."""
         if isinstance(error, PassedOver):
             self._passed.add(error)
+            return
+        if isinstance(error, Changed):
+            self.changed(error.where, error.text, error.images)
             return
         if isinstance(error, Notice):
             self.warning(str(error))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -12,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cvae.data import images, pages, pipeline
+from cvae.data.given import check_channels
 from cvae.data.images import MAX_FILE, Pixels, Shape
 from cvae.data.places import Location
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, ImageError, Notice, Refuse, StorageError, told
+from cvae.errors import Changed, CvaeError, ImageError, Notice, Refuse, StorageError, told
 
 Result = TypeVar("Result")
 
@@ -29,7 +31,6 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
-    changes: Sequence[tuple[str, str]] = ()  # names, and what was lost or converted, in words
 
 
 class Source:
@@ -51,20 +52,26 @@ class Source:
 
 def batch_of(
     pixels: Pixels, reading: Reading, label: str, names: list[str] | None = None,
-    sizes: list[tuple[int, int]] | None = None,
+    sizes: list[tuple[int, int]] | None = None, refuse: Refuse = None,
 ) -> Batch:  # fmt: skip
-    """Images (n, h, w, c) as a reading has them. Raises ImageShapeError, which names `label`.
+    """Images (n, h, w, c) as a reading has them. Raises ImageError, which names `label`.
 
-    `sizes` are those that they had before they were fitted, where that was done already.
+    `sizes` are those that they had before they were fitted, where that was done already. `refuse` is
+    called with notices of what is lost or converted.
     """
     height, width, channels = pixels.shape[1:]
+    check_channels((height, width, channels), label)
     reading.check_array((height, width, channels), label)
     if reading.fit == "exact":
         sizes = None
     elif sizes is None:
         sizes = [reading.kept((width, height))] * len(pixels)
     if pixels.shape[1:] != reading.shape and not reading.keeps:
-        pixels = np.stack([reading.pixels(images.as_image(row)) for row in pixels])
+        pictures = [reading.picture(images.as_image(row), label) for row in pixels]
+        changes = Counter(change for picture in pictures for change in picture.changes)
+        for change, count in changes.items():
+            told(refuse)(Changed(change, where=label, images=count))
+        pixels = np.stack([reading.pixels(picture.image) for picture in pictures])
     return Batch(pixels, names, sizes)
 
 
@@ -86,6 +93,13 @@ class _Image(NamedTuple):
     changes: tuple[str, ...]
     notice: Notice | None = None  # that it is one of several pages
 
+    def tell(self, told: Callable[[CvaeError], None]) -> None:
+        """Calls a function with notices of what was left out, lost or converted."""
+        if self.notice is not None:
+            told(self.notice)
+        for change in self.changes:
+            told(Changed(change, where=self.name))
+
 
 def decoded(
     files: Iterator[File], reading: Reading, threads: int, refuse: Refuse, paged: bool
@@ -102,16 +116,14 @@ def decoded(
                 if isinstance(image, CvaeError):
                     tell(image)
                     continue
-                if image.notice is not None:
-                    tell(image.notice)
+                image.tell(tell)
                 yield image
 
     for shape, group in groupby(found(), lambda image: image.pixels.shape):
         while batch := list(islice(group, batch_size(shape))):
             pixels = np.stack([image.pixels for image in batch])
             fitted = None if reading.fit == "exact" else [image.size for image in batch]
-            changes = [(image.name, change) for image in batch for change in image.changes]
-            yield Batch(pixels, [image.name for image in batch], fitted, changes)
+            yield Batch(pixels, [image.name for image in batch], fitted)
 
 
 def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:

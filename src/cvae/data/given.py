@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,24 @@ from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
-from cvae.data.images import MAX_PIXELS, Pixels
+from cvae.data.images import MAX_PIXELS, Pixels, Shape
 from cvae.data.reading import Reading
 from cvae.errors import ImageError, ImageShapeError, translated
 
 FLOATS_ADVICE = "np.rint(255 * x).astype(np.uint8) makes pixels of values from 0 to 1"
+
+
+# What helps against arrays whose images have so many values a pixel.
+_CHANNELS_ADVICE = {
+    2: "x[..., :1] drops the alpha of grey",
+    4: "x[..., :3] drops the alpha of RGBA, and with a = x[..., 3:] / 255 "
+    "np.rint(x[..., :3] * a + 255 * (1 - a)).astype(np.uint8) lays it on white",
+}
+_AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
+
+
+class ConversionWarning(UserWarning):
+    """An image of Pillow is coded with something of it lost or converted, such as its colour profile."""
 
 
 def is_list(given: object) -> bool:
@@ -61,10 +75,25 @@ def check_batch(batch: Any, expected: str) -> None:
         raise ImageError(f"expected {limits}, found {width}x{height}")
 
 
+def check_channels(shape: Shape, name: str) -> None:
+    """Raises ImageError, which names `name`, unless images (h, w, c) of an array are grey or RGB."""
+    if shape[2] not in (1, 3):
+        text = f"expected images (h, w), (h, w, 1) or (h, w, 3), found {shape}"
+        raise ImageError(text, where=name, advice=_channels_advice((1, *shape)))
+
+
+def _channels_advice(shape: tuple[int, ...]) -> str:
+    """What makes of an array of images one that has grey or RGB ones; nothing where that is not known."""
+    if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > max(_CHANNELS_ADVICE):
+        return _AXES_ADVICE
+    return _CHANNELS_ADVICE.get(shape[-1], "") if len(shape) in (3, 4) else ""
+
+
 def refusal(expected: str, found: Any) -> ImageError:
     """The error for what is no such array of images."""
-    floats = isinstance(found, np.ndarray) and found.dtype.kind == "f"
-    advice = FLOATS_ADVICE if floats else ""
+    advice = ""
+    if isinstance(found, np.ndarray):
+        advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
     return ImageError(f"expected {expected}, found {described(found)}", advice=advice)
 
 
@@ -93,9 +122,12 @@ def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
     width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
     reading = Reading((height, width, 1 if grey else 3), "exact")
     try:
-        pixels = reading.pixels(reading.picture(image, "").image)
+        picture = reading.picture(image, "")
     except ImageShapeError as error:
         wanted = "L" if grey else "RGB"
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
         raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
+    for change in picture.changes:
+        warnings.warn(f"an image of Pillow: {change}", ConversionWarning, stacklevel=2)
+    pixels = reading.pixels(picture.image)
     return pixels[..., 0] if grey else pixels

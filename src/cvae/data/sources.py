@@ -18,7 +18,7 @@ from cvae.data import arrays, images, listing, places
 from cvae.data.archives import TarSource, ZipSource
 from cvae.data.batches import Batch, File, Source, batch_of, batch_size, decoded, drop
 from cvae.data.contents import What, what_is, what_lies_at
-from cvae.data.given import FLOATS_ADVICE
+from cvae.data.given import FLOATS_ADVICE, check_channels
 from cvae.data.images import Pixels, Shape
 from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
@@ -84,10 +84,12 @@ class ArraySource(Source):
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
         with self._open() as (rows, shape, label):
+            check_channels(shape, label)
             reading.check_array(shape, label)
             while rows.left:
                 count = min(batch_size(reading.shape), batch_size(shape))
-                yield batch_of(rows.read(count).reshape(-1, *shape), reading, label)
+                pixels = rows.read(count).reshape(-1, *shape)
+                yield batch_of(pixels, reading, label, refuse=refuse)
 
     def opened(self) -> Generator[Any, None, None]:
         with self._open() as (rows, shape, _):

@@ -24,10 +24,10 @@ from typing import Any
 from cvae import __version__, errors, kinds
 from cvae.codec import Codec
 from cvae.data import files, places
-from cvae.data.batches import Batch
 from cvae.data.places import Location, Place
 from cvae.data.sources import Which
 from cvae.errors import (
+    Changed,
     CvaeError,
     DataError,
     ImageError,
@@ -304,6 +304,9 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         if isinstance(error, PassedOver):
             passed.add(error)
             return
+        if isinstance(error, Changed):
+            changes[error.text] += error.images
+            return
         if isinstance(error, Notice):
             notices.append(str(error))
             return
@@ -315,12 +318,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
 
     reading, changes = codec.reading(job.options), Counter[str]()
 
-    def counted(batch: Batch) -> Batch:
-        changes.update(change for _, change in batch.changes)
-        return batch
-
     options = replace(job.options, names=job.options.names and shard.source.named)
-    batches = map(counted, shard.source.batches(reading, job.readers, refuse, options.pages))
+    batches = shard.source.batches(reading, job.readers, refuse, options.pages)
     with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
             tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)

@@ -33,7 +33,8 @@ class PackSource(Source):
             for part in pack.decode(pack.whole([(0, len(pack))], refuse), threads):
                 for pixels, names, sizes in _of_one_size(part, reading):
                     try:
-                        batch = batch_of(pixels, reading, str(self.place), names, sizes)
+                        label = str(self.place)
+                        batch = batch_of(pixels, reading, label, names, sizes, refuse)
                     except ImageError as error:
                         if refuse is None:
                             raise

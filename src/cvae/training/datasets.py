@@ -17,7 +17,7 @@ from cvae.data.images import Images, Pixels, Shape
 from cvae.data.names import printable
 from cvae.data.reading import Reading
 from cvae.data.sources import Which
-from cvae.errors import DataError, ImageShapeError
+from cvae.errors import CvaeError, DataError, ImageShapeError, Notice, PassedOver
 from cvae.packs.source import open_images
 
 LICENCES = {
@@ -126,10 +126,15 @@ def _read(
 ) -> Dataset:
     """All images of a file or a URL, none of them set aside yet."""
     skipped: list[str] = []
+
+    def refuse(error: CvaeError) -> None:
+        if isinstance(error, PassedOver) or not isinstance(error, Notice):  # others are of read ones
+            skipped.append(str(error))
+
     cropped = (reading or Reading(shape, "crop")) if of_files(source) else None
     stream = open_images(
         [source], cropped or Reading(shape, "exact"), which=Which(key=key, default="train"),
-        threads=pipeline.processors(), refuse=(lambda e: skipped.append(str(e))) if cropped else None,
+        threads=pipeline.processors(), refuse=refuse if cropped else None,
     )  # fmt: skip
     try:
         pixels, _ = stream.all()
