@@ -12,7 +12,7 @@ import click
 
 from cvae.cli import options, tables
 from cvae.cli.defaults import TEXT, Models
-from cvae.cli.talk import MODELS_ADVICE, Talk, echo_json
+from cvae.cli.talk import FIT_ADVICE, Talk, echo_json
 from cvae.errors import CvaeError, DataError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def command(
     named and skipped; the exit code is then 1. SSIM, --against and --plot need the extra `eval`.
 
     --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
-    without headers; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
+    without headers, but for models of any size; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
     bits, with a fixed seed; a denoiser gives only these figures. `tv` has its best weight.
     """
     from cvae import kinds
@@ -112,7 +112,7 @@ def command(
     coders, tv = _rivals(against, noise, outputs)
     outputs.check(Path(dataset))
     which = Which(split, key)
-    talk, name = options.make_talk(MODELS_ADVICE), measure.split_name(dataset, which)
+    talk, name = options.make_talk(FIT_ADVICE), measure.split_name(dataset, which)
     if model is None:
         opened = Models(None, talk).of_first([dataset], which).model
     else:
@@ -185,9 +185,6 @@ class _Run:
 
         codec = Codec(self.model)
         others = comparison.parse(coders) if coders else []
-        if others and codec.any_size:
-            text = f"--against compares images of one size; model {codec.name} takes any"
-            raise click.UsageError(text)
         if others:
             comparison.check(codec, others)
         images: Any

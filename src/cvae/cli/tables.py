@@ -121,16 +121,19 @@ def facts(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
-    ssim = result.get("ssim_mean")
-    values = {
-        **result,
-        "count": counted(result["images"], "image"),
-        "ssim": "- (needs the extra eval, and 11x11 pixels)" if ssim is None else f"{ssim:.4f}",
-    }
+    values = {**result, "count": counted(result["images"], "image"), "ssim": _ssim(result)}
     yield title.format(**values)
     width = max((len(label) for label, _ in rows), default=0)
     for label, text in rows:
         yield f"  {label:{width}}  {text.format(**values)}"
+
+
+def _ssim(result: dict[str, Any]) -> str:
+    ssim, left_out = result.get("ssim_mean"), result.get("ssim_left_out")
+    if ssim is None:
+        return "- (needs the extra eval, and 11x11 pixels)"
+    of = f" without {counted(left_out, 'image')} smaller than 11x11 pixels" if left_out else ""
+    return f"{ssim:.4f}{of}"
 
 
 def _plain(value: Any) -> str:

@@ -14,7 +14,7 @@ from cvae.errors import MissingExtraError
 
 _VALUES = 1 << 22  # that are compared at once
 PSNR_CAP = 99.0  # dB, of images that come back exactly
-_SSIM_SIDE = 11  # pixels that the Gaussian window spans
+SSIM_SIDE = 11  # pixels that the Gaussian window spans
 
 
 def mse(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
@@ -48,7 +48,7 @@ def ssim(x: Pixels, x_hat: Pixels) -> NDArray[np.float64]:
         from skimage.metrics import structural_similarity
     except ImportError as error:
         raise MissingExtraError("scikit-image", "eval") from error
-    if min(x.shape[1:3]) < _SSIM_SIDE:
+    if min(x.shape[1:3]) < SSIM_SIDE:
         return np.full(len(x), np.nan)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     options = {"data_range": 255, "channel_axis": 2, **gaussian}
@@ -92,10 +92,19 @@ def figures(
     }
 
 
-def ssim_mean(x: Pixels, x_hat: Pixels) -> float | None:
-    """The mean of `ssim`; None without scikit-image, or where the images are too small."""
+def ssim_each(x: Any, x_hat: Any) -> NDArray[np.float64] | None:
+    """`each` of `ssim`: (n,), NaN for images smaller than the window; None without scikit-image."""
     try:
-        mean = float(ssim(x, x_hat).mean())
+        return each(ssim, x, x_hat)
     except MissingExtraError:
         return None
-    return None if np.isnan(mean) else mean
+
+
+def ssim_figures(values: NDArray[np.float64] | None) -> dict[str, Any]:
+    """The mean SSIM of those images that have one, None where none has, and how many have none."""
+    defined = np.empty(0) if values is None else values[~np.isnan(values)]
+    left_out = 0 if values is None else len(values) - len(defined)
+    return {
+        "ssim_mean": float(defined.mean()) if len(defined) else None,
+        "ssim_left_out": left_out,  # smaller than the window
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -104,13 +105,14 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
     Returns:
         Rows with `codec`, `settings`, `layout` and the figures of `metrics.figures`. Layout `single`
         is a file an image; `block` all images as one block of the rANS coder, without any header;
-        `mosaic` a picture of up to 1,000 images. `ssim_mean` is None but for the setting next to
-        our PSNR. Rivals' rows are those of `seen_from`.
+        `mosaic` a picture of up to 1,000 images. Of a model of any size there are single files alone.
+        `ssim_mean` is None but for the setting next to our PSNR. Rivals' rows are those of `seen_from`.
 
     Raises:
         CvaeError: a codec is missing here.
     """
     psnr = float(ours.psnr.mean())
+    shape = metrics.mean_shape(image.shape for image in ours.pixels)
 
     def rows(name: str, curves: Curves) -> Iterator[Row]:
         for layout, points in curves:
@@ -120,7 +122,7 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
                     "codec": name,
                     "settings": point.settings,
                     "layout": layout,
-                    **metrics.figures(codec.image_shape, point.total_bytes, point.mse),
+                    **metrics.figures(shape, point.total_bytes, point.mse),
                     "ssim_mean": _ssim(ours, near) if point is near else None,
                     "lossless": point.lossless,
                 }
@@ -132,21 +134,24 @@ def compare(codec: Codec, ours: Measured, names: list[str], progress: Progress) 
         if name == LINEAR:
             curves = _linear_curves(find_linear(codec), ours, psnr, progress)
         else:
-            curves = _rival_curves(rivals.RIVALS[name], ours, psnr, progress, refused)
+            layouts = rivals.LAYOUTS[:1] if codec.any_size else rivals.LAYOUTS
+            curves = _rival_curves(rivals.RIVALS[name], layouts, ours, psnr, progress, refused)
         others += rows(name, curves)
     return Comparison(curve, seen_from(curve, psnr, others), refused)
 
 
 def _ssim(ours: Measured, point: Point) -> float | None:
-    if point.decoded is not ours.decoded:
-        return metrics.ssim_mean(ours.pixels, point.decoded)
-    return None if ours.ssim is None else float(ours.ssim.mean())
+    known = point.decoded is ours.decoded
+    values = ours.ssim if known else metrics.ssim_each(ours.pixels, point.decoded)
+    mean: float | None = metrics.ssim_figures(values)["ssim_mean"]
+    return mean
 
 
 def _rival_curves(
-    rival: rivals.Rival, ours: Measured, target: float, progress: Progress, refused: list[str]
-) -> Curves:
-    for layout in rivals.LAYOUTS:
+    rival: rivals.Rival, layouts: Sequence[rivals.Layout], ours: Measured, target: float,
+    progress: Progress, refused: list[str],
+) -> Curves:  # fmt: skip
+    for layout in layouts:
         try:
             points = rivals.curve(rival, ours.pixels, layout, target, progress)
         except CvaeError as error:  # as of an image that is too small for it; the others go on
@@ -183,15 +188,16 @@ def _linear_curves(codec: Codec, ours: Measured, target: float, progress: Progre
 
 
 def _curves(codec: Codec, found: list[Measured]) -> Curves:
-    """Single files, and one block, at each of the measured qualities."""
-    curves: dict[str, list[Point]] = {"single": [], "block": []}
+    """Single files, and one block where all have one size, at each of the measured qualities."""
+    curves: dict[str, list[Point]] = defaultdict(list)
     for item in found:
-        lanes = max(1, min(_LANES, item.symbols.size // _SYMBOLS_A_LANE))
-        block = codec.coding.encode_block(item.symbols, item.quality, lanes)
-        sizes = (int(item.file_bytes.sum()), len(block))
+        sizes = {"single": int(item.file_bytes.sum())}
+        if not codec.any_size:
+            lanes = max(1, min(_LANES, item.symbols.size // _SYMBOLS_A_LANE))
+            sizes["block"] = len(codec.coding.encode_block(item.symbols, item.quality, lanes))
         settings = f"quality={item.quality} effort={item.effort}"
-        for size, points in zip(sizes, curves.values(), strict=True):
-            points.append(Point(settings, size, item.mse, item.decoded))
+        for layout, size in sizes.items():
+            curves[layout].append(Point(settings, size, item.mse, item.decoded))
     return curves.items()
 
 

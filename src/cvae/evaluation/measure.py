@@ -22,7 +22,7 @@ from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import Which, array_source
-from cvae.errors import DataError, MissingExtraError, Refuse
+from cvae.errors import DataError, Refuse
 from cvae.models.file import Model
 from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
@@ -145,12 +145,8 @@ class Measured:
 
     @cached_property
     def ssim(self) -> NDArray[np.float64] | None:
-        """(n,), or None without scikit-image or where the images are too small."""
-        try:
-            values = metrics.each(metrics.ssim, self.pixels, self.decoded)
-        except MissingExtraError:
-            return None
-        return None if np.isnan(values).any() else values
+        """(n,), NaN where an image is too small; None without scikit-image."""
+        return metrics.ssim_each(self.pixels, self.decoded)
 
 
 def measure(
@@ -216,7 +212,7 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
         "psnr_of_mean_mse": figures["psnr_of_mean_mse"],
         **of_means,
         "mse_mean": figures["mse_mean"],
-        "ssim_mean": None if measured.ssim is None else float(measured.ssim.mean()),
+        **metrics.ssim_figures(measured.ssim),
         "warned": measured.warned,
         "encode_images_per_second": round(len(pixels) / measured.encode_seconds, 1),
         "decode_images_per_second": round(len(pixels) / measured.decode_seconds, 1),
@@ -230,8 +226,9 @@ def table(measured: Measured, labels: list[str]) -> str:
     writer.writerow(["image", "file_bytes", "payload_bytes", "information_bits", "psnr", "ssim"])
     sizes = zip(measured.file_bytes, measured.payload_bytes, strict=True)
     figures = zip(measured.information_bits, measured.psnr, strict=True)
-    ssim = [""] * len(labels) if measured.ssim is None else [f"{v:.6f}" for v in measured.ssim]
-    for name, size, (bits, psnr), similarity in zip(labels, sizes, figures, ssim, strict=True):
+    ssim = [np.nan] * len(labels) if measured.ssim is None else measured.ssim.tolist()
+    for name, size, (bits, psnr), value in zip(labels, sizes, figures, ssim, strict=True):
+        similarity = "" if np.isnan(value) else f"{value:.6f}"
         # So that no spreadsheet takes a name for a formula.
         label = f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
         writer.writerow([label, *size, f"{bits:.4f}", f"{psnr:.4f}", similarity])

@@ -23,7 +23,7 @@ from cvae.data.images import Pixels
 from cvae.data.places import Found
 from cvae.data.reading import Reading
 from cvae.data.sources import Which
-from cvae.errors import CvaeError, DataError, ImageError, MissingExtraError, Refuse, told
+from cvae.errors import Changed, CvaeError, DataError, ImageError, MissingExtraError, Refuse, told
 from cvae.models.file import Model
 from cvae.models.recorded import recorded_reading
 from cvae.packs.source import open_images
@@ -85,10 +85,13 @@ def _is_readable(file: Found, reading: Reading, refuse: Refuse) -> bool:
     tell, name = told(refuse), str(file.place)
     try:
         data = images.read_file(file.place, name)
-        reading.read(data, name)
+        with images.decoding(name):
+            changes = reading.picture(data, name).changes
     except ImageError as error:
         tell(error)
         return False
+    for change in changes:
+        tell(Changed(change, where=name))
     if (count := pages.count(data)) > 1:
         tell(pages.notice(count, name))
     return True

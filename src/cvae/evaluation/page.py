@@ -86,13 +86,14 @@ def _quiet(text: str) -> str:
 
 
 def _facts(result: dict[str, Any]) -> str:
-    ssim = result["ssim_mean"]
+    ssim, left_out = result["ssim_mean"], result["ssim_left_out"]
+    of = f" (without {left_out} smaller than 11x11 pixels)" if left_out else ""
     facts = {
         "bytes a file": f"{result['file_bytes_mean']:.2f}",
         "to one": f"{result['compression_ratio']:.1f}",
         "bits a pixel": f"{result['bpp']:.4f}",
         "dB PSNR": f"{result['psnr_mean']:.2f}",
-        "SSIM": "-" if ssim is None else f"{ssim:.4f}",
+        f"SSIM{of}": "-" if ssim is None else f"{ssim:.4f}",
         "below expected quality": str(result["warned"]),
     }
     cells = "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts.items())

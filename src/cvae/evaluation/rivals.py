@@ -31,7 +31,8 @@ Grid = dict[str, list[Any]]  # option -> the values that are tried, every combin
 Progress = Callable[[str], None]
 
 MOSAIC_TILES = 1000
-_SAMPLE = 128  # images that the options are compared on
+# Images that the options are compared on, and their pixels.
+_SAMPLE, _SAMPLE_PIXELS = 128, 1 << 22
 _AT_LEAST = 5  # points of a curve, where the codec has as many
 
 _QUALITIES = [0, 2, 5, 8, 12, 16, 20, 25, 30, 36, 42, 50, 60, 70, 80, 90, 95]
@@ -63,6 +64,13 @@ class Rival:
             {**self.fixed, **dict(zip(whole, values, strict=True))}
             for values in itertools.product(*whole.values())
         ]
+
+    def fitting(self, options: Options, channels: int) -> Options:
+        """Options for colour, as they are for an image of 1 or 3 channels: grey ones stand among others."""
+        if channels > 1 or not self.colour.keys() & options.keys():
+            return options
+        kept = {name: value for name, value in options.items() if name not in self.colour}
+        return kept | {name: values[0] for name, values in self.grey.items()}
 
     def describe(self, options: Options) -> str:
         """`quality=20 effort=9`: options without those that are always the same."""
@@ -144,7 +152,7 @@ class Point:
     settings: str
     total_bytes: int
     mse: NDArray[np.float64]  # (n,), of 8-bit pixels
-    decoded: Pixels  # (n, h, w, c)
+    decoded: Any  # uint8 (n, h, w, c), or a list of (h, w, c)
     lossless: bool = False
 
     @property
@@ -185,19 +193,25 @@ def code(rival: Rival, image: Pixels, options: Options) -> tuple[int, Pixels]:
     buffer = io.BytesIO()
     what = f"cannot code {image.shape[1]}x{image.shape[0]} with {rival.describe(options)}"
     with translated(CvaeError, what, rival.name, (OSError, ValueError, RuntimeError, TypeError)):
-        images.as_image(image).save(buffer, format=rival.name, **options)
+        fitting = rival.fitting(options, image.shape[2])
+        images.as_image(image).save(buffer, format=rival.name, **fitting)
     with Image.open(buffer, formats=[rival.name]) as opened:
         decoded = np.asarray(opened.convert("L" if image.shape[2] == 1 else "RGB"), np.uint8)
     return len(buffer.getvalue()), decoded.reshape(image.shape)
 
 
-def measure(rival: Rival, pixels: Pixels, layout: Layout, options: Options) -> Point:
-    """Codes all images, uint8 (n, h, w, c), and decodes them again; raises as `code` does."""
+def measure(rival: Rival, pixels: Any, layout: Layout, options: Options) -> Point:
+    """Codes all images, uint8 (n, h, w, c), and decodes them again; raises as `code` does.
+
+    As single files they may be a list of (h, w, c), which differ in size.
+    """
     pictures = pixels if layout == "single" else mosaics(pixels)
     work = partial(code, rival, options=options)
     sizes, coded = zip(*pipeline.ordered_map(work, pictures, pipeline.processors()), strict=True)
-    decoded = np.stack(coded) if layout == "single" else cut(coded, pixels.shape)
-    error = metrics.mse(pixels, decoded)
+    decoded: Any = list(coded) if layout == "single" else cut(coded, pixels.shape)
+    if isinstance(pixels, np.ndarray):
+        decoded = np.asarray(decoded)
+    error = metrics.each(metrics.mse, pixels, decoded)
     return Point(rival.describe(options), sum(sizes), error, decoded, lossless=not error.any())
 
 
@@ -233,18 +247,29 @@ def _mosaic(pixels: Pixels) -> Pixels:
     return grid.reshape(-1, columns * width, channels)
 
 
+def _channels(pixels: Any) -> int:
+    """3 where one of the images has so many, else 1."""
+    return max(image.shape[2] for image in pixels)
+
+
+def _sample(pixels: Any) -> Any:
+    """The first images, at least one: as many as `_SAMPLE` and `_SAMPLE_PIXELS` say."""
+    areas = np.cumsum([image.shape[0] * image.shape[1] for image in pixels[:_SAMPLE]])
+    return pixels[: max(1, int(np.searchsorted(areas, _SAMPLE_PIXELS, side="right")))]
+
+
 def curve(
-    rival: Rival, pixels: Pixels, layout: Layout, target: float, progress: Progress
+    rival: Rival, pixels: Any, layout: Layout, target: float, progress: Progress
 ) -> list[Point]:
     """Points of a codec around a PSNR of interest in dB, and its lossless one if it has any.
 
-    Images are uint8 (n, h, w, c). Layout "single" is a file an image, "mosaic" a file for up to 1,000.
+    Images are those of `measure`. Layout "single" is a file an image, "mosaic" a file for up to 1,000.
 
     Raises:
         CvaeError: the codec is missing here, or its encoder takes none of its settings.
     """
     check(rival)
-    title, sample = f"{rival.name}, {layout}", pixels[:_SAMPLE]
+    title, sample = f"{rival.name}, {layout}", _sample(pixels)
     candidates = _candidates(rival, sample, layout, progress)
 
     @cache
@@ -255,7 +280,7 @@ def curve(
 
     psnrs = [psnr for _, psnr in candidates]
     points = [measured(i) for i in bracket(lambda i: measured(i).psnr, psnrs, target)]
-    lossless = rival.settings(layout, pixels.shape[3], lossless=True)
+    lossless = rival.settings(layout, _channels(pixels), lossless=True)
     if lossless:
         progress(f"{title}: lossless")
         sizes = [measure(rival, sample, layout, options).total_bytes for options in lossless]
@@ -264,10 +289,10 @@ def curve(
 
 
 def _candidates(
-    rival: Rival, sample: Pixels, layout: Layout, progress: Progress
+    rival: Rival, sample: Any, layout: Layout, progress: Progress
 ) -> list[tuple[Options, float]]:
     """The lossy settings that no other beats on a sample, from smallest to best, with their PSNR."""
-    settings = rival.settings(layout, sample.shape[3])
+    settings = rival.settings(layout, _channels(sample))
     found: list[tuple[Options, Point]] = []
     refused: list[CvaeError] = []  # some do not take small pictures
     for number, options in enumerate(settings, 1):
