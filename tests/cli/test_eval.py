@@ -34,6 +34,7 @@ def test_eval_reports_every_figure_of_the_samples() -> None:
         "psnr_of_means",
         "mse_mean",
         "ssim_mean",
+        "ssim_left_out",
         "warned",
         "encode_images_per_second",
         "decode_images_per_second",

@@ -106,7 +106,7 @@ def test_a_container_without_its_model_is_no_damage(
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("x.png")
     run_here("encode", "x.png", "-m", tiny_model, *FAST)
     run_here("verify", "x.bin")
-    assert "warning: x.bin: only its check sum was looked at: there is no model of id" in (
+    assert "warning: x.bin: only the check sum was looked at: there is no model of id" in (
         capsys.readouterr().err
     )
     run_here("verify", "x.bin", "-m", tiny_model)
@@ -143,7 +143,7 @@ def test_images_without_an_original_are_counted(capsys: pytest.CaptureFixture[st
     (result,) = json.loads(said.out)
     assert (result["images"], result["missing"], result["lost"]) == (4, 5, 1)
     assert "coded/digit_3.bin" in said.err
-    assert "warning: some: has no original of 5 coded images" in said.err
+    assert "error: some: has no original that can be read of 5 coded images: digit_5.bin, " in said.err
     run_here("verify", "coded", "--against", "nowhere", code=1)
 
 

@@ -15,7 +15,7 @@ import cvae
 from cvae import packs
 from cvae.data import metrics
 from cvae.errors import CvaeError, FormatError, StorageError
-from cvae.evaluation import verify
+from cvae.evaluation import containers, verify
 from cvae.options import EncodeOptions
 from cvae.packs.encode import encode_pack
 
@@ -38,7 +38,23 @@ def _in_an_empty_folder(workdir: Path) -> None:
 
 def figures(data: str, coded: str, split: str | None = None) -> dict[str, Any]:
     with cvae.open_pack(coded) as pack:
-        return verify.compare(pack, data, EncodeOptions(fit=True, split=split))
+        return verify.compare(pack, data, EncodeOptions(fit=True, split=split)).figures[0]
+
+
+def of_containers(pixels: np.ndarray, coded: list[bytes]) -> dict[str, Any]:
+    """The figures of containers in a folder beside their originals in another."""
+    for folder in ("coded", "originals"):
+        Path(folder).mkdir()
+    for number, (image, data) in enumerate(zip(pixels, coded, strict=True)):
+        Image.fromarray(image[..., 0]).save(f"originals/{number}.png")
+        Path(f"coded/{number}.bin").write_bytes(data)
+    files = [(f"coded/{number}.bin", f"{number}.bin") for number in range(len(coded))]
+    refused: list[CvaeError] = []
+    originals = containers.Originals("originals", refused.append)
+    options, find = EncodeOptions(fit=True), verify.codec_finder()
+    (result,) = containers.compare(files, originals, options, find, refused.append).figures
+    assert refused == []
+    return result
 
 
 FIGURES = (
@@ -62,7 +78,7 @@ def test_a_pack_is_measured_as_evaluation_measures(capsys: pytest.CaptureFixture
 def test_containers_are_measured_as_packs_are() -> None:
     pixels, codec = np.load("x.npy"), cvae.open_model("linear-mnist")
     coded = [item.data for item in codec.encode_batch(pixels, EncodeOptions(effort=0))]
-    found, expected = verify.compare_containers(codec, coded, pixels), figures("x.npy", "x.bin")
+    found, expected = of_containers(pixels, coded), figures("x.npy", "x.bin")
     for key in (*FIGURES, "model"):
         assert found[key] == pytest.approx(expected[key]), key
     assert found["file_bytes_mean"] == pytest.approx(sum(map(len, coded)) / 30)
@@ -72,7 +88,7 @@ def test_fitted_and_inverted_containers_are_measured_at_the_size_of_the_model() 
     pixels, codec = np.load("x.npy")[:1], cvae.open_model("linear-mnist")
     options = EncodeOptions(quality=90, effort=0, fit=True, invert=True)
     (item,) = codec.encode_batch(pixels, options, [(100, 70)])
-    found = verify.compare_containers(codec, [item.data], pixels)
+    found = of_containers(pixels, [item.data])
     assert (found["images"], found["quality"]) == (1, 90)
     assert found["psnr_mean"] == pytest.approx(item.psnr)
 
@@ -126,8 +142,25 @@ def test_images_are_matched_by_name_in_folders_and_archives() -> None:
 
 def test_missing_originals_are_counted() -> None:
     Path("in/a/01.png").unlink()
-    found = figures("in", "in.bin")
-    assert (found["images"], found["missing"]) == (29, 1)
+    with cvae.open_pack("in.bin") as pack:
+        found = verify.compare(pack, "in")
+    assert (found.figures[0]["images"], found.figures[0]["missing"]) == (29, 1)
+    assert (found.absent, found.uncoded) == (["a/01.png"], set())
+
+
+def test_originals_that_were_never_coded_are_named() -> None:
+    images = {"in/0.png", "in/a/zz.png"}
+    for name in images:
+        Image.new("L", (28, 28)).save(name)
+    with tarfile.open("in.tar", "w") as archive:
+        for path in sorted(Path("in").rglob("*.png"), key=lambda path: (path.parts[1:-1], path)):
+            archive.add(path, path.relative_to("in").as_posix())
+    run_here("pack", "in", "-o", "more.bin", *FAST)
+    for data in ("in", "in.tar"):
+        with cvae.open_pack("in.bin") as pack:
+            found = verify.compare(pack, data)
+        assert (found.figures[0]["images"], found.figures[0]["uncoded"]) == (30, 2)
+        assert {f"in/{name}" for name in found.uncoded} == images
 
 
 def test_the_split_that_was_measured_is_named() -> None:
@@ -162,7 +195,7 @@ def test_of_a_damaged_pack_what_is_whole_is_measured(named: bool) -> None:
     Path("d.bin").write_bytes(damaged)
     refused: list[CvaeError] = []
     with cvae.open_pack("d.bin") as pack:
-        found = verify.compare(pack, data, refuse=refused.append)
+        (found,) = verify.compare(pack, data, refuse=refused.append).figures
     assert (found["images"], found["lost"], found["missing"]) == (14, 16, 0)
     kept = [*range(8, 16), *range(24, 30)]
     expected = metrics.psnr(images[kept], decoded[kept]).mean()

@@ -101,8 +101,9 @@ def command(
     named and skipped; the exit code is then 1. SSIM, --against and --plot need the extra `eval`.
 
     --against codes single files, and mosaics of up to 1,000 images beside one block of the model's
-    without headers, but for models of any size; `linear` is PCA of the training images. --noise clips to [0, 1] and rounds to 8
-    bits, with a fixed seed; a denoiser gives only these figures. `tv` has its best weight.
+    without headers, but for models of any size; `linear` is PCA of the training images. --noise clips
+    to [0, 1] and rounds to 8 bits, with a fixed seed; a denoiser gives only these figures. `tv` has its
+    best weight.
     """
     from cvae import kinds
     from cvae.data.sources import Which

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, DataError, FormatError, ImageError, ModelError, ModelNotFoundError
+from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError, StorageError
 from cvae.cli import files, options, tables
 from cvae.cli.options import make_talk
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
-from cvae.errors import at
+from cvae.errors import translated
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
-    from cvae.data.images import Pixels
+    from cvae.evaluation.coded import Compared
     from cvae.options import EncodeOptions
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
@@ -49,12 +50,13 @@ def command(
 
     --against matches the images of an array by number, all others by name. Nothing is encoded.
     Containers are compared with image files alone, packs with all of these. Where several models wrote
-    the containers of a folder, each has its own figures.
+    the containers of a folder, each has its own figures. Coded images without an original are named,
+    and originals that no FILE has, unless FILE is one container; the exit code is then 1.
     """
     from cvae.evaluation.verify import codec_finder
 
     talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
-    results = []
+    results, uncoded = [], []
     for name in names:
         with talk.trying(name):
             if against is None:
@@ -63,14 +65,26 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {result['state']}")
                 continue
-            for result in _compare(name, against, model, options, find, talk):
-                results.append(result)
-                if not as_json:
+            found = _compare(name, against, model, options, find, talk)
+            uncoded.append(found.uncoded)
+            results += found.figures
+            if not as_json:
+                for result in found.figures:
                     tables.show(tables.coded(result))
+    # A single container is looked up in a folder of many; what cannot be compared may have any.
+    if against and len(uncoded) == len(names) and not _is_one(names):
+        _say_uncoded(against, uncoded, talk)
     if as_json:
         echo_json(results)
     sys.stdout.flush()
     talk.end()
+
+
+def _is_one(names: tuple[str, ...]) -> bool:
+    """Whether all that is asked for is one container."""
+    from cvae.data.contents import What
+
+    return len(names) == 1 and files.what(names[0]) in (What.CONTAINER, What.FILE)
 
 
 def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any]:
@@ -90,13 +104,17 @@ def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any
 
 
 def _damage_in(path: str, find: Callable[[int], Codec], talk: Talk) -> list[str]:
-    """What is damaged in a file. Raises CvaeError when that cannot be told."""
+    """What is damaged in a file. Raises CvaeError when that cannot be told, or it is none of ours."""
     from cvae import kinds
     from cvae.data.contents import What
     from cvae.evaluation import verify
     from cvae.models import registry
 
-    is_model = files.what(path) in (What.MODEL, What.RUN)
+    what = files.what(path)
+    is_model = what in (What.MODEL, What.RUN)
+    is_ours = is_model or what in (What.CONTAINER, What.PACK, What.PACKS)
+    if not is_ours and Path(path).suffix.lower() not in _ENDINGS:
+        raise FormatError(f"expected a container, a pack or a model, found {_other(path, what)}")
     try:
         if not is_model:
             return [str(item) for item in verify.check(path, find)]
@@ -104,10 +122,23 @@ def _damage_in(path: str, find: Callable[[int], Codec], talk: Talk) -> list[str]
     except ModelNotFoundError as error:
         if is_model:  # a run without one
             raise
-        talk.warning(f"{path}: only its check sum was looked at: {error.text}")
+        talk.changed(path, f"only the check sum was looked at: {error.text}")
     except ModelError as error:
         return [error.text]
     return []
+
+
+def _other(path: str, what: What) -> str:
+    """What messages call a file that is none of ours."""
+    from cvae.data import places, signatures
+    from cvae.data.contents import What
+
+    known = {What.ARRAY: "an array", What.TAR: "a tar archive", What.ZIP: "a ZIP archive"}
+    if what in known:
+        return known[what]
+    with translated(StorageError, "cannot be read", path), places.locate(path).open("rb") as file:
+        found = signatures.image_format(file.read(signatures.HEAD))
+    return f"an image ({found})" if found else "something else"
 
 
 def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tuple[str, list[str]]:
@@ -136,11 +167,11 @@ def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tup
 def _compare(
     name: str, against: str, model: str | None, options: EncodeOptions,
     find: Callable[[int], Codec], talk: Talk,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The figures of a file, or of each model's containers in a folder, against their originals."""
+) -> Compared:  # fmt: skip
+    """A file, or the containers of a folder, beside their originals; says what has none."""
     from cvae import packs
     from cvae.data.contents import What
-    from cvae.evaluation import verify
+    from cvae.evaluation import containers, verify
 
     def refuse(error: CvaeError) -> None:
         # Damage is of the pack; originals have their names already.
@@ -151,79 +182,35 @@ def _compare(
     what = files.what(name)
     if what in (What.PACK, What.PACKS):
         with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = [verify.compare(pack, against, options, bar.update, refuse)]
+            found = verify.compare(pack, against, options, bar.update, refuse)
     else:
-        found = _compare_containers(name, what, against, options, find, refuse)
-    stem = Path(against.rstrip("/")).stem
-    if missing := found[0].get("missing"):
-        talk.warning(f"{against}: has no original of {counted(missing, 'coded image')}")
-    common = {"dataset": stem, "split": "all", "file": name}
-    return [{**common, **figures} for figures in found]
+        paths = _describe(name, what, refuse)[1]
+        originals = containers.Originals(against, refuse)
+        with talk.bar(len(paths)) as bar:
+            coded = _named(paths, name, bar)
+            found = containers.compare(coded, originals, options, find, refuse)
+    if found.absent:
+        what = "has no original that can be read of"
+        talk.error(_lacking(against, what, "coded image", found.absent))
+    common = {"dataset": Path(against.rstrip("/")).stem, "split": "all", "file": name}
+    return replace(found, figures=[{**common, **figures} for figures in found.figures])
 
 
-def _compare_containers(
-    name: str, what: What, against: str, options: EncodeOptions, find: Callable[[int], Codec],
-    refuse: Callable[[CvaeError], None],
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The figures of one container and its original, or of those of two folders by their names.
-
-    One result a model; what is missing or lost is told in the first.
-    """
-    from cvae.bitstream import container
-    from cvae.data import images, listing, pages, places
-    from cvae.data.contents import What, what_lies_at
-    from cvae.evaluation import verify
-
-    if what_lies_at(against) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
-        text = "holds many images, expected image files: containers are compared with those of their names"
-        raise DataError(text, where=against)
-    found = list(listing.find_images(against, refuse))
-    # By the name without its ending, and by all of it: where two would meet, a container has that.
-    originals = {Path(file.name).with_suffix(""): file.place for file in reversed(found)}
-    originals |= {Path(file.name): file.place for file in found}
-    alone = next((file.place for file in found if file.place == places.locate(against)), None)
-    pairs: dict[Codec, list[tuple[bytes, Pixels]]] = {}
-    missing = lost = 0
-    for path in _describe(name, what, refuse)[1]:
-        try:
-            with at(path):
-                data = files.Task(Path(path)).read()
-                codec = find(container.unpack(data).model_id)
-                shape = codec.decode(data).shape
-        except CvaeError as error:
-            refuse(error)
-            lost += 1
-            continue
-        below = Path(Path(path).name if path == name else Path(path).relative_to(name))
-        original = originals.get(below.with_suffix(""), alone)  # a single one has any name
-        if original is None:
-            missing += 1
-            continue
-        reading = codec.reading(options)
-        try:
-            read = images.read_file(original)
-            pixels = reading.read(read, str(original))
-            if (count := pages.count(read)) > 1:
-                refuse(pages.notice(count, str(original)))
-            if codec.any_size:
-                _check_shape(pixels.shape, (*shape, 1)[:3], str(original))
-            pairs.setdefault(codec, []).append((data, pixels))
-        except ImageError as error:
-            refuse(error)
-            missing += 1
-    if not pairs:
-        raise DataError("has none of the images that were coded, and are whole", where=against)
-    results = [
-        verify.compare_containers(codec, *zip(*group, strict=True)) | {"missing": 0, "lost": 0}
-        for codec, group in pairs.items()
-    ]
-    results[0] |= {"missing": missing, "lost": lost}
-    return results
+def _named(paths: list[str], name: str, bar: Any) -> Iterator[tuple[str, str]]:
+    """Containers, each with its name below the folder that was given; a progress bar follows them."""
+    for path in paths:
+        below = Path(Path(path).name) if path == name else Path(path).relative_to(name)
+        yield path, below.as_posix()
+        bar.update(1)
 
 
-def _check_shape(found: tuple[int, ...], coded: tuple[int, ...], name: str) -> None:
-    """Raises ImageError when an original has another shape (h, w, c) than what was coded."""
-    if found != coded:
-        (h, w, c), (height, width, channels) = found, coded
-        expected = f"expected {width}x{height} of {channels} channels, as it was coded"
-        raise ImageError(f"{expected}, found {w}x{h} of {c}", where=name)
+def _say_uncoded(against: str, uncoded: list[set[str]], talk: Talk) -> None:
+    """Says which originals none of the coded files has."""
+    if left := sorted(set.intersection(*uncoded)):
+        talk.error(_lacking(against, "there is no coded image of", "original", left))
+
+
+def _lacking(against: str, what: str, noun: str, names: list[str]) -> DataError:
+    from cvae.evaluation.coded import first_of
+
+    return DataError(f"{what} {counted(len(names), noun)}: {first_of(names)}", where=against)

@@ -76,10 +76,11 @@ def check_batch(batch: Any, expected: str) -> None:
 
 
 def check_channels(shape: Shape, name: str) -> None:
-    """Raises ImageError, which names `name`, unless images (h, w, c) of an array are grey or RGB."""
+    """Raises ImageShapeError, which names `name`, unless images (h, w, c) of an array are grey or RGB."""
     if shape[2] not in (1, 3):
         text = f"expected images (h, w), (h, w, 1) or (h, w, 3), found {shape}"
-        raise ImageError(text, where=name, advice=_channels_advice((1, *shape)))
+        advice = _channels_advice((1, *shape)) or "x[..., :3] takes three of the channels"
+        raise ImageShapeError(text, where=name, advice=advice)
 
 
 def _channels_advice(shape: tuple[int, ...]) -> str:

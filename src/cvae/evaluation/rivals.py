@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -65,10 +65,8 @@ class Rival:
             for values in itertools.product(*whole.values())
         ]
 
-    def fitting(self, options: Options, channels: int) -> Options:
-        """Options for colour, as they are for an image of 1 or 3 channels: grey ones stand among others."""
-        if channels > 1 or not self.colour.keys() & options.keys():
-            return options
+    def in_grey(self, options: Options) -> Options:
+        """Options for colour as they are for grey images that stand among others."""
         kept = {name: value for name, value in options.items() if name not in self.colour}
         return kept | {name: values[0] for name, values in self.grey.items()}
 
@@ -193,8 +191,7 @@ def code(rival: Rival, image: Pixels, options: Options) -> tuple[int, Pixels]:
     buffer = io.BytesIO()
     what = f"cannot code {image.shape[1]}x{image.shape[0]} with {rival.describe(options)}"
     with translated(CvaeError, what, rival.name, (OSError, ValueError, RuntimeError, TypeError)):
-        fitting = rival.fitting(options, image.shape[2])
-        images.as_image(image).save(buffer, format=rival.name, **fitting)
+        images.as_image(image).save(buffer, format=rival.name, **options)
     with Image.open(buffer, formats=[rival.name]) as opened:
         decoded = np.asarray(opened.convert("L" if image.shape[2] == 1 else "RGB"), np.uint8)
     return len(buffer.getvalue()), decoded.reshape(image.shape)
@@ -205,8 +202,12 @@ def measure(rival: Rival, pixels: Any, layout: Layout, options: Options) -> Poin
 
     As single files they may be a list of (h, w, c), which differ in size.
     """
-    pictures = pixels if layout == "single" else mosaics(pixels)
-    work = partial(code, rival, options=options)
+    pictures, channels = pixels if layout == "single" else mosaics(pixels), _channels(pixels)
+
+    def work(image: Pixels) -> tuple[int, Pixels]:
+        fitting = rival.in_grey(options) if image.shape[2] < channels else options
+        return code(rival, image, fitting)
+
     sizes, coded = zip(*pipeline.ordered_map(work, pictures, pipeline.processors()), strict=True)
     decoded: Any = list(coded) if layout == "single" else cut(coded, pixels.shape)
     if isinstance(pixels, np.ndarray):
@@ -249,7 +250,7 @@ def _mosaic(pixels: Pixels) -> Pixels:
 
 def _channels(pixels: Any) -> int:
     """3 where one of the images has so many, else 1."""
-    return max(image.shape[2] for image in pixels)
+    return 3 if any(image.shape[2] == 3 for image in pixels) else 1
 
 
 def _sample(pixels: Any) -> Any:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain, groupby, islice, repeat
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvae import packs
-from cvae.bitstream import container
 from cvae.codec import Codec, find_codec, open_model
-from cvae.data import metrics, pages, places, sources
+from cvae.data import metrics, pages, sources
 from cvae.data.batches import Batch
 from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Which
-from cvae.errors import (
-    DataError,
-    FormatError,
-    MissingExtraError,
-    Refuse,
-    StorageError,
-    UnsupportedError,
-    translated,
-)
+from cvae.errors import DataError, FormatError, ModelError, Refuse, UnsupportedError
+from cvae.evaluation import coded, containers
+from cvae.evaluation.coded import Compared
 from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
@@ -38,18 +30,26 @@ from cvae.packs.reader import Damage, Range
 from cvae.packs.shards import Input
 from cvae.packs.source import pack_source
 
-_MAX_CONTAINER = 1 << 28  # bytes
 _ORIGINALS = EncodeOptions(fit=True)
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
 
 
 def codec_finder(model: str | None = None) -> Callable[[int], Codec]:
-    """Gives the codec of an id, or that of `model` for any; each is opened once."""
+    """Gives the codec of an id, or that of `model` for any; each is looked for once."""
 
     @cache
+    def found(model_id: int) -> Codec | ModelError:
+        try:
+            return open_model(model) if model else find_codec(model_id)
+        except ModelError as error:
+            return error
+
     def find(model_id: int) -> Codec:
-        return open_model(model) if model else find_codec(model_id)
+        codec = found(model_id)
+        if isinstance(codec, ModelError):
+            raise copy.copy(codec)  # each is told where it happened
+        return codec
 
     return find
 
@@ -68,8 +68,7 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
         if what_lies_at(place) not in (What.CONTAINER, What.FILE):
             with packs.open_reader(place) as reader:
                 return reader.damage_in([(0, reader.images)])
-        with translated(StorageError, "cannot be read", place):
-            item = container.unpack(places.read(places.locate(place), _MAX_CONTAINER))
+        item, _ = containers.read(place)
         find(item.model_id).decode_payload(item)
     except UnsupportedError:
         raise
@@ -78,38 +77,13 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
     return []
 
 
-def compare_containers(
-    codec: Codec, coded: Sequence[bytes], originals: Iterable[Pixels]
-) -> dict[str, Any]:
-    """The figures of containers of one model and their originals, (h, w, c) of the model's size each.
-
-    Those of a model of any size have the size and the channels that the container gives.
-
-    Raises FormatError at damage, and ModelNotFoundError at another model's container.
-    """
-    # PSNR is that of the model's size, also of images that were fitted to it.
-    items = [container.unpack(data) for data in coded]
-    if not codec.any_size:
-        items = [replace(item, original_size=None) for item in items]
-    qualities = [item.quality for item in items]
-    started = time.perf_counter()
-    decoded = codec.decode_containers(items)
-    seconds, pixels = time.perf_counter() - started, list(originals)
-    measured = _measure(codec, pixels, decoded, qualities)
-    shape = metrics.mean_shape(image.shape for image in pixels)
-    return {
-        "quality": qualities[0] if len(set(qualities)) == 1 else None,
-        **_figures(codec, measured, sum(map(len, coded)), len(items) / max(seconds, 1e-9), shape),
-    }
-
-
 def compare(
     pack: Pack,
     data: str,
     options: EncodeOptions = _ORIGINALS,
     progress: Callable[[int], None] | None = None,
     refuse: Refuse = None,
-) -> dict[str, Any]:
+) -> Compared:
     """The figures of a pack, under the keys of `measure.summarize` where they apply.
 
     Images of arrays, and of packs without names, are matched by number, all others by name.
@@ -131,7 +105,7 @@ def compare(
         shapes += [originals.shape[1:]] * len(originals)
         if originals.shape[3] < decoded.shape[3]:  # grey ones come back as RGB
             originals = np.repeat(originals, decoded.shape[3], axis=3)
-        measured.append(_measure(pack.codec, originals, decoded, [quality] * len(originals)))
+        measured.append(coded.measure(pack.codec, originals, decoded, [quality] * len(originals)))
         if progress:
             progress(len(originals))
     images = sum(len(part[0]) for part in measured)
@@ -141,43 +115,16 @@ def compare(
     # Where originals are missing, their share of the bytes is left out, too.
     size = max(1, round(pack.reader.size * images / len(pack)))
     speed = whole / max(pairs.seconds, 1e-9)
-    return {
+    parts, shape = np.concatenate(measured, axis=1), metrics.mean_shape(shapes)
+    figures = {
         "split": pairs.split,
         "quality": quality,
-        **_figures(
-            pack.codec, np.concatenate(measured, axis=1), size, speed, metrics.mean_shape(shapes)
-        ),
-        "missing": whole - images,  # coded images whose originals are not there
+        **coded.figures(pack.codec, parts, size, speed, shape),
+        "missing": whole - images,  # coded images whose originals are not there, or cannot be read
         "lost": len(pack) - whole,  # to damage
+        "uncoded": len(pairs.uncoded),  # originals that are not in the pack, or are lost
     }
-
-
-def _measure(codec: Codec, x: Any, x_hat: Any, qualities: list[int]) -> NDArray[np.float64]:
-    """Images and what they come back as, as in `metrics.each` -> (3, n): MSE, SSIM or NaN, expected PSNR."""
-    try:
-        ssim = metrics.each(metrics.ssim, x, x_hat)
-    except MissingExtraError:
-        ssim = np.full(len(x), np.nan)
-    floors = [codec.expected_psnr(quality) for quality in qualities]
-    return np.stack([metrics.each(metrics.mse, x, x_hat), ssim, np.array(floors)])
-
-
-def _figures(
-    codec: Codec,
-    measured: NDArray[np.float64],
-    size: int,
-    speed: float,
-    shape: tuple[float, float, float],
-) -> dict[str, Any]:
-    """`size` is the bytes of the files, `speed` decoded images a second, `shape` that of the images."""
-    mse, ssim, floors = measured
-    return {
-        "model": codec.name,
-        **metrics.figures(shape if codec.any_size else codec.image_shape, size, mse),
-        "ssim_mean": None if np.isnan(ssim.mean()) else float(ssim.mean()),
-        "warned": int((metrics.psnr_of_mse(mse) < floors).sum()),
-        "decode_images_per_second": round(speed, 1),
-    }
+    return Compared([figures], pairs.absent, pairs.uncoded)
 
 
 class _Pairs:
@@ -189,6 +136,8 @@ class _Pairs:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.seconds = 0.0  # that decoding was waited for
+        self.absent: list[str] = []  # coded images, and originals that are without the other
+        self.uncoded: set[str] = set()
         self._pack, self._input, self._refuse = pack, originals, refuse
         self._which = Which(options.split, options.key)
         fitted = pack.reader.header.sizes
@@ -232,6 +181,8 @@ class _Pairs:
                     if key == (name if by_name else seen - 1):
                         found.append(image)
                         break
+                    if by_name:
+                        self.uncoded.add(name)
                 else:
                     text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
                     raise DataError(text, where=where)
@@ -240,6 +191,7 @@ class _Pairs:
             for start, stop in _alike(found):
                 yield np.stack(found[start:stop]), part.pixels[start:stop]
         if by_name:
+            self.uncoded.update(name for _, (name, _) in originals)
             return
         seen += sum(1 for _ in islice(originals, total + 1 - seen))
         # A pack without its index does not know how many images it had.
@@ -250,6 +202,7 @@ class _Pairs:
         # Names are looked up, never opened: a pack may hold any.
         listed = self._input.found(self._refuse)
         places: dict[str, Place] = {item.name: item.place for item in listed}
+        self.uncoded = set(places)
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
@@ -260,6 +213,8 @@ class _Pairs:
             whole = [(places[name], name) for name in names if name in places]
             stacks = dict.fromkeys(pages.file_of(name) for name in names if name not in places)
             paged = [(places[name], name) for name in stacks if name in places]
+            self.uncoded.difference_update(name for _, name in whole + paged)
+            left = dict.fromkeys(names)
             for batch in chain(self._read(whole, False), self._read(paged, True)):
                 at = [row for row, name in enumerate(batch.names or []) if name in rows]
                 if not at:
@@ -268,6 +223,9 @@ class _Pairs:
                     raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
                 found = [rows[name] for name in batch.names or [] if name in rows]
                 yield batch.pixels[at], part.pixels[found]
+                for row in found:
+                    del left[names[row]]
+            self.absent += left
 
     def _read(self, files: list[tuple[Place, str]], paged: bool) -> Iterator[Batch]:
         return ListSource(files).batches(self._reading, refuse=self._refuse, paged=paged)

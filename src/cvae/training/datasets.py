@@ -128,7 +128,9 @@ def _read(
     skipped: list[str] = []
 
     def refuse(error: CvaeError) -> None:
-        if isinstance(error, PassedOver) or not isinstance(error, Notice):  # others are of read ones
+        if isinstance(error, PassedOver) or not isinstance(
+            error, Notice
+        ):  # others are of read ones
             skipped.append(str(error))
 
     cropped = (reading or Reading(shape, "crop")) if of_files(source) else None
@@ -140,7 +142,7 @@ def _read(
         pixels, _ = stream.all()
     except ImageShapeError as error:
         text = f"the preset takes {images.describe(shape)}: {error.text}"
-        raise DataError(text, where=error.where) from error
+        raise DataError(text, where=error.where, advice=error.advice) from error
     name = Path(whole).stem
     return Dataset(whole, name, pixels, pixels[:0], None, cropped, tuple(skipped), key)
 
