@@ -143,7 +143,9 @@ def test_images_without_an_original_are_counted(capsys: pytest.CaptureFixture[st
     (result,) = json.loads(said.out)
     assert (result["images"], result["missing"], result["lost"]) == (4, 5, 1)
     assert "coded/digit_3.bin" in said.err
-    assert "error: some: has no original that can be read of 5 coded images: digit_5.bin, " in said.err
+    assert (
+        "error: some: has no original that can be read of 5 coded images: digit_5.bin, " in said.err
+    )
     run_here("verify", "coded", "--against", "nowhere", code=1)
 
 

@@ -1,9 +1,12 @@
-"""`cvae info`: what a container, a pack or a model says of itself."""
+"""`cvae info`: what containers, packs and models say of themselves."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,7 @@ import click
 
 from cvae import CvaeError, FormatError, ModelError
 from cvae.cli import files, options, tables
-from cvae.cli.talk import echo_json
-from cvae.errors import at
+from cvae.cli.talk import Talk, echo, echo_json
 
 # What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
 _OTHERS = {
@@ -27,36 +29,79 @@ _OTHERS = {
 
 
 @click.command("info")
-@click.argument("file")
+@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--names", "listed", is_flag=True,
+    help="Print the names of all images of packs instead, one a line.",
+)  # fmt: skip
 @options.as_json
-def command(file: str, as_json: bool) -> None:
-    """Describe a container, a pack or a model.
+def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
+    """Describe containers, packs and models.
 
     \b
       cvae info digit.bin
+      cvae info coded/                          how many files, their bytes and models
       cvae info mnist
 
-    FILE is a container, a pack, a folder of packs, a .cvae file, the folder of a training run, or
-    the name of a model. The exit code is 1 where a file is damaged.
+    FILE is a container, a pack, a folder of packs or of containers, a .cvae file, the folder of a
+    training run, the name of a model, or `-` for one of these files on stdin. --json prints a list
+    for several. The exit code is 1 where a file is damaged.
     """
+    talk, found = options.make_talk(), list[Any]()
+    for name in names:
+        with talk.trying("stdin" if name == files.STDIO else name):
+            if listed:
+                found += _names(name, as_json)
+                continue
+            facts = _facts(name, talk)
+            if not as_json:
+                echo("") if found else None
+                tables.show(tables.facts(_shortened(facts)))
+            found.append(facts)
+            if facts.get("damage"):
+                raise FormatError("is damaged, as listed", where=name)
+    if as_json and (listed or found):
+        echo_json(found[0] if len(names) == 1 and not listed else found)
+    talk.end()
+
+
+def _facts(name: str, talk: Talk) -> dict[str, Any]:
+    """What a file or a folder says of itself. Raises CvaeError."""
     from cvae.data.contents import What
 
-    with at(file):
-        what = files.what(file)
-        if what is What.NOTHING:
-            _check_name(file)
-        if what in (What.PACK, What.PACKS):
-            facts = _pack(file)
-        elif what in (What.NOTHING, What.MODEL, What.RUN, What.FOLDER):
-            facts = _model(file)
-        else:
-            facts = _container(file)
-    if as_json:
-        echo_json(facts)
-    else:
-        tables.show(tables.facts(facts))
-    if facts.get("damage"):
-        raise FormatError("is damaged, as listed", where=file)
+    what = files.what(name)
+    if what is What.NOTHING:
+        _check_name(name)
+    if what in (What.PACK, What.PACKS):
+        return _pack(name)
+    if what is What.FOLDER and (found := _coded_below(name, talk)):
+        return _folder(found, talk)
+    if what in (What.NOTHING, What.MODEL, What.RUN, What.FOLDER):
+        return _model(name)
+    return _container(name)
+
+
+def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts for people: of the names of a pack there are the first alone, and how to see all."""
+    names = facts.get("names")
+    if not names or len(names) == facts["images"]:
+        return facts
+    return {**facts, "names": [*names, f"first of {facts['images']:,}: --names lists all"]}
+
+
+def _names(name: str, as_json: bool) -> list[str]:
+    """Prints the names of the images of a pack; returns them for JSON. Raises FormatError."""
+    from cvae import packs
+
+    found = []
+    with packs.open_reader(files.place(name)) as reader:
+        if not reader.named:
+            raise FormatError("has no names of images")
+        for _, image in reader.names():
+            found.append(image) if as_json else echo(image)
+        if reader.damage_in([(0, reader.images)]):
+            raise FormatError("is damaged: names are missing")
+    return found
 
 
 def _check_name(name: str) -> None:
@@ -108,10 +153,83 @@ def _pack(source: str) -> dict[str, Any]:
         return {**facts, "model": name}
 
 
+def _coded_below(folder: str, talk: Talk) -> list[str]:
+    """The files of a folder that have the ending of containers and packs; says where there are others."""
+    from cvae.data import listing, places
+
+    others: list[CvaeError] = []
+    below = places.locate(folder).below(refuse=talk.error)
+    found = [str(file.place) for file in listing.coded({".bin"})(below, others.append)]
+    for notice in others if found else []:
+        talk.error(notice)
+    return found
+
+
+def _folder(paths: list[str], talk: Talk) -> dict[str, Any]:
+    """The containers and packs of a folder in sum; those that are damaged are named."""
+    from cvae.data.contents import What
+
+    name_of, counts = cache(_name_of), Counter[str]()
+    models, qualities = Counter[str](), Counter[int]()
+    for path in paths:
+        with talk.trying(path):
+            is_pack = files.what(path) is What.PACK
+            model_id, quality, images, size = (_of_pack if is_pack else _of_container)(path)
+            counts.update(
+                {"packs" if is_pack else "containers": 1, "images": images, "bytes": size}
+            )
+            models[name_of(model_id)] += images
+            qualities[quality] += images
+    images = counts["images"]
+    return {
+        "kind": "folder of coded files",
+        "containers": counts["containers"],
+        "packs": counts["packs"],
+        "damaged": len(paths) - counts["containers"] - counts["packs"],
+        "images": images,
+        "file_bytes": counts["bytes"],
+        "bytes_per_image": round(counts["bytes"] / images, 2) if images else None,
+        "models": dict(models),  # of how many images each
+        "qualities": {str(quality): qualities[quality] for quality in sorted(qualities)},
+    }
+
+
+def _of_container(path: str) -> tuple[int, int, int, int]:
+    """The id of its model, its quality, images and bytes. Raises FormatError at damage."""
+    from cvae.bitstream import container
+
+    data = files.Task(Path(path)).read()
+    item = container.unpack(data)
+    return item.model_id, item.quality, 1, len(data)
+
+
+def _of_pack(path: str) -> tuple[int, int, int, int]:
+    """The same of a pack; its blocks are left to `verify`."""
+    from cvae import packs
+
+    with packs.open_reader(path) as reader:
+        if reader.damage:
+            raise FormatError(str(reader.damage[0]))
+        return reader.header.model_id, reader.header.quality, reader.images, reader.size
+
+
+def _name_of(model_id: int) -> str:
+    """The name of a model that is here, else its id."""
+    from cvae import kinds
+    from cvae.models import registry
+
+    try:
+        return str(registry.find_by_id(model_id, kinds.codes).manifest.name)
+    except ModelError:
+        return f"{model_id:#06x}, not here"
+
+
 def _model(name: str) -> dict[str, Any]:
     from cvae import kinds
     from cvae.models import registry
 
+    if name == files.STDIO:
+        return _model_on_stdin()
     path = Path(name)
     model = registry.open_model(path if path.exists() else name)
     manifest = model.manifest
@@ -125,3 +243,10 @@ def _model(name: str) -> dict[str, Any]:
         "file_bytes": model.path.stat().st_size,
         "hashes": {name: digest[:12] for name, digest in manifest.hashes.items()},
     }
+
+
+def _model_on_stdin() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
+        path = Path(folder, "stdin.cvae")
+        path.write_bytes(files.Task(None).read())
+        return {**_model(str(path)), "file": "stdin"}

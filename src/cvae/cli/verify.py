@@ -190,8 +190,8 @@ def _compare(
             coded = _named(paths, name, bar)
             found = containers.compare(coded, originals, options, find, refuse)
     if found.absent:
-        what = "has no original that can be read of"
-        talk.error(_lacking(against, what, "coded image", found.absent))
+        none = "has no original that can be read of"
+        talk.error(_lacking(against, none, "coded image", found.absent))
     common = {"dataset": Path(against.rstrip("/")).stem, "split": "all", "file": name}
     return replace(found, figures=[{**common, **figures} for figures in found.figures])
 
