@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from cvae.codec import Codec, QualityWarning, open_model
+    from cvae.data.given import ConversionWarning
     from cvae.errors import (
         ClusterError,
         CvaeError,
@@ -47,15 +48,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ClusterError", "Codec", "CvaeError", "DataError", "EncodeOptions", "FormatError", "ImageError",
-    "ImageShapeError", "MissingExtraError", "ModelError", "ModelKindError", "ModelNotFoundError",
-    "OutputError", "Pack", "QualityWarning", "StorageError", "TargetError", "TrainingError",
-    "UnsupportedError", "__version__", "decode", "encode", "encode_pack", "open_model", "open_pack",
+    "ClusterError", "Codec", "ConversionWarning", "CvaeError", "DataError", "EncodeOptions",
+    "FormatError", "ImageError", "ImageShapeError", "MissingExtraError", "ModelError",
+    "ModelKindError", "ModelNotFoundError", "OutputError", "Pack", "QualityWarning", "StorageError",
+    "TargetError", "TrainingError", "UnsupportedError", "__version__", "decode", "encode",
+    "encode_pack", "open_model", "open_pack",
 ]  # fmt: skip
 
 # Imported when they are asked for.
 _LAZY = {
     "Codec": "cvae.codec",
+    "ConversionWarning": "cvae.data.given",
     "EncodeOptions": "cvae.options",
     "Pack": "cvae.packs.decode",
     "QualityWarning": "cvae.codec",

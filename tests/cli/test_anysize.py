@@ -215,8 +215,56 @@ def test_eval_measures_against_the_bytes_of_the_pictures(run: Run) -> None:
     assert len(Path("x.csv").read_text().splitlines()) == 3
     np.savez("x.npz", x_test=np.stack([picture(9, 9, 1)[..., 0]] * 3))
     assert json.loads(run("eval", "x.npz", "-m", "grids", "--json")[1])["images"] == 3
-    lines, _ = run("eval", "in", "-m", "grids", "--against", "webp", code=2)
-    assert "images of one size" in lines[-1]
+
+
+def test_eval_compares_pictures_of_mixed_sizes_as_single_files(run: Run) -> None:
+    for number, shape in enumerate([(20, 30, 3), (16, 12, 1), (40, 9, 3)]):
+        save(picture(*shape), f"in/{number}.png")
+    codecs = "png,webp,jpeg,avif,jpeg2000"
+    lines, out = run(
+        "eval",
+        "in",
+        "-m",
+        "grids",
+        "--against",
+        codecs,
+        "--json",
+        "--plot",
+        "x.png",
+        "--html",
+        "x.html",
+    )
+    assert lines == []
+    result = json.loads(out)
+    rows = result["curve"] + result["rivals"]
+    assert {row["codec"] for row in rows} == {"grids", *codecs.split(",")}
+    assert {row["layout"] for row in rows} == {"single"}
+    assert {row["images"] for row in rows} == {3}
+    sizes = []
+    for number in range(3):
+        buffer = io.BytesIO()
+        with Image.open(f"in/{number}.png") as image:
+            image.save(buffer, "webp", lossless=True, quality=100, exact=True, method=6)
+        sizes.append(len(buffer.getvalue()))
+    (webp,) = (row for row in result["rivals"] if row["codec"] == "webp" and row["lossless"])
+    assert webp["file_bytes_mean"] * 3 == sum(sizes)
+    assert "webp" in run("eval", "in", "-m", "grids", "--against", "webp")[1]
+
+
+def test_ssim_is_of_the_pictures_that_have_one(run: Run) -> None:
+    for number, shape in enumerate([(20, 30, 3), (9, 12, 1), (40, 30, 3)]):
+        save(picture(*shape), f"in/{number}.png")
+    figures = json.loads(run("eval", "in", "-m", "grids", "--json", "--csv", "x.csv")[1])
+    ssim = [line.rpartition(",")[2] for line in Path("x.csv").read_text().splitlines()[1:]]
+    assert ssim[1] == ""
+    assert figures["ssim_mean"] == pytest.approx((float(ssim[0]) + float(ssim[2])) / 2, abs=1e-5)
+    assert figures["ssim_left_out"] == 1
+    said = " without 1 image smaller than 11x11 pixels"
+    assert said in run("eval", "in", "-m", "grids")[1]
+    run("encode", "in", "-o", "out", "-m", "grids")
+    assert said in run("verify", "out", "--against", "in")[1]
+    (verified,) = json.loads(run("verify", "out", "--against", "in", "--json")[1])
+    assert verified["ssim_mean"] == pytest.approx(figures["ssim_mean"])
 
 
 def test_verify_checks_and_compares(run: Run) -> None:

@@ -49,6 +49,11 @@ def model(workdir: Path) -> str:
     return "own.cvae"
 
 
+def warnings_of(said: str) -> set[str]:
+    """What was said of images that were changed."""
+    return {line for line in said.splitlines() if "laid on" in line or "scaled to" in line}
+
+
 def mean_of(path: str) -> float:
     return float(np.asarray(Image.open(path).convert("L")).mean())
 
@@ -84,14 +89,87 @@ def test_pack_eval_and_verify_read_alike(model: str, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert "3 images: transparent parts laid on #ffffff: 0.png, 1.png, 2.png" in said
     run_here("eval", "in", "-m", model, "--json")
-    evaluated = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    evaluated = json.loads(told.out)
+    assert warnings_of(told.err) == warnings_of(said)
     run_here("verify", "p.bin", "--against", "in", "-m", model, "--json")
-    (verified,) = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    (verified,) = json.loads(told.out)
+    assert warnings_of(told.err) == warnings_of(said)
+    run_here("encode", "in", "-m", model, "-o", "single/", "--quiet")
+    run_here("verify", "single", "--against", "in", "-m", model, "--json")
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["psnr_mean"] == pytest.approx(evaluated["psnr_mean"], abs=0.05)
+    assert warnings_of(told.err) == warnings_of(said)
     assert verified["psnr_mean"] == pytest.approx(evaluated["psnr_mean"], abs=0.05)
     run_here("pack", "in", "-m", model, "-o", "folder", "--workers", "1", "--quiet")
     run_here("verify", "folder", "--against", "in", "-m", model, "--json")
     (again,) = json.loads(capsys.readouterr().out)
     assert again["psnr_mean"] == pytest.approx(verified["psnr_mean"], abs=1e-6)
+
+
+def test_what_is_lost_of_arrays_is_said_once(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), np.uint8)
+    pixels[0] = pixels[0, ..., :1]  # grey pixels lose nothing
+    np.save("x.npy", pixels)
+    np.savez("x.npz", pixels)
+    fast = ["-m", "linear-mnist", "--fit", "--effort", "0"]
+    for name in ("x.npy", "x.npz"):
+        label = name if name == "x.npy" else "x.npz: arr_0"
+        said = f"cvae: warning: 4 images: colours made grey: {label}"
+        run_here("pack", name, "-o", "x.bin", "-f", *fast)
+        assert said in capsys.readouterr().err.splitlines()
+        run_here("eval", name, "--json", *fast)
+        assert capsys.readouterr().err.splitlines() == [said]
+        run_here("verify", "x.bin", "--against", name)
+        (line,) = capsys.readouterr().err.splitlines()  # with its whole path
+        assert line.endswith(label)
+        assert line.startswith("cvae: warning: 4 images: colours made grey: ")
+    run_here("pack", "x.npy", "-o", "many", "--shard-images", "3", "--workers", "1", *fast)
+    said = "4 images: colours made grey: part-00000.bin, part-00001.bin"
+    assert f"cvae: warning: {said}" in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((3, 28, 28, 4), "x[..., :3] drops the alpha of RGBA"),
+        ((3, 28, 28, 2), "x[..., :1] drops the alpha of grey"),
+        ((3, 28, 28, 5), "x[..., :3] takes three of the channels"),
+        ((3, 3, 28, 28), "np.moveaxis(x, 1, -1) puts the channels last"),
+    ],
+)
+def test_arrays_of_other_channels_get_advice_that_helps(
+    workdir: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...], advice: str
+) -> None:
+    pixels = np.zeros(shape, np.uint8)
+    np.save("x.npy", pixels)
+    for command in (["pack", "x.npy", "-o", "x.bin"], ["eval", "x.npy", "-m", "photo"]):
+        run_here(*command, code=1)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "x.npy: expected images (h, w), (h, w, 1) or (h, w, 3), found (" in line
+        assert f"; {advice}" in line
+        assert "--fit" not in line
+    better = (
+        np.moveaxis(pixels, 1, -1) if shape[1] == 3 else pixels[..., : 1 if shape[3] == 2 else 3]
+    )
+    np.save("y.npy", better)
+    run_here("pack", "y.npy", "-o", "y.bin", "-m", "linear-mnist", "--fit", "--quiet")
+
+
+def test_images_of_eval_that_cannot_be_read_are_named_and_counted(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for number in range(3):
+        Image.new("L", (28, 28)).save(f"in/{number}.png")
+    Path("in/1.png").write_bytes(b"no image")
+    run_here("eval", "in", "-m", "linear-mnist", "--effort", "0", code=1)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("cvae: error: in/1.png: ")
+    assert last == "2 of 3 images measured"
 
 
 def test_a_folder_of_packs_says_what_was_lost(
@@ -205,7 +283,10 @@ def test_a_model_of_transparent_pictures_codes_others_as_it_is_evaluated(
     train = ["train", "linear", "--data", "logos", "--size", "32", "--colour", "--out", "run"]
     run_here(*train, "--background", "white", "--quiet")
     run_here("eval", "logos", "--split", "test", "-m", "run", "--json")
-    expected = json.loads(capsys.readouterr().out)["psnr_mean"]
+    told = capsys.readouterr()
+    evaluated = json.loads(told.out)
+    expected = evaluated["psnr_mean"]
+    assert f"{evaluated['images']} images: transparent parts laid on #ffffff: " in told.err
     run_here("eval", "logos", "-m", "run", "--json")
     assert json.loads(capsys.readouterr().out)["psnr_mean"] > expected - 6
     run_here("encode", "logos", "-m", "run", "-o", "out/")

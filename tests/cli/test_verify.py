@@ -157,3 +157,110 @@ def test_a_split_chooses_the_originals(
     assert (result["images"], result["split"], result["dataset"]) == (3, "train", "digits")
     run_here("verify", "x.bin", "--against", "digits.npz", code=1)
     assert "expected 3 images, as many as were coded" in errors(capsys)[-1]
+
+
+def test_of_two_originals_of_one_stem_none_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name, digit in (("a.png", 1), ("a.bmp", 2), ("b.png", 3)):
+        with Image.open(SAMPLES / NAMES[digit]) as image:
+            image.save(f"in/{name}")
+    run_here("encode", "in", "-o", "coded", *FAST)
+    assert sorted(path.name for path in Path("coded").iterdir()) == [
+        "a.bmp.bin", "a.png.bin", "b.bin",
+    ]  # fmt: skip
+    whole = found(capsys, "coded", "--against", "in")
+    assert (whole["images"], whole["missing"]) == (3, 0)
+    Path("coded/a.bmp.bin").unlink()
+    Path("coded/a.png.bin").rename("coded/a.bin")
+    run_here("verify", "coded", "--against", "in", "--json", code=1)
+    said = capsys.readouterr()
+    (result,) = json.loads(said.out)
+    assert (result["images"], result["missing"]) == (1, 1)
+    first, second = said.err.splitlines()
+    assert "coded/a.bin: expected one original of this name in in, found a.bmp, a.png" in first
+    assert second.endswith("in: has no original that can be read of 1 coded image: a.bin")
+    assert found(capsys, "coded/a.bin", "--against", "in/a.png")["images"] == 1
+
+
+def test_originals_that_no_file_has_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    for name in NAMES[2:6]:
+        Path("coded", name).with_suffix(".bin").unlink()
+    run_here("pack", *(SAMPLES / name for name in NAMES[:5]), "-o", "x.bin", *FAST)
+    originals = ["--against", str(SAMPLES)]
+    capsys.readouterr()
+    run_here("verify", "coded", *originals, code=1)
+    said = "there is no coded image of 4 originals: digit_2.png, digit_3.png, digit_4.png, ..."
+    assert errors(capsys) == [f"cvae: error: {SAMPLES}: {said}"]
+    assert found(capsys, "x.bin", *originals, code=1)["uncoded"] == 5
+    run_here("verify", "coded", "x.bin", *originals, code=1)
+    assert "no coded image of 1 original: digit_5.png" in capsys.readouterr().err
+    assert found(capsys, "coded/digit_0.bin", *originals)["uncoded"] == 9
+    run_here("encode", SAMPLES / NAMES[5], "-o", "coded/", *FAST)
+    run_here("verify", "coded", "x.bin", *originals)
+    # What was coded and is damaged is lost, and not without a coded image.
+    flipped(Path("coded/digit_5.bin"), 7)
+    run_here("verify", "coded", "x.bin", *originals, code=1)
+    assert "there is no coded image" not in capsys.readouterr().err
+
+
+def test_what_is_none_of_ours_is_not_called_damaged(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.txt").write_text("text")
+    np.save("x.npy", np.zeros((2, 2)))
+    expected = {
+        "notes.txt": "something else", "x.npy": "an array", str(SAMPLES / NAMES[0]): "an image (PNG)",
+    }  # fmt: skip
+    for name, what in expected.items():
+        run_here("verify", name, code=1)
+        said = capsys.readouterr()
+        assert said.out == f"{name}: unknown kind of file, not checked\n"
+        text = "expected a container, a pack or a model, found"
+        assert said.err == f"cvae: error: {name}: {text} {what}\n"
+
+
+def test_containers_are_decoded_once_and_few_are_held(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae.codec import Codec
+    from cvae.evaluation import containers
+
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    expected = found(capsys, "coded", "--against", str(SAMPLES))
+    payloads, batches = [], []
+    decode, synthesize = Codec.decode_payload, Codec.to_pixels
+    monkeypatch.setattr(containers, "BATCH_PIXELS", 3 * 28 * 28)
+    monkeypatch.setattr(
+        Codec, "decode_payload", lambda self, item: payloads.append(item) or decode(self, item)
+    )
+    monkeypatch.setattr(
+        Codec, "to_pixels", lambda self, y, *t: batches.append(len(y)) or synthesize(self, y, *t)
+    )
+    result = found(capsys, "coded", "--against", str(SAMPLES))
+    assert (len(payloads), batches) == (10, [3, 3, 3, 1])
+    for figure in ("images", "psnr_mean", "ssim_mean", "warned"):
+        assert result[figure] == pytest.approx(expected[figure]), figure
+
+
+def test_a_missing_model_is_looked_for_once(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae.models import registry
+
+    Path("in").mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(f"in/{number}.png")
+    run_here("encode", "in", "-o", "coded", "-m", tiny_model, *FAST[2:])
+    looked: list[int] = []
+    known = registry.known_models
+    monkeypatch.setattr(registry, "known_models", lambda: looked.append(1) or known())
+    capsys.readouterr()
+    run_here("verify", "coded")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cvae: warning: 4 images: only the check sum was looked at: there is no")
+    assert line.endswith(": coded/0.bin, coded/1.bin, coded/2.bin, ...")
+    assert len(looked) == 1
+    run_here("verify", "coded", "--against", "in", code=1)
+    assert [line.split(": ")[2] for line in errors(capsys)][:4] == [
+        f"coded/{number}.bin" for number in range(4)
+    ]
+    assert len(looked) == 2

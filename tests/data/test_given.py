@@ -130,3 +130,24 @@ def test_arrays_in_fortran_order_give_the_same_bytes(codec: cvae.Codec, grid: cv
     for model, batch in ((codec, blobs(3, side=28)), (grid, np.stack([photo(20, 33)] * 2))):
         assert model.encode(np.asfortranarray(batch)) == model.encode(batch)
         assert np.array_equal(model.latents(np.asfortranarray(batch)), model.latents(batch))
+
+
+def test_arrays_with_alpha_get_advice_that_helps(codec: cvae.Codec, grid: cvae.Codec) -> None:
+    rgba = np.zeros((2, 28, 28, 4), np.uint8)
+    for model in (codec, grid):
+        for given in (rgba, rgba[0], list(rgba)):
+            with pytest.raises(cvae.ImageError, match=r"x\[\.\.\., :3\] drops the alpha"):
+                model.encode(given)
+    alpha = rgba[..., 3:] / 255
+    onto_white = np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    assert len(grid.encode(onto_white)) == 2
+
+
+def test_a_colour_profile_that_is_converted_is_said(grid: cvae.Codec) -> None:
+    from .pictures import swapped_profile
+
+    image = Image.new("RGB", (20, 30), (200, 40, 90))
+    plain = grid.encode(image)
+    image.info["icc_profile"] = swapped_profile()
+    with pytest.warns(cvae.ConversionWarning, match="colours converted from their profile to sRGB"):
+        assert grid.encode(image) != plain

@@ -135,6 +135,8 @@ def command(
     # Before files are written: what was measured is not lost when one cannot be.
     run.show(as_json)
     run.write(outputs)
+    if talk.errors:
+        talk.finish(len(images) + talk.errors, "images measured")
     talk.end()
 
 
@@ -289,6 +291,9 @@ class _Run:
             return None
         part = measure.load_part(folder, self.which.split, self.model, self.talk.watch)
         self.talk.skipped(self.data, part.skipped)
+        for name in part.names[: self.limit]:
+            for change in part.changes.get(name, ()):
+                self.talk.changed(name, change)
         if part.warning:
             self.talk.warning(part.warning)
         return part

@@ -166,7 +166,7 @@ def _coded_below(folder: str, talk: Talk) -> list[str]:
 
 
 def _folder(paths: list[str], talk: Talk) -> dict[str, Any]:
-    """The containers and packs of a folder in sum; those that are damaged are named."""
+    """The containers and packs of a folder in sum; those that cannot be read are named."""
     from cvae.data.contents import What
 
     name_of, counts = cache(_name_of), Counter[str]()
@@ -185,7 +185,7 @@ def _folder(paths: list[str], talk: Talk) -> dict[str, Any]:
         "kind": "folder of coded files",
         "containers": counts["containers"],
         "packs": counts["packs"],
-        "damaged": len(paths) - counts["containers"] - counts["packs"],
+        "unreadable": len(paths) - counts["containers"] - counts["packs"],
         "images": images,
         "file_bytes": counts["bytes"],
         "bytes_per_image": round(counts["bytes"] / images, 2) if images else None,

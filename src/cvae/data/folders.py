@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -58,6 +58,7 @@ class Folder:
     names: dict[str, list[str]]  # of each part: paths below the folder
     images: dict[str, Images]  # of each part: (n, h, w, c), or `Photos`, for a reading `own`
     skipped: list[str]  # `NAME: why` of each skipped file
+    changes: dict[str, Sequence[str]]  # of each image of which something is lost or converted, what
     sha256: str  # of the images to train and to validate, and how they are read
 
 
@@ -95,6 +96,7 @@ class _Item(NamedTuple):
     thumbnail: families.Thumbnails
     pixels: Pixels | None  # where they are kept
     size: tuple[int, int]  # height, width
+    changes: tuple[str, ...]  # what was lost or converted, in words
 
 
 def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
@@ -143,6 +145,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
         names={part: [item.name for item in of] for part, of in by_part.items()},
         images={part: _images(root, of, reading) for part, of in by_part.items()},
         skipped=sorted(skipped),
+        changes={item.name: item.changes for item in items if item.changes},
         sha256=_digest(reading, by_part),
     )
 
@@ -211,10 +214,12 @@ def _scan(
     own, room = reading.fit == "own", Room(IN_MEMORY)
     keep = own or len(names) * math.prod(reading.shape) <= IN_MEMORY
 
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # a million images have the same changes
+
     def scan(name: str) -> _Item | str:
         try:
             data = read_file(root / name, name)
-            picture = reading.picture(data, name).image
+            picture, _, changes, _ = reading.picture(data, name)
         except (ImageError, StorageError) as error:
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
@@ -224,7 +229,7 @@ def _scan(
         )  # colours count, whatever the model takes
         values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
         pixels = reading.pixels(picture) if keep and room.take(values) else None
-        return _Item(name, digest, small, pixels, size)
+        return _Item(name, digest, small, pixels, size, shared.setdefault(changes, changes))
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))

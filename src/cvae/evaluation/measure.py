@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,7 @@ class Part:
     names: list[str]  # paths below the folder
     images: Images  # (n, h, w, c), as training reads them
     skipped: list[str]  # `NAME: why` of each skipped file of the folder
+    changes: dict[str, Sequence[str]]  # by name, what of an image was lost or converted
     warning: str  # that the model was trained on something else, or nothing
 
     def whole(self, count: int) -> list[Pixels]:
@@ -92,7 +94,8 @@ def load_part(folder: Path, split: str, model: Model, watch: folders.Watch = ite
         raise DataError(f"the {split} split has no images", where=folder)
     other = f"{folder}: not the images that {manifest.name} was trained on, or some were added or removed"
     warning = "" if manifest.data.get("sha256") == found.sha256 else other
-    return Part(found.names[split], found.images[split], found.skipped, warning)
+    names, pixels = found.names[split], found.images[split]
+    return Part(names, pixels, found.skipped, found.changes, warning)
 
 
 def reading_of(model: Model) -> Reading:

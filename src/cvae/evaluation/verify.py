@@ -20,7 +20,7 @@ from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Which
-from cvae.errors import DataError, FormatError, ModelError, Refuse, UnsupportedError
+from cvae.errors import DataError, FormatError, ModelError, Refuse, UnsupportedError, told
 from cvae.evaluation import coded, containers
 from cvae.evaluation.coded import Compared
 from cvae.options import EncodeOptions
@@ -220,7 +220,9 @@ class _Pairs:
                 if not at:
                     continue
                 if batch.pixels.shape[1:3] != part.pixels.shape[1:3]:
-                    raise _other_size(", ".join(batch.names or []), batch.pixels.shape[1:], part)
+                    names_of = ", ".join(batch.names or [])
+                    told(self._refuse)(_other_size(names_of, batch.pixels.shape[1:], part))
+                    continue
                 found = [rows[name] for name in batch.names or [] if name in rows]
                 yield batch.pixels[at], part.pixels[found]
                 for row in found:
