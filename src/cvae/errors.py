@@ -32,8 +32,8 @@ class Notice(CvaeError):  # noqa: N818 - it is none
 class Changed(Notice):
     """Something of images was lost or converted; `text` says what, `where` names them."""
 
-    def __init__(self, text: str, *, where: object = "", images: int = 1) -> None:
-        super().__init__(text, where=where)
+    def __init__(self, text: str, *, where: object = "", advice: str = "", images: int = 1) -> None:
+        super().__init__(text, where=where, advice=advice)
         self.images = images  # how many of those that `where` names
 
 

@@ -239,9 +239,11 @@ def test_a_folder_that_does_not_fit_comes_with_advice(photo_model: Path) -> None
     assert "in: expected images, found none; --split test reads the folder as" in folder
     assert "--split" not in error_line(run_cvae("eval", "in/a.png", "-m", "mnist", code=1))
     Path("in/b.png").write_text("text")
-    line = error_line(run_cvae("eval", "in", "-m", photo_model, "--noise", "0.3", code=1))
+    result = run_cvae("eval", "in", "-m", photo_model, "--noise", "0.3", code=1)
+    line, count = result.stderr.decode().splitlines()
     assert "in/b.png: expected an image" in line
     assert "cvae models" not in line
+    assert count == "1 of 2 images measured"
 
 
 def test_options_that_make_no_sense_together_are_wrong_usage(photo_model: Path) -> None:
