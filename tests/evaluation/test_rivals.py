@@ -104,6 +104,16 @@ def test_avif_codes_grey_and_colour(channels: int) -> None:
     assert 30 < point.psnr < metrics.PSNR_CAP
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_grey_pictures_among_others_are_coded_as_grey_ones() -> None:
+    avif, (grey,), (colour,) = RIVALS["avif"], photos(1, 1), photos(1, 3)
+    of_grey, of_colour = (avif.settings("single", channels)[0] for channels in (1, 3))
+    point = rivals.measure(avif, [grey, colour], "single", of_colour)
+    sizes = rivals.code(avif, grey, of_grey)[0], rivals.code(avif, colour, of_colour)[0]
+    assert point.total_bytes == sum(sizes)
+    assert rivals.code(avif, grey, of_colour)[0] > sizes[0]
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     points = [(10.0, 20.0), (12.0, 19.0), (12.0, 22.0), (9.0, 15.0), (15.0, 22.0)]
     assert rivals.front(points) == [3, 0, 2]
