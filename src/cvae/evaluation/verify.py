@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -48,7 +47,8 @@ def codec_finder(model: str | None = None) -> Callable[[int], Codec]:
     def find(model_id: int) -> Codec:
         codec = found(model_id)
         if isinstance(codec, ModelError):
-            raise copy.copy(codec)  # each is told where it happened
+            # A new one, since each is told where it happened.
+            raise type(codec)(codec.text, where=codec.where, advice=codec.advice)
         return codec
 
     return find
