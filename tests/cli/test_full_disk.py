@@ -40,12 +40,21 @@ def run_full(
     return [line for line in found.stderr.splitlines() if line.startswith("cvae: error: ")], found
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of coded files, and what else the commands read."""
+    folder = tmp_path_factory.mktemp("made")
+    images = np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8)
+    np.save(folder / "many.npy", images)
+    run_cvae("pack", folder / "many.npy", "-o", folder / "many.pack.bin", "--effort", "0")
+    run_cvae("encode", DIGIT, "-o", folder / "x.bin")
+    return folder
+
+
 @pytest.fixture
-def many(workdir: Path) -> None:
-    """Coded files, and what else the commands read."""
-    np.save("many.npy", np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8))
-    run_cvae("pack", "many.npy", "-o", "many.pack.bin", "--effort", "0")
-    run_cvae("encode", DIGIT, "-o", "x.bin")
+def many(made: Path, workdir: Path) -> None:
+    """Those files in the current folder."""
+    shutil.copytree(made, workdir, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,10 +45,17 @@ PRINTING = [
 ]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    run_cvae("encode", DIGIT, "-o", folder / "x.bin")
+    run_cvae("pack", DIGIT, "-o", folder / "p.bin")
+    return folder
+
+
 @pytest.fixture
-def coded(workdir: Path) -> None:
-    run_cvae("encode", DIGIT, "-o", "x.bin")
-    run_cvae("pack", DIGIT, "-o", "p.bin")
+def coded(made: Path, workdir: Path) -> None:
+    shutil.copytree(made, workdir, dirs_exist_ok=True)
 
 
 def shell(line: str, **options: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,145 @@
+"""Processes of the command line that begin with its libraries loaded, in a third of the time of new ones.
+
+A server that has imported them, and computed nothing, forks for each command. Such a process has streams,
+a folder, an environment and an end of its own; how it starts is for tests that start one themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+# Neither starts a thread, which a fork would lack.
+_CODING = (
+    "cvae.cli.encode", "cvae.cli.decode", "cvae.cli.eval", "cvae.cli.denoise", "cvae.cli.sample",
+    "cvae.cli.info", "cvae.codec", "cvae.denoising", "cvae.sampling", "cvae.kinds",
+    "cvae.evaluation.measure", "skimage.metrics",
+)  # fmt: skip
+_TRAINING = ("tensorflow", "keras", "onnx", "cvae.cli.train", "cvae.training.exporter")
+
+
+def run(
+    arguments: list[str], given: bytes, cwd: Path, env: dict[str, str], timeout: float
+) -> subprocess.CompletedProcess[bytes]:
+    """As `subprocess.run` of the command line, whose stdin reads `given`."""
+    training = arguments[:1] in (["train"], ["export"])
+    (stdin, write), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
+    with ThreadPoolExecutor(3) as threads:
+        writing = threads.submit(_write, write, given)
+        reading = [threads.submit(_read, descriptor) for descriptor in (out, err)]
+        try:
+            request = json.dumps([arguments, str(cwd), env]).encode()
+            code = _server(training).run(request, [stdin, stdout, stderr], timeout)
+        finally:
+            writing.result()
+    return subprocess.CompletedProcess(arguments, code, *(read.result() for read in reading))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except BrokenPipeError:
+            pass
+
+
+def _read(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+@cache
+def _server(training: bool) -> _Server:
+    return _Server(_TRAINING if training else _CODING)
+
+
+class _Server:
+    """A process that forks for one command after the other, and ends when this one does."""
+
+    def __init__(self, libraries: tuple[str, ...]) -> None:
+        self._lock = threading.Lock()
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno()), *libraries],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def run(self, request: bytes, streams: list[int], timeout: float) -> int:
+        """The exit code of a command, which gets these streams; raises TimeoutExpired."""
+        with self._lock:
+            socket.send_fds(self._connection, [request], streams)
+            for stream in streams:
+                os.close(stream)
+            process = int(self._connection.recv(100))
+            self._connection.settimeout(timeout)
+            try:
+                return int(self._connection.recv(100))
+            except TimeoutError:
+                os.kill(process, signal.SIGKILL)
+                self._connection.settimeout(None)
+                self._connection.recv(100)
+                raise subprocess.TimeoutExpired(request.decode(), timeout) from None
+
+
+def _serve(connection: socket.socket) -> None:
+    """Answers each request with the number of a process, and when that has ended with its exit code."""
+    while True:
+        request, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        if not request:
+            return
+        process = os.fork()
+        if not process:
+            connection.close()
+            _command(streams, *json.loads(request))
+        for stream in streams:
+            os.close(stream)
+        connection.send(str(process).encode())
+        _, status = os.waitpid(process, 0)
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _command(streams: list[int], arguments: list[str], cwd: str, env: dict[str, str]) -> None:
+    """`python -m cvae`, which ends this process."""
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+        os.close(stream)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    tempfile.tempdir = None  # of the other environment
+    sys.argv, sys.path[0] = ["cvae", *arguments], cwd
+    runpy.run_module("cvae", run_name="__main__", alter_sys=True)
+
+
+def _load(libraries: list[str]) -> None:
+    from cvae.models import runtime
+
+    runtime.load()
+    if "keras" in libraries:
+        from cvae.training import backend
+
+        with backend._native_stderr_held_back(), backend._no_settings():
+            import_module("keras")
+    for library in libraries:
+        import_module(library)
+    gc.collect()
+    gc.freeze()  # so that forks share it
+
+
+if __name__ == "__main__":
+    _load(sys.argv[2:])
+    _serve(socket.socket(fileno=int(sys.argv[1])))
