@@ -11,6 +11,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ from cvae import kinds
 from cvae.data.images import as_image
 from cvae.models.file import read_manifest
 
-from . import forks
+if sys.platform == "linux":  # elsewhere libraries may not like it
+    from . import forks
+else:
+    forks = None
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,9 +172,15 @@ def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:
     """A run of the command line in a process of its own: one with TensorFlow could not fork."""
 
     def train(folder: Path) -> None:
-        run_cvae("train", preset, "--data", data, "--out", folder, "--quiet")
+        command = ["train", preset, "--data", data, "--out", folder, "--quiet"]
+        run_cvae(*command, module="tests.kept")
 
     return shared(folders, preset, train)
+
+
+def killed(run: Path, folder: Path) -> Path:
+    """A copy in the folder of one of those runs, as it was after its first epoch."""
+    return Path(shutil.copytree(run.with_name(f"{run.name}.killed"), folder / "killed"))
 
 
 @pytest.fixture
@@ -187,15 +197,20 @@ def run_cvae(
     code: int = 0,
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
+    module: str = "cvae",
+    **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs the command line in a process of its own and checks the exit code."""
+    """Runs the command line in a process of its own and checks the exit code; `more` goes to `forks.run`."""
     words, whole, timeout = [*map(str, arguments)], {**os.environ, **(env or {})}, 300
-    # Other variables than ours may be for libraries, which look at them when they are imported.
-    if sys.platform == "linux" and all(name.startswith("CVAE_") for name in env or {}):
-        result = forks.run(words, stdin, cwd or Path.cwd(), whole, timeout)
+    # Of the backends one is loaded.
+    if forks is not None and "KERAS_BACKEND" not in (env or {}):
+        result = forks.run(module, words, stdin, cwd or Path.cwd(), whole, timeout, **more)
+    elif more:
+        pytest.skip("needs processes that fork")
     else:
+        whole["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         result = subprocess.run(
-            [sys.executable, "-m", "cvae", *words],
+            [sys.executable, "-m", module, *words],
             input=stdin, capture_output=True, cwd=cwd, env=whole, timeout=timeout,
         )  # fmt: skip
     assert result.returncode == code, result.stderr.decode()

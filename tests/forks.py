@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
@@ -31,19 +33,27 @@ _TRAINING = ("tensorflow", "keras", "onnx", "cvae.cli.train", "cvae.training.exp
 
 
 def run(
-    arguments: list[str], given: bytes, cwd: Path, env: dict[str, str], timeout: float
+    module: str,
+    arguments: list[str],
+    given: bytes,
+    cwd: Path,
+    env: dict[str, str],
+    timeout: float,
+    limit: int = -1,
+    begun: Callable[[int], object] = int,
 ) -> subprocess.CompletedProcess[bytes]:
-    """As `subprocess.run` of the command line, whose stdin reads `given`."""
+    """As `subprocess.run` of a module with arguments, whose stdin reads `given`.
+
+    limit: bytes that it can write to a file; begun: is called with the number of the process.
+    """
     training = arguments[:1] in (["train"], ["export"])
     (stdin, write), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
     with ThreadPoolExecutor(3) as threads:
         writing = threads.submit(_write, write, given)
         reading = [threads.submit(_read, descriptor) for descriptor in (out, err)]
-        try:
-            request = json.dumps([arguments, str(cwd), env]).encode()
-            code = _server(training).run(request, [stdin, stdout, stderr], timeout)
-        finally:
-            writing.result()
+        request = json.dumps([module, arguments, str(cwd), env, limit]).encode()
+        code = _server(training).run(request, [stdin, stdout, stderr], timeout, begun)
+        writing.result()
     return subprocess.CompletedProcess(arguments, code, *(read.result() for read in reading))
 
 
@@ -78,7 +88,9 @@ class _Server:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
-    def run(self, request: bytes, streams: list[int], timeout: float) -> int:
+    def run(
+        self, request: bytes, streams: list[int], timeout: float, begun: Callable[[int], object]
+    ) -> int:
         """The exit code of a command, which gets these streams; raises TimeoutExpired."""
         with self._lock:
             socket.send_fds(self._connection, [request], streams)
@@ -87,12 +99,15 @@ class _Server:
             process = int(self._connection.recv(100))
             self._connection.settimeout(timeout)
             try:
+                begun(process)
                 return int(self._connection.recv(100))
-            except TimeoutError:
+            except BaseException as error:
                 os.kill(process, signal.SIGKILL)
                 self._connection.settimeout(None)
                 self._connection.recv(100)
-                raise subprocess.TimeoutExpired(request.decode(), timeout) from None
+                if isinstance(error, TimeoutError):
+                    raise subprocess.TimeoutExpired(request.decode(), timeout) from None
+                raise
 
 
 def _serve(connection: socket.socket) -> None:
@@ -112,17 +127,23 @@ def _serve(connection: socket.socket) -> None:
         connection.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _command(streams: list[int], arguments: list[str], cwd: str, env: dict[str, str]) -> None:
-    """`python -m cvae`, which ends this process."""
-    for target, stream in enumerate(streams):
-        os.dup2(stream, target)
-        os.close(stream)
+def _command(
+    streams: list[int], module: str, arguments: list[str], cwd: str, env: dict[str, str], limit: int
+) -> None:
+    """`python -m` of the module, which ends this process."""
+    for target, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        os.dup2(streams[target], target)
+        os.close(streams[target])
+        before = getattr(sys, name)  # of another kind of file
+        text = open(target, mode, encoding=before.encoding, errors=before.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, text)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # of the other environment
-    sys.argv, sys.path[0] = ["cvae", *arguments], cwd
-    runpy.run_module("cvae", run_name="__main__", alter_sys=True)
+    sys.argv, sys.path[0] = [module, *arguments], cwd
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _load(libraries: list[str]) -> None:
@@ -136,6 +157,8 @@ def _load(libraries: list[str]) -> None:
             import_module("keras")
     for library in libraries:
         import_module(library)
+    sys.path.append(str(Path(__file__).parents[1]))  # where `tests` is
+    sys.dont_write_bytecode = True  # a file like those that a command may not be able to write
     gc.collect()
     gc.freeze()  # so that forks share it
 
