@@ -41,18 +41,22 @@ def run(
     timeout: float,
     limit: int = -1,
     begun: Callable[[int], object] = int,
+    stdout: int | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """As `subprocess.run` of a module with arguments, whose stdin reads `given`.
 
-    limit: bytes that it can write to a file; begun: is called with the number of the process.
+    limit: bytes that it can write to a file; begun: is called with the number of the process; stdout:
+    a descriptor to write to, else what is written is in the result.
     """
     training = arguments[:1] in (["train"], ["export"])
-    (stdin, write), (out, stdout), (err, stderr) = (os.pipe() for _ in range(3))
+    (stdin, write), (out, pipe), (err, stderr) = (os.pipe() for _ in range(3))
+    if stdout is not None:
+        os.dup2(stdout, pipe)
     with ThreadPoolExecutor(3) as threads:
         writing = threads.submit(_write, write, given)
         reading = [threads.submit(_read, descriptor) for descriptor in (out, err)]
         request = json.dumps([module, arguments, str(cwd), env, limit]).encode()
-        code = _server(training).run(request, [stdin, stdout, stderr], timeout, begun)
+        code = _server(training).run(request, [stdin, pipe, stderr], timeout, begun)
         writing.result()
     return subprocess.CompletedProcess(arguments, code, *(read.result() for read in reading))
 
