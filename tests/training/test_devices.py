@@ -38,9 +38,9 @@ for arguments in json.loads(sys.argv[1]):
         print("EXIT", stop.code, file=sys.stderr)
 """
 RUNS = {
-    "both": ("tiny", "--devices", "cpu:0, CPU:1"),
-    "second": ("tiny", "--devices", "CPU:1"),
-    "all at once": ("tiny-ae", "--mixed-precision", "--xla", "--tensorboard"),
+    "both": ("tiny", "--epochs", "1", "--devices", "cpu:0, CPU:1"),
+    "second": ("tiny", "--epochs", "1", "--devices", "CPU:1"),
+    "all at once": ("tiny-ae", "--epochs", "2", "--mixed-precision", "--xla", "--tensorboard"),
     "unknown": ("tiny", "--devices", "CPU:0,GPU:7"),
 }
 
@@ -60,8 +60,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
             preset,
             "--data",
             str(uneven),
-            "--epochs",
-            "2",
             *options,
             "--out",
             str(folder / name),
