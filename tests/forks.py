@@ -19,11 +19,12 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-# Neither starts a thread, which a fork would lack.
+# No import of these starts threads that a fork would lack; those of OpenBLAS start anew.
 _CODING = (
     "cvae.cli.encode", "cvae.cli.decode", "cvae.cli.eval", "cvae.cli.denoise", "cvae.cli.sample",
     "cvae.cli.info", "cvae.codec", "cvae.denoising", "cvae.sampling", "cvae.kinds",
@@ -62,12 +63,9 @@ def run(
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    with os.fdopen(descriptor, "wb") as file:
-        try:
-            file.write(data)
-            file.flush()
-        except BrokenPipeError:
-            pass
+    with os.fdopen(descriptor, "wb") as file, suppress(BrokenPipeError):
+        file.write(data)
+        file.flush()
 
 
 def _read(descriptor: int) -> bytes:
@@ -106,7 +104,8 @@ class _Server:
                 begun(process)
                 return int(self._connection.recv(100))
             except BaseException as error:
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
                 self._connection.settimeout(None)
                 self._connection.recv(100)
                 if isinstance(error, TimeoutError):

@@ -16,7 +16,7 @@ import pytest
 from keras import ops
 
 from cvae.errors import TrainingError
-from cvae.training import checkpoints, presets, runs, trainer
+from cvae.training import checkpoints, datasets, presets, runs, trainer
 from cvae.training.backend import Machine
 from cvae.training.begin import Begin
 from cvae.training.datasets import Dataset
@@ -233,11 +233,12 @@ def test_a_run_that_never_began_is_in_nobodys_way(resume: bool, tmp_path: Path) 
     assert Run.open(tmp_path / "run").preset == again.preset
 
 
-def test_a_lost_history_is_not_made_up(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_lost_history_is_not_made_up(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    dataset = datasets.load(str(tiny_data), "mnist", (8, 8, 1))
     run = Run.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     (run.folder / runs.HISTORY).unlink()
     with pytest.raises(TrainingError, match=r"expected 30 epochs in history\.csv, found 0"):
-        trainer.train(run, DATA, Machine())
+        trainer.train(run, dataset, Machine())
 
 
 def test_dropout_ends_after_its_share_of_the_epochs(tiny_ae_run: Path, tmp_path: Path) -> None:
