@@ -63,7 +63,7 @@ def run(
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    with os.fdopen(descriptor, "wb") as file, suppress(BrokenPipeError):
+    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
 
