@@ -1,5 +1,6 @@
 # make demo    encode, decode and measure the samples (sets up .venv-demo, without TensorFlow)
 # make test    the tests (sets up .venv-dev, with TensorFlow)
+# make test-all    and the slow ones: the wheel installed by itself, training on JAX
 # make check   lint, types, import contract
 # make fix     format and sort
 # make fuzz    containers, packs, models, pictures and archives that nobody wrote, a minute each
@@ -14,13 +15,18 @@ DEV := .venv-dev/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check fix fuzz bench results results-any-size clean
+PYTEST := $(DEV)/pytest -q -n auto --dist worksteal
+
+.PHONY: demo test test-all check fix fuzz bench results results-any-size clean
 
 demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
 
 test: .venv-dev/installed
-	$(DEV)/pytest -q -n auto --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: .venv-dev/installed
+	$(PYTEST)
 
 check: .venv-dev/installed
 	$(DEV)/ruff check .

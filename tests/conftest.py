@@ -11,6 +11,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,11 @@ from PIL import Image
 from cvae import kinds
 from cvae.data.images import as_image
 from cvae.models.file import read_manifest
+
+if sys.platform == "linux":  # elsewhere libraries may not like it
+    from . import forks
+else:
+    forks = None
 
 ROOT = Path(__file__).parents[1]
 
@@ -166,9 +172,15 @@ def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:
     """A run of the command line in a process of its own: one with TensorFlow could not fork."""
 
     def train(folder: Path) -> None:
-        run_cvae("train", preset, "--data", data, "--out", folder, "--quiet")
+        command = ["train", preset, "--data", data, "--out", folder, "--quiet"]
+        run_cvae(*command, module="tests.kept")
 
     return shared(folders, preset, train)
+
+
+def killed(run: Path, folder: Path) -> Path:
+    """A copy in the folder of one of those runs, as it was after its first epoch."""
+    return Path(shutil.copytree(run.with_name(f"{run.name}.killed"), folder / "killed"))
 
 
 @pytest.fixture
@@ -181,20 +193,26 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_cvae(
     *arguments: str | Path,
-    stdin: bytes | None = b"",
+    stdin: bytes = b"",
     code: int = 0,
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
+    module: str = "cvae",
+    **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs the command line in a process of its own and checks the exit code."""
-    result = subprocess.run(
-        [sys.executable, "-m", "cvae", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        timeout=300,
-    )
+    """Runs the command line in a process of its own and checks the exit code; `more` goes to `forks.run`."""
+    words, whole, timeout = [*map(str, arguments)], {**os.environ, **(env or {})}, 300
+    # Of the backends one is loaded.
+    if forks is not None and "KERAS_BACKEND" not in (env or {}):
+        result = forks.run(module, words, stdin, cwd or Path.cwd(), whole, timeout, **more)
+    elif more:
+        pytest.skip("needs processes that fork")
+    else:
+        whole["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+        result = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            input=stdin, capture_output=True, cwd=cwd, env=whole, timeout=timeout,
+        )  # fmt: skip
     assert result.returncode == code, result.stderr.decode()
     assert b"Traceback" not in result.stderr, result.stderr.decode()
     return result

@@ -94,14 +94,6 @@ def run(
     return found
 
 
-def test_an_empty_home_folder_stays_empty(place: Path) -> None:
-    home = place / "home"
-    home.mkdir()
-    for command in commands(place):
-        run(command, place, home)
-        assert below(home) == [], command
-
-
 @pytest.mark.parametrize("home", ["closed", "read-only", "/nonexistent", None])
 def test_commands_need_no_home_folder_and_do_not_mention_it(place: Path, home: str | None) -> None:
     where: Path | str | None = home
@@ -109,9 +101,10 @@ def test_commands_need_no_home_folder_and_do_not_mention_it(place: Path, home: s
         where = place / home
         where.mkdir()
         where.chmod(0o000 if home == "closed" else 0o555)
-    said = {}
-    for command in commands(place):
-        said[tuple(command)] = run(command, place, where, plain=True).stderr
+    todo = commands(place)
+    if home != "closed":  # they find no home in the same way: those that load most
+        todo = [command for command in todo if "--plot" in command or "--workers" in command]
+    said = {tuple(command): run(command, place, where, plain=True).stderr for command in todo}
     if isinstance(where, Path):
         where.chmod(0o755)
         assert below(where) == []
@@ -128,8 +121,10 @@ def _strace() -> list[str] | None:
     found = shutil.which("strace")
     if found is None:
         return None
-    tried = subprocess.run([found, "-o", "/dev/null", "true"], capture_output=True)
-    return [found] if tried.returncode == 0 else None
+    # The kernel stops a program at the calls that are traced alone.
+    strace = [found, "--seccomp-bpf", "-f", "-qq", "-e", f"trace={_CALLS}"]
+    tried = subprocess.run([*strace, "-o", "/dev/null", "true"], capture_output=True)
+    return strace if tried.returncode == 0 else None
 
 
 def traced(command: list[str], place: Path) -> list[str]:
@@ -142,7 +137,7 @@ def traced(command: list[str], place: Path) -> list[str]:
     temporary = place / "tmp"
     temporary.mkdir(exist_ok=True)
     found = subprocess.run(
-        [*strace, "-f", "-qq", "-s", "300", "-o", log, "-e", f"trace={_CALLS}", "--",
+        [*strace, "-s", "300", "-o", log, "--",
          sys.executable, "-m", "cvae", *command],
         cwd=place / "work", env={**environment(home), "TMPDIR": str(temporary)},
         capture_output=True, timeout=300,
@@ -178,7 +173,7 @@ def test_the_tracer_sees_sockets_and_files(place: Path) -> None:
     if strace is None:
         pytest.skip("needs strace, and the right to trace")
     subprocess.run(
-        [*strace, "-f", "-qq", "-o", log, "-e", f"trace={_CALLS}", sys.executable, "-c", code],
+        [*strace, "-o", log, sys.executable, "-c", code],
         cwd=place / "work", env=environment(place), check=True,
     )  # fmt: skip
     Path("/tmp/stray-of-effects").unlink()
@@ -187,16 +182,10 @@ def test_the_tracer_sees_sockets_and_files(place: Path) -> None:
     assert "stray-of-effects" in second
 
 
-@pytest.mark.parametrize("number", range(14))
-def test_nothing_leaves_the_machine_and_nothing_is_written_but_the_output(
-    place: Path, number: int
-) -> None:
-    todo = commands(place)[: number + 1]
-    for command in todo[:-1]:
-        if command[0] in ("encode", "pack") and "--workers" not in command:
-            run(command, place, place)
-    assert strays(traced(todo[-1], place), place) == []
-    assert below(place / "home") == below(place / "tmp") == []
+def test_nothing_leaves_the_machine_and_nothing_is_written_but_the_output(place: Path) -> None:
+    for command in commands(place):
+        assert strays(traced(command, place), place) == [], command
+        assert below(place / "home") == below(place / "tmp") == [], command
 
 
 def test_a_library_changes_nothing_of_its_process_but_one_variable(tmp_path: Path) -> None:

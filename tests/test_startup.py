@@ -10,7 +10,7 @@ import pytest
 
 from cvae.cli import COMMANDS
 
-from .conftest import SAMPLES
+from .conftest import SAMPLES, run_cvae
 
 DIGIT = str(SAMPLES / "digit_3.png")
 
@@ -47,8 +47,8 @@ def modules_after(*arguments: str, whole: bool = False) -> set[str]:
     ],
 )
 def test_coding_never_loads_keras(workdir: Path, command: str) -> None:
-    modules_after("encode", DIGIT, "-o", "x.bin")
-    modules_after("pack", DIGIT, "-o", "p.bin")
+    run_cvae("encode", DIGIT, "-o", "x.bin")
+    run_cvae("pack", DIGIT, "-o", "p.bin")
     arguments = {
         "encode": [DIGIT, "-o", "y.bin"],
         "decode": ["x.bin", "-o", "x.png"],
@@ -80,7 +80,7 @@ def test_help_loads_only_click(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_single_images_load_nothing_of_packs(workdir: Path, command: str) -> None:
-    modules_after("encode", DIGIT, "-o", "x.bin")
+    run_cvae("encode", DIGIT, "-o", "x.bin")
     arguments = {"encode": [DIGIT, "-o", "y.bin"], "decode": ["x.bin", "-o", "x.png"]}[command]
     loaded = modules_after(command, *arguments, whole=True)
     assert "cvae.codec" in loaded

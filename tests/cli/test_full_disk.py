@@ -5,10 +5,8 @@ A limit on the size of files stands for it: writes fail in the same way, for eve
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import pytest
 
 from ..conftest import SAMPLES, run_cvae
 
-resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.usefixtures("workdir")
 
 DIGIT = str(SAMPLES / "digit_3.png")
@@ -25,27 +22,30 @@ REASON = "cannot be written: File too large"
 
 
 def run_full(
-    *arguments: str | Path, limit: int, stdin: int | None = None
-) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    *arguments: str | Path, limit: int, stdin: bytes = b""
+) -> tuple[list[str], subprocess.CompletedProcess[bytes]]:
     """Runs a command that can write files of so many bytes; the lines of its errors, and all of it."""
-    found = subprocess.run(
-        [sys.executable, "-m", "cvae", *map(str, arguments)],
-        stdin=stdin, capture_output=True, text=True, timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
-    assert found.returncode == 1, found.stderr
-    assert "Traceback" not in found.stderr
-    assert "Exception ignored" not in found.stderr
-    return [line for line in found.stderr.splitlines() if line.startswith("cvae: error: ")], found
+    found = run_cvae(*arguments, stdin=stdin, code=1, limit=limit)
+    stderr = found.stderr.decode()
+    assert "Exception ignored" not in stderr
+    return [line for line in stderr.splitlines() if line.startswith("cvae: error: ")], found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of coded files, and what else the commands read."""
+    folder = tmp_path_factory.mktemp("made")
+    images = np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8)
+    np.save(folder / "many.npy", images)
+    run_cvae("pack", folder / "many.npy", "-o", folder / "many.pack.bin", "--effort", "0")
+    run_cvae("encode", DIGIT, "-o", folder / "x.bin")
+    return folder
 
 
 @pytest.fixture
-def many(workdir: Path) -> None:
-    """Coded files, and what else the commands read."""
-    np.save("many.npy", np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8))
-    run_cvae("pack", "many.npy", "-o", "many.pack.bin", "--effort", "0")
-    run_cvae("encode", DIGIT, "-o", "x.bin")
+def many(made: Path, workdir: Path) -> None:
+    """Those files in the current folder."""
+    shutil.copytree(made, workdir, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
 
 def test_a_pack_on_stdin_needs_room_in_the_temporary_folder(many: None) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, Path("many.pack.bin").read_bytes())
-    os.close(writer)
-    (line,), _ = run_full("unpack", "-", "-o", "y/", limit=4, stdin=reader)
-    os.close(reader)
+    pack = Path("many.pack.bin").read_bytes()
+    (line,), _ = run_full("unpack", "-", "-o", "y/", limit=4, stdin=pack)
     assert line == f"cvae: error: {tempfile.gettempdir()}: {REASON}"
     assert not Path("y").exists()

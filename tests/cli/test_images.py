@@ -9,20 +9,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import cvae
-from cvae.cli import recipes
 from cvae.data.reading import Reading
 from cvae.data.sources import Which
-from cvae.errors import DataError
 from cvae.evaluation import measure, noise
 from cvae.models import registry
 from cvae.packs.source import open_images
-from cvae.training import datasets, presets
+from cvae.training import datasets
 
 from ..conftest import blobs, run_cvae, run_here
 from ..data.test_sources import idx
@@ -123,11 +120,28 @@ def unpacked(pack: str) -> np.ndarray:
         return np.concatenate(list(found))
 
 
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """What becomes of the images in a pack."""
+    folder = tmp_path_factory.mktemp("expected")
+    np.save(folder / "x.npy", pixels())
+    run_here("pack", folder / "x.npy", "-o", folder / "x.bin", *MODEL, "--quiet")
+    return unpacked(str(folder / "x.bin"))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The figures of the images."""
+    path = tmp_path_factory.mktemp("expected") / "x.npy"
+    np.save(path, pixels())
+    found: dict[str, Any] = json.loads(run_cvae("eval", path, *MODEL, "--json").stdout)
+    return found
+
+
 @every_place
 def test_eval_measures_the_same_wherever_the_images_lie(
-    place: str, capsys: pytest.CaptureFixture[str]
+    place: str, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = figures(capsys, an_npy(pixels()))
     found = figures(capsys, PLACES[place]())
     assert found["images"] == COUNT
     for key in ("psnr_mean", "file_bytes_mean", "ssim_mean"):
@@ -136,18 +150,18 @@ def test_eval_measures_the_same_wherever_the_images_lie(
 
 
 @every_place
-def test_pack_makes_the_same_of_images_wherever_they_lie(place: str) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "expected.bin", *MODEL, "--quiet")
+def test_pack_makes_the_same_of_images_wherever_they_lie(place: str, decoded: np.ndarray) -> None:
     run_here("pack", PLACES[place](), "-o", "found.bin", *MODEL, "--quiet")
-    assert np.array_equal(unpacked("found.bin"), unpacked("expected.bin"))
+    assert np.array_equal(unpacked("found.bin"), decoded)
 
 
 @pytest.mark.parametrize("place", ["zip", "npz of images", "idx.gz", "pattern"])
-def test_a_folder_of_packs_is_made_of_images_wherever_they_lie(place: str) -> None:
-    run_here("pack", an_npy(pixels()), "-o", "expected.bin", *MODEL, "--quiet")
+def test_a_folder_of_packs_is_made_of_images_wherever_they_lie(
+    place: str, decoded: np.ndarray
+) -> None:
     made = ["--workers", "1", "--shard-images", "11", "--quiet"]
     run_here("pack", PLACES[place](), "-o", "found/", *MODEL, *made)
-    assert np.array_equal(unpacked("found"), unpacked("expected.bin"))
+    assert np.array_equal(unpacked("found"), decoded)
 
 
 @every_place
@@ -191,7 +205,8 @@ def test_what_unpack_writes_and_packs_themselves_are_read_again(
     elif output != "x.bin":
         run_here("unpack", "x.bin", "-o", output)
     decoded = unpacked("x.bin")
-    assert figures(capsys, output)["images"] == COUNT
+    result = run_cvae("eval", output, *MODEL, "--json")  # which has not written it
+    assert json.loads(result.stdout)["images"] == COUNT
     found, _ = measure.load(output, Which(), Reading(SHAPE, "exact"))
     assert np.array_equal(found, decoded)
     run_here("pack", output, "-o", "again.bin", *MODEL, "--quiet")
@@ -208,15 +223,6 @@ def test_part_of_a_pack_as_npz_is_read_again(capsys: pytest.CaptureFixture[str])
     assert figures(capsys, "some.npz")["images"] == 7
 
 
-def test_eval_reads_what_unpack_wrote_in_processes_of_their_own() -> None:
-    run_cvae("pack", an_npy(pixels()), "-o", "x.bin", *MODEL, "--quiet")
-    for output in ("back.npz", "back.npy", "back.tar"):
-        run_cvae("unpack", "x.bin", "-o", output)
-        run_cvae("pack", output, "-o", "q.bin", "-f", *MODEL, "--quiet")
-        result = run_cvae("eval", output, *MODEL, "--json")
-        assert json.loads(result.stdout)["images"] == COUNT
-
-
 @pytest.mark.parametrize("command", ["eval", "pack", "verify"])
 def test_a_key_names_the_array(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     an_npz(x_test=np.zeros((5, 9, 9), np.uint8), mine=pixels(), other=pixels()[:3])
@@ -228,13 +234,6 @@ def test_a_key_names_the_array(command: str, capsys: pytest.CaptureFixture[str])
     if command == "verify":
         run_here("verify", "x.bin", "--against", "x.npz", "--key", "mine", "--json")
         assert json.loads(capsys.readouterr().out)[0]["images"] == COUNT
-
-
-def test_a_key_of_training_data_is_kept_for_export() -> None:
-    an_npz(x_train=np.zeros((20, 9, 9), np.uint8), mine=pixels())
-    run_here("train", "linear-mnist", "--data", "x.npz", "--key", "mine", "-o", "run", "--quiet")
-    assert json.loads(Path("run/run.json").read_text())["data"]["key"] == "mine"
-    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
 
 
 def test_where_no_array_is_meant_the_keys_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,53 +266,6 @@ def test_a_key_of_what_has_none_is_an_error(
     }
     run_here(*words[command], "--key", "mine", code=1)
     assert "expected an .npz file for --key mine, found none" in capsys.readouterr().err
-
-
-def test_training_never_falls_back_to_the_test_split() -> None:
-    an_npz(x_test=pixels())
-    with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):
-        datasets.load("x.npz", "mnist", SHAPE)
-
-
-@pytest.mark.parametrize("place", ["tar", "zip"])
-def test_training_reads_archives_as_folders_and_says_what_it_skipped(
-    place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("scans").mkdir()
-    Image.fromarray(blobs(1, side=60)[0, ..., 0]).convert("RGB").save("scans/large.jpg")
-    Path("scans/text.png").write_text("text")
-    for number, image in enumerate(pixels()[..., 0]):
-        Image.fromarray(image).save(f"scans/{number:02d}.png")
-    if place == "tar":
-        with tarfile.open("x.tar", "w") as archive:
-            archive.add("scans", ".")
-    else:
-        with zipfile.ZipFile("x.zip", "w") as pictures:
-            for path in sorted(Path("scans").iterdir()):
-                pictures.write(path, path.name)
-    run_here("train", "linear-mnist", "--data", f"x.{place}", "-o", "run")
-    said = capsys.readouterr().err
-    assert "1 file skipped" in said
-    assert "text.png: expected an image" in said
-    assert (
-        "x: 28 images to train, 3 to validate, chosen by chance; read as 28x28 grey, cropped"
-        in said
-    )
-    assert "text.png" in Path("run/skipped.txt").read_text()
-    data = json.loads(Path("run/run.json").read_text())["data"]
-    assert Reading.from_json(data["reading"]).shape == SHAPE
-    assert data["skipped"] == 1
-    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
-
-
-def test_training_of_arrays_of_another_shape_is_refused_with_both_shapes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    an_npy(np.zeros((20, 9, 8, 3), np.uint8))
-    run_here("train", "linear-mnist", "--data", "x.npy", "-o", "run", "--quiet", code=1)
-    line = capsys.readouterr().err
-    assert "the preset takes 28x28 grey" in line
-    assert "found 8x9 with 3 channels" in line
 
 
 @pytest.mark.parametrize("place", ["tar", "zip", "npy", "idx"])
@@ -384,17 +336,3 @@ def test_a_pack_gives_images_at_their_original_sizes_with_their_names() -> None:
     assert [batch.pixels.shape[1:3] for batch in batches] == [(28, 28), (40, 40), (30, 30)]
     assert [name for batch in batches for name in batch.names or []] == ["0.png", "1.png", "2.png"]
     assert measure.load("x.bin", Which(), Reading(SHAPE, "exact"))[1] == ["0.png", "1.png", "2.png"]
-
-
-@pytest.mark.parametrize("place", ["tar", "zip", "npy"])
-def test_image_files_of_an_archive_can_be_scaled_for_training_and_arrays_cannot(place: str) -> None:
-    where = PLACES[place]()
-    images = recipes.Images(where, 20, None, None, None)
-    if place == "npy":
-        with pytest.raises(click.UsageError, match="for a folder of images or an archive"):
-            recipes.read_as(presets.PRESETS["mnist"], images, None)
-        return
-    recipe, reading = recipes.read_as(presets.PRESETS["mnist"], images, None)
-    assert recipe.image_shape == (20, 20, 1)
-    dataset = datasets.load(where, "mnist", recipe.image_shape, reading)
-    assert dataset.train.shape[1:] == (20, 20, 1)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -17,8 +13,7 @@ from PIL import Image
 
 import cvae
 
-from ..conftest import ROOT, SAMPLES, run_here
-from ..models.test_file import edited
+from ..conftest import SAMPLES, run_here
 
 DIGITS = [SAMPLES / f"digit_{i}.png" for i in range(10)]
 FAST = ["--effort", "0"]
@@ -304,75 +299,6 @@ def test_all_pages_are_packed_verified_and_come_back(
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["images"], found["missing"]) == (6, 0)
     assert found["psnr_mean"] > 15
-
-
-def test_a_name_from_a_strangers_file_does_nothing_to_a_terminal() -> None:
-    evil = "\x1b]0;title\x07\x9b2J\u202e\n"
-    put("in/a.png")
-    shutil.copy("in/a.png", f"in/{evil}.png")
-    Path(f"in/{evil}b.png").write_text("text")
-    Path(f"in/{evil}c.txt").write_text("text")
-    Path(f"in/{evil}d").symlink_to(".")
-    stack(f"in/{evil}.tif")
-    with tarfile.open("x.tar", "w") as archive:
-        archive.add("in")
-        info = tarfile.TarInfo(f"in/{evil}link.png")
-        info.type, info.linkname = tarfile.SYMTYPE, f"{evil}gone"
-        archive.addfile(info)
-    np.savez("x.npz", **{evil.replace("\n", ""): np.zeros(3), "b": np.zeros(3)})
-    Path(f"{evil}.bin").write_bytes(b"text")
-    for command in (
-        ["encode", "in", "-o", "out", "-v", "--fit"], ["pack", "in", "-o", "a.bin", "-v", "--fit"],
-        ["pack", "x.tar", "-o", "b.bin", "-v", "--fit"], ["pack", "x.npz"], ["eval", "in"],
-        ["decode", "out", "-o", "back", "-v"], ["verify", "out", f"{evil}.bin"],
-        ["info", f"{evil}.bin"], ["info", evil], ["encode", f"--{evil}"], [f"--{evil}"], [evil],
-        ["unpack", "b.bin", "--only", evil], ["denoise", "in", "-m", evil], ["models", "add", evil],
-        ["models", evil], ["encode", "in", "-q", evil], ["eval", "in", "--split", evil],
-    ):  # fmt: skip
-        said_there = on_a_terminal(command)
-        assert said_there, command
-        for sign in ("\x1b", "\x07", "\x9b", "\u202e"):
-            assert sign not in said_there, (command, said_there)
-
-
-def on_a_terminal(arguments: list[str]) -> str:
-    """What a command sends to a terminal, stdout and stderr together."""
-    ours, terminal = os.openpty()
-    command = [sys.executable, "-m", "cvae", *arguments]
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=subprocess.DEVNULL)
-    os.close(terminal)
-    data = io.BytesIO()
-    try:
-        while chunk := os.read(ours, 1 << 16):
-            data.write(chunk)
-    except OSError:  # the other side is closed
-        pass
-    finally:
-        os.close(ours)
-        process.wait(60)
-    ours_alone = "\r\x1b[K"  # clears a line of progress
-    return data.getvalue().decode(errors="replace").replace(ours_alone, "")
-
-
-def test_a_strangers_model_does_nothing_to_a_terminal(tmp_path: Path) -> None:
-    evil = "\x1b]0;title\x07\x9b2J\u202e\nnext"
-
-    def edit(members: dict[str, bytes]) -> None:
-        values = json.loads(members["manifest.json"])
-        values["data"] = {**values["data"], "source": evil, evil: [evil, {evil: evil}]}
-        members["manifest.json"] = json.dumps(values).encode()
-
-    model = edited(ROOT / "weights/linear-mnist.cvae", tmp_path, edit)
-    shutil.copy(model, f"{evil}.cvae")
-    for command in (
-        ["info", f"{evil}.cvae"], ["info", f"{evil}.cvae", "--json"],
-        ["models", "add", f"{evil}.cvae"], ["verify", f"{evil}.cvae"],
-        ["encode", str(DIGITS[0]), "-m", f"{evil}.cvae", "-v"],
-    ):  # fmt: skip
-        said_there = on_a_terminal(command)
-        assert "\\x1b" in said_there or "\\u001b" in said_there or "encode" in command
-        for sign in ("\x1b", "\x07", "\x9b", "\u202e", "\nnext"):
-            assert sign not in said_there, (command, said_there)
 
 
 def test_pictures_of_one_stem_come_out_of_a_pack_under_their_own_names() -> None:

@@ -76,47 +76,40 @@ def test_the_rate_warms_up_and_decays_with_the_time() -> None:
     assert clock.rate(replace(preset, warmup=0), 0.0, 0) == 1
 
 
-def test_training_ends_when_the_time_is_over_and_learning_slows_down(
+def test_training_ends_when_the_time_is_over_and_resumed_goes_on_with_what_is_left(
     tmp_path: Path, train: Train
 ) -> None:
-    run, watch = start(tmp_path / "run"), Watch()
-    train(run, watch)
-    history = runs.read_history(run)
+    whole, watch = start(tmp_path / "whole"), Watch()
+    expected = train(whole, watch)
+    history = runs.read_history(whole)
     # Epochs of 32 steps end after a tenth of the time, for their checkpoints.
     assert [row["steps"] for row in history] == [*range(6, 61, 6)]
     assert [row["seconds"] for row in history] == [6] * 10
     assert watch.rates == sorted(watch.rates[:4]) + sorted(watch.rates[4:], reverse=True)
-    expected = [clock.rate(run.preset, step / 60, step) for step in range(60)]
-    assert watch.rates == pytest.approx(expected, rel=1e-5)
+    rates = [clock.rate(whole.preset, step / 60, step) for step in range(60)]
+    assert watch.rates == pytest.approx(rates, rel=1e-5)
     assert watch.rates[-1] < 0.01 * max(watch.rates)
     # It is over when it is resumed, too.
-    train(run, Watch())
-    assert runs.read_history(run) == history
+    train(whole, Watch())
+    assert runs.read_history(whole) == history
 
-
-def test_a_resumed_run_goes_on_with_the_time_that_is_left(tmp_path: Path, train: Train) -> None:
-    whole, run = start(tmp_path / "whole"), start(tmp_path / "run")
-    first, second = Watch(last_epoch=4), Watch()
+    run, first, second = start(tmp_path / "run"), Watch(last_epoch=4), Watch()
     with pytest.raises(KeyboardInterrupt):
         train(run, first)
     assert len(runs.read_history(run)) == 4
-    model, once = train(run, second), Watch()
+    model = train(run, second)
     assert (len(first.rates), len(second.rates)) == (24, 36)
-    expected = train(whole, once)
-    assert once.rates == pytest.approx([*first.rates, *second.rates])
+    assert watch.rates == pytest.approx([*first.rates, *second.rates])
     pairs = zip(expected.get_weights(), model.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_without_a_schedule_the_rate_stays(tmp_path: Path, train: Train) -> None:
-    watch = Watch()
-    train(start(tmp_path / "run", schedule="constant", minutes=0.2, average=0.0), watch)
+def test_without_a_schedule_the_rate_stays_and_a_lost_history_is_not_made_up(
+    tmp_path: Path, train: Train
+) -> None:
+    run, watch = start(tmp_path / "run", schedule="constant", minutes=0.2, average=0.0), Watch()
+    train(run, watch)
     assert watch.rates == pytest.approx([PRESET.learning_rate] * 12)
-
-
-def test_a_lost_history_of_a_run_with_a_limit_is_not_made_up(tmp_path: Path, train: Train) -> None:
-    run = start(tmp_path / "run", minutes=0.2)
-    train(run, Watch())
     rows = runs.read_history(run)
     # An epoch whose checkpoint was not written is forgotten.
     more = [*rows, {**rows[-1], "epoch": len(rows) + 1, "steps": rows[-1]["steps"] + 5}]

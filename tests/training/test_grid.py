@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvae.cli import main, train
-from cvae.training import checkpoints, datasets, presets, runs, trainer
+from cvae.cli import train
+from cvae.training import checkpoints, datasets, presets, runs
 from cvae.training.backend import Machine
 from cvae.training.begin import Begin
 from cvae.training.crops import Middles
 from cvae.training.runs import Run
 
-from ..conftest import run_here
+from ..conftest import killed, run_here
 
 
 @pytest.fixture
@@ -60,26 +60,11 @@ def test_a_resumed_run_ends_with_the_same_weights(
     run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "finish", lambda *_: None)
-    again = tmp_path / "run"
-    again.mkdir()
-    whole = checkpoints.load(Run.open(run), Machine())
-    save = checkpoints.save
-    saved: list[int] = []
-
-    def once(*arguments: object, **options: object) -> None:
-        save(*arguments, **options)
-        saved.append(1)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer.checkpoints, "save", once)
-    command = ["train", "tiny-grid", "--data", pictures, "-o", again, "--quiet"]
-    with pytest.raises(KeyboardInterrupt):
-        main([*map(str, command)])
-    monkeypatch.setattr(trainer.checkpoints, "save", save)
-    run_here(*command, "--resume")
-    found = checkpoints.load(Run.open(again), Machine())
+    again = killed(run, tmp_path)
+    assert len(runs.read_history(Run.open(again))) == 1
+    run_here("train", "tiny-grid", "--data", pictures, "-o", again, "--quiet", "--resume")
+    whole, found = (checkpoints.load(Run.open(folder), Machine()) for folder in (run, again))
     pairs = zip(whole.get_weights(), found.get_weights(), strict=True)
-    assert saved == [1]
     assert all(np.array_equal(a, b) for a, b in pairs)
     averages = zip(whole.optimizer.pairs(), found.optimizer.pairs(), strict=True)
     assert all(np.array_equal(a.numpy(), b.numpy()) for (_, a), (_, b) in averages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from keras import ops
 
 from cvae.errors import TrainingError
-from cvae.training import checkpoints, presets, runs, trainer
+from cvae.training import checkpoints, datasets, presets, runs, trainer
 from cvae.training.backend import Machine
 from cvae.training.begin import Begin
 from cvae.training.datasets import Dataset
@@ -128,21 +129,28 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_checkpoint(tmp_path: Path) 
     assert len(runs.read_history(run)) == 5
 
 
-def test_a_resumed_run_finds_rate_noise_and_statistics_as_they_were(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def stop(model: keras.Model) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_resumed_run_finds_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rate, noise, statistics, averages, and that dropout has ended."""
     monkeypatch.setattr(trainer, "_PLATEAU", 1)
-    recipe = replace(presets.TINY_VAE, learning_rate=0.2, epochs=6, patience=100)
-    whole = trainer.train(start(tmp_path / "whole", recipe), DATA, Machine())
+    recipe = replace(
+        presets.TINY_VAE, learning_rate=0.2, epochs=6, patience=100, dropout_share=0.4, average=0.3
+    )
+    run, expected = start(tmp_path / "run", recipe), start(tmp_path / "whole", recipe)
+    whole = trainer.train(expected, DATA, Machine())
     assert float(whole.optimizer.learning_rate) < 0.2, "no plateau, so this shows nothing of it"
-
-    def stop(model: keras.Model) -> None:
-        raise KeyboardInterrupt
-
-    run = start(tmp_path / "run", recipe)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(run, DATA, at(4, stop))
-    assert same(trainer.train(start(run.folder, recipe, resume=True), DATA, Machine()), whole)
+    resumed = trainer.train(start(run.folder, recipe, resume=True), DATA, Machine())
+    assert same(resumed, whole)
+    assert same(checkpoints.load(run), checkpoints.load(expected))
+    ours, theirs = (
+        [{**row, "seconds": 0} for row in runs.read_history(each)] for each in (run, expected)
+    )
+    assert ours == theirs
 
 
 def test_half_precision_leaves_weights_and_sums_whole(tmp_path: Path) -> None:
@@ -225,25 +233,22 @@ def test_a_run_that_never_began_is_in_nobodys_way(resume: bool, tmp_path: Path) 
     assert Run.open(tmp_path / "run").preset == again.preset
 
 
-def test_a_lost_history_is_not_made_up(tmp_path: Path) -> None:
-    run = start(tmp_path / "run", replace(TINY, epochs=1))
-    trainer.train(run, DATA, Machine())
+def test_a_lost_history_is_not_made_up(tiny_run: Path, tiny_data: Path, tmp_path: Path) -> None:
+    dataset = datasets.load(str(tiny_data), "mnist", (8, 8, 1))
+    run = Run.open(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     (run.folder / runs.HISTORY).unlink()
-    with pytest.raises(TrainingError, match=r"expected 1 epochs in history\.csv, found 0"):
-        trainer.train(run, DATA, Machine())
+    with pytest.raises(TrainingError, match=r"expected 30 epochs in history\.csv, found 0"):
+        trainer.train(run, dataset, Machine())
 
 
-def test_dropout_ends_after_its_share_of_the_epochs(tmp_path: Path) -> None:
+def test_dropout_ends_after_its_share_of_the_epochs(tiny_ae_run: Path, tmp_path: Path) -> None:
     preset = replace(TINY_AE, epochs=2, patience=0)
     without = tuple("drop 0.0" if "drop" in layer else layer for layer in preset.analysis)
     assert without != preset.analysis
 
-    base = start(tmp_path / "base", replace(preset, epochs=1))
-    trainer.train(base, DATA, Machine())
-
     def trained(name: str, **changes: Any) -> keras.Model:
         # All begin with the same weights: a layer without dropout takes no random numbers.
-        run = start(tmp_path / name, replace(preset, **changes), begin=base.folder)
+        run = start(tmp_path / name, replace(preset, **changes), begin=tiny_ae_run)
         return trainer.train(run, DATA, Machine())
 
     never, always = trained("never", dropout_share=0.0), trained("always", dropout_share=1.0)
@@ -252,19 +257,6 @@ def test_dropout_ends_after_its_share_of_the_epochs(tmp_path: Path) -> None:
     half = trained("half", dropout_share=0.5)
     assert not same(half, never, apart=1e-3)
     assert not same(half, always, apart=1e-3)
-
-
-def test_dropout_that_ended_stays_away_after_an_interruption(tmp_path: Path) -> None:
-    preset = replace(TINY_AE, epochs=3, patience=0, dropout_share=0.4)
-
-    def stop(model: keras.Model) -> None:
-        raise KeyboardInterrupt
-
-    run = start(tmp_path / "interrupted", preset)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train(run, DATA, at(3, stop))
-    resumed = trainer.train(run, DATA, Machine())
-    assert same(resumed, trainer.train(start(tmp_path / "whole", preset), DATA, Machine()))
 
 
 # --- averages of weights ------------------------------------------------------------------------
@@ -295,23 +287,6 @@ def test_averages_are_validated_and_exported_and_training_goes_on_from_the_last(
         start(tmp_path / "more", AVERAGED, begin=run.folder), DATA.train, Machine()
     )
     assert same(begun, exported)
-
-
-def test_averages_are_the_same_after_an_interruption(tmp_path: Path) -> None:
-    def stop(model: keras.Model) -> None:
-        raise KeyboardInterrupt
-
-    whole = start(tmp_path / "whole", AVERAGED)
-    last = trainer.train(whole, DATA, Machine())
-    run = start(tmp_path / "run", AVERAGED)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train(run, DATA, at(3, stop))
-    resumed = trainer.train(start(run.folder, AVERAGED, resume=True), DATA, Machine())
-    assert same(resumed, last)
-    assert same(checkpoints.load(run), checkpoints.load(whole))
-    without = [{k: v for k, v in row.items() if k != "seconds"} for row in runs.read_history(run)]
-    expected = [{k: v for k, v in r.items() if k != "seconds"} for r in runs.read_history(whole)]
-    assert without == expected
 
 
 def test_a_warm_up_is_short_and_ends_at_the_rate() -> None:

@@ -1,0 +1,94 @@
+"""What `cvae train` takes images from, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvae.cli import recipes
+from cvae.data.reading import Reading
+from cvae.errors import DataError
+from cvae.training import datasets, presets
+
+from ..cli.test_images import PLACES, SHAPE, an_npy, an_npz, pixels
+from ..conftest import blobs, run_here
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(workdir: Path) -> None:
+    pass
+
+
+def test_a_key_of_training_data_is_kept_for_export() -> None:
+    an_npz(x_train=np.zeros((20, 9, 9), np.uint8), mine=pixels())
+    run_here("train", "linear-mnist", "--data", "x.npz", "--key", "mine", "-o", "run", "--quiet")
+    assert json.loads(Path("run/run.json").read_text())["data"]["key"] == "mine"
+    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
+
+
+def test_training_never_falls_back_to_the_test_split() -> None:
+    an_npz(x_test=pixels())
+    with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):
+        datasets.load("x.npz", "mnist", SHAPE)
+
+
+@pytest.mark.parametrize("place", ["tar", "zip"])
+def test_training_reads_archives_as_folders_and_says_what_it_skipped(
+    place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("scans").mkdir()
+    Image.fromarray(blobs(1, side=60)[0, ..., 0]).convert("RGB").save("scans/large.jpg")
+    Path("scans/text.png").write_text("text")
+    for number, image in enumerate(pixels()[..., 0]):
+        Image.fromarray(image).save(f"scans/{number:02d}.png")
+    if place == "tar":
+        with tarfile.open("x.tar", "w") as archive:
+            archive.add("scans", ".")
+    else:
+        with zipfile.ZipFile("x.zip", "w") as pictures:
+            for path in sorted(Path("scans").iterdir()):
+                pictures.write(path, path.name)
+    run_here("train", "linear-mnist", "--data", f"x.{place}", "-o", "run")
+    said = capsys.readouterr().err
+    assert "1 file skipped" in said
+    assert "text.png: expected an image" in said
+    assert (
+        "x: 28 images to train, 3 to validate, chosen by chance; read as 28x28 grey, cropped"
+        in said
+    )
+    assert "text.png" in Path("run/skipped.txt").read_text()
+    data = json.loads(Path("run/run.json").read_text())["data"]
+    assert Reading.from_json(data["reading"]).shape == SHAPE
+    assert data["skipped"] == 1
+    run_here("export", "run", "-o", "again.cvae", "--name", "again", "--quiet")
+
+
+def test_training_of_arrays_of_another_shape_is_refused_with_both_shapes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    an_npy(np.zeros((20, 9, 8, 3), np.uint8))
+    run_here("train", "linear-mnist", "--data", "x.npy", "-o", "run", "--quiet", code=1)
+    line = capsys.readouterr().err
+    assert "the preset takes 28x28 grey" in line
+    assert "found 8x9 with 3 channels" in line
+
+
+@pytest.mark.parametrize("place", ["tar", "zip", "npy"])
+def test_image_files_of_an_archive_can_be_scaled_for_training_and_arrays_cannot(place: str) -> None:
+    where = PLACES[place]()
+    images = recipes.Images(where, 20, None, None, None)
+    if place == "npy":
+        with pytest.raises(click.UsageError, match="for a folder of images or an archive"):
+            recipes.read_as(presets.PRESETS["mnist"], images, None)
+        return
+    recipe, reading = recipes.read_as(presets.PRESETS["mnist"], images, None)
+    assert recipe.image_shape == (20, 20, 1)
+    dataset = datasets.load(where, "mnist", recipe.image_shape, reading)
+    assert dataset.train.shape[1:] == (20, 20, 1)
