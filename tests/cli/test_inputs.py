@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 import cvae
+from cvae.bitstream import container
+from cvae.bitstream.container import Container
 
 from ..conftest import ROOT, SAMPLES, run_here
 from ..models.test_file import edited
@@ -229,23 +231,50 @@ def test_results_that_cannot_be_written_are_named_and_the_rest_is(
     assert listed("back") == ["c_reconstructed.png"]
 
 
-def test_a_picture_for_which_there_is_no_memory_is_named_and_the_rest_is_coded(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (MemoryError(), "needs more memory than there is"),
+        (cvae.ModelError("the network fails"), "the network fails"),
+        (cvae.ImageError("expected another picture"), "expected another picture"),
+        (cvae.CvaeError("what nobody thought of"), "what nobody thought of"),
+    ],
+)
+def test_a_picture_that_cannot_be_coded_is_named_and_the_rest_is_coded(
+    wrong: Exception, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put("in/a.png", "in/b.png", "in/c.png")
     before, bad = cvae.Codec.encode_batch, np.asarray(Image.open("in/b.png"))
 
     def encode_batch(self: cvae.Codec, batch: np.ndarray, *more: object) -> object:
         if any(np.array_equal(image[..., 0], bad) for image in batch):
-            raise MemoryError
+            raise wrong
         return before(self, batch, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cvae.Codec, "encode_batch", encode_batch)
     run_here("encode", "in", "-o", "out", *FAST, code=1)
     assert listed("out") == ["a.bin", "c.bin"]
     lines = said(capsys)
-    assert lines[0] == "cvae: error: in/b.png: needs more memory than there is"
+    assert lines[0] == f"cvae: error: in/b.png: {text}"
     assert "2 of 3 images encoded" in lines[1]
+
+
+def test_a_file_that_cannot_be_decoded_beside_others_spares_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    run_here("encode", "in", "-o", "out", *FAST, "--quiet")
+    before, bad = cvae.Codec.synthesized, container.unpack(Path("out/b.bin").read_bytes())
+
+    def synthesized(self: cvae.Codec, containers: list[Container], symbols: list[object]) -> object:
+        if bad in containers:
+            raise MemoryError
+        return before(self, containers, symbols)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cvae.Codec, "synthesized", synthesized)
+    run_here("decode", "out", "-o", "back", code=1)
+    assert listed("back") == ["a_reconstructed.png", "c_reconstructed.png"]
+    assert said(capsys)[0] == "cvae: error: out/b.bin: needs more memory than there is"
 
 
 def test_a_bad_image_of_a_folder_spares_the_evaluation_of_the_others(

@@ -11,7 +11,7 @@ import click
 from cvae import CvaeError, FormatError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import Talk
+from cvae.cli.talk import NO_MEMORY, Talk
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -119,12 +119,17 @@ class _Decoder:
             self._reconstruct(codec, group)
 
     def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
+        """Decodes files of one model together, and one by one where that fails."""
         tasks, containers, symbols = zip(*group, strict=True)
         try:
             pictures = codec.synthesized(containers, symbols)
-        except CvaeError as error:  # of the model, and so of each of these files
-            for task in tasks:
-                self._talk.error(CvaeError(str(error), where=task.name))
+        except (MemoryError, CvaeError) as error:
+            if len(group) == 1:
+                text = str(error) if isinstance(error, CvaeError) else NO_MEMORY
+                self._talk.error(CvaeError(text, where=tasks[0].name))
+                return
+            for item in group:
+                self._reconstruct(codec, [item])
             return
         for task, item, pixels in zip(tasks, containers, pictures, strict=True):
             with self._talk.trying(task.name):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, ModelError
+from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
 from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
@@ -177,14 +177,14 @@ class _Encoder:
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
-        """Images of one shape, coded; one that takes more memory than there is costs itself alone."""
+        """Images of one shape, coded; whatever is wrong with one costs itself alone."""
         import numpy as np
 
         encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
         try:
             pixels = np.stack([item.pixels for item in read])
             return encode(pixels, self._options, [item.size for item in read])
-        except (MemoryError, ModelError) as error:
+        except (MemoryError, CvaeError) as error:
             if len(read) == 1:
                 return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]
         return [coded for item in read for coded in self._coded(codec, [item])]
