@@ -215,7 +215,7 @@ def test_a_url_of_a_single_file_is_refused(
     assert listed(".") == []
 
 
-def test_large_counts_of_single_files_are_written_as_those_of_packs(
+def test_several_results_are_counted_with_their_bytes_and_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("in").mkdir()
@@ -223,9 +223,18 @@ def test_large_counts_of_single_files_are_written_as_those_of_packs(
     for i in range(1000):
         Path(f"in/{i}.png").write_bytes(data)
     run_here("encode", "in", "-o", "out", "-m", "linear-mnist", "--effort", "0")
-    assert "1,000 of 1,000 images encoded in" in capsys.readouterr().err
-    run_here("decode", "out", "-o", "back")
-    assert "1,000 of 1,000 files decoded" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    size = sum(path.stat().st_size for path in Path("out").iterdir())
+    assert line.startswith(f"1,000 of 1,000 images encoded in {size:,} bytes")
+    assert line.endswith("dB on average -> out/")
+    run_here("decode", "out", "-o", "back/")
+    (line,) = capsys.readouterr().err.splitlines()
+    size = sum(path.stat().st_size for path in Path("back").iterdir())
+    assert line == f"1,000 of 1,000 files decoded, {size:,} bytes -> back/"
+    run_here("denoise", "in/0.png", "in/1.png")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("2 of 2 images denoised, ")
+    assert line.endswith(" bytes -> the current folder")
 
 
 def test_why_a_pack_gives_no_image_is_said(

@@ -75,7 +75,8 @@ def command(
         decoder = _Decoder(model, quality, max_pixels, results, force, talk)
         for batch in files.batches(tasks, talk):
             decoder.decode(batch)
-    talk.finish(len(tasks), "files decoded")
+    where = f", {decoder.written:,} bytes -> {files.folder_of(output)}" if decoder.written else ""
+    talk.finish(len(tasks), f"files decoded{where}")
 
 
 def _check_npy(inputs: tuple[str, ...], model: str | None, quality: int | None) -> None:
@@ -95,6 +96,7 @@ class _Decoder:
         from cvae import codec
 
         self._quality, self._results, self._force, self._talk = quality, results, force, talk
+        self.written = 0  # bytes of images
         self._given = codec.open_model(model, max_pixels) if model else None
         self._find = cache(lambda model_id: codec.find_codec(model_id).restoring(max_pixels))
 
@@ -153,7 +155,7 @@ class _Decoder:
 
     def _write(self, task: Task, pixels: Pixels) -> None:
         with self._talk.trying(task.target_name):
-            task.write_image(pixels, self._results)
+            self.written += task.write_image(pixels, self._results)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 

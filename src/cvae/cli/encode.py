@@ -70,7 +70,7 @@ def command(
     with Files(force, talk.error) as results:
         encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
         written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
-    talk.finish(len(tasks), f"images encoded{_summary(written)}")
+    talk.finish(len(tasks), f"images encoded{_summary(written, output)}")
 
 
 def _check(options: EncodeOptions, npy: bool) -> None:
@@ -252,13 +252,14 @@ class _Encoder:
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
 
 
-def _summary(written: list[_Written]) -> str:
-    """Sizes and PSNR of all files."""
+def _summary(written: list[_Written], output: str | None) -> str:
+    """Sizes and PSNR of all files, and where they are."""
     if not written:
         return ""
     raw, total, psnr = (sum(values) for values in zip(*written, strict=True))
     ratio = tables.ratio(raw, total)
-    return f" in {total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    facts = f"{total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    return f" in {facts} -> {files.folder_of(output)}"
 
 
 def _npy(symbols: Symbols) -> bytes:

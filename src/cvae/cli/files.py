@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -19,7 +18,7 @@ from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
 if TYPE_CHECKING:
     from cvae.data.contents import What
     from cvae.data.files import Files
-    from cvae.data.images import Pixels, Shape
+    from cvae.data.images import Pixels
     from cvae.data.listing import Choose
     from cvae.data.places import Location
 
@@ -79,12 +78,17 @@ class Task(NamedTuple):
         with writing(None, force=False) as file:
             file.write(data)
 
-    def write_image(self, pixels: Pixels, results: Files, profile: bytes | None = None) -> None:
-        """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
+    def write_image(self, pixels: Pixels, results: Files, profile: bytes | None = None) -> int:
+        """Writes an image in the format of the target's ending, else as PNG; how many bytes.
+
+        Raises OutputError.
+        """
         from cvae.data import images
 
         name = self.target.name if self.target else ""
-        self.write(images.encode_image(pixels, name, profile), results)
+        data = images.encode_image(pixels, name, profile)
+        self.write(data, results)
+        return len(data)
 
 
 def plan(
@@ -104,7 +108,7 @@ def plan(
         OutputError: a result would go to a terminal.
     """
     for item in (*inputs, output or ""):
-        _refuse_url(item)
+        refuse_url(item)
     sources, wrong = _sources(inputs, choose, talk)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
@@ -207,7 +211,7 @@ def refuse_coded(inputs: Sequence[str]) -> None:
         raise ImageError(f"expected an image, found {noun}", where=where, advice=advice)
 
 
-def _refuse_url(item: str) -> None:
+def refuse_url(item: str) -> None:
     """Raises UsageError for a URL where a file of this machine is expected."""
     from cvae.data import places
 
@@ -227,6 +231,11 @@ def typed(command: str, inputs: Sequence[str], *options: str) -> str:
 
     more = ["..."] if len(inputs) > _TYPED else []
     return f"`cvae {command} {shlex.join([*inputs[:_TYPED], *more, *options])}`"
+
+
+def folder_of(output: str | None) -> str:
+    """Where the results of several inputs lie, in words."""
+    return "the current folder" if output is None else f"{output.rstrip('/')}/"
 
 
 def like_a_file(output: str) -> bool:
@@ -309,87 +318,3 @@ def _below(item: str, choose: Choose, talk: Talk) -> tuple[list[Source], list[Ta
     folder = Path(item)
     names = [Path(file.name) for file in choose(places.locate(item).below(refuse=refuse), refuse)]
     return [Source(folder / name, folder, name.parent) for name in names], wrong
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Where a model's pictures go: one file or stdout for all, or a file each in a folder."""
-
-    goal: Task | Path
-    count: int
-    stem: str  # of single files: STEM_0001.png
-    force: bool
-
-    @classmethod
-    def at(cls, output: str | None, default: str, stem: str, count: int, force: bool) -> Gallery:
-        """What `-o` stands for: `-`, a file, or a folder; without it the file `default`.
-
-        Raises OutputError when a file exists and `force` is off, or stdout is a terminal.
-        """
-        from cvae.data import files
-
-        _refuse_url(output or default)
-        goal: Task | Path = Task(None, Path(output or default))
-        if output == STDIO:
-            goal = Task(None)
-            refuse_terminal(force)
-        elif output is not None and not like_a_file(output):
-            goal = Path(output)
-        found = cls(goal, count, stem, force)
-        for path in found.paths():
-            files.check_writable(path, force)
-        return found
-
-    @property
-    def name(self) -> str:
-        return f"{self.goal}/" if isinstance(self.goal, Path) else self.goal.target_name
-
-    def paths(self) -> Iterator[Path]:
-        """The files that will be written, one by one, for there may be a million."""
-        if isinstance(self.goal, Path):
-            digits = max(4, len(str(self.count)))
-            for number in range(1, self.count + 1):
-                yield self.goal / f"{self.stem}_{number:0{digits}}.png"
-        elif self.goal.target is not None:
-            yield self.goal.target
-
-    def write(
-        self, pictures: Iterable[Pixels], shape: Shape, columns: int, talk: Talk, animated: bool
-    ) -> None:
-        """Writes pictures of a shape (h, w, c), which come in batches (n, h, w, c).
-
-        All in one become a grid of so many columns; with `animated`, a name in .gif an animation.
-        Raises OutputError when all in one would be too large, or a file cannot be written.
-        """
-        from cvae.data.files import Files
-
-        if isinstance(self.goal, Path):
-            paths = self.paths()
-            with talk.bar(self.count) as bar, Files(self.force) as results:
-                for batch in pictures:
-                    for pixels, path in zip(batch, paths, strict=False):
-                        Task(None, path).write_image(pixels, results)
-                        talk.detail(str(path))
-                    bar.update(len(batch))
-            return
-        import numpy as np
-
-        from cvae.data import grids
-        from cvae.data.images import MAX_PIXELS
-
-        zoom = grids.zoom_for(shape)
-        height, width, _ = grids.grid_shape(-(-self.count // columns), columns, shape, zoom)
-        if height * width > MAX_PIXELS:
-            raise OutputError(
-                f"expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
-                f"for {self.count:,} images",
-                where=self.name,
-                advice="name a folder (-o NAME/) for a file each",
-            )
-        pixels = np.concatenate(list(pictures))
-        with Files(self.force) as results:
-            if animated and self.name.lower().endswith(".gif"):
-                self.goal.write(grids.animation(pixels, zoom), results)
-            else:
-                rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-                self.goal.write_image(grids.grid(rows, zoom), results)

@@ -9,7 +9,8 @@ import click
 
 from cvae import ModelKindError
 from cvae.cli import options
-from cvae.cli.files import STDIO, Gallery, Task
+from cvae.cli.files import STDIO, Task
+from cvae.cli.gallery import Gallery
 from cvae.cli.talk import FIT_ADVICE, Talk
 from cvae.errors import at
 
