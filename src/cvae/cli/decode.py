@@ -11,6 +11,7 @@ import click
 from cvae import CvaeError, FormatError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO, Task
+from cvae.cli.options import say_unused
 from cvae.cli.talk import NO_MEMORY, Talk
 from cvae.errors import at
 
@@ -94,9 +95,11 @@ class _Decoder:
     ) -> None:  # fmt: skip
         """Raises ModelError when the given model is not there, or is no codec."""
         from cvae import codec
+        from cvae.options import EncodeOptions
 
+        self._asked = EncodeOptions(max_pixels=max_pixels)
         self._quality, self._results, self._force, self._talk = quality, results, force, talk
-        self.written = 0  # bytes of images
+        self.written, self._noticed = 0, False  # bytes of images
         self._given = codec.open_model(model, max_pixels) if model else None
         self._find = cache(lambda model_id: codec.find_codec(model_id).restoring(max_pixels))
 
@@ -114,6 +117,9 @@ class _Decoder:
                 codec.check_restorable(item.original_size)
                 found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
+                    if not self._noticed:
+                        self._noticed = True
+                        say_unused(self._asked, codec.name, self._talk)
                     self._reconstruct(codec, [found])
                 else:
                     read.setdefault(codec, []).append(found)

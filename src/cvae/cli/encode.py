@@ -15,7 +15,8 @@ import click
 from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
+from cvae.cli.options import say_unused
+from cvae.cli.talk import BATCH, FIT_ADVICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,9 +223,9 @@ class _Encoder:
             return
         if self._npy:
             codec.refuse_npy()
-        if self._options.fit and not self._noticed:
+        if not self._noticed:
             self._noticed = True
-            self._talk.say(FIT_NOTICE.format(codec.name))
+            say_unused(self._options, codec.name, self._talk)
 
     def _facts(self, codec: Codec, image: Pixels, item: Encoded, done: _Written) -> str:
         if self._npy:

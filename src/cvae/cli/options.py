@@ -118,9 +118,9 @@ def _as_colour(context: click.Context, option: click.Parameter, text: str | None
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        found = f"expected a colour such as white or '#ffffff', found {text!r}"
+        red, green, blue = ImageColor.getrgb(text)
+    except ValueError as error:  # no colour, or one with alpha
+        found = f"expected an opaque colour such as white or '#ffffff', found {text!r}"
         raise click.BadParameter(found, context, option) from error
     return f"#{red:02x}{green:02x}{blue:02x}"
 
@@ -182,6 +182,19 @@ def _encode_options(
     from cvae.options import EncodeOptions
 
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
+
+
+def say_unused(options: EncodeOptions, model: str, talk: Talk) -> None:
+    """Says which options change nothing, as they are about sizes, and the model takes any."""
+    asked = {
+        "--fit": options.fit, "--crop": options.crop is True, "--resize": options.crop is False,
+        "--max-pixels": options.max_pixels is not None,
+    }  # fmt: skip
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if names:
+        change = "changes" if len(names) == 1 else "change"
+        unused = f"{' and '.join(names)} {change} nothing"
+        talk.say(f"{unused}: model {model} takes images of any size")
 
 
 # How image files are read, alone.

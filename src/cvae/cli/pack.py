@@ -14,7 +14,8 @@ import click
 from cvae import ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
+from cvae.cli.options import say_unused
+from cvae.cli.talk import FIT_ADVICE, Talk, counted
 from cvae.errors import Notice
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def _model(
     """The model that is named, or that of the first image; says what it does not do."""
     codec = defaults.Models(name, talk).of_first(sources, _which(options))
     codec.check_invert(options.invert)
-    if options.fit and codec.any_size:
-        talk.say(FIT_NOTICE.format(codec.name))
+    if codec.any_size:
+        say_unused(options, codec.name, talk)
     return codec.restoring(options.max_pixels)
 
 

@@ -14,7 +14,6 @@ from cvae.errors import CvaeError, ImageShapeError, Notice, Passed, PassedOver, 
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
-FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
 NO_MEMORY = "needs more memory than there is"
 FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
 
