@@ -302,6 +302,7 @@ def test_missing_inputs_and_unwritable_outputs_are_one_line() -> None:
     [
         (["encode", "a.png", "a.bin"], "a.bin is no input; name the output with -o"),
         (["encode", "a.png", "coded.bin"], "coded.bin is no input; name the output with -o"),
+        (["encode", "a.png", "text.bin"], "text.bin is no input; name the output with -o"),
         (["encode", "a.png", "a.npy"], "a.npy is no input; name the output with -o"),
         (["decode", "coded.bin", "b.png"], "b.png is no input; name the output with -o"),
         (["decode", "coded.bin", "a.png"], "a.png is no input; name the output with -o"),
@@ -325,6 +326,7 @@ def test_wrong_usage_exits_with_two_and_says_what_is_right(
     Path("a.png").write_bytes(DIGIT.read_bytes())
     run_cvae("encode", "a.png", "-o", "coded.bin", "--quiet")
     run_cvae("pack", "a.png", "-o", "packed.bin", "--quiet")
+    Path("text.bin").write_text("text")
     before = names()
     assert message in run_cvae(*command, code=2).stderr.decode()
     assert names() == before

@@ -118,28 +118,34 @@ def plan(
         raise click.UsageError(f"-o {output}: {text}; put a / behind it if a folder is meant")
     folder = Path(output or "")
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
-    from cvae.data.files import is_same
+    from cvae.data.files import identity
 
-    if one and sources and is_same(sources[0].path, folder):
-        raise click.UsageError(f"{output} is input and output at once")
+    inputs_read = {identity(source.path) for source in sources if source.path} - {None}
+    if one and identity(folder) in inputs_read:
+        raise click.UsageError(f"{output} is input and output at once; name another with -o")
     found = [folder] if one else targets(sources, folder, derive)
-    tasks = [_task(source, target, output) for source, target in zip(sources, found, strict=True)]
+    pairs = zip(sources, found, strict=True)
+    tasks = [_task(source.path, target, output, inputs_read) for source, target in pairs]
     if any(task.target is None and task.wrong is None for task in tasks):
         refuse_terminal(force)
     return tasks + wrong
 
 
-def _task(source: Source, target: Path | None, output: str | None) -> Task:
-    path = source.path
+def _task(
+    path: Path | None, target: Path | None, output: str | None, inputs: Collection[object]
+) -> Task:
+    """What becomes of one input; `inputs` are the identities of all, which no result replaces."""
     if output == STDIO or (path is None and output is None):
         return Task(path)
     if target is None:
         text = "its result would have the name of another's"
         return Task(path, None, OutputError(text, where=path or "stdin", advice="do it by itself"))
-    from cvae.data.files import is_same
+    from cvae.data.files import identity
 
-    if is_same(path, target):
-        return Task(path, target, OutputError("is input and output at once", where=target))
+    if identity(target) in inputs:
+        advice = "the output is named with -o"
+        wrong = OutputError("is input and output at once", where=target, advice=advice)
+        return Task(path, target, wrong)
     return Task(path, target)
 
 
@@ -179,7 +185,7 @@ def refuse_as_input(
     """Raises UsageError when the last of several inputs is meant as the output: `encode a.png a.bin`.
 
     There is no other, its ending is one of `endings`, and it is missing, or is one of `results`, which
-    are names of `What`.
+    are names of `What`, or a file of which nothing is known.
     """
     from cvae.data import places
 
@@ -188,8 +194,21 @@ def refuse_as_input(
         return
     if Path(last).suffix.lower() not in endings:
         return
-    if what(last).name in {"NOTHING", *results}:
+    found = what(last).name
+    if found in {"NOTHING", *results} or (found == "FILE" and not _is_image(last)):
         raise click.UsageError(f"{last} is no input; name the output with -o")
+
+
+def _is_image(item: str) -> bool:
+    """Whether a file begins as images do."""
+    from cvae.data.files import open_file
+    from cvae.data.signatures import HEAD, image_format
+
+    try:
+        with open_file(item) as file:
+            return image_format(file.read(HEAD)) != ""
+    except OSError:
+        return False
 
 
 def refuse_coded(inputs: Sequence[str]) -> None:

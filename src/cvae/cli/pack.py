@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import CvaeError, ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
@@ -148,13 +149,12 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     """Where one pack goes; None is stdout."""
     from cvae.data import places
     from cvae.data.contents import What, what_is
-    from cvae.data.files import is_same
     from cvae.data.names import SUFFIXES
 
     if output is not None and places.is_url(output):
         if output.endswith("/"):
             raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
-        return places.locate(output)
+        return _not_an_input(places.locate(output), inputs)
     if output == STDIO or (output is None and inputs == (STDIO,)):
         files.refuse_terminal(force)
         return None
@@ -169,8 +169,22 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
             "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
-    if any(is_same(Path(item), target) for item in inputs):
-        raise click.UsageError(f"{target} is input and output at once; name another with -o")
+    return _not_an_input(places.locate(target), inputs)
+
+
+def _not_an_input(target: Place, inputs: Sequence[str]) -> Place:
+    """The target. Raises UsageError when it is an input, or a pattern matches it."""
+    from cvae.data import batches, places
+
+    if not target.exists():
+        return target
+    for item in inputs:
+        found = [places.locate(item)]
+        if places.is_pattern(item):
+            with suppress(CvaeError):  # who reads them says what is wrong
+                found = [file.place for file in places.find(item, batches.drop)]
+        if any(places.is_same(place, target) for place in found):
+            raise click.UsageError(f"{target} is input and output at once; name another with -o")
     return target
 
 

@@ -351,11 +351,16 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
         path.unlink()
 
 
-def is_same(one: Path | None, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, which may be missing."""
-    if one is None or one == other:
-        return one == other
+    found = identity(one)
+    return one == other or (found is not None and found == identity(other))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What is equal for all paths that lead to one file; None where there is none."""
     try:
-        return one.samefile(other)
-    except OSError:  # one of them is missing
-        return False
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

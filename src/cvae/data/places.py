@@ -342,6 +342,13 @@ def locate(place: str | Location) -> Place:
     return Local(unquote(urlsplit(place).path)) if ours else Remote(place)
 
 
+def is_same(one: Location, other: Location) -> bool:
+    """Whether two places are one file or folder."""
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return str(one) == str(other)
+    return files.is_same(one, other)
+
+
 def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:
     """The files that a path, a URL or a glob pattern of either stands for, in order.
 

@@ -98,7 +98,7 @@ def run(
 
     Raises:
         DataError: an input is not there; or shards failed, so there is no manifest, and the others stay.
-        OutputError: the folder is not empty, or has a run of another request.
+        OutputError: the folder is not empty, has a run of another request, or is an input.
         StorageError: an input or the folder cannot be reached.
         ClusterError: a shard kills its workers again and again, or the scheduler does not answer.
         CvaeError: a shard failed for a reason that is not in its images.
@@ -106,6 +106,7 @@ def run(
     folder = places.locate(folder).absolute()
     found = [shards.resolve(text, failed) for text in inputs]
     shards.shared(found, folder)
+    shards.apart(found, folder)
     job = _job(codec, found, folder, options, plan)
     with errors.translated(errors.ModelError, "cannot be read", codec.model.path):
         file = codec.model.path.read_bytes()
