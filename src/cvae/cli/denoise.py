@@ -112,7 +112,7 @@ def _denoise(
     reading = denoising.reading(model, background)
     with images.decoding(task.name):
         picture = reading.picture(data, task.name)
-        pixels = reading.pixels(picture.image)
+        pixels = reading.pixels(picture)
     if (count := pages.count(data)) > 1:
         talk.error(pages.notice(count, task.name))
     for change in picture.changes:

@@ -214,7 +214,7 @@ class _Encoder:
         reading = codec.reading(self._options)
         height, width, _ = codec.image_shape
         own = codec.any_size or picture.size == (width, height)
-        return _Read(task, codec, reading.pixels(picture.image), None if own else picture.size)
+        return _Read(task, codec, reading.pixels(picture), None if own else picture.size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""

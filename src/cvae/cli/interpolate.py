@@ -103,5 +103,5 @@ def _latents(
         picture = reading.picture(item, end.name)
         for change in picture.changes:
             talk.changed(end.name, change)
-        latents: Latents = codec.latents(reading.pixels(picture.image)[None])[0]
+        latents: Latents = codec.latents(reading.pixels(picture)[None])[0]
         return latents

@@ -93,7 +93,7 @@ def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
     width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
     reading = Reading((height, width, 1 if grey else 3), "exact")
     try:
-        pixels = reading.pixels(reading.picture(image, "").image)
+        pixels = reading.pixels(reading.picture(image, ""))
     except ImageShapeError as error:
         wanted = "L" if grey else "RGB"
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
