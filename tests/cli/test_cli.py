@@ -278,7 +278,16 @@ def test_empty_stdin_is_one_line() -> None:
 
 
 def test_missing_and_wrong_models_are_one_line() -> None:
-    assert "moon" in error_line(run_cvae("encode", DIGIT, "-m", "moon", code=1))
+    Path("mnist.bin").write_bytes(cvae.encode(np.asarray(Image.open(DIGIT))))
+    cvae.encode_pack([Image.open(DIGIT)], "pack.bin")
+    for command in (
+        ["encode", DIGIT], ["decode", "mnist.bin"], ["pack", DIGIT], ["unpack", "pack.bin"],
+        ["eval", DIGIT], ["denoise", DIGIT], ["sample"], ["interpolate", DIGIT, DIGIT],
+    ):  # fmt: skip
+        line = error_line(run_cvae(*command, "-m", "moon", code=2))
+        assert "there is no model named 'moon'; known are: " in line
+    Path("mnist.bin").unlink()
+    Path("pack.bin").unlink()
     assert "no.cvae" in error_line(run_cvae("encode", DIGIT, "-m", "no.cvae", code=1))
     run_cvae("encode", DIGIT)
     line = error_line(run_cvae("decode", "digit_3.bin", "-m", "linear-mnist", code=1))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
+_MODEL_GIVEN = "cvae.model"
 
 
 class GroupedOption(click.Option):
@@ -87,7 +88,30 @@ def model(default: str = "") -> Decorator:
     """-m. Without it a command gets `MODEL`, or None where `default` says what it takes instead."""
     text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default or MODEL}]"
     value = None if default else MODEL
-    return click.option("-m", "--model", metavar="MODEL", default=value, help=text)
+    return click.option(
+        "-m", "--model", metavar="MODEL", default=value, callback=_remember_model, help=text
+    )
+
+
+def _remember_model(
+    context: click.Context, option: click.Parameter, name: str | None
+) -> str | None:
+    context.meta[_MODEL_GIVEN] = name  # contexts of one command line share it
+    return name
+
+
+def names_no_model(context: click.Context) -> bool:
+    """Whether -m names a model that there is not."""
+    from cvae.errors import CvaeError, ModelNotFoundError
+    from cvae.models import registry
+
+    name = context.meta.get(_MODEL_GIVEN)
+    try:
+        if name is not None:
+            registry.open_model(name)
+    except CvaeError as error:
+        return isinstance(error, ModelNotFoundError)
+    return False
 
 
 def count(text: str, default: int, least: int) -> Decorator:
