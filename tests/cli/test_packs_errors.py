@@ -455,7 +455,9 @@ def test_advice_is_in_the_words_of_who_asked(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cvae.encode_pack(digits[:2], "x.bin", "linear-mnist")
-    with pytest.raises(cvae.OutputError, match="exists already; force=True overwrites it"):
+    with pytest.raises(
+        cvae.OutputError, match="exists already; another name keeps it, force=True over"
+    ):
         cvae.encode_pack(digits[:2], "x.bin", "linear-mnist")
     data = cvae.encode(digits[0])
     packed = Path("x.bin").read_bytes()
@@ -463,4 +465,9 @@ def test_advice_is_in_the_words_of_who_asked(
         cvae.decode(packed)
     assert data
     run_here("pack", "digits.npz", "-o", "x.bin", *FAST, code=1)
-    assert "exists already; --force overwrites it" in errors(capsys)[0]
+    wrong = "exists already; -o elsewhere keeps it, --force overwrites it"
+    assert errors(capsys)[0] == f"cvae: error: x.bin: {wrong}"
+    Path("x.csv").touch()
+    run_here("eval", "digits.npz", "--csv", "x.csv", code=1)
+    wrong = "exists already; another name keeps it, --force overwrites it"
+    assert errors(capsys)[0] == f"cvae: error: x.csv: {wrong}"

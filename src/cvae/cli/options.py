@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli.talk import Talk
+from cvae.cli.talk import NAMES_OUTPUT, Talk
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
@@ -75,6 +75,7 @@ def output(text: str) -> Decorator:
 
 def _refuse_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
     """Raises UsageError when `-o` is a device, a pipe, or what this process has open."""
+    context.meta[NAMES_OUTPUT] = True
     if name is not None and name != "-":
         path = Path(name)
         special = path.exists() and not path.is_file() and not path.is_dir()

@@ -166,7 +166,7 @@ def _missing(folder: Place) -> FormatError:
     advice = ""
     if (folder / UNFINISHED).exists():
         text = "is not finished: it is still being written, or was interrupted"
-        advice = "the command that wrote it goes on with --resume"
+        advice = "the command that wrote it goes on with resume=True"
     elif (folder / FIRST_PACK).exists():
         text, advice = f"holds packs but no {MANIFEST}", "its packs decode one by one"
     else:

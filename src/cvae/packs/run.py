@@ -136,7 +136,7 @@ def run(
 def _unfinished(bad: list[CvaeError], shards: int, folder: Place) -> DataError:
     advice = "when their sources are repaired, resume=True does the rest"
     if any(isinstance(error, errors.ImageShapeError) for error in bad):
-        advice = "another model (-m) or --fit is another run; force=True starts it in this folder"
+        advice = "another model or fit=True is another run; force=True starts it in this folder"
     text = f"{len(bad)} of {shards} packs could not be written, so there is no manifest"
     return DataError(text, where=folder, advice=advice)
 
