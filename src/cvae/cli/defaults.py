@@ -24,14 +24,13 @@ _SIDE = 28
 
 
 class Models:
-    """Codecs for pictures, each opened once. Says on stderr which nobody asked for."""
+    """Codecs for pictures; each is opened once, and photo named on stderr where nobody asked for it."""
 
     def __init__(self, name: str | None, talk: Talk) -> None:
         """`name` is that of -m. Raises ModelError when there is no such model, or it does not code."""
         from cvae import codec as codecs
 
         self._talk, self._photo = talk, None if name else _find_photo()
-        self._said = False
         # The one model for all pictures, if there is but one.
         self.only = None if self._photo else codecs.open_model(name) if name else self._small
         if self.only and self.only.any_size:
@@ -45,15 +44,7 @@ class Models:
 
     def of_image(self, image: Image) -> Codec:
         """The codec of an opened image."""
-        if self.only or _is_small(image):
-            return self.only or self._small
-        if not self._said:
-            self._said = True
-            from cvae.models import registry
-
-            others = f"images other than {_SIDE}x{_SIDE} grey ones, which {registry.DEFAULT} takes"
-            self._talk.say(f"model {PHOTO}, the default for {others}; -m names another")
-        return self._large
+        return self.only or (self._small if _is_small(image) else self._large)
 
     def of_first(self, inputs: Iterable[str | Source], which: Which) -> Codec:
         """The codec of the first image of these inputs that can be read."""
@@ -62,13 +53,7 @@ class Models:
         if self.only:
             return self.only
         image = first_image(inputs, which)
-        if image is None:
-            return self._small
-        small = _is_small(image)
-        codec = self._small if small else self._large
-        found = f"the first image is {'' if small else 'not '}{_SIDE}x{_SIDE} grey"
-        self._talk.say(f"model {codec.name}, as {found}; -m names another")
-        return codec
+        return self._small if image is None else self.of_image(image)
 
     @cached_property
     def _small(self) -> Codec:
@@ -79,9 +64,12 @@ class Models:
     @cached_property
     def _large(self) -> Codec:
         from cvae.codec import open_model
+        from cvae.models import registry
 
         assert self._photo is not None
         _give_back()
+        others = f"images other than {_SIDE}x{_SIDE} grey ones, which {registry.DEFAULT} takes"
+        self._talk.say(f"model {PHOTO}, the default for {others}; -m names another")
         return open_model(self._photo)
 
 

@@ -122,7 +122,8 @@ def command(
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
-    talk.say(f"{where}: {_summary(tally, raw)}")
+    by = "" if model else f"; model {codec.name}, by the first image"
+    talk.say(f"{where}: {_summary(tally, raw)}{by}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()

@@ -59,10 +59,9 @@ class Found(NamedTuple):
 
 
 def _size(entry: os.DirEntry[str]) -> int:
-    try:
+    with suppress(OSError):  # a link to nothing or to itself, or gone by now: it is still a name
         return entry.stat().st_size
-    except OSError:  # a link to nothing or to itself, or gone by now: it is still a name
-        return 0
+    return 0
 
 
 class Local(_Path):
