@@ -220,7 +220,7 @@ def test_a_large_photograph_is_left_in_the_middle() -> None:
         time.sleep(0.02)
     time.sleep(3)  # the picture is read, and its search has begun
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, b"cvae: interrupted\n")
     assert [path.name for path in Path().iterdir()] == ["x.bmp"]
 

@@ -96,7 +96,7 @@ def test_work_that_nobody_waits_for_ends_at_its_next_step() -> None:
     assert begun.wait(10)
     start = time.monotonic()
     stages.close()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     assert 0 < len(steps) < 2000
     assert threading.active_count() == before
 
