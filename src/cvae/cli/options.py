@@ -102,13 +102,13 @@ def _remember_model(
 
 
 def names_no_model(context: click.Context) -> bool:
-    """Whether -m names a model that there is not."""
+    """Whether -m names a model that there is not, and no file or folder either."""
     from cvae.errors import CvaeError, ModelNotFoundError
     from cvae.models import registry
 
     name = context.meta.get(_MODEL_GIVEN)
     try:
-        if name is not None:
+        if name is not None and not Path(name).exists():
             registry.open_model(name)
     except CvaeError as error:
         return isinstance(error, ModelNotFoundError)
