@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -215,6 +217,31 @@ def refused_anyway(world: World, call: Call) -> bool:
     return world.codec.any_size and call.name in ("Codec.decode_symbols", "Codec.as_batch")
 
 
+def speaks_of_options(text: str) -> bool:
+    """Whether a message names an option of a command, outside of a command to type."""
+    return re.search(r"(?<![\w-])--?[a-z]", re.sub("`cvae [^`]*`", "", text)) is not None
+
+
+def test_errors_advise_what_python_has() -> None:
+    Path("taken.bin").touch()
+    Path("unfinished").mkdir()
+    Path("unfinished/unfinished.json").write_text("{}")
+    data = cvae.encode(DIGIT, "linear-mnist")
+    stranger = container.pack(replace(container.unpack(data), model_id=0))
+    calls: list[Callable[[], object]] = [
+        lambda: cvae.encode_pack([DIGIT], "taken.bin"), lambda: cvae.encode_pack([DIGIT], "/dev/stdout"),
+        lambda: cvae.encode_pack([DIGIT], "/dev/null", force=True), lambda: cvae.decode(stranger),
+        lambda: cvae.open_model("nosuch"), lambda: cvae.open_pack("unfinished"),
+        lambda: cvae.open_pack("text.txt"), lambda: cvae.decode(Path("taken.bin").read_bytes()),
+        lambda: cvae.open_model("photo-dae"),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(cvae.CvaeError) as raised:
+            call()
+        assert not speaks_of_options(str(raised.value)), raised.value
+    assert speaks_of_options("use --force") and speaks_of_options("another (-o) or -m")
+
+
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_every_public_call_works_with_right_values(world: World, call: Call) -> None:
     function, values = world.function(call), world.valid(call)
@@ -244,6 +271,7 @@ def test_every_public_call_refuses_wrong_values_with_a_cvae_error(world: World, 
                 text = str(error)
                 assert text
                 assert "\n" not in text, (name, text)
+                assert not speaks_of_options(text), text
             except Exception as error:  # of any kind: that is what is looked for
                 described = (
                     f"{type(value).__name__} {value!r:.40}" if not isinstance(value, int) else "int"

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvae import kinds
 from cvae.bitstream import container
 from cvae.bitstream.container import MAX_SIDE, Container
-from cvae.bitstream.tables import MAX_SYMBOL, Symbols
+from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, threads_of, truth, whole
 from cvae.data import given, images, metrics
 from cvae.data.given import as_array, as_picture
-from cvae.data.images import MAX_PIXELS, Pixels, alike
+from cvae.data.images import Pixels, alike
 from cvae.data.reading import Reading
-from cvae.errors import (
-    CvaeError,
-    FormatError,
-    ImageError,
-    ModelError,
-    ModelNotFoundError,
-    TargetError,
-    at,
-    translated,
-)
+from cvae.decoder import Decoder
+from cvae.errors import CvaeError, ImageError, TargetError
 from cvae.models import registry
-from cvae.models.file import Model
 from cvae.models.qualities import QUALITIES, Latents
 from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, MAX_EFFORT, Encoded, EncodeOptions, Size, bisected
@@ -53,50 +42,11 @@ class Taken(NamedTuple):
     single: bool  # one image, and no list or array of some
 
 
-class Codec:
+class Codec(Decoder):
     """Encodes and decodes images with one model; made by `cvae.open_model`.
 
     Whatever is wrong with an argument is a CvaeError.
     """
-
-    def __init__(self, model: Model) -> None:
-        """Raises ModelKindError when the model is a denoiser, ModelError when its manifest is damaged."""
-        expect(model, Model, "a model, which `cvae.open_model` opens", ModelError)
-        self.model = model
-        kind = kinds.of(model.manifest, model.path)
-        self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
-        self.coding = self._whole = kind.coding(model)
-        self.name = model.manifest.name
-        self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
-        # Of an image that was fitted, or that claims to have been: `restoring` changes it.
-        self.max_pixels = MAX_PIXELS if self.any_size else images.restorable(shape)
-        # With and without the axis of a single channel.
-        self._shapes = shape, shape[:2] if shape[2] == 1 else shape
-
-    def sized(self, height: int, width: int) -> Codec:
-        """The codec for images of that many pixels; itself where the model takes one size.
-
-        It shares the model; its `coding` and `image_shape` are those of the size.
-        """
-        if not self.any_size:
-            return self
-        height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
-        sized = copy.copy(self)
-        sized.coding = self._whole.sized(height, width)
-        sized.image_shape = height, width, self.image_shape[2]
-        return sized
-
-    def restoring(self, max_pixels: int | None) -> Codec:
-        """The codec that fits and restores images of up to so many pixels; itself for None.
-
-        Raises CvaeError when the format has no images of so many.
-        """
-        if max_pixels is None:
-            return self
-        most = whole(max_pixels, f"max_pixels of 1 to {MAX_PIXELS:,}", 1, MAX_PIXELS)
-        restoring = copy.copy(self)
-        restoring.max_pixels = MAX_PIXELS if self.any_size else most
-        return restoring
 
     def reading(self, options: EncodeOptions = _DEFAULTS) -> Reading:
         """How image files become what the model codes.
@@ -148,36 +98,6 @@ class Codec:
             warnings.warn(text, QualityWarning, stacklevel=2)
         return coded[0].data if taken.single else [item.data for item in coded]
 
-    @overload
-    def decode(self, data: bytes) -> Pixels: ...
-    @overload
-    def decode(self, data: Sequence[bytes]) -> list[Pixels]: ...
-    def decode(self, data: bytes | Sequence[bytes]) -> Pixels | list[Pixels]:
-        """Decodes the container of one image to uint8 (h, w) or (h, w, 3); a list of them to a list.
-
-        Raises:
-            FormatError: not a container, a damaged one, or one of a later version; `where` says which
-                of several.
-            ModelNotFoundError: it was written by another model.
-        """
-        items = []
-        for number, item in enumerate(_as_bytes(data)):
-            with at("" if not given.is_list(data) else f"container {number}"):
-                found = container.unpack(item)
-                self.check_restorable(found.original_size)
-                items.append((found, self.decode_payload(found)))
-        decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
-        decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
-        return decoded if given.is_list(data) else decoded[0]
-
-    def quality(self, quality: int | None) -> int:
-        """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
-        if quality is None:
-            return self.model.manifest.default_quality
-        if not isinstance(quality, int | np.integer) or quality not in QUALITIES:
-            raise CvaeError(f"expected a quality of 1 to {QUALITIES[-1]}, found {shown(quality)}")
-        return int(quality)
-
     def expected_psnr(self, quality: int) -> float:
         """What 99 % of the model's validation images reach at a quality, in dB."""
         return self.model.manifest.expected_psnr[self.quality(quality) - 1]
@@ -209,25 +129,6 @@ class Codec:
         if self.any_size and given.is_list(images):
             return [row for part in parts for row in part]
         return np.concatenate(parts or [np.empty((0, 0), np.float32)])
-
-    def synthesize(self, symbols: Symbols, quality: int, threads: int | None = None) -> Pixels:
-        """Symbols (n, elements) -> uint8 (n, h, w, c)."""
-        self._check_symbols(symbols)
-        latents = self.coding.dequantize(
-            symbols.astype(np.int32, copy=False), self.quality(quality)
-        )
-        return self.to_pixels(latents, threads)
-
-    def to_pixels(self, latents: Latents, threads: int | None = None) -> Pixels:
-        """Latents (n, elements) -> uint8 (n, h, w, c) through the synthesis network."""
-        floats = isinstance(latents, np.ndarray) and latents.dtype.kind == "f"
-        if not floats or not (self.any_size or latents.shape[1:] == (self.coding.elements,)):
-            expected = f"floats of shape (n, {self.coding.elements})"
-            raise CvaeError(f"expected {expected}, found {given.described(latents)}")
-        with translated(
-            CvaeError, "expected latents of images of this size", self.name, ValueError
-        ):
-            return self.coding.pictures(latents.astype(np.float32, copy=False), threads_of(threads))
 
     def encode_batch(
         self, batch: Pixels, options: EncodeOptions = _DEFAULTS, sizes: _Sizes | None = None
@@ -300,127 +201,11 @@ class Codec:
 
         return encode
 
-    def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
-        """Containers -> uint8 (h, w, c) each; see `reconstruct`. Raises as `decode_payload`."""
-        _check_list(containers)
-        symbols = [self.decode_payload(item) for item in containers]
-        return list(self.reconstruct(containers, symbols))
-
-    def decode_payload(self, item: Container) -> Symbols:
-        """The symbols (1, elements) in a container.
-
-        Raises FormatError when it is damaged, ModelNotFoundError when another model wrote it.
-        """
-        return self._sized_of(item).coding.decode_each(item.payload, item.quality)
-
-    def information_bits(self, item: Container, symbols: Symbols) -> float:
-        """The information content of a container's symbols."""
-        codec = self._sized_of(item)
-        codec._check_symbols(symbols, 1)
-        return float(codec.coding.information_bits(symbols, item.quality)[0])
-
-    def _sized_of(self, item: Container) -> Codec:
-        """The codec of a container's size; raises as `decode_payload`, before anything is allocated."""
-        expect(item, Container, "a container that was read", FormatError)
-        self.check_id(item.model_id)
-        self.quality(item.quality)
-        if item.staged != self.staged or (self.any_size and item.original_size is None):
-            wrong = "has no size" if item.staged == self.staged else "is of another kind"
-            raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
-        _check_pixels(item.original_size, MAX_PIXELS)
-        width, height = item.original_size or (1, 1)
-        return self.sized(height, width)
-
-    def check_restorable(self, size: Size | None) -> None:
-        """Raises FormatError when (width, height) are more pixels than this codec restores."""
-        if size is not None:
-            expect(size, tuple, "(width, height) in pixels")
-            if len(size) != 2:
-                raise CvaeError(f"expected (width, height) in pixels, found {len(size)} numbers")
-            size = (whole(size[0], "a width in pixels"), whole(size[1], "a height in pixels"))
-        _check_pixels(size, MAX_PIXELS)
-        _check_pixels(size, self.max_pixels, images.MORE_PIXELS)
-
-    def payload_latents(self, item: Container) -> Latents:
-        """The latents (elements,) that a container's symbols stand for; raises as `decode_payload`."""
-        coding = self._sized_of(item).coding
-        return coding.dequantize(self.decode_payload(item), item.quality).reshape(-1)
-
-    def reconstruct(
-        self, containers: Sequence[Container], symbols: Sequence[Symbols]
-    ) -> Iterator[Pixels]:
-        """The uint8 pictures (h, w, c) of containers and their symbols.
-
-        All go through one pass of the synthesis, or one by one where the model takes any size.
-        Inversion is undone, the original size restored, and grey pictures have one channel. Raises as
-        `restored` does.
-        """
-        for item, picture in zip(containers, self.synthesized(containers, symbols), strict=True):
-            yield self.restored(item, picture)
-
-    def synthesized(
-        self, containers: Sequence[Container], symbols: Sequence[Symbols]
-    ) -> list[Pixels]:
-        """The first half of `reconstruct`: what the networks make of symbols."""
-        _check_list(containers)
-        if not given.is_list(symbols) or len(symbols) != len(containers):
-            raise CvaeError(f"expected a list of symbols for each of {len(containers)} containers")
-        pairs = list(zip(containers, symbols, strict=True))
-        for item, rows in pairs:
-            self._sized_of(item)._check_symbols(rows, 1)
-        if self.any_size:
-            return [self._sized_of(item).synthesize(rows, item.quality)[0] for item, rows in pairs]
-        latents = [self.coding.dequantize(rows, item.quality) for item, rows in pairs]
-        return list(self.to_pixels(np.concatenate(latents))) if latents else []
-
-    def restored(self, item: Container, picture: Pixels) -> Pixels:
-        """The second half: a picture as it was before it was brought to what the networks take.
-
-        Raises FormatError when it had more pixels than this codec restores.
-        """
-        expect(item, Container, "a container", FormatError)
-        self.check_restorable(item.original_size)
-        picture = as_picture(picture)
-        picture = 255 - picture if item.inverted else picture
-        picture = images.as_grey(picture) if item.grey else picture
-        if self.any_size or item.original_size is None:
-            return picture
-        return images.resize(picture, *item.original_size)
-
-    def decode_symbols(self, symbols: NDArray, quality: int) -> Pixels:
-        """An array of symbols of the latents' shape, as `.npy` files hold them -> uint8 (h, w, c).
-
-        Raises FormatError when it has another shape or dtype, or symbols beyond the format's range.
-        """
-        if self.any_size:
-            self.refuse_npy()
-        shape = self.model.manifest.latent_shape
-        found = symbols if isinstance(symbols, np.ndarray) else np.empty(0)
-        if found.shape != shape or found.dtype.kind not in "iu":
-            expected = f"an array of integers of shape {shape}"
-            raise FormatError(f"expected {expected}, found {given.described(symbols)}")
-        _check_range(symbols)
-        rows = symbols.reshape(1, -1).astype(np.int32)
-        return np.asarray(self.synthesize(rows, self.quality(quality))[0])
-
-    def check_id(self, model_id: int) -> None:
-        """Raises ModelNotFoundError when the id is not this model's."""
-        own = self.model.manifest.id
-        model_id = whole(model_id, "a model's id", 0)
-        if model_id != own:
-            expected = f"expected {own:#06x} of {self.name}"
-            raise ModelNotFoundError(f"written by the model of id {model_id:#06x}, {expected}")
-
     def batch(self, shape: tuple[int, ...]) -> int:
         """How many images of a shape (h, w, c) go through the networks together."""
         expect(shape, tuple, "a shape (h, w, c)")
         height, width = (whole(side, "a shape (h, w, c)") for side in (*shape, 0, 0)[:2])
         return max(1, images.BATCH_PIXELS // (height * width))
-
-    def refuse_npy(self) -> None:
-        """Raises CvaeError: symbols as `.npy` do not say of what size their image is."""
-        text = f"symbols as .npy have no size, and model {self.name} takes images of any"
-        raise CvaeError(text, advice="a container, .bin, has one")
 
     def check_invert(self, invert: bool) -> None:
         """Raises CvaeError when images are to be inverted, and the model's containers cannot say so."""
@@ -449,8 +234,9 @@ class Codec:
 
     def _as_batch(self, images: Any) -> tuple[Pixels, bool]:
         """The same, and whether it is one image that was not in a list."""
-        shape, flat = self._shapes
+        shape = self.image_shape
         several, channels = given.is_list(images), shape[2]
+        flat = shape[:2] if channels == 1 else shape  # without the axis of a single channel
         try:
             if several:
                 batch = np.array([as_array(image, channels) for image in images])
@@ -460,8 +246,8 @@ class Codec:
             raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
         if batch.shape == (0,):
             batch = np.empty((0, *shape), np.uint8)
-        single = not several and batch.shape in self._shapes
-        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in self._shapes):
+        single = not several and batch.shape in (shape, flat)
+        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
             raise given.refusal(f"uint8 arrays of shape {flat}", batch)
         return batch.reshape(-1, *shape), single
 
@@ -474,15 +260,6 @@ class Codec:
         found = batch.shape[1:]
         if not (found[2] in (1, channels) if self.any_size else found == self.image_shape):
             raise given.refusal(expected, batch)
-
-    def _check_symbols(self, symbols: Symbols, images: int | None = None) -> None:
-        """Raises CvaeError unless they are (n, elements) of the codec's size."""
-        elements = self.coding.elements
-        fits = given.is_rows(symbols, "iu", elements) and len(symbols) == (images or len(symbols))
-        if not fits:
-            expected = f"integers of shape ({images or 'n'}, {elements})"
-            raise CvaeError(f"expected {expected}, found {given.described(symbols)}")
-        _check_range(symbols)
 
     def _coloured(self, batch: Pixels) -> Pixels:
         """A batch with the model's channels: a model of any size takes grey pictures, too."""
@@ -511,27 +288,6 @@ def _check_sizes(sizes: _Sizes | None, count: int) -> None:
             whole(side, f"sides of 1 to {MAX_SIDE} pixels", 1, MAX_SIDE)
         if size is not None and len(size) != 2:
             raise CvaeError(f"expected a size (width, height), found {shown(size)}")
-
-
-def _check_list(containers: Sequence[Container]) -> None:
-    if not given.is_list(containers):
-        raise FormatError(f"expected a list of containers, found {given.described(containers)}")
-
-
-def _check_range(symbols: Symbols) -> None:
-    if symbols.size and max(-int(symbols.min()), int(symbols.max())) > MAX_SYMBOL:
-        raise FormatError(f"expected |symbol| <= {MAX_SYMBOL}")
-
-
-def _check_pixels(size: Size | None, most: int, advice: str = "") -> None:
-    if size is not None and size[0] * size[1] > most:
-        text = f"expected an image of at most {most:,} pixels, found {size[0]}x{size[1]}"
-        raise FormatError(text, advice=advice)
-
-
-def _as_bytes(data: Any) -> list[bytes]:
-    items = data if given.is_list(data) else [data]
-    return [container.as_bytes(item) for item in items]
 
 
 def open_model(

@@ -177,6 +177,15 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     lines, _ = run("encode", "a.png", "-m", "grids", "--fit")
     assert lines[0] == "--fit changes nothing: model grids takes images of any size"
     assert len(lines) == 2
+    for option in (["--crop"], ["--resize"], ["--max-pixels", "9"]):
+        lines, _ = run("encode", "a.png", "-m", "grids", *option, "-o", "x.bin", "-f")
+        assert lines[0] == f"{option[0]} changes nothing: model grids takes images of any size"
+        lines, _ = run("pack", "a.png", "-m", "grids", *option, "--fit", "-o", "y.bin", "-f")
+        assert lines[0].startswith("--fit and --")
+        assert lines[0].endswith(" change nothing: model grids takes images of any size")
+    for command in ("decode", "x.bin"), ("unpack", "y.bin"):
+        lines, _ = run(*command, "--max-pixels", "9")
+        assert lines[0] == "--max-pixels changes nothing: model grids takes images of any size"
     np.save("s.npy", np.zeros(1, np.int8))
     lines, _ = run("decode", "s.npy", "-m", "grids", "-q", "9", code=1)
     assert "symbols as .npy have no size" in lines[0]
@@ -333,7 +342,12 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     save(digit, "in/2.png")
     save(picture(9, 9), "in/3.png")
     lines, _ = run("pack", "in", code=1)
-    assert "in/3.png: expected 28x28 grey, found 9x9 RGB" in lines[1]
+    assert "in/3.png: expected 28x28 grey, found 9x9 RGB; -m photo takes images of any" in lines[1]
+    assert lines[2].startswith("in.bin: 2 images in ")
+    assert lines[2].endswith("; model mnist, by the first image")
+    assert not run("pack", "in/1.png", "-m", "mnist", "-o", "m.bin", "--fit")[0][-1].endswith(
+        "image"
+    )
     assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "mnist"
     np.savez("x.npz", x_test=np.stack([digit] * 3))
     run("pack", "x.npz")

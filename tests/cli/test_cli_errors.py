@@ -60,7 +60,16 @@ def test_empty_stdin_is_one_line() -> None:
 
 
 def test_missing_and_wrong_models_are_one_line() -> None:
-    assert "moon" in error_line(run_cvae("encode", DIGIT, "-m", "moon", code=1))
+    Path("mnist.bin").write_bytes(cvae.encode(np.asarray(Image.open(DIGIT))))
+    cvae.encode_pack([Image.open(DIGIT)], "pack.bin")
+    for command in (
+        ["encode", DIGIT], ["decode", "mnist.bin"], ["pack", DIGIT], ["unpack", "pack.bin"],
+        ["eval", DIGIT], ["denoise", DIGIT], ["sample"], ["interpolate", DIGIT, DIGIT],
+    ):  # fmt: skip
+        line = error_line(run_cvae(*command, "-m", "moon", code=2))
+        assert "there is no model named 'moon'; known are: " in line
+    Path("mnist.bin").unlink()
+    Path("pack.bin").unlink()
     assert "no.cvae" in error_line(run_cvae("encode", DIGIT, "-m", "no.cvae", code=1))
     run_cvae("encode", DIGIT)
     line = error_line(run_cvae("decode", "digit_3.bin", "-m", "linear-mnist", code=1))
@@ -86,6 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(DIGIT, folder / "a.png")
     run_cvae("encode", DIGIT, "-o", folder / "coded.bin", "--quiet")
     run_cvae("pack", DIGIT, "-o", folder / "packed.bin", "--quiet")
+    (folder / "text.bin").write_text("text")
     return folder
 
 
@@ -94,6 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["encode", "a.png", "a.bin"], "a.bin is no input; name the output with -o"),
         (["encode", "a.png", "coded.bin"], "coded.bin is no input; name the output with -o"),
+        (["encode", "a.png", "text.bin"], "text.bin is no input; name the output with -o"),
         (["encode", "a.png", "a.npy"], "a.npy is no input; name the output with -o"),
         (["decode", "coded.bin", "b.png"], "b.png is no input; name the output with -o"),
         (["decode", "coded.bin", "a.png"], "a.png is no input; name the output with -o"),

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 import cvae
+from cvae.bitstream import container
+from cvae.bitstream.container import Container
 
 from ..conftest import SAMPLES, run_here
 
@@ -224,23 +226,50 @@ def test_results_that_cannot_be_written_are_named_and_the_rest_is(
     assert listed("back") == ["c_reconstructed.png"]
 
 
-def test_a_picture_for_which_there_is_no_memory_is_named_and_the_rest_is_coded(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (MemoryError(), "needs more memory than there is"),
+        (cvae.ModelError("the network fails"), "the network fails"),
+        (cvae.ImageError("expected another picture"), "expected another picture"),
+        (cvae.CvaeError("what nobody thought of"), "what nobody thought of"),
+    ],
+)
+def test_a_picture_that_cannot_be_coded_is_named_and_the_rest_is_coded(
+    wrong: Exception, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put("in/a.png", "in/b.png", "in/c.png")
     before, bad = cvae.Codec.encode_batch, np.asarray(Image.open("in/b.png"))
 
     def encode_batch(self: cvae.Codec, batch: np.ndarray, *more: object) -> object:
         if any(np.array_equal(image[..., 0], bad) for image in batch):
-            raise MemoryError
+            raise wrong
         return before(self, batch, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cvae.Codec, "encode_batch", encode_batch)
     run_here("encode", "in", "-o", "out", *FAST, code=1)
     assert listed("out") == ["a.bin", "c.bin"]
     lines = said(capsys)
-    assert lines[0] == "cvae: error: in/b.png: needs more memory than there is"
+    assert lines[0] == f"cvae: error: in/b.png: {text}"
     assert "2 of 3 images encoded" in lines[1]
+
+
+def test_a_file_that_cannot_be_decoded_beside_others_spares_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    run_here("encode", "in", "-o", "out", *FAST, "--quiet")
+    before, bad = cvae.Codec.synthesized, container.unpack(Path("out/b.bin").read_bytes())
+
+    def synthesized(self: cvae.Codec, containers: list[Container], symbols: list[object]) -> object:
+        if bad in containers:
+            raise MemoryError
+        return before(self, containers, symbols)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cvae.Codec, "synthesized", synthesized)
+    run_here("decode", "out", "-o", "back", code=1)
+    assert listed("back") == ["a_reconstructed.png", "c_reconstructed.png"]
+    assert said(capsys)[0] == "cvae: error: out/b.bin: needs more memory than there is"
 
 
 def test_a_bad_image_of_a_folder_spares_the_evaluation_of_the_others(
@@ -338,6 +367,46 @@ def test_an_input_is_not_replaced_under_another_spelling(tmp_path: Path) -> None
     Path("link.bin").symlink_to("x.bin")
     run_here("pack", "link.bin", "-o", tmp_path / "x.bin", "--force", *FAST, code=2)
     assert Path("a.png").read_bytes() == before
+
+
+def test_what_a_pattern_matches_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    put("a.png", "b.png")
+    run_here("pack", "a.png", "-o", "f1.bin", *FAST)
+    run_here("pack", "b.png", "-o", "f2.bin", *FAST)
+    before = {path: path.read_bytes() for path in Path().glob("*.bin")}
+    for inputs in (["f*.bin"], ["a.png", "./f?.bin"], ["f1.bin", "**"]):
+        capsys.readouterr()
+        run_here("pack", *inputs, "-o", "f1.bin", "-f", *FAST, code=2)
+        assert "f1.bin is input and output at once; name another with -o" in said(capsys)[-1]
+    assert {path: path.read_bytes() for path in Path().glob("*.bin")} == before
+    run_here("pack", "f*.bin", "-o", "new.bin", "-f", *FAST)
+    assert len(cvae.open_pack("new.bin")) == 2
+
+
+def test_a_folder_of_packs_that_is_read_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    put("in/a.png", "in/b.png")
+    folder = [*FAST, "--workers", "1", "-f"]
+    run_here("pack", "in", "-o", "out", *folder)
+    before = Path("out/part-00000.bin").read_bytes()
+    for inputs in ("out", "out/part-*.bin", "out/part-00000.bin", "./out/"):
+        capsys.readouterr()
+        run_here("pack", inputs, "-o", "out", *folder, code=1)
+        assert "is input and output at once, expected another folder" in said(capsys)[0]
+    assert Path("out/part-00000.bin").read_bytes() == before
+    run_here("pack", "out/part-*.bin", "-o", "other", *folder)
+    assert len(cvae.open_pack("other")) == 2
+
+
+def test_a_result_never_replaces_another_input(capsys: pytest.CaptureFixture[str]) -> None:
+    put("a.png", "a_denoised.png")
+    Path("b.bin").write_bytes(Path("a_denoised.png").read_bytes())  # an image, whatever its name
+    before = Path("a_denoised.png").read_bytes()
+    run_here("denoise", "a.png", "a_denoised.png", "-f", code=1)
+    run_here("encode", "a.png", "b.bin", "-f", *FAST, code=1)
+    assert Path("a_denoised.png").read_bytes() == before == Path("b.bin").read_bytes()
+    wrong = "is input and output at once; the output is named with -o"
+    errors = [line for line in said(capsys) if "error" in line]
+    assert [f"cvae: error: {name}: {wrong}" for name in ("a_denoised.png", "b.bin")] == errors
 
 
 def test_a_pack_that_is_packed_again_keeps_the_original_sizes() -> None:

@@ -94,7 +94,7 @@ def test_every_damaged_pack_is_decoded_right_or_refused_in_one_line(
     assert not Path("out.npz").exists()
 
 
-def test_large_counts_of_single_files_are_written_as_those_of_packs(
+def test_several_results_are_counted_with_their_bytes_and_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("in").mkdir()
@@ -102,9 +102,18 @@ def test_large_counts_of_single_files_are_written_as_those_of_packs(
     for i in range(1000):
         Path(f"in/{i}.png").write_bytes(data)
     run_here("encode", "in", "-o", "out", "-m", "linear-mnist", "--effort", "0")
-    assert "1,000 of 1,000 images encoded in" in capsys.readouterr().err
-    run_here("decode", "out", "-o", "back")
-    assert "1,000 of 1,000 files decoded" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    size = sum(path.stat().st_size for path in Path("out").iterdir())
+    assert line.startswith(f"1,000 of 1,000 images encoded in {size:,} bytes")
+    assert line.endswith("dB on average -> out/")
+    run_here("decode", "out", "-o", "back/")
+    (line,) = capsys.readouterr().err.splitlines()
+    size = sum(path.stat().st_size for path in Path("back").iterdir())
+    assert line == f"1,000 of 1,000 files decoded, {size:,} bytes -> back/"
+    run_here("denoise", "in/0.png", "in/1.png")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("2 of 2 images denoised, ")
+    assert line.endswith(" bytes -> the current folder")
 
 
 def test_why_a_pack_gives_no_image_is_said(
@@ -325,7 +334,9 @@ def test_advice_is_in_the_words_of_who_asked(
     digits: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cvae.encode_pack(digits[:2], "x.bin", "linear-mnist")
-    with pytest.raises(cvae.OutputError, match="exists already; force=True overwrites it"):
+    with pytest.raises(
+        cvae.OutputError, match="exists already; another name keeps it, force=True over"
+    ):
         cvae.encode_pack(digits[:2], "x.bin", "linear-mnist")
     data = cvae.encode(digits[0])
     packed = Path("x.bin").read_bytes()
@@ -333,4 +344,9 @@ def test_advice_is_in_the_words_of_who_asked(
         cvae.decode(packed)
     assert data
     run_here("pack", "digits.npz", "-o", "x.bin", *FAST, code=1)
-    assert "exists already; --force overwrites it" in errors(capsys)[0]
+    wrong = "exists already; -o elsewhere keeps it, --force overwrites it"
+    assert errors(capsys)[0] == f"cvae: error: x.bin: {wrong}"
+    Path("x.csv").touch()
+    run_here("eval", "digits.npz", "--csv", "x.csv", code=1)
+    wrong = "exists already; another name keeps it, --force overwrites it"
+    assert errors(capsys)[0] == f"cvae: error: x.csv: {wrong}"

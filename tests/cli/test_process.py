@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ..conftest import SAMPLES, run_cvae
 
@@ -213,6 +214,22 @@ def test_signals_leave_no_temporary_file(number: signal.Signals) -> None:
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, b"cvae: interrupted\n")
     assert not list(Path().iterdir())
+
+
+def test_a_large_photograph_is_left_in_the_middle() -> None:
+    """Between two steps of the search: a whole one takes minutes."""
+    Image.effect_noise((4000, 3000), 90).convert("RGB").save("x.bmp")
+    command = ["pack", "x.bmp", "-m", "photo", "-o", "y.bin", "--effort", "9"]
+    process = subprocess.Popen([sys.executable, "-m", "cvae", *command], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(Path().glob(".cvae-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(3)  # the picture is read, and its search has begun
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, b"cvae: interrupted\n")
+    assert [path.name for path in Path().iterdir()] == ["x.bmp"]
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:

@@ -15,7 +15,7 @@ import cvae
 from cvae.bitstream import container
 from cvae.models import registry
 
-from ..conftest import run_here
+from ..conftest import run_cvae, run_here
 
 CLEAR = (0, 0, 0, 0)
 
@@ -203,6 +203,16 @@ def test_models_of_any_size_take_the_background(workdir: Path) -> None:
         data = Path(f"{colour}.bin").read_bytes()
         means.append(cvae.open_model("photo").decode(data).mean())
     assert means[0] < 100 < 150 < means[1]
+
+
+@pytest.mark.parametrize("colour", ["#ff000080", "#f008", "#ff0000ff"])
+def test_a_background_is_opaque(workdir: Path, colour: str) -> None:
+    picture().save("a.png")
+    said = run_cvae(
+        "encode", "a.png", "-m", "photo", "--background", colour, code=2
+    ).stderr.decode()
+    assert f"expected an opaque colour such as white or '#ffffff', found '{colour}'" in said
+    assert not Path("a.bin").exists()
 
 
 def test_nothing_is_said_of_opaque_images(

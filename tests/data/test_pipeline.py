@@ -77,6 +77,38 @@ def test_a_reader_that_stops_early_ends_all_stages() -> None:
     assert threading.active_count() == before
 
 
+def test_work_that_nobody_waits_for_ends_at_its_next_step() -> None:
+    begun, steps = threading.Event(), []
+
+    def long(item: int) -> int:
+        for step in range(2000):
+            pipeline.checkpoint()
+            if item:
+                begun.set()
+                steps.append(step)
+                time.sleep(0.01)
+        return item
+
+    before = threading.active_count()
+    inner = pipeline.ordered_map(long, pipeline.ahead(range(2)), 2)
+    stages = pipeline.ahead(x for x in pipeline.ahead(inner))
+    assert next(stages) == 0
+    assert begun.wait(10)
+    start = time.monotonic()
+    stages.close()
+    assert time.monotonic() - start < 10
+    assert 0 < len(steps) < 2000
+    assert threading.active_count() == before
+
+
+def test_a_time_out_of_the_work_itself_is_its_error() -> None:
+    def late(item: int) -> int:
+        raise TimeoutError("of storage")
+
+    with pytest.raises(TimeoutError, match="of storage"):
+        list(pipeline.ordered_map(late, range(3), 2))
+
+
 def test_what_is_no_iterable_is_an_error_and_no_wait() -> None:
     with pytest.raises(TypeError, match="not iterable"):
         next(pipeline.ahead(5))  # type: ignore[arg-type]

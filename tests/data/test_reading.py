@@ -91,6 +91,30 @@ def test_large_photographs_are_read_small_and_look_the_same() -> None:
     assert np.abs(pixels - expected).max() < 12
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1151, 799), (799, 1151), (1055, 1055)])
+def test_what_is_reduced_first_lies_where_it_would_without(
+    size: tuple[int, int], orientation: int, kind: str
+) -> None:
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    colours = [255 * x / width, 255 * y / height, 128 + 80 * np.sin(x / 80) * np.sin(y / 70)]
+    image = Image.fromarray(np.stack(colours, axis=2).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quality = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    data = encoded(image, kind, exif=exif, **quality)
+    whole = Reading((0, 0, 3), "own").picture(data, "x").image
+    for fit in ("resize", "crop"):
+        for sides in ((24, 24), (16, 32)):
+            reading = Reading((*sides, 3), fit)  # type: ignore[arg-type]
+            picture = reading.picture(data, "x")
+            assert picture.image.width * 3 < whole.width  # reduced
+            near = np.abs(reading.pixels(picture).astype(int) - reading.pixels(whole))
+            assert near.max() <= 2
+
+
 def test_images_far_smaller_than_the_shape_are_refused_and_others_enlarged() -> None:
     assert read(Reading((32, 32, 3), "crop"), Image.fromarray(COLOURS)).shape == (32, 32, 3)
     with pytest.raises(ImageError, match=r"x: expected at least a quarter of 33x33 .* found 8x8"):

@@ -16,9 +16,11 @@ from onnx import TensorProto, helper
 from cvae.errors import ModelError
 from cvae.models import graph as graphs
 from cvae.models import operators
+from cvae.models.file import Model
 from cvae.models.graph import Graph
 from cvae.models.networks import Network
 from cvae.models.plan import Plan
+from cvae.training.export.graph import without_constants
 
 from ..conftest import ROOT, SHIPPED
 from ..graphs import FLOAT, floats, model, node, whole
@@ -35,7 +37,7 @@ def shipped_graphs() -> dict[str, bytes]:
     ]:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".onnx")]
-            found |= {f"{path.stem}/{name}": archive.read(name) for name in members}
+        found |= {f"{path.stem}/{name}": Model(path).graph(name) for name in members}
     return found
 
 
@@ -247,3 +249,22 @@ def test_any_bytes_are_read_or_refused(place: int, data: bytes) -> None:
         read(SMALL[:place] + data + SMALL[place + len(data) :])
     except ValueError as error:
         assert str(error).isprintable()
+
+
+def test_a_gradient_borrows_the_constants_it_lacks_from_the_synthesis() -> None:
+    gradient, synthesis = (GRAPHS[f"grid/{name}.onnx"] for name in ("gradient", "synthesis"))
+    without = without_constants(gradient, synthesis)
+    assert len(without) < len(gradient) - len(synthesis) // 2
+    with pytest.raises(ValueError, match="expected inputs that stand before"):
+        graphs.read(without)
+    lent = graphs.with_constants(without, synthesis)
+    found, expected = graphs.read(lent), graphs.read(gradient)
+    assert found == expected
+    proto = onnx.load_model_from_string(lent)
+    values = {tensor.name: tensor.raw_data for tensor in proto.graph.initializer}
+    whole = onnx.load_model_from_string(gradient).graph.initializer
+    assert values == {tensor.name: tensor.raw_data for tensor in whole}
+    assert graphs.with_constants(gradient, synthesis) is gradient
+    for pair in ((without, synthesis[:-1]), (without[:-1], synthesis)):
+        with pytest.raises(ValueError, match="expected"):
+            graphs.with_constants(*pair)

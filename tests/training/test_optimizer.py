@@ -89,6 +89,17 @@ def test_no_run_is_stuck_when_gradients_grow_for_good() -> None:
     assert after[0] < before[0]
 
 
+def test_weights_whose_gradients_explode_again_and_again_give_way_to_their_averages() -> None:
+    steps = Steps(momentum=0.9)
+    for _ in range(3):
+        before = steps.step(1.0)
+    for _ in range(19):
+        assert np.array_equal(steps.step(1e6), before)
+    after = steps.step(1e6)
+    assert before[0] < after[0] < 0, "where they were some steps before"
+    assert steps.step(1.0)[0] < after[0], "training goes on"
+
+
 def test_averages_follow_the_weights_and_are_swapped_in() -> None:
     steps = Steps(momentum=0.15)
     steps.optimizer.swap()  # before the first step there are none

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from cvae import CvaeError, OutputError, __version__
+from cvae import CvaeError, ModelNotFoundError, OutputError, __version__
+from cvae.cli.options import names_no_model
 from cvae.cli.talk import Talk, enough_memory, harmless
 
 # In the order of use.
@@ -22,7 +23,10 @@ COMMANDS = (
 
 
 class Group(click.Group):
-    """Imports a command when it is used, and turns every CvaeError into one line and exit code 1."""
+    """Imports a command when it is used, and turns every CvaeError into one line and exit code 1.
+
+    Where -m names no model, the code is that of wrong usage.
+    """
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -60,6 +64,8 @@ class Group(click.Group):
             raise click.Abort from error  # without the empty line that click prints
         talk = context.obj or Talk()
         talk.error(found)
+        if isinstance(found, ModelNotFoundError) and names_no_model(context):
+            raise click.exceptions.Exit(2)
         return talk.end()
 
 

@@ -11,7 +11,8 @@ import click
 from cvae import CvaeError, FormatError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import Talk
+from cvae.cli.options import say_unused
+from cvae.cli.talk import NO_MEMORY, Talk
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def command(
         decoder = _Decoder(model, quality, max_pixels, results, force, talk)
         for batch in files.batches(tasks, talk):
             decoder.decode(batch)
-    talk.finish(len(tasks), "files decoded")
+    where = f", {decoder.written:,} bytes -> {files.folder_of(output)}" if decoder.written else ""
+    talk.finish(len(tasks), f"files decoded{where}")
 
 
 def _check_npy(inputs: tuple[str, ...], model: str | None, quality: int | None) -> None:
@@ -93,8 +95,11 @@ class _Decoder:
     ) -> None:  # fmt: skip
         """Raises ModelError when the given model is not there, or is no codec."""
         from cvae import codec
+        from cvae.options import EncodeOptions
 
+        self._asked = EncodeOptions(max_pixels=max_pixels)
         self._quality, self._results, self._force, self._talk = quality, results, force, talk
+        self.written, self._noticed = 0, False  # bytes of images
         self._given = codec.open_model(model, max_pixels) if model else None
         self._find = cache(lambda model_id: codec.find_codec(model_id).restoring(max_pixels))
 
@@ -112,6 +117,9 @@ class _Decoder:
                 codec.check_restorable(item.original_size)
                 found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
+                    if not self._noticed:
+                        self._noticed = True
+                        say_unused(self._asked, codec.name, self._talk)
                     self._reconstruct(codec, [found])
                 else:
                     read.setdefault(codec, []).append(found)
@@ -119,12 +127,17 @@ class _Decoder:
             self._reconstruct(codec, group)
 
     def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
+        """Decodes files of one model together, and one by one where that fails."""
         tasks, containers, symbols = zip(*group, strict=True)
         try:
             pictures = codec.synthesized(containers, symbols)
-        except CvaeError as error:  # of the model, and so of each of these files
-            for task in tasks:
-                self._talk.error(CvaeError(str(error), where=task.name))
+        except (MemoryError, CvaeError) as error:
+            if len(group) == 1:
+                text = str(error) if isinstance(error, CvaeError) else NO_MEMORY
+                self._talk.error(CvaeError(text, where=tasks[0].name))
+                return
+            for item in group:
+                self._reconstruct(codec, [item])
             return
         for task, item, pixels in zip(tasks, containers, pictures, strict=True):
             with self._talk.trying(task.name):
@@ -148,7 +161,7 @@ class _Decoder:
 
     def _write(self, task: Task, pixels: Pixels) -> None:
         with self._talk.trying(task.target_name):
-            task.write_image(pixels, self._results)
+            self.written += task.write_image(pixels, self._results)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 

@@ -53,14 +53,16 @@ def command(
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
+    written = 0  # bytes
     with Files(force, talk.error) as results:
         for (task,) in files.batches(tasks, talk, 1):  # photos are large
             with talk.trying(task.name):
                 task.check(force)
                 data = task.read()
                 model_for = given or _default(opened, data, task.name)
-                _denoise(model_for, background, task, data, results, talk)
-    talk.finish(len(tasks), "images denoised")
+                written += _denoise(model_for, background, task, data, results, talk)
+    where = f", {written:,} bytes -> {files.folder_of(output)}" if written else ""
+    talk.finish(len(tasks), f"images denoised{where}")
 
 
 def _refuse_many(images: tuple[str, ...]) -> None:
@@ -101,8 +103,8 @@ def _default(opened: Callable[[str], Model], data: bytes, name: str) -> Model:
 
 def _denoise(
     model: Model, background: str | None, task: Task, data: bytes, results: Files, talk: Talk
-) -> None:
-    """Grey images stay grey where the model takes images of any size."""
+) -> int:
+    """How many bytes the image takes. It stays grey where the model takes images of any size."""
     from cvae import denoising
     from cvae.data import images, pages
     from cvae.data.reading import Reading
@@ -110,7 +112,7 @@ def _denoise(
     reading = denoising.reading(model, background)
     with images.decoding(task.name):
         picture = reading.picture(data, task.name)
-        pixels = reading.pixels(picture.image)
+        pixels = reading.pixels(picture)
     if (count := pages.count(data)) > 1:
         talk.error(pages.notice(count, task.name))
     for change in picture.changes:
@@ -119,5 +121,6 @@ def _denoise(
     height, width, channels = clean.shape
     if reading.keeps and picture.grey and channels == 3:
         clean = Reading((0, 0, 1), "own").pixels(images.as_image(clean))
-    task.write_image(clean, results, picture.profile)
+    size = task.write_image(clean, results, picture.profile)
     talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}, model {model.manifest.name}")
+    return size

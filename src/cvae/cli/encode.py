@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from cvae import CvaeError, ModelError
+from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.talk import BATCH, FIT_ADVICE, FIT_NOTICE, NO_MEMORY, Talk
+from cvae.cli.options import say_unused
+from cvae.cli.talk import BATCH, FIT_ADVICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def command(
     with Files(force, talk.error) as results:
         encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
         written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
-    talk.finish(len(tasks), f"images encoded{_summary(written)}")
+    talk.finish(len(tasks), f"images encoded{_summary(written, output)}")
 
 
 def _check(options: EncodeOptions, npy: bool) -> None:
@@ -177,14 +178,14 @@ class _Encoder:
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
-        """Images of one shape, coded; one that takes more memory than there is costs itself alone."""
+        """Images of one shape, coded; whatever is wrong with one costs itself alone."""
         import numpy as np
 
         encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
         try:
             pixels = np.stack([item.pixels for item in read])
             return encode(pixels, self._options, [item.size for item in read])
-        except (MemoryError, ModelError) as error:
+        except (MemoryError, CvaeError) as error:
             if len(read) == 1:
                 return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]
         return [coded for item in read for coded in self._coded(codec, [item])]
@@ -213,7 +214,7 @@ class _Encoder:
         reading = codec.reading(self._options)
         height, width, _ = codec.image_shape
         own = codec.any_size or picture.size == (width, height)
-        return _Read(task, codec, reading.pixels(picture.image), None if own else picture.size)
+        return _Read(task, codec, reading.pixels(picture), None if own else picture.size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
@@ -222,9 +223,9 @@ class _Encoder:
             return
         if self._npy:
             codec.refuse_npy()
-        if self._options.fit and not self._noticed:
+        if not self._noticed:
             self._noticed = True
-            self._talk.say(FIT_NOTICE.format(codec.name))
+            say_unused(self._options, codec.name, self._talk)
 
     def _facts(self, codec: Codec, image: Pixels, item: Encoded, done: _Written) -> str:
         if self._npy:
@@ -252,13 +253,14 @@ class _Encoder:
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
 
 
-def _summary(written: list[_Written]) -> str:
-    """Sizes and PSNR of all files."""
+def _summary(written: list[_Written], output: str | None) -> str:
+    """Sizes and PSNR of all files, and where they are."""
     if not written:
         return ""
     raw, total, psnr = (sum(values) for values in zip(*written, strict=True))
     ratio = tables.ratio(raw, total)
-    return f" in {total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    facts = f"{total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    return f" in {facts} -> {files.folder_of(output)}"
 
 
 def _npy(symbols: Symbols) -> bytes:

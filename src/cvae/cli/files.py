@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -19,7 +18,7 @@ from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
 if TYPE_CHECKING:
     from cvae.data.contents import What
     from cvae.data.files import Files
-    from cvae.data.images import Pixels, Shape
+    from cvae.data.images import Pixels
     from cvae.data.listing import Choose
     from cvae.data.places import Location
 
@@ -79,12 +78,17 @@ class Task(NamedTuple):
         with writing(None, force=False) as file:
             file.write(data)
 
-    def write_image(self, pixels: Pixels, results: Files, profile: bytes | None = None) -> None:
-        """Writes an image in the format of the target's ending, else as PNG. Raises OutputError."""
+    def write_image(self, pixels: Pixels, results: Files, profile: bytes | None = None) -> int:
+        """Writes an image in the format of the target's ending, else as PNG; how many bytes.
+
+        Raises OutputError.
+        """
         from cvae.data import images
 
         name = self.target.name if self.target else ""
-        self.write(images.encode_image(pixels, name, profile), results)
+        data = images.encode_image(pixels, name, profile)
+        self.write(data, results)
+        return len(data)
 
 
 def plan(
@@ -104,7 +108,7 @@ def plan(
         OutputError: a result would go to a terminal.
     """
     for item in (*inputs, output or ""):
-        _refuse_url(item)
+        refuse_url(item)
     sources, wrong = _sources(inputs, choose, talk)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
@@ -114,28 +118,34 @@ def plan(
         raise click.UsageError(f"-o {output}: {text}; put a / behind it if a folder is meant")
     folder = Path(output or "")
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
-    from cvae.data.files import is_same
+    from cvae.data.files import identity
 
-    if one and sources and is_same(sources[0].path, folder):
-        raise click.UsageError(f"{output} is input and output at once")
+    inputs_read = {identity(source.path) for source in sources if source.path} - {None}
+    if one and identity(folder) in inputs_read:
+        raise click.UsageError(f"{output} is input and output at once; name another with -o")
     found = [folder] if one else targets(sources, folder, derive)
-    tasks = [_task(source, target, output) for source, target in zip(sources, found, strict=True)]
+    pairs = zip(sources, found, strict=True)
+    tasks = [_task(source.path, target, output, inputs_read) for source, target in pairs]
     if any(task.target is None and task.wrong is None for task in tasks):
         refuse_terminal(force)
     return tasks + wrong
 
 
-def _task(source: Source, target: Path | None, output: str | None) -> Task:
-    path = source.path
+def _task(
+    path: Path | None, target: Path | None, output: str | None, inputs: Collection[object]
+) -> Task:
+    """What becomes of one input; `inputs` are the identities of all, which no result replaces."""
     if output == STDIO or (path is None and output is None):
         return Task(path)
     if target is None:
         text = "its result would have the name of another's"
         return Task(path, None, OutputError(text, where=path or "stdin", advice="do it by itself"))
-    from cvae.data.files import is_same
+    from cvae.data.files import identity
 
-    if is_same(path, target):
-        return Task(path, target, OutputError("is input and output at once", where=target))
+    if identity(target) in inputs:
+        advice = "the output is named with -o"
+        wrong = OutputError("is input and output at once", where=target, advice=advice)
+        return Task(path, target, wrong)
     return Task(path, target)
 
 
@@ -175,7 +185,7 @@ def refuse_as_input(
     """Raises UsageError when the last of several inputs is meant as the output: `encode a.png a.bin`.
 
     There is no other, its ending is one of `endings`, and it is missing, or is one of `results`, which
-    are names of `What`.
+    are names of `What`, or a file of which nothing is known.
     """
     from cvae.data import places
 
@@ -184,8 +194,21 @@ def refuse_as_input(
         return
     if Path(last).suffix.lower() not in endings:
         return
-    if what(last).name in {"NOTHING", *results}:
+    found = what(last).name
+    if found in {"NOTHING", *results} or (found == "FILE" and not _is_image(last)):
         raise click.UsageError(f"{last} is no input; name the output with -o")
+
+
+def _is_image(item: str) -> bool:
+    """Whether a file begins as images do."""
+    from cvae.data.files import open_file
+    from cvae.data.signatures import HEAD, image_format
+
+    try:
+        with open_file(item) as file:
+            return image_format(file.read(HEAD)) != ""
+    except OSError:
+        return False
 
 
 def refuse_coded(inputs: Sequence[str]) -> None:
@@ -207,7 +230,7 @@ def refuse_coded(inputs: Sequence[str]) -> None:
         raise ImageError(f"expected an image, found {noun}", where=where, advice=advice)
 
 
-def _refuse_url(item: str) -> None:
+def refuse_url(item: str) -> None:
     """Raises UsageError for a URL where a file of this machine is expected."""
     from cvae.data import places
 
@@ -227,6 +250,11 @@ def typed(command: str, inputs: Sequence[str], *options: str) -> str:
 
     more = ["..."] if len(inputs) > _TYPED else []
     return f"`cvae {command} {shlex.join([*inputs[:_TYPED], *more, *options])}`"
+
+
+def folder_of(output: str | None) -> str:
+    """Where the results of several inputs lie, in words."""
+    return "the current folder" if output is None else f"{output.rstrip('/')}/"
 
 
 def like_a_file(output: str) -> bool:
@@ -309,87 +337,3 @@ def _below(item: str, choose: Choose, talk: Talk) -> tuple[list[Source], list[Ta
     folder = Path(item)
     names = [Path(file.name) for file in choose(places.locate(item).below(refuse=refuse), refuse)]
     return [Source(folder / name, folder, name.parent) for name in names], wrong
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Where a model's pictures go: one file or stdout for all, or a file each in a folder."""
-
-    goal: Task | Path
-    count: int
-    stem: str  # of single files: STEM_0001.png
-    force: bool
-
-    @classmethod
-    def at(cls, output: str | None, default: str, stem: str, count: int, force: bool) -> Gallery:
-        """What `-o` stands for: `-`, a file, or a folder; without it the file `default`.
-
-        Raises OutputError when a file exists and `force` is off, or stdout is a terminal.
-        """
-        from cvae.data import files
-
-        _refuse_url(output or default)
-        goal: Task | Path = Task(None, Path(output or default))
-        if output == STDIO:
-            goal = Task(None)
-            refuse_terminal(force)
-        elif output is not None and not like_a_file(output):
-            goal = Path(output)
-        found = cls(goal, count, stem, force)
-        for path in found.paths():
-            files.check_writable(path, force)
-        return found
-
-    @property
-    def name(self) -> str:
-        return f"{self.goal}/" if isinstance(self.goal, Path) else self.goal.target_name
-
-    def paths(self) -> Iterator[Path]:
-        """The files that will be written, one by one, for there may be a million."""
-        if isinstance(self.goal, Path):
-            digits = max(4, len(str(self.count)))
-            for number in range(1, self.count + 1):
-                yield self.goal / f"{self.stem}_{number:0{digits}}.png"
-        elif self.goal.target is not None:
-            yield self.goal.target
-
-    def write(
-        self, pictures: Iterable[Pixels], shape: Shape, columns: int, talk: Talk, animated: bool
-    ) -> None:
-        """Writes pictures of a shape (h, w, c), which come in batches (n, h, w, c).
-
-        All in one become a grid of so many columns; with `animated`, a name in .gif an animation.
-        Raises OutputError when all in one would be too large, or a file cannot be written.
-        """
-        from cvae.data.files import Files
-
-        if isinstance(self.goal, Path):
-            paths = self.paths()
-            with talk.bar(self.count) as bar, Files(self.force) as results:
-                for batch in pictures:
-                    for pixels, path in zip(batch, paths, strict=False):
-                        Task(None, path).write_image(pixels, results)
-                        talk.detail(str(path))
-                    bar.update(len(batch))
-            return
-        import numpy as np
-
-        from cvae.data import grids
-        from cvae.data.images import MAX_PIXELS
-
-        zoom = grids.zoom_for(shape)
-        height, width, _ = grids.grid_shape(-(-self.count // columns), columns, shape, zoom)
-        if height * width > MAX_PIXELS:
-            raise OutputError(
-                f"expected a picture of at most {MAX_PIXELS:,} pixels, found {width}x{height} "
-                f"for {self.count:,} images",
-                where=self.name,
-                advice="name a folder (-o NAME/) for a file each",
-            )
-        pixels = np.concatenate(list(pictures))
-        with Files(self.force) as results:
-            if animated and self.name.lower().endswith(".gif"):
-                self.goal.write(grids.animation(pixels, zoom), results)
-            else:
-                rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-                self.goal.write_image(grids.grid(rows, zoom), results)

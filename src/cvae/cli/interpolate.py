@@ -9,7 +9,8 @@ import click
 
 from cvae import ModelKindError
 from cvae.cli import options
-from cvae.cli.files import STDIO, Gallery, Task
+from cvae.cli.files import STDIO, Task
+from cvae.cli.gallery import Gallery
 from cvae.cli.talk import FIT_ADVICE, Talk
 from cvae.errors import at
 
@@ -102,5 +103,5 @@ def _latents(
         picture = reading.picture(item, end.name)
         for change in picture.changes:
             talk.changed(end.name, change)
-        latents: Latents = codec.latents(reading.pixels(picture.image)[None])[0]
+        latents: Latents = codec.latents(reading.pixels(picture)[None])[0]
         return latents

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli.talk import Talk
+from cvae.cli.talk import NAMES_OUTPUT, Talk
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
+_MODEL_GIVEN = "cvae.model"
 
 
 class GroupedOption(click.Option):
@@ -74,6 +75,7 @@ def output(text: str) -> Decorator:
 
 def _refuse_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
     """Raises UsageError when `-o` is a device, a pipe, or what this process has open."""
+    context.meta[NAMES_OUTPUT] = True
     if name is not None and name != "-":
         path = Path(name)
         special = path.exists() and not path.is_file() and not path.is_dir()
@@ -87,7 +89,30 @@ def model(default: str = "") -> Decorator:
     """-m. Without it a command gets `MODEL`, or None where `default` says what it takes instead."""
     text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default or MODEL}]"
     value = None if default else MODEL
-    return click.option("-m", "--model", metavar="MODEL", default=value, help=text)
+    return click.option(
+        "-m", "--model", metavar="MODEL", default=value, callback=_remember_model, help=text
+    )
+
+
+def _remember_model(
+    context: click.Context, option: click.Parameter, name: str | None
+) -> str | None:
+    context.meta[_MODEL_GIVEN] = name  # contexts of one command line share it
+    return name
+
+
+def names_no_model(context: click.Context) -> bool:
+    """Whether -m names a model that there is not, and no file or folder either."""
+    from cvae.errors import CvaeError, ModelNotFoundError
+    from cvae.models import registry
+
+    name = context.meta.get(_MODEL_GIVEN)
+    try:
+        if name is not None and not Path(name).exists():
+            registry.open_model(name)
+    except CvaeError as error:
+        return isinstance(error, ModelNotFoundError)
+    return False
 
 
 def count(text: str, default: int, least: int) -> Decorator:
@@ -118,9 +143,9 @@ def _as_colour(context: click.Context, option: click.Parameter, text: str | None
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        found = f"expected a colour such as white or '#ffffff', found {text!r}"
+        red, green, blue = ImageColor.getrgb(text)
+    except ValueError as error:  # no colour, or one with alpha
+        found = f"expected an opaque colour such as white or '#ffffff', found {text!r}"
         raise click.BadParameter(found, context, option) from error
     return f"#{red:02x}{green:02x}{blue:02x}"
 
@@ -182,6 +207,19 @@ def _encode_options(
     from cvae.options import EncodeOptions
 
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
+
+
+def say_unused(options: EncodeOptions, model: str, talk: Talk) -> None:
+    """Says which options change nothing, as they are about sizes, and the model takes any."""
+    asked = {
+        "--fit": options.fit, "--crop": options.crop is True, "--resize": options.crop is False,
+        "--max-pixels": options.max_pixels is not None,
+    }  # fmt: skip
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if names:
+        change = "changes" if len(names) == 1 else "change"
+        unused = f"{' and '.join(names)} {change} nothing"
+        talk.say(f"{unused}: model {model} takes images of any size")
 
 
 # How image files are read, alone.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import CvaeError, ImageError, OutputError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.talk import FIT_ADVICE, FIT_NOTICE, Talk, counted
+from cvae.cli.options import say_unused
+from cvae.cli.talk import FIT_ADVICE, Talk, counted
 from cvae.errors import Notice
 
 if TYPE_CHECKING:
@@ -120,7 +122,8 @@ def command(
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
-    talk.say(f"{where}: {_summary(tally, raw)}")
+    by = "" if model else f"; model {codec.name}, by the first image"
+    talk.say(f"{where}: {_summary(tally, raw)}{by}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
@@ -147,13 +150,12 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     """Where one pack goes; None is stdout."""
     from cvae.data import places
     from cvae.data.contents import What, what_is
-    from cvae.data.files import is_same
     from cvae.data.names import SUFFIXES
 
     if output is not None and places.is_url(output):
         if output.endswith("/"):
             raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
-        return places.locate(output)
+        return _not_an_input(places.locate(output), inputs)
     if output == STDIO or (output is None and inputs == (STDIO,)):
         files.refuse_terminal(force)
         return None
@@ -168,8 +170,22 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
             "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
-    if any(is_same(Path(item), target) for item in inputs):
-        raise click.UsageError(f"{target} is input and output at once; name another with -o")
+    return _not_an_input(places.locate(target), inputs)
+
+
+def _not_an_input(target: Place, inputs: Sequence[str]) -> Place:
+    """The target. Raises UsageError when it is an input, or a pattern matches it."""
+    from cvae.data import batches, places
+
+    if not target.exists():
+        return target
+    for item in inputs:
+        found = [places.locate(item)]
+        if places.is_pattern(item):
+            with suppress(CvaeError):  # who reads them says what is wrong
+                found = [file.place for file in places.find(item, batches.drop)]
+        if any(places.is_same(place, target) for place in found):
+            raise click.UsageError(f"{target} is input and output at once; name another with -o")
     return target
 
 
@@ -179,8 +195,8 @@ def _model(
     """The model that is named, or that of the first image; says what it does not do."""
     codec = defaults.Models(name, talk).of_first(sources, _which(options))
     codec.check_invert(options.invert)
-    if options.fit and codec.any_size:
-        talk.say(FIT_NOTICE.format(codec.name))
+    if codec.any_size:
+        say_unused(options, codec.name, talk)
     return codec.restoring(options.max_pixels)
 
 

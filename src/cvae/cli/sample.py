@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cvae.cli import options
-from cvae.cli.files import Gallery
+from cvae.cli.gallery import Gallery
 from cvae.cli.talk import Talk
 
 

@@ -14,9 +14,10 @@ from cvae.errors import Changed, CvaeError, ImageShapeError, Notice, Passed, Pas
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
-FIT_NOTICE = "--fit changes nothing: model {} takes images of any size"
 NO_MEMORY = "needs more memory than there is"
 FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
+
+NAMES_OUTPUT = "cvae.output"  # in the meta of click's context where a command has -o
 
 _NAMED = 10  # skipped files that are named
 _EXAMPLES = 3  # of images that were changed
@@ -55,6 +56,9 @@ def enough_memory() -> Iterator[None]:
 
 def _as_options(advice: str) -> str:
     """What a library advises, in the words of commands: `max_pixels=N` is --max-pixels N."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get(NAMES_OUTPUT):
+        advice = advice.replace("another name keeps it", "-o elsewhere keeps it")
     found = re.sub(r"\b([a-z_]+)=True\b", r"--\1", advice)
     found = re.sub(r"\b([a-z_]+)=([A-Z]+)\b", r"--\1 \2", found)
     return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), found)

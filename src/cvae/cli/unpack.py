@@ -13,6 +13,7 @@ import click
 from cvae import CvaeError, FormatError, OutputError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO
+from cvae.cli.options import say_unused
 from cvae.cli.talk import Talk, counted
 from cvae.errors import at
 
@@ -58,6 +59,7 @@ def command(
     """
     from cvae import packs
     from cvae.data import pipeline, sinks
+    from cvae.options import EncodeOptions
 
     name = "stdin" if source == STDIO else source
     with ExitStack() as stack:
@@ -70,6 +72,8 @@ def command(
         target = _target(source, output)
         array = isinstance(target, Path) and sinks.is_array(target)
         pack.restores = not array
+        if pack.codec.any_size:
+            say_unused(EncodeOptions(max_pixels=max_pixels), pack.codec.name, talk)
         ranges = _whole(pack, _chosen(pack, only), keep_going, talk, name)
         total = sum(stop - start for start, stop in ranges)
         if not total:

@@ -171,7 +171,7 @@ def _pages(file: File, reading: Reading) -> Iterator[_Image | CvaeError]:
 
 def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:
     picture = reading.picture(data, label)
-    pixels = reading.pixels(picture.image)
+    pixels = reading.pixels(picture)
     return _Image(name, pixels, picture.size, picture.changes)
 
 

@@ -26,7 +26,8 @@ _OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 _HELD, _HELD_BYTES = 256, 1 << 26  # files and bytes that wait for one `Files.flush`
 _SYNCING = 8  # threads: a disk that is asked for many files at once writes them together
-EXISTS = "force=True overwrites it"  # advice; what commands print, `cli.talk` says in their words
+# Advice; what commands print, `cli.talk` says in their words.
+EXISTS = "another name keeps it, force=True overwrites it"
 
 
 class Closing:
@@ -92,8 +93,7 @@ def check_writable(path: Path, force: bool) -> None:
         if not path.exists():
             raise OutputError("is a link to nothing, expected a file", where=path)
         if not path.is_file():
-            wrong = "is a device or a pipe, expected a file"
-            raise OutputError(wrong, where=path, advice="`-o -` is stdout")
+            raise OutputError("is a device or a pipe, expected a file", where=path)
 
 
 @contextmanager
@@ -351,11 +351,16 @@ def _remove_stale(entry: os.DirEntry[str]) -> None:
         path.unlink()
 
 
-def is_same(one: Path | None, other: Path) -> bool:
+def is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, which may be missing."""
-    if one is None or one == other:
-        return one == other
+    found = identity(one)
+    return one == other or (found is not None and found == identity(other))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What is equal for all paths that lead to one file; None where there is none."""
     try:
-        return one.samefile(other)
-    except OSError:  # one of them is missing
-        return False
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

@@ -219,17 +219,18 @@ def _scan(
     def scan(name: str) -> _Item | str:
         try:
             data = read_file(root / name, name)
-            picture, _, changes, _ = reading.picture(data, name)
+            picture = reading.picture(data, name)
         except (ImageError, StorageError) as error:
             return str(error)
         digest = hashlib.sha256(data).hexdigest()
-        size = picture.height, picture.width
-        small = families.thumbnail(
-            picture.convert("RGB")
-        )  # colours count, whatever the model takes
+        image = picture.image
+        size = image.height, image.width
+        # Colours count, whatever the model takes.
+        small = families.thumbnail(image.convert("RGB"))
         values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
         pixels = reading.pixels(picture) if keep and room.take(values) else None
-        return _Item(name, digest, small, pixels, size, shared.setdefault(changes, changes))
+        changes = shared.setdefault(picture.changes, picture.changes)
+        return _Item(name, digest, small, pixels, size, changes)
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))

@@ -130,5 +130,5 @@ def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
         raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
     for change in picture.changes:
         warnings.warn(f"an image of Pillow: {change}", ConversionWarning, stacklevel=2)
-    pixels = reading.pixels(picture.image)
+    pixels = reading.pixels(picture)
     return pixels[..., 0] if grey else pixels

@@ -27,6 +27,7 @@ from cvae.errors import (
 
 Pixels = NDArray[np.uint8]  # (h, w, c)
 Shape = tuple[int, int, int]  # h, w, c
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Images(Protocol):
@@ -52,6 +53,14 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 _SWAPPING = {_TURNS[value] for value in (5, 6, 7, 8)}
+# Left, top, right and bottom of a box; and to which of them a turn brings its right and its bottom.
+_LEFT, _TOP, _RIGHT, _BOTTOM = range(4)
+_EDGES = {
+    Image.Transpose.FLIP_LEFT_RIGHT: (_LEFT, _BOTTOM), Image.Transpose.ROTATE_180: (_LEFT, _TOP),
+    Image.Transpose.FLIP_TOP_BOTTOM: (_RIGHT, _TOP), Image.Transpose.TRANSPOSE: (_BOTTOM, _RIGHT),
+    Image.Transpose.ROTATE_270: (_BOTTOM, _LEFT), Image.Transpose.TRANSVERSE: (_TOP, _LEFT),
+    Image.Transpose.ROTATE_90: (_TOP, _RIGHT), None: (_RIGHT, _BOTTOM),
+}  # fmt: skip
 
 # Above this an image is refused before its pixels are decoded.
 MAX_PIXELS = 64_000_000
@@ -169,9 +178,21 @@ def _silence_libtiff() -> None:
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
-def swaps_sides(turn: Image.Transpose) -> bool:
+def swaps_sides(turn: Image.Transpose | None) -> bool:
     """Whether width and height change places."""
     return turn in _SWAPPING
+
+
+def turned_box(
+    inside: tuple[float, float], size: tuple[int, int], turn: Image.Transpose | None
+) -> Box:
+    """Where the upper left (width, height) of an image of a size come to lie when it is turned."""
+    right, bottom = _EDGES[turn]
+    width, height = size[::-1] if swaps_sides(turn) else size
+    box = [0.0, 0.0, width, height]
+    for edge, beyond in (right, size[0] - inside[0]), (bottom, size[1] - inside[1]):
+        box[edge] += beyond if edge in (_LEFT, _TOP) else -beyond
+    return box[_LEFT], box[_TOP], box[_RIGHT], box[_BOTTOM]
 
 
 def as_image(pixels: Pixels) -> Image.Image:

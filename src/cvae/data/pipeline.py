@@ -23,6 +23,38 @@ _POLL = 0.1  # seconds after which a blocked stage looks whether it is still nee
 _SWITCH = 5e-4  # seconds; a batch takes less than the 5 ms after which Python switches threads
 
 
+_local = threading.local()
+
+
+class Abandoned(BaseException):
+    """Nobody waits any more for what a thread works on; no error, so nobody catches it as one."""
+
+
+class _Need:
+    """Whether somebody waits for what some threads work on, and for what that is part of."""
+
+    def __init__(self) -> None:
+        self._whole: _Need | None = getattr(_local, "need", None)
+        self._over = False
+
+    def end(self) -> None:
+        self._over = True
+
+    @property
+    def is_over(self) -> bool:
+        return self._over or (self._whole is not None and self._whole.is_over)
+
+
+def checkpoint() -> None:
+    """Raises Abandoned in a thread that nobody waits for any more; long work calls it between its steps.
+
+    After an interrupt, a process ends no sooner than its threads.
+    """
+    need: _Need | None = getattr(_local, "need", None)
+    if need is not None and need.is_over:
+        raise Abandoned
+
+
 class _End(NamedTuple):
     """The last thing in a queue: all items went through, or an error ended the work."""
 
@@ -66,14 +98,14 @@ def frequent_switches() -> Iterator[None]:
 def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
     """The same items, prefetched in a thread of their own, up to `depth` of them.
 
-    An error in that thread is raised here. When the iterator is closed, the thread finishes its item
-    and closes `items`.
+    An error in that thread is raised here. When the iterator is closed, the thread goes on to the next
+    `checkpoint` of its item, and closes `items`.
     """
     waiting: queue.Queue[Any] = queue.Queue(depth)
-    stopped = threading.Event()
+    need = _Need()
 
     def put(item: Any) -> bool:
-        while not stopped.is_set():
+        while not need.is_over:
             with suppress(queue.Full):
                 waiting.put(item, timeout=_POLL)
                 return True
@@ -81,6 +113,7 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
 
     def work() -> None:
         iterator: Any = None
+        _local.need = need
         try:
             iterator = iter(items)
             for item in iterator:
@@ -97,6 +130,7 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
     def take() -> Any:
         while True:
             # In turns: a signal that another thread takes does not wake this one.
+            checkpoint()
             with suppress(queue.Empty):
                 return waiting.get(timeout=_POLL)
 
@@ -108,7 +142,7 @@ def ahead(items: Iterable[Item], depth: int = _AHEAD) -> Iterator[Item]:
         if item.error is not None:
             raise item.error
     finally:
-        stopped.set()
+        need.end()
         # With a timeout: it may wait for input that never comes.
         thread.join(_PATIENCE)
 
@@ -122,15 +156,31 @@ def ordered_map(
         return
     from concurrent.futures import Future, ThreadPoolExecutor  # here because the import loads a lot
 
+    need = _Need()
+
+    def needed(item: Item) -> Result:
+        _local.need = need
+        return work(item)
+
+    def result(future: Future[Result]) -> Result:
+        while True:
+            checkpoint()
+            try:
+                return future.result(_POLL)
+            except TimeoutError:
+                if future.done():  # which may be what it raised itself
+                    return future.result()
+
     futures: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                futures.append(pool.submit(work, item))
+                futures.append(pool.submit(needed, item))
                 if len(futures) > 2 * threads:
-                    yield futures.popleft().result()
+                    yield result(futures.popleft())
             while futures:
-                yield futures.popleft().result()
+                yield result(futures.popleft())
         finally:
+            need.end()
             for future in futures:
                 future.cancel()

@@ -59,10 +59,9 @@ class Found(NamedTuple):
 
 
 def _size(entry: os.DirEntry[str]) -> int:
-    try:
+    with suppress(OSError):  # a link to nothing or to itself, or gone by now: it is still a name
         return entry.stat().st_size
-    except OSError:  # a link to nothing or to itself, or gone by now: it is still a name
-        return 0
+    return 0
 
 
 class Local(_Path):
@@ -340,6 +339,13 @@ def locate(place: str | Location) -> Place:
         return Local(place)
     ours = place.lower().startswith(("file://", "local://"))
     return Local(unquote(urlsplit(place).path)) if ours else Remote(place)
+
+
+def is_same(one: Location, other: Location) -> bool:
+    """Whether two places are one file or folder."""
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return str(one) == str(other)
+    return files.is_same(one, other)
 
 
 def find(text: str | Location, refuse: Refuse = None) -> Iterator[Found]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images, samples
-from cvae.data.images import Pixels, Shape
+from cvae.data.images import Box, Pixels, Shape
 from cvae.data.memory import Budget
 from cvae.data.samples import Factors, Flat
 from cvae.errors import ImageError, ImageShapeError, at
@@ -49,6 +49,8 @@ class Picture(NamedTuple):
     size: Size  # of what is kept, before it is scaled
     changes: tuple[str, ...]  # what was lost or converted, in words
     profile: bytes | None = None  # of a reading that is `tagged`
+    # What of `image` the picture is: where it was reduced, the outermost pixels may reach beyond it.
+    box: Box | None = None
 
     @property
     def grey(self) -> bool:
@@ -109,7 +111,7 @@ class Reading:
     def read(self, data: bytes, name: str) -> Pixels:
         """An image file as uint8 pixels (h, w, c); raises as `picture` does."""
         with images.decoding(name):
-            return self.pixels(self.picture(data, name).image)
+            return self.pixels(self.picture(data, name))
 
     def picture(self, data: bytes | Image.Image, name: str) -> Picture:
         """An image file's first picture, of any size where it may differ; errors call it `name`.
@@ -139,15 +141,19 @@ class Reading:
 
     def _decoded(self, image: Image.Image, name: str) -> Picture:
         found, size, mode = samples.samples_of(image), image.size, image.mode
+        drafted = None
         if self.scales and image.format == "JPEG":  # one of several pages is told once for all
             enough = _DRAFT * max(*self.shape[:2], _DRAFT_SIDE)
-            image.draft(None, (enough, enough))
+            drafted = image.draft(None, (enough, enough))
         with _DECODED.hold(self._bytes(image)):
             image.load()
             colours, changes = (None, []) if self._tags(image) else _to_srgb(image)
             turn = images.turn_of(image)
             factors = self._factors(image.size, turn)
             flat = samples.flat(image, found, self.background, colours, factors)
+        inside = drafted[1][2:] if drafted else image.size
+        inside = inside[0] / factors[0], inside[1] / factors[1]
+        box = images.turned_box(inside, flat.image.size, turn)
         if turn is not None:
             flat = flat._replace(image=flat.image.transpose(turn))
             size = size[::-1] if images.swaps_sides(turn) else size
@@ -156,7 +162,7 @@ class Reading:
         self._check_sides(size, name)
         changes += self._changes(flat, size, found.bits, mode)
         profile = image.info["icc_profile"] if self._tags(image) else None
-        return Picture(flat.image, self.kept(size), tuple(changes), profile)
+        return Picture(flat.image, self.kept(size), tuple(changes), profile, box)
 
     def _bytes(self, image: Image.Image) -> int:
         """What an image takes while it is decoded. Raises ImageError where that is too much to shrink it."""
@@ -191,21 +197,21 @@ class Reading:
             changes.append(f"{how} to {self.shape[1]}x{self.shape[0]}")
         return changes
 
-    def pixels(self, picture: Image.Image) -> Pixels:
+    def pixels(self, picture: Picture | Image.Image) -> Pixels:
         """A picture as uint8 pixels (h, w, c); one of the right size is not resampled."""
         height, width, channels = self.shape
+        image, box = (
+            (picture.image, picture.box) if isinstance(picture, Picture) else (picture, None)
+        )
         if self.fit == "any":
-            channels = len(picture.getbands())
-        elif picture.mode != self._mode:
-            picture = picture.convert(self._mode)
-        if not self.keeps and picture.size != (width, height):
-            if self.fit == "crop":
-                from PIL import ImageOps
-
-                picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
-            else:
-                picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
+            channels = len(image.getbands())
+        elif image.mode != self._mode:
+            image = image.convert(self._mode)
+        if not self.keeps and image.size != (width, height):
+            box = box or (0, 0, *image.size)
+            box = _middle(box, width / height) if self.fit == "crop" else box
+            image = image.resize((width, height), Image.Resampling.LANCZOS, box)
+        return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
     def check_array(self, shape: Shape, name: str) -> None:
         """Raises ImageShapeError when images (h, w, c) of an array cannot be brought to the shape."""
@@ -296,6 +302,17 @@ class Reading:
     @property
     def _mode(self) -> str:
         return "L" if self.shape[2] == 1 else "RGB"
+
+
+def _middle(box: Box, aspect: float) -> Box:
+    """The largest box of an aspect, width over height, in the middle of a box."""
+    left, top, right, bottom = box
+    width, height = (
+        min(right - left, aspect * (bottom - top)),
+        min(bottom - top, (right - left) / aspect),
+    )
+    left, top = left + (right - left - width) / 2, top + (bottom - top - height) / 2
+    return left, top, left + width, top + height
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Bank
+from cvae.data import pipeline
 from cvae.kinds.exactnet import MOST, Layer, Places, Whole, checkerboard, shuffled
 from cvae.models.grids import GridTables
 
@@ -124,6 +125,7 @@ class Pass:
 
     def parameters(self, stage: int) -> tuple[Values, Classes]:
         """As `Entropy.parameters`, once all earlier stages were put."""
+        pipeline.checkpoint()
         group, turn = divmod(stage, 2)
         known: list[NDArray[Any]] = [self._features, *self._known[: group + turn]]
         return self._entropy.parameters(stage, known, self._places[turn])

@@ -22,7 +22,7 @@ from cvae.data import files
 from cvae.data.images import Shape, check_shape
 from cvae.errors import ModelError, translated
 from cvae.models import archive
-from cvae.models.graph import FreeSides
+from cvae.models.graph import FreeSides, with_constants
 from cvae.models.grids import GridTables
 from cvae.models.networks import Network
 from cvae.models.qualities import ARRAY_LIMIT, Qualities
@@ -170,9 +170,13 @@ class Model:
     def graph(self, member: str) -> bytes:
         """The bytes of a network. Raises ModelError when they are damaged."""
         expect(member, str, "the name of a network", ModelError)
-        graph = archive.read_member(self.path, member)
-        self._check_hash(member, hashlib.sha256(graph).hexdigest())
-        return graph
+        found = archive.read_member(self.path, member)
+        self._check_hash(member, hashlib.sha256(found).hexdigest())
+        if member != GRADIENT:
+            return found
+        synthesis = self.graph(SYNTHESIS)
+        with translated(ModelError, f"{member} is damaged", self.path, ValueError):
+            return with_constants(found, synthesis)
 
     def _tables(self, kind: type[_Tables]) -> _Tables:
         label, data = f"{self.path}: {TABLES}", io.BytesIO(archive.read_member(self.path, TABLES))

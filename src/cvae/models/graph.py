@@ -29,8 +29,9 @@ _MODEL = {
     8: Field("opsets", bytes, True),
 }  # fmt: skip
 _OPERATORS = {1: Field("domain", bytes), 2: Field("version", int)}
+_CONSTANTS = 5
 _GRAPH = {
-    1: Field("nodes", bytes, True), 2: Field("name", bytes), 5: Field("constants", bytes, True),
+    1: Field("nodes", bytes, True), 2: Field("name", bytes), _CONSTANTS: Field("constants", bytes, True),
     11: Field("inputs", bytes, True), 12: Field("outputs", bytes, True),
 }  # fmt: skip
 _NODE = {
@@ -96,6 +97,32 @@ def read(data: bytes) -> Graph:
     nodes, output = tuple(_node(part) for part in graph["nodes"]), outputs[0][0]
     _check_names([name for name, _ in [*inputs, *constants]], nodes, output)
     return Graph(nodes, dict(constants), dict(inputs), output)
+
+
+def with_constants(data: bytes, source: bytes) -> bytes:
+    """A graph with the constants that its nodes use and it lacks, of another graph.
+
+    The gradient of a synthesis has the same weights, which a model file so holds once. Raises ValueError
+    when one of both is no graph.
+    """
+    model, other = (protobuf.read(memoryview(part), _MODEL) for part in (data, source))
+    graph, lender = (protobuf.read(_given(part["graph"]), _GRAPH) for part in (model, other))
+    known = {_name(part) for part in graph["constants"]}
+    used = {_text(name) for part in graph["nodes"] for name in protobuf.read(part, _NODE)["inputs"]}
+    lacking = used - known
+    lent = [part for part in lender["constants"] if _name(part) in lacking]
+    if not lent:
+        return data
+    whole = bytes(model["graph"]) + b"".join(protobuf.field(_CONSTANTS, part) for part in lent)
+    return b"".join([
+        protobuf.number(1, model["ir_version"] or 0),
+        protobuf.field(7, whole),
+        *(protobuf.field(8, part) for part in model["opsets"]),
+    ])  # fmt: skip
+
+
+def _name(constant: memoryview) -> str:
+    return _text(protobuf.read(constant, _TENSOR)["name"])
 
 
 def _check_names(first: list[str], nodes: tuple[Node, ...], output: str) -> None:

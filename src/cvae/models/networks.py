@@ -149,6 +149,7 @@ class Network:
         return cost
 
     def _run(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        pipeline.checkpoint()
         feed = dict(zip(self._inputs, batch, strict=True))
         self._cost_of([item.shape for item in batch])
         with translated(ModelError, "the network fails", self._name, Exception):

@@ -53,6 +53,21 @@ def read(data: memoryview, known: Known) -> dict[str, Any]:
     }
 
 
+def field(key: int, value: bytes | memoryview) -> bytes:
+    """A field of bytes, as a message holds it."""
+    return _as_varint(key << 3 | _BYTES) + _as_varint(len(value)) + bytes(value)
+
+
+def number(key: int, value: int) -> bytes:
+    """A field of a whole number from 0 on."""
+    return _as_varint(key << 3 | _VARINT) + _as_varint(value)
+
+
+def _as_varint(value: int) -> bytes:
+    parts = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
+    return bytes([part | 0x80 for part in parts[:-1]] + parts[-1:])
+
+
 def _value(data: memoryview, place: int, wire: int) -> tuple[int | memoryview, int]:
     """A number or bytes, and where they end."""
     if wire not in (_VARINT, _BYTES):

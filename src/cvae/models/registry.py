@@ -147,18 +147,20 @@ def find_by_id(model_id: int, codes: Callable[[Manifest], bool]) -> Model:
     found = [entry for entry in entries if entry.manifest.id == model_id and codes(entry.manifest)]
     if len({entry.manifest.identity for entry in found}) == 1:
         found = found[:1]  # one model under several names
-    advice = f"; `cvae models add` its {SUFFIX} file, put it on {SEARCH_PATH}, or pass --model"
-    return _only(found, f"of id {model_id:#06x}", errors, advice)
+    advice = f"`cvae models add` its {SUFFIX} file, put it on {SEARCH_PATH}, or name it, model=FILE"
+    return _only(found, f"of id {model_id:#06x}", errors, advice=advice)
 
 
-def _only(found: list[Entry], what: str, errors: list[ModelError], advice: str) -> Model:
+def _only(
+    found: list[Entry], what: str, errors: list[ModelError], known: str = "", advice: str = ""
+) -> Model:
     if len(found) == 1:
         return Model(found[0].path)
     if found:
         text = f"ambiguous: more than one model {what}: {' and '.join(str(e.path) for e in found)}"
-        raise ModelNotFoundError(text, advice="name one by its path with --model")
+        raise ModelNotFoundError(text, advice="name one by its path, model=FILE")
     unread = f" (not readable: {'; '.join(map(str, errors))})" if errors else ""
-    raise ModelNotFoundError(f"there is no model {what}{advice}{unread}")
+    raise ModelNotFoundError(f"there is no model {what}{known}{unread}", advice=advice)
 
 
 def add(source: Path, check: Callable[[Model], None], force: bool = False) -> Entry:

@@ -111,6 +111,11 @@ class Manifest:
         return manifest
 
 
+def is_ours(name: str) -> bool:
+    """Whether a file of a folder of packs is one that a run writes and replaces, beside the manifest."""
+    return _OURS.fullmatch(name) is not None
+
+
 def note_name(part: str) -> str:
     """The name of the note beside a shard."""
     return part.removesuffix(".bin") + ".json"
@@ -161,7 +166,7 @@ def _missing(folder: Place) -> FormatError:
     advice = ""
     if (folder / UNFINISHED).exists():
         text = "is not finished: it is still being written, or was interrupted"
-        advice = "the command that wrote it goes on with --resume"
+        advice = "the command that wrote it goes on with resume=True"
     elif (folder / FIRST_PACK).exists():
         text, advice = f"holds packs but no {MANIFEST}", "its packs decode one by one"
     else:
@@ -214,7 +219,7 @@ def begin(folder: Place, request: dict[str, Any], *, force: bool) -> None:
     places.write(folder / UNFINISHED, records.dump(request), force=True)
     if force:
         # The manifest first: the folder is no longer whole.
-        for name in [MANIFEST, *filter(_OURS.fullmatch, folder.sizes())]:
+        for name in [MANIFEST, *filter(is_ours, folder.sizes())]:
             (folder / name).remove()
 
 
@@ -235,7 +240,7 @@ def finish(folder: Place, manifest: Manifest) -> None:
     known = {part.file for part in manifest.shards}
     # And what killed workers had begun, and shards of an earlier attempt that had more images.
     for name in sizes:
-        if name == UNFINISHED or (_OURS.fullmatch(name) and name not in known):
+        if name == UNFINISHED or (is_ours(name) and name not in known):
             (folder / name).remove()
 
 

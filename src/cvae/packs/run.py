@@ -98,7 +98,7 @@ def run(
 
     Raises:
         DataError: an input is not there; or shards failed, so there is no manifest, and the others stay.
-        OutputError: the folder is not empty, or has a run of another request.
+        OutputError: the folder is not empty, has a run of another request, or is an input.
         StorageError: an input or the folder cannot be reached.
         ClusterError: a shard kills its workers again and again, or the scheduler does not answer.
         CvaeError: a shard failed for a reason that is not in its images.
@@ -106,6 +106,7 @@ def run(
     folder = places.locate(folder).absolute()
     found = [shards.resolve(text, failed) for text in inputs]
     shards.shared(found, folder)
+    shards.apart(found, folder)
     job = _job(codec, found, folder, options, plan)
     with errors.translated(errors.ModelError, "cannot be read", codec.model.path):
         file = codec.model.path.read_bytes()
@@ -135,7 +136,7 @@ def run(
 def _unfinished(bad: list[CvaeError], shards: int, folder: Place) -> DataError:
     advice = "when their sources are repaired, resume=True does the rest"
     if any(isinstance(error, errors.ImageShapeError) for error in bad):
-        advice = "another model (-m) or --fit is another run; force=True starts it in this folder"
+        advice = "another model or fit=True is another run; force=True starts it in this folder"
     text = f"{len(bad)} of {shards} packs could not be written, so there is no manifest"
     return DataError(text, where=folder, advice=advice)
 

@@ -13,7 +13,8 @@ from cvae.data.batches import Source
 from cvae.data.contents import What, what_lies_at
 from cvae.data.places import Found, Place
 from cvae.data.sources import AS_USUAL, Which
-from cvae.errors import CvaeError, DataError, Refuse
+from cvae.errors import CvaeError, DataError, OutputError, Refuse
+from cvae.packs import manifest
 from cvae.packs.source import pack_source
 
 SHARD_IMAGES = 1 << 16  # sixteen blocks
@@ -84,6 +85,17 @@ def cut(
             known = repr((str(file.place), file.name, file.stamp))
             digest.update(known.encode("utf-8", "surrogatepass"))
         yield Shard(ordinal, source, digest.hexdigest())
+
+
+def apart(inputs: Iterable[Input], output: Place) -> None:
+    """Raises OutputError when an input would be replaced: the folder itself, or one of its packs."""
+    for item in inputs:
+        for place in (item.place, *(file.place for file in item.files)):
+            shard = output / place.name
+            replaced = manifest.is_ours(place.name) and places.is_same(place, shard)
+            if replaced or places.is_same(place, output):
+                text = "is input and output at once, expected another folder"
+                raise OutputError(text, where=place)
 
 
 def shared(inputs: Iterable[Input], output: Place) -> None:

@@ -14,13 +14,15 @@ _CLIPPED, _EXPLODED = 2.0, 20.0
 _PAST, _MOST, _GROWTH = 0.99, 4.0, 1.01
 # The average of the weights reaches back over so large a share of the first steps: 1 / (1 + share).
 _WARM = 10.0
+# After so many steps in a row that exploded it is the weights that are spoilt, and the averages return.
+_SPOILT = 20
 
 
 class Steady(keras.optimizers.Adam):
     """Clips gradients by a running average of their norm, skips steps, and averages the weights.
 
     A step whose norm explodes or is not finite leaves the weights as they are; Adam's moments fade in
-    it. After t steps the average of the weights has the momentum min(momentum, t / (t + 10)).
+    it; after many such steps in a row the averages take the weights' place. After t steps the average of the weights has the momentum min(momentum, t / (t + 10)).
     """
 
     def __init__(self, learning_rate: Any, momentum: float) -> None:
@@ -32,9 +34,9 @@ class Steady(keras.optimizers.Adam):
             return
         super().build(variables)
         # The mean over devices, which is the same on all of them: they must agree on every step.
-        self.latest, self.norm, self.taken = (
+        self.latest, self.norm, self.taken, self.row = (
             self.add_variable((), dtype="float32", aggregation="mean", name=name)
-            for name in ("latest", "norm", "taken")
+            for name in ("latest", "norm", "taken", "row")
         )
         self.skipped = self.add_variable(
             (), dtype="float32", aggregation="only_first_replica", name="skipped"
@@ -52,8 +54,11 @@ class Steady(keras.optimizers.Adam):
         past = ops.cast(self.iterations, "float32")
         momentum = ops.minimum(self.momentum, past / (past + _WARM))
         super().apply(self._judged(grads), trainable_variables)
+        spoilt = self.row >= _SPOILT
         for weight, average in self.pairs():
+            weight.assign(ops.where(spoilt, average, weight))
             average.assign(momentum * average + (1.0 - momentum) * weight)
+        self.row.assign(ops.where(spoilt, 0.0, ops.convert_to_tensor(self.row)))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         super().update_step(gradient, variable, learning_rate * self.taken)
@@ -79,6 +84,7 @@ class Steady(keras.optimizers.Adam):
         seen = _PAST * usual + (1 - _PAST) * ops.minimum(first, _MOST * usual)
         self.norm.assign(ops.where(taken, seen, _GROWTH * usual))
         self.taken.assign(ops.cast(taken, "float32"))
+        self.row.assign(ops.where(taken, 0.0, self.row + 1.0))
         self.skipped.assign_add(1.0 - ops.cast(taken, "float32"))
         scale = ops.minimum(1.0, _CLIPPED * usual / ops.maximum(latest, 1e-12))
         return [

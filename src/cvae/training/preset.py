@@ -16,7 +16,7 @@ class GridSizes:
         128,
     )  # coded together, in two stages each; all latents in sum
     # Within the networks of a group's stages, one pair a group.
-    hidden: tuple[tuple[int, int], ...] = ((192, 128), (192, 128), (96, 96))
+    hidden: tuple[tuple[int, int], ...] = ((256, 160), (256, 160), (128, 96))
     features: int = 128  # of the hyper synthesis
     hyper: int = 64  # hyper latents
     hyper_sees: int = 192  # latents that hyper analysis looks at, the first ones

@@ -253,7 +253,7 @@ def test_images_of_another_shape_get_advice(capsys: pytest.CaptureFixture[str]) 
     run_here(*command, code=1)
     error, end = capsys.readouterr().err.splitlines()
     assert error.endswith(advice)
-    assert "another model (-m) or --fit is another run; --force" in end
+    assert "another model or --fit is another run; --force" in end
     assert "repaired" not in end
 
 
@@ -295,7 +295,7 @@ def test_an_interrupt_ends_the_workers_and_is_resumed(
     assert command.returncode == 130
     wait_until(lambda: not alive(command.pid))
     assert not Path("out/manifest.json").exists()
-    with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* --resume"):
+    with pytest.raises(FormatError, match=r"out: is not finished: .* interrupted; .* resume=True"):
         cvae.open_pack("out")
     run_here("pack", made / "few.npy", "-o", "out", *SLOW, "--workers", "2", "--resume")
     assert contents(Path("out")) == undisturbed

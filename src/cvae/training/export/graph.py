@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import checker, helper, numpy_helper
 
@@ -82,6 +83,17 @@ class Graph:
         checker.check_model(model, full_check=True)
         data: bytes = model.SerializeToString()
         return data
+
+
+def without_constants(data: bytes, source: bytes) -> bytes:
+    """A graph less the constants that `source` has, too: the inverse of `models.graph.with_constants`."""
+    model, others = (onnx.load_model_from_string(part) for part in (data, source))
+    known = {constant.SerializeToString() for constant in others.graph.initializer}
+    own = [c for c in model.graph.initializer if c.SerializeToString() not in known]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(own)
+    stripped: bytes = model.SerializeToString()
+    return stripped
 
 
 def eight_bits(kernel: Floats, axis: int) -> Floats:

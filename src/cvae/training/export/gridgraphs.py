@@ -14,7 +14,7 @@ from cvae.kinds.grid import CELL
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS
 from cvae.training.export import layers
 from cvae.training.export.gradient import Tape
-from cvae.training.export.graph import Graph, eight_bits, half_precision
+from cvae.training.export.graph import Graph, eight_bits, half_precision, without_constants
 from cvae.training.networks import grid
 
 _FREE = ("height", "width")
@@ -74,7 +74,8 @@ def _gradient(synthesis: bytes, channels: int) -> bytes:
     error = graph.add("Transpose", error, perm=[0, 2, 3, 1])
     output = graph.add("Concat", slope, error, axis=3)
     given = {"x": (*_FREE, channels + 1), "target": ("rows", "columns", 3)}
-    return graph.to_bytes("gradient", given, output, (*_FREE, channels + 1))
+    data = graph.to_bytes("gradient", given, output, (*_FREE, channels + 1))
+    return without_constants(data, synthesis)
 
 
 def exact_arrays(model: Any) -> dict[str, NDArray]:

@@ -114,11 +114,11 @@ def _analysis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Mode
     image = keras.Input((None, None, CHANNELS), name="image")
     linear = _conv(image, latents, CELL, LINEAR, strides=CELL)
     x = _conv(image, wide[0], 8, "cells", precision, strides=4)
-    x = _block(x, "quarter", precision)
+    x = _blocks(x, 2, "quarter", precision)
     x = _conv(x, wide[1], 4, "down0", precision, strides=2)
-    x = _block(_block(x, "eighth0", precision), "eighth1", precision)
+    x = _blocks(x, 2, "eighth", precision)
     x = _conv(x, wide[2], 4, "down1", precision, strides=2)
-    x = _block(_block(x, "sixteenth0", precision), "sixteenth1", precision)
+    x = _blocks(x, 2, "sixteenth", precision)
     x = _conv(x, latents, 1, "last", precision, kernel_initializer="zeros")
     return keras.Model(image, _sum(linear, x), name="analysis")
 
@@ -129,12 +129,12 @@ def _synthesis(latents: int, wide: tuple[int, ...], precision: str) -> keras.Mod
     # As cells of 4x4 pixels, at a quarter of the resolution.
     linear = _shuffle(_conv(given, CELL * CELL * CHANNELS, 1, LINEAR), 4)
     x = _conv(given, wide[0], 3, "enter", precision, activation="relu")
-    x = _block(x, "sixteenth", precision)
+    x = _blocks(x, 2, "sixteenth", precision)
     x = _shuffle(_conv(x, 4 * wide[1], 1, "up0", precision), 2)
-    x = _block(_block(x, "eighth0", precision), "eighth1", precision)
+    x = _blocks(x, 3, "eighth", precision)
     x = _shuffle(_conv(x, 4 * wide[2], 1, "up1", precision), 2)
     x = _sum(x, _conv(linear, wide[2], 3, "cells", precision), precision)
-    x = _block(x, "quarter", precision)
+    x = _blocks(x, 2, "quarter", precision)
     x = _conv(x, 4 * 4 * CHANNELS, 3, "last", precision, kernel_initializer="zeros")
     return keras.Model(given, _shuffle(_sum(linear, x), 4), name="synthesis")
 
@@ -154,11 +154,13 @@ def _conv(
     return layers.Conv2D(filters, size, padding="same", name=name, dtype=precision, **options)(x)
 
 
-def _block(x: Any, name: str, precision: str) -> Any:
-    """A residual block without normalization."""
-    y = _conv(x, x.shape[-1], 3, f"{name}a", precision, activation="relu")
-    y = _conv(y, x.shape[-1], 3, f"{name}b", precision)
-    return layers.Activation("relu", dtype=precision)(_sum(x, y, precision))
+def _blocks(x: Any, count: int, name: str, precision: str) -> Any:
+    """Residual blocks without normalization."""
+    for block in range(count):
+        y = _conv(x, x.shape[-1], 3, f"{name}{block}a", precision, activation="relu")
+        y = _conv(y, x.shape[-1], 3, f"{name}{block}b", precision)
+        x = layers.Activation("relu", dtype=precision)(_sum(x, y, precision))
+    return x
 
 
 def _sum(x: Any, y: Any, precision: str = "float32") -> Any:
