@@ -5,7 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import cvae
 
 from ..cli.test_cli import DIGIT, error_line, names
 from ..conftest import SAMPLES, run_cvae, run_here

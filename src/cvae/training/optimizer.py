@@ -22,7 +22,8 @@ class Steady(keras.optimizers.Adam):
     """Clips gradients by a running average of their norm, skips steps, and averages the weights.
 
     A step whose norm explodes or is not finite leaves the weights as they are; Adam's moments fade in
-    it; after many such steps in a row the averages take the weights' place. After t steps the average of the weights has the momentum min(momentum, t / (t + 10)).
+    it. After many such steps in a row the averages take the weights' place. After t steps the average
+    of the weights has the momentum min(momentum, t / (t + 10)).
     """
 
     def __init__(self, learning_rate: Any, momentum: float) -> None:
