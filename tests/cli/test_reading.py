@@ -290,7 +290,7 @@ def test_a_model_of_transparent_pictures_codes_others_as_it_is_evaluated(
                 (*rng.integers(0, 200, 3).tolist(), 255), (*place, place[0] + 14, place[1] + 14)
             )
         image.save(f"logos/{number:02}.png")
-    train = ["train", "linear", "--data", "logos", "--size", "32", "--colour", "--out", "run"]
+    train = ["train", "linear", "--data", "logos", "--size", "16", "--colour", "--out", "run"]
     run_here(*train, "--background", "white", "--quiet")
     run_here("eval", "logos", "--split", "test", "-m", "run", "--json")
     told = capsys.readouterr()

@@ -10,6 +10,7 @@ import pytest
 
 import cvae
 from cvae.codec import Codec
+from cvae.kinds import grid
 from cvae.kinds.context import SKIPPED
 from cvae.kinds.grid import GridCoding
 from cvae.options import MAX_EFFORT
@@ -66,16 +67,32 @@ def test_candidates_that_cost_more_are_dropped_for_each_image(
     sized = codec.sized(60, 60)
     first, last = (sized.quantize(pixels, 50, effort) for effort in (1, 7))
     assert np.any(first != last, axis=1).all()
-    whole, calls = GridCoding._move, []
+    calls = []
 
-    def worse(self: GridCoding, *given: Any) -> Any:
-        """As if the first image became worse with each step."""
-        calls.append(1)
-        error = whole(self, *given)
-        error[int(turns)] = len(calls)
-        return 1e6 * error
+    def worse(whole: Any) -> Any:
+        def error(self: GridCoding, *given: Any) -> Any:
+            """As if one image became worse with each step."""
+            calls.append(1)
+            found = whole(self, *given)
+            found[int(turns)] = len(calls)
+            return 1e6 * found
 
-    monkeypatch.setattr(GridCoding, "_move", worse)
+        return error
+
+    for name in ("_move", "_error"):
+        monkeypatch.setattr(GridCoding, name, worse(getattr(GridCoding, name)))
     found = sized.quantize(pixels, 50, 7)
     assert np.array_equal(found[int(turns)], first[int(turns)])
     assert not np.array_equal(found[1 - turns], first[1 - turns])
+
+
+def test_the_error_alone_is_that_of_a_move(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.stack([photo(300, 330, seed=seed) for seed in (4, 5)])
+    coding = codec.sized(300, 330).coding
+    assert isinstance(coding, GridCoding)
+    symbols = coding.choose(pixels, coding.analyse(pixels), 40, 1)
+    target = coding.parts(symbols)[1].astype(np.float32) / 16
+    moved = coding._move(pixels, symbols, target, 0.1, 40, None)
+    np.testing.assert_allclose(coding._error(pixels, symbols, 40, None), moved, rtol=1e-4)
+    monkeypatch.setattr(grid, "TILE", 8)
+    np.testing.assert_allclose(coding._error(pixels, symbols, 40, None), moved, rtol=1e-4)

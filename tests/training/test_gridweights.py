@@ -265,7 +265,7 @@ def test_auto_goes_on_from_photo_and_prints_what_does_it_again(
     monkeypatch.setattr(runs, "start", start)
     run_here("train", "auto", "--data", pictures, "--out", "run", *options, code=1)
     said = capsys.readouterr().err.splitlines()
-    rate = "0.001" if options else "5e-05"
+    rate = "0.001" if options else "0.0002"
     assert f"auto: begins with the weights of the model photo, learning slowly: {rate}" in said
     (line,) = (line for line in said if "the same again" in line)
     assert " --fine-tune photo" in line

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cvae.training.runs import Run
 
 AUTO = "auto"
-# Share of the preset's learning rate: all of it would lead away from the first weights.
-_FINE_TUNING = 0.1
 
 
 class Images(NamedTuple):
@@ -71,7 +69,7 @@ def choose(
 def _changed(base: Preset, wishes: dict[str, Any], begin: Begin | None) -> Preset:
     """The recipe with the wishes; of epochs and minutes, that which was wished for is the limit."""
     if begin:
-        base = replace(base, learning_rate=base.learning_rate * _FINE_TUNING)
+        base = replace(base, learning_rate=base.learning_rate * base.fine_tuning)
     if "epochs" in wishes and "minutes" not in wishes:
         base = replace(base, minutes=0.0)
     return replace(base, **wishes)

@@ -87,8 +87,9 @@ class Entropy:
         sums = last([second([x])])[:, 0]
         half = self.groups[stage // 2]
         mean = np.rint(sums[..., :half] * np.float32(2.0**-MEAN_SHIFT)).astype(np.int32)
-        scale = np.rint(sums[..., half:] * np.float32(2.0**-CLASS_SHIFT)).astype(np.int64)
-        return mean, np.clip(scale + USUAL_CLASS, 0, CLASSES - 1)
+        scale = np.rint(sums[..., half:] * np.float32(2.0**-CLASS_SHIFT))
+        scale = np.clip(scale + np.float32(USUAL_CLASS), 0, CLASSES - 1, out=scale)
+        return mean, scale.astype(np.int64)
 
     def companded(self, values: Values) -> NDArray[np.int16]:
         """Sixteenths of steps -> activations, of the same sign."""

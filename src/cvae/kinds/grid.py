@@ -221,6 +221,21 @@ class GridCoding(Coding):
             part += share * (steps[:, rows.inner, columns.inner] - part) + scale * found[..., :-1]
         return error
 
+    def _error(
+        self, x: Any, symbols: Symbols, quality: int, threads: int | None
+    ) -> NDArray[np.float64]:
+        """See `gridsearch.Problem.error`."""
+        values, scale = self.parts(symbols)[1], self.steps(quality) / np.float32(FINENESS)
+        network = self._shared.network(SYNTHESIS, self._threads(threads))
+        error = np.zeros(len(symbols))
+        for rows, columns in self._tiles(int(self.entropy.tables.reach[1])):
+            y = values[:, rows.tile, columns.tile].astype(np.float32) * scale
+            found = network(self._with_level(y, quality), threads=threads)
+            found -= self._floats(x, rows, columns)
+            inner = found[:, _scaled(rows.inner, CELL), _scaled(columns.inner, CELL)]
+            error += np.square(inner).sum(axis=(1, 2, 3), dtype=np.float64)
+        return error
+
     def _threads(self, threads: int | None) -> int:
         """Of a session: all for large images, whose batches are small."""
         large = self._rows * self._columns >= _LARGE
@@ -251,6 +266,7 @@ class GridCoding(Coding):
             move=lambda symbols, target, share: self._move(
                 x, symbols, target, share, quality, threads
             ),
+            error=lambda symbols: self._error(x, symbols, quality, threads),
         )
         with one_thread():
             grid = latents.reshape(-1, self._rows, self._columns, self._shared.channels)

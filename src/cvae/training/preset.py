@@ -59,6 +59,8 @@ class Preset:
     epochs: int = 50
     minutes: float = 0.0  # of training, whatever the epochs; 0: as many epochs as above
     learning_rate: float = 1e-3
+    # Share of it where training goes on from learned weights: all of it would lead away from them.
+    fine_tuning: float = 0.1
     # auto: mixed_bfloat16 where the machine has it, until training starts
     precision: Literal["float32", "mixed_bfloat16", "auto"] = "float32"
     # plateau: halved after 5 epochs without a better validation loss

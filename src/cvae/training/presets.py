@@ -126,7 +126,7 @@ PHOTO = Preset(
     "photo", "a codec for photographs of any size, one model for all qualities",
     "photos", (192, 192, 3),
     architecture="grid", latent_dim=320, filters=(64, 128, 144), refine=(144, 96, 48),
-    batch_size=16, epochs=200, learning_rate=5e-4, precision="auto", schedule="cosine",
+    batch_size=16, epochs=200, learning_rate=5e-4, fine_tuning=0.4, precision="auto", schedule="cosine",
     warmup=1000, average=0.9998, augment=("flip",), crop=192, steps=500,
 )
 
