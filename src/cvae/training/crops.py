@@ -111,6 +111,9 @@ class Middles(keras.utils.PyDataset):
             full = -(-len(parts) // (_LEVELS * devices))
             places = np.arange(full * _LEVELS * devices) % len(parts)
             self._batches += np.split(parts[places], full)
+        # Keras takes sides for fixed that the first two batches agree on.
+        if len(self._batches) > 1:
+            self._batches.insert(1, self._batches.pop())
 
     def __len__(self) -> int:
         return len(self._batches)
