@@ -13,7 +13,7 @@ import click
 
 from cvae.cli.talk import BATCH, Talk
 from cvae.cli.targets import Source, targets
-from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
+from cvae.errors import CvaeError, FormatError, ImageError, Notice, OutputError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
@@ -242,6 +242,42 @@ def refuse_url(item: str) -> None:
 def place(item: str) -> Any:
     """What `packs.open` takes for an argument: its text, or stdin as a file."""
     return sys.stdin.buffer if item == STDIO and sys.stdin is not None else item
+
+
+@contextmanager
+def on_disk(item: str) -> Iterator[str]:
+    """The path of an argument; what comes from stdin lies in a temporary file for the block.
+
+    Raises FormatError when that is no coded file.
+    """
+    if item != STDIO:
+        yield item
+        return
+    import shutil
+    import tempfile
+
+    from cvae.data.contents import What
+
+    found = what(item)
+    if found not in (What.CONTAINER, What.PACK, What.MODEL):
+        raise FormatError("expected a container, a pack or a model, found something else")
+    with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
+        path = Path(folder, "stdin.cvae" if found is What.MODEL else "stdin.bin")
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        with called(str(path), "stdin"):
+            yield str(path)
+
+
+@contextmanager
+def called(path: str, name: str) -> Iterator[None]:
+    """Errors of the block that happened at a path say that they did at `name`."""
+    try:
+        yield
+    except CvaeError as error:
+        if error.where == path:
+            error.where = name
+        raise
 
 
 def typed(command: str, inputs: Sequence[str], *options: str) -> str:

@@ -309,7 +309,8 @@ def array_source(path: Location, which: Which = AS_USUAL) -> ArraySource:
         return ArraySource(path, found[0])
     expected, others = " or ".join(map(repr, wanted)), ", ".join(sorted(names)) or "none"
     text = f"expected an array {expected}, found {others}"
-    raise DataError(text, where=path, advice="--key NAME chooses one")
+    split = "--split train takes its training images, " if "x_train" in names else ""
+    raise DataError(text, where=path, advice=f"{split}--key NAME chooses one")
 
 
 def first_image(
