@@ -149,6 +149,21 @@ def _task(
     return Task(path, target)
 
 
+def to_do(tasks: list[Task], skip_existing: bool, force: bool, talk: Talk) -> list[Task]:
+    """The tasks, with `skip_existing` those alone whose result is not there. Raises UsageError."""
+    if not skip_existing:
+        return tasks
+    if force:
+        raise click.UsageError("--skip-existing keeps what is there, --force does not: choose one")
+    left = []
+    for task in tasks:
+        if task.wrong is None and task.target is not None and task.target.is_file():
+            talk.exists(task.name, task.target_name)
+        else:
+            left.append(task)
+    return left
+
+
 def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[Task]]:
     """The tasks in batches, with a progress bar; `talk` gives the details of a single one."""
     talk.verbose = talk.verbose or len(tasks) == 1
