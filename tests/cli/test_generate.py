@@ -43,19 +43,27 @@ def test_stdout_carries_the_same_grid() -> None:
 
 def test_a_folder_gets_a_file_for_each_image() -> None:
     run_cvae("sample", "-n", "3", "--seed", "1", "-o", "many/")
-    assert names("many") == ["sample_0001.png", "sample_0002.png", "sample_0003.png"]
+    assert names("many") == ["sample_0000.png", "sample_0001.png", "sample_0002.png"]
     grid = np.asarray(Image.open(io.BytesIO(
         run_cvae("sample", "-n", "3", "--seed", "1", "-o", "-").stdout
     )))[::3, ::3]  # fmt: skip
-    assert np.array_equal(np.asarray(Image.open("many/sample_0002.png")), grid[2:30, 32:60])
+    assert np.array_equal(np.asarray(Image.open("many/sample_0001.png")), grid[2:30, 32:60])
+
+
+def test_one_image_alone_has_the_size_of_the_models_images() -> None:
+    said = run_cvae("sample", "-n", "1", "--seed", "1", "-o", "x.png").stderr.decode()
+    assert "1 image of mnist -> x.png" in said
+    run_cvae("sample", "-n", "1", "--seed", "1", "-o", "one/")
+    assert Path("x.png").read_bytes() == Path("one/sample_0000.png").read_bytes()
+    assert Image.open("x.png").size == (28, 28)
 
 
 def test_a_file_that_exists_is_seen_before_any_is_written() -> None:
     Path("many").mkdir()
-    Path("many/sample_0003.png").touch()
+    Path("many/sample_0002.png").touch()
     result = run_cvae("sample", "-n", "3", "-o", "many", code=1)
-    assert "many/sample_0003.png: exists already" in error_line(result)
-    assert names("many") == ["sample_0003.png"]
+    assert "many/sample_0002.png: exists already" in error_line(result)
+    assert names("many") == ["sample_0002.png"]
 
 
 def test_a_model_without_a_prior_says_what_it_draws_from() -> None:
@@ -98,7 +106,7 @@ def test_interpolation_with_no_flags_is_a_row_from_one_image_to_the_other() -> N
 
 def test_interpolation_goes_to_folders_stdout_and_animations() -> None:
     run_cvae("interpolate", THREE, EIGHT, "-n", "3", "-o", "steps/")
-    assert names("steps") == ["step_0001.png", "step_0002.png", "step_0003.png"]
+    assert names("steps") == ["step_0000.png", "step_0001.png", "step_0002.png"]
     row = run_cvae("interpolate", "-", EIGHT, "-o", "-", stdin=THREE.read_bytes()).stdout
     assert Image.open(io.BytesIO(row)).size == (8 * TILE + 6, TILE + 6)
     run_cvae("interpolate", THREE, EIGHT, "-o", "x.gif")
@@ -112,7 +120,7 @@ def test_containers_are_ends_too_and_name_their_model(tiny_model: Path) -> None:
     said = run_cvae("interpolate", EIGHT, "digit_3.bin", "-o", "steps/").stderr.decode()
     assert "by linear-mnist" in said
     run_cvae("decode", "digit_3.bin")
-    end = Path("steps/step_0008.png").read_bytes()
+    end = Path("steps/step_0007.png").read_bytes()
     assert end == Path("digit_3_reconstructed.png").read_bytes()
     line = error_line(run_cvae("interpolate", EIGHT, "digit_3.bin", "-m", "mnist", code=1))
     assert line.startswith("cvae: error: digit_3.bin: written by the model of id")

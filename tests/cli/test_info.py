@@ -100,3 +100,12 @@ def test_all_names_of_a_pack_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     run_here("pack", "x.npy", "-o", "y.bin", *FAST)
     run_here("info", "y.bin", "--names", code=1)
     assert capsys.readouterr().err.endswith("y.bin: has no names of images\n")
+
+
+def test_what_has_several_fields_is_a_line_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("info", "mnist")
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("preset")
+    fields = [line.split()[0] for line in lines[at + 1 :] if line.startswith("  ")]
+    assert fields[:3] == ["name", "summary", "dataset"]
+    assert all(len(line) <= 80 or line.startswith("file ") for line in lines)

@@ -78,6 +78,14 @@ def test_a_name_from_a_strangers_file_does_nothing_to_a_terminal() -> None:
             assert sign not in said_there, (command, said_there)
 
 
+def test_a_pack_of_files_shows_how_many_there_are() -> None:
+    put("in/a.png", "in/b.png")
+    Path("in/notes.txt").write_text("text")
+    np.save("x.npy", np.zeros((3, 28, 28), np.uint8))
+    assert "2/2" in on_a_terminal(["pack", "in", "--effort", "0"])
+    assert "3/3" in on_a_terminal(["pack", "x.npy", "--effort", "0"])
+
+
 def on_a_terminal(arguments: list[str]) -> str:
     """What a command sends to a terminal, stdout and stderr together."""
     ours, terminal = os.openpty()

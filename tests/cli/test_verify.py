@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ..conftest import ROOT, SAMPLES, run_here
+from ..conftest import ROOT, SAMPLES, run_cvae, run_here
 from .test_packs import FAST, NAMES, errors
 
 MODEL = ROOT / "weights" / "linear-mnist.cvae"
@@ -264,3 +264,24 @@ def test_a_missing_model_is_looked_for_once(
         f"coded/{number}.bin" for number in range(4)
     ]
     assert len(looked) == 2
+
+
+def test_standard_input_is_checked_whatever_it_is() -> None:
+    run_here("encode", SAMPLES / NAMES[3], "-o", "a.bin", *FAST)
+    run_here("pack", SAMPLES, "-o", "x.bin", *FAST)
+    for file, kind in (("a.bin", "container"), ("x.bin", "pack"), (MODEL, "model")):
+        data = Path(file).read_bytes()
+        assert run_cvae("verify", "-", stdin=data).stdout.decode() == f"stdin: {kind}, whole\n"
+        said = run_cvae("verify", "-", stdin=data[:-3], code=1).stderr.decode()
+        assert said.startswith("cvae: error: stdin: "), said
+    said = run_cvae("verify", "-", "--against", SAMPLES, stdin=Path("x.bin").read_bytes()).stdout
+    assert said.startswith(b"stdin against ")
+    assert b": 10 images, " in said
+    assert b"expected a container" in run_cvae("verify", "-", stdin=b"text", code=1).stderr
+
+
+def test_a_model_that_there_is_not_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("encode", SAMPLES / NAMES[3], "-o", "a.bin", *FAST)
+    capsys.readouterr()
+    run_here("verify", "a.bin", "-m", "nosuch", code=2)
+    assert capsys.readouterr().err.startswith("cvae: error: there is no model named 'nosuch'")

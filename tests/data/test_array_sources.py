@@ -34,7 +34,7 @@ def test_a_split_is_chosen_and_missing_ones_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, x_train=blobs(3), y_train=np.arange(3))
     assert len(all_of(sources.array_source(path, Which("train"))).pixels) == 3
-    with pytest.raises(DataError, match=r"x_test.*x_train, y_train"):
+    with pytest.raises(DataError, match=r"x_test.*x_train, y_train; --split train .*, --key NAME"):
         sources.array_source(path)
 
 

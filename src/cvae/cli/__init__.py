@@ -12,13 +12,14 @@ from typing import Any, NoReturn
 import click
 
 from cvae import CvaeError, ModelNotFoundError, OutputError, __version__
+from cvae.cli.completion import offer_files
 from cvae.cli.options import names_no_model
 from cvae.cli.talk import Talk, enough_memory, harmless
 
 # In the order of use.
 COMMANDS = (
     "encode", "decode", "pack", "unpack", "verify", "eval", "denoise", "sample", "interpolate",
-    "info", "models", "train", "export",
+    "info", "models", "train", "export", "help", "version",
 )  # fmt: skip
 
 
@@ -32,7 +33,11 @@ class Group(click.Group):
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return import_module(f"cvae.cli.{name}").command if name in COMMANDS else None
+        if name not in COMMANDS:
+            return None
+        found: click.Command = import_module(f"cvae.cli.{name}").command
+        offer_files(found)
+        return found
 
     def make_context(self, *arguments: Any, **values: Any) -> click.Context:
         with _escaped():
@@ -61,12 +66,21 @@ class Group(click.Group):
                 raise  # click ends quietly when nobody reads any more
             found = OutputError(f"{error.strerror or error}", where=error.filename or "output")
         except KeyboardInterrupt as error:
+            _say_what_waits(context.obj)
             raise click.Abort from error  # without the empty line that click prints
         talk = context.obj or Talk()
         talk.error(found)
         if isinstance(found, ModelNotFoundError) and names_no_model(context):
             raise click.exceptions.Exit(2)
         return talk.end()
+
+
+def _say_what_waits(talk: Talk | None) -> None:
+    """Says and lists the errors of an interrupted command."""
+    if talk:
+        talk.say_failures()
+        if talk.listing:
+            talk.listing.write()
 
 
 @contextmanager

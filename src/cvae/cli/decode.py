@@ -43,10 +43,12 @@ class _Read(NamedTuple):
 )  # fmt: skip
 @options.max_pixels
 @options.force
+@options.skip_existing
+@options.list_skipped
 @options.talk()
 def command(
     inputs: tuple[str, ...], output: str | None, model: str | None, quality: int | None,
-    max_pixels: int | None, force: bool, talk: Talk,
+    max_pixels: int | None, force: bool, skip_existing: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Decode files to images.
 
@@ -72,9 +74,10 @@ def command(
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
+    left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
         decoder = _Decoder(model, quality, max_pixels, results, force, talk)
-        for batch in files.batches(tasks, talk):
+        for batch in files.batches(left, talk):
             decoder.decode(batch)
     where = f", {decoder.written:,} bytes -> {files.folder_of(output)}" if decoder.written else ""
     talk.finish(len(tasks), f"files decoded{where}")

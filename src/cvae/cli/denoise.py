@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 @options.model("fashion-dae for 28x28 grey images, else photo-dae")
 @options.background("that of the model's training, else black")
 @options.force
+@options.skip_existing
+@options.list_skipped
 @options.talk()
 def command(
     images: tuple[str, ...], output: str | None, model: str | None, background: str | None,
-    force: bool, talk: Talk,
+    force: bool, skip_existing: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Remove noise from images.
 
@@ -51,11 +53,12 @@ def command(
     files.refuse_coded(images)
     _refuse_many(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
+    left = files.to_do(tasks, skip_existing, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None
     written = 0  # bytes
     with Files(force, talk.error) as results:
-        for (task,) in files.batches(tasks, talk, 1):  # photos are large
+        for (task,) in files.batches(left, talk, 1):  # photos are large
             with talk.trying(task.name):
                 task.check(force)
                 data = task.read()

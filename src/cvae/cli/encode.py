@@ -39,10 +39,12 @@ if TYPE_CHECKING:
 @options.coding
 @click.option("--npy", is_flag=True, help="Write symbols as .npy arrays instead of containers.")
 @options.force
+@options.skip_existing
+@options.list_skipped
 @options.talk(FIT_ADVICE)
 def command(
     images: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions, npy: bool,
-    force: bool, talk: Talk,
+    force: bool, skip_existing: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Encode images, each to a file: digits to a dozen bytes, photographs to kilobytes.
 
@@ -68,9 +70,10 @@ def command(
     _check_single(images, output, SUFFIXES)
     derive = ("{}.npy" if npy else "{}.bin").format
     tasks = files.plan(images, output, derive, listing.images, force, talk)
+    left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
         encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
-        written = [item for batch in files.batches(tasks, talk) for item in encoder.encode(batch)]
+        written = [item for batch in files.batches(left, talk) for item in encoder.encode(batch)]
     talk.finish(len(tasks), f"images encoded{_summary(written, output)}")
 
 

@@ -13,7 +13,7 @@ import click
 
 from cvae.cli.talk import BATCH, Talk
 from cvae.cli.targets import Source, targets
-from cvae.errors import CvaeError, ImageError, Notice, OutputError, translated
+from cvae.errors import CvaeError, FormatError, ImageError, Notice, OutputError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
@@ -149,6 +149,21 @@ def _task(
     return Task(path, target)
 
 
+def to_do(tasks: list[Task], skip_existing: bool, force: bool, talk: Talk) -> list[Task]:
+    """The tasks, with `skip_existing` those alone whose result is not there. Raises UsageError."""
+    if not skip_existing:
+        return tasks
+    if force:
+        raise click.UsageError("--skip-existing keeps what is there, --force does not: choose one")
+    left = []
+    for task in tasks:
+        if task.wrong is None and task.target is not None and task.target.is_file():
+            talk.exists(task.name, task.target_name)
+        else:
+            left.append(task)
+    return left
+
+
 def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[Task]]:
     """The tasks in batches, with a progress bar; `talk` gives the details of a single one."""
     talk.verbose = talk.verbose or len(tasks) == 1
@@ -242,6 +257,42 @@ def refuse_url(item: str) -> None:
 def place(item: str) -> Any:
     """What `packs.open` takes for an argument: its text, or stdin as a file."""
     return sys.stdin.buffer if item == STDIO and sys.stdin is not None else item
+
+
+@contextmanager
+def on_disk(item: str) -> Iterator[str]:
+    """The path of an argument; what comes from stdin lies in a temporary file for the block.
+
+    Raises FormatError when that is no coded file.
+    """
+    if item != STDIO:
+        yield item
+        return
+    import shutil
+    import tempfile
+
+    from cvae.data.contents import What
+
+    found = what(item)
+    if found not in (What.CONTAINER, What.PACK, What.MODEL):
+        raise FormatError("expected a container, a pack or a model, found something else")
+    with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
+        path = Path(folder, "stdin.cvae" if found is What.MODEL else "stdin.bin")
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        with called(str(path), "stdin"):
+            yield str(path)
+
+
+@contextmanager
+def called(path: str, name: str) -> Iterator[None]:
+    """Errors of the block that happened at a path say that they did at `name`."""
+    try:
+        yield
+    except CvaeError as error:
+        if error.where == path:
+            error.where = name
+        raise
 
 
 def typed(command: str, inputs: Sequence[str], *options: str) -> str:

@@ -21,7 +21,7 @@ class Gallery:
 
     goal: Task | Path
     count: int
-    stem: str  # of single files: STEM_0001.png
+    stem: str  # of single files: STEM_0000.png
     force: bool
 
     @classmethod
@@ -51,8 +51,8 @@ class Gallery:
     def paths(self) -> Iterator[Path]:
         """The files that will be written, one by one, for there may be a million."""
         if isinstance(self.goal, Path):
-            digits = max(4, len(str(self.count)))
-            for number in range(1, self.count + 1):
+            digits = max(4, len(str(self.count - 1)))
+            for number in range(self.count):
                 yield self.goal / f"{self.stem}_{number:0{digits}}.png"
         elif self.goal.target is not None:
             yield self.goal.target
@@ -62,7 +62,8 @@ class Gallery:
     ) -> None:
         """Writes pictures of a shape (h, w, c), which come in batches (n, h, w, c).
 
-        All in one become a grid of so many columns; with `animated`, a name in .gif an animation.
+        All in one become a grid of so many columns; with `animated`, a name in .gif an animation. A
+        single picture stays as it is.
         Raises OutputError when all in one would be too large, or a file cannot be written.
         """
         from cvae.data.files import Files
@@ -81,6 +82,10 @@ class Gallery:
         from cvae.data import grids
         from cvae.data.images import MAX_PIXELS
 
+        if self.count == 1:
+            with Files(self.force) as results:
+                self.goal.write_image(next(iter(pictures))[0], results)
+            return
         zoom = grids.zoom_for(shape)
         height, width, _ = grids.grid_shape(-(-self.count // columns), columns, shape, zoom)
         if height * width > MAX_PIXELS:

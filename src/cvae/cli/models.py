@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae.cli import options, tables
+from cvae.cli import completion, options, tables
 from cvae.cli.talk import Talk, echo, echo_json, harmless
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add(file: Path, force: bool) -> None:
 
 
 @command.command("remove")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.models)
 def remove(name: str) -> None:
     """Delete the added model NAME.
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli.talk import NAMES_OUTPUT, Talk
+from cvae.cli import completion
+from cvae.cli.skipped import Listing
+from cvae.cli.talk import NAMES_OUTPUT, SKIP_EXISTING, Talk
 
 if TYPE_CHECKING:
     from cvae.options import EncodeOptions
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
-_MODEL_GIVEN = "cvae.model"
+_MODEL_GIVEN, _LIST = "cvae.model", "cvae.list"
 
 
 class GroupedOption(click.Option):
@@ -90,8 +92,9 @@ def model(default: str = "") -> Decorator:
     text = f"Name (see `cvae models`) or path of a .cvae file.  [default: {default or MODEL}]"
     value = None if default else MODEL
     return click.option(
-        "-m", "--model", metavar="MODEL", default=value, callback=_remember_model, help=text
-    )
+        "-m", "--model", metavar="MODEL", default=value, callback=_remember_model,
+        shell_complete=completion.models, help=text,
+    )  # fmt: skip
 
 
 def _remember_model(
@@ -183,6 +186,20 @@ threads = click.option(
     help="Threads that read, code and write images.  [default: one a processor]",
 )  # fmt: skip
 force = click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
+skip_existing = click.option(
+    "--skip-existing", SKIP_EXISTING, is_flag=True,
+    help="Skip inputs whose results exist, and count them.",
+)  # fmt: skip
+
+
+def _remember_list(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+    context.meta[_LIST] = path
+
+
+list_skipped = click.option(
+    "--list-skipped", metavar="FILE", type=click.Path(path_type=Path), callback=_remember_list,
+    expose_value=False, help="Write what was skipped to FILE, a line each: name, tab, reason.",
+)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
@@ -196,8 +213,10 @@ def talk(advice: str = "", verbose: str = "Print a line for every file.") -> Dec
 
 def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> Talk:
     """A command's Talk; its group says with it what ends the command, too."""
-    found = Talk(quiet, verbose, advice)
-    click.get_current_context().find_root().obj = found
+    context = click.get_current_context()
+    path = context.meta.get(_LIST)
+    found = Talk(quiet, verbose, advice, Listing(path) if path else None)
+    context.find_root().obj = found
     return found
 
 

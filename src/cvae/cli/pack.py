@@ -79,6 +79,7 @@ _machines = options.collect(
 @options.packing
 @options.threads
 @options.force
+@options.list_skipped
 @options.talk(
     FIT_ADVICE, verbose="Name every image below the PSNR that 99 % of the model's own reach."
 )
@@ -113,6 +114,8 @@ def command(
         tally, raw = _pack_file(codec, sources, target, options, threads, force, talk)
         where = str(target or "stdout")
     else:
+        if talk.listing:
+            raise click.UsageError("--list-skipped is for one pack, not for a folder of packs")
         folder = _folder(inputs, output)
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
@@ -123,6 +126,7 @@ def command(
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
     by = "" if model else f"; model {codec.name}, by the first image"
+    talk.say_failures()
     talk.say(f"{where}: {_summary(tally, raw)}{by}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
@@ -210,12 +214,7 @@ def _pack_file(
     from cvae.packs.encode import encode
     from cvae.packs.source import open_images
 
-    done = raw = 0
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        show(f"{counted(done, 'image')} ")
+    raw = 0
 
     def poor(name: str, psnr: float) -> None:
         talk.detail(f"{name}: comes back at {psnr:.2f} dB")
@@ -232,9 +231,12 @@ def _pack_file(
         refuse=talk.raising if _is_one_image(sources, options) else talk.error,
     )  # fmt: skip
     options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
-    with files.writing(target, force) as file, talk.status() as show:
+    with (
+        files.writing(target, force) as file,
+        talk.progress(stream.count_images, "image") as progress,
+    ):
         tally = encode(
-            codec, batches(), file, options, threads=threads, progress=count,
+            codec, batches(), file, options, threads=threads, progress=progress,
             poor=poor if talk.verbose else None,
         )  # fmt: skip
         if not tally.images:

@@ -6,12 +6,12 @@ import click
 
 from cvae.cli import options
 from cvae.cli.gallery import Gallery
-from cvae.cli.talk import Talk
+from cvae.cli.talk import Talk, counted
 
 
 @click.command("sample")
 @options.output(
-    "An image file gets a grid of all, a folder a file for each image; `-` is the grid as PNG on "
+    "An image file gets a grid of all, or the one image; a folder a file for each; `-` is the grid as PNG on "
     "stdout.  [default: MODEL_samples.png in the current folder]"
 )
 @options.model()
@@ -50,5 +50,8 @@ def command(
         )
     batches = sampling.sample_batches(codec, count, seed)
     columns = math.ceil(math.sqrt(count))
+    them = "it" if count == 1 else "them"
     gallery.write(batches, codec.image_shape, columns, talk, animated=False)
-    talk.say(f"{count} images of {codec.name} -> {gallery.name}; --seed {seed} draws them again")
+    talk.say(
+        f"{counted(count, 'image')} of {codec.name} -> {gallery.name}; --seed {seed} draws {them} again"
+    )

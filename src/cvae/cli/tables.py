@@ -101,21 +101,24 @@ def against(result: dict[str, Any], comparison: Comparison) -> Iterator[str]:
     yield from (f"{mark} {text}" for mark, text in MARKS.items() if mark in used)
 
 
-def facts(found: dict[str, Any]) -> Iterator[str]:
-    """What a file says of itself; a long fact below its name."""
-    width = max(len(name) for name in found)
+def facts(found: dict[str, Any], columns: int = COLUMNS) -> Iterator[str]:
+    """What a file says of itself; a long fact below its name, one of several fields a line a field."""
+    width = max((len(name) for name in found), default=0)
     for name, value in found.items():
         label, text = name.replace("_", " "), harmless(_plain(value))
         line = f"{label:{width}}  {text}"
-        if len(line) <= COLUMNS or name == "file":  # a path stays in one piece
+        if len(line) <= columns or name == "file":  # a path stays in one piece
             yield line
             continue
         import textwrap
 
         yield label
+        if isinstance(value, dict):  # a line a field
+            yield from (f"  {line}" for line in facts(value, columns - 2))
+            continue
         # click's own wrapping would break hashes at the last column, and names at their hyphens.
         yield from textwrap.wrap(
-            text, COLUMNS, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
+            text, columns, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
             break_on_hyphens=False,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cvae.cli.skipped import Failures, Listing
 from cvae.errors import Changed, CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
@@ -17,6 +18,7 @@ MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the othe
 NO_MEMORY = "needs more memory than there is"
 FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
 
+SKIP_EXISTING = "skip_existing"  # the name of this option
 NAMES_OUTPUT = "cvae.output"  # in the meta of click's context where a command has -o
 
 _NAMED = 10  # skipped files that are named
@@ -59,6 +61,8 @@ def _as_options(advice: str) -> str:
     context = click.get_current_context(silent=True)
     if context is not None and context.meta.get(NAMES_OUTPUT):
         advice = advice.replace("another name keeps it", "-o elsewhere keeps it")
+        if any(parameter.name == SKIP_EXISTING for parameter in context.command.params):
+            advice = advice.replace("-o elsewhere", "--skip-existing or -o elsewhere")
     found = re.sub(r"\b([a-z_]+)=True\b", r"--\1", advice)
     found = re.sub(r"\b([a-z_]+)=([A-Z]+)\b", r"--\1 \2", found)
     return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), found)
@@ -92,11 +96,16 @@ class Talk:
     """Messages on stderr. Errors are counted, and any makes the exit code 1."""
 
     def __init__(
-        self, quiet: bool = False, verbose: bool = False, advice: str | Callable[[], str] = ""
-    ) -> None:
-        """`advice` is what helps in this command where an image is of another shape than the model's."""
+        self, quiet: bool = False, verbose: bool = False, advice: str | Callable[[], str] = "",
+        listing: Listing | None = None,
+    ) -> None:  # fmt: skip
+        """`advice` is what helps in this command where an image is of another shape than the model's.
+
+        What is skipped goes to `listing`, too.
+        """
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
-        self.errors = 0
+        self.errors, self.existing = 0, 0  # inputs that failed, and whose results were there
+        self.listing, self._failures = listing, Failures()
         self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
@@ -116,6 +125,18 @@ class Talk:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
         self._changes.setdefault(change, _Change()).add(name, images)
 
+    def exists(self, name: str, result: str) -> None:
+        """Counts an input that need not be done, as its result is there."""
+        self.existing += 1
+        self.detail(f"{name}: {result} exists already")
+        if self.listing:
+            self.listing.add(name, f"{result} exists already")
+
+    def say_failures(self) -> None:
+        """Says the errors that waited."""
+        for line in self._failures.lines():
+            self._line(f"cvae: error: {line}")
+
     def say_changes(self) -> None:
         """Says what `changed` was given."""
         for change, found in self._changes.items():
@@ -123,9 +144,14 @@ class Talk:
         self._changes.clear()
 
     def error(self, error: CvaeError) -> None:
-        """Says an error and counts it. A notice is no error; those that many images share wait for `end`."""
+        """Counts an error, and says it at the end, once for all inputs that fail alike; at once if verbose.
+
+        A notice is no error; those that many images share wait for the end, too.
+        """
         if isinstance(error, PassedOver):
             self._passed.add(error)
+            if self.listing:
+                self.listing.add(error.where, f"is no {error.text}")
             return
         if isinstance(error, Changed):
             self.changed(error.where, error.text, error.images)
@@ -137,7 +163,12 @@ class Talk:
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
         error.advice = _as_options(error.advice)
-        self._line(f"cvae: error: {error}")
+        if self.listing:
+            self.listing.add(error.where, error.text)
+        if self.verbose or not error.where:
+            self._line(f"cvae: error: {error}")
+        else:
+            self._failures.add(error)
 
     def raising(self, error: CvaeError) -> None:
         """As `error`, where the input is but one: raises its error, which ends the command."""
@@ -155,24 +186,53 @@ class Talk:
             self.error(error)
 
     def end(self) -> None:
-        """Says what was changed and passed over, and ends the command with exit code 1 after errors."""
+        """Says what failed, changed and was passed over; ends the command with exit code 1 after errors."""
+        self.say_failures()
         self.say_changes()
         for line in self._passed.lines():
             self.warning(line)
+        if self.listing:
+            self.listing.write()
         if self.errors:
             raise click.exceptions.Exit(1)
 
     def finish(self, files: int, done: str) -> None:
         """Says how many of several files had no error, and ends the command."""
+        self.say_failures()
         self.say_changes()
-        if files > 1:
-            self.say(f"{files - self.errors:,} of {files:,} {done}")
+        if files > 1 or self.existing:
+            there = f"; {self.existing:,} skipped, as their results exist" if self.existing else ""
+            number = files - self.errors - self.existing
+            self.say(f"{number:,} of {files:,} {done}{there}")
         self.end()
 
     def bar(self, length: int) -> Any:
         """A progress bar on a terminal for long work, invisible elsewhere."""
         hidden = self.quiet or self.verbose or length <= BATCH or not _on_terminal()
         return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+
+    @contextmanager
+    def progress(
+        self, count: Callable[[], int | None], noun: str
+    ) -> Iterator[Callable[[int], None]]:
+        """A function that is told of so many more, and shows all with the time that is left.
+
+        `count` says how many there will be; where it does not know, there is a count alone.
+        """
+        shown = not self.quiet and not self.verbose and _on_terminal()
+        if shown and (total := count()):
+            with click.progressbar(length=total, file=sys.stderr, show_pos=True) as bar:
+                yield bar.update
+            return
+        done = 0
+        with self.status() as show:
+
+            def more(number: int) -> None:
+                nonlocal done
+                done += number
+                show(f"{counted(done, noun)} ")
+
+            yield more
 
     @contextmanager
     def status(self) -> Iterator[Callable[[str], None]]:

@@ -19,16 +19,26 @@ if TYPE_CHECKING:
     from cvae.training.datasets import Dataset
     from cvae.training.runs import Run
 
+_SHOWN = [name for name in presets.PRESETS if not name.startswith("tiny")]  # which are for tests
 _EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
     f"  {preset.name:16}{preset.summary}"
     for preset in presets.PRESETS.values()
-    if not preset.name.startswith("tiny")  # they are for tests
+    if preset.name in _SHOWN
 )
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _DEFAULT = "[default: the preset's]"
 _RECIPE, _FILES, _MACHINE = "Recipe", "A folder of images as --data", "Machine"
+
+
+class _Presets(click.Choice[str]):
+    """Presets by name; those that are not shown are taken, too."""
+
+    def convert(
+        self, value: str, option: click.Parameter | None, context: click.Context | None
+    ) -> str:
+        return value if value in presets.PRESETS else super().convert(value, option, context)
 
 
 def _of_recipe(*names: str, help: str = "", **attributes: Any) -> Decorator:
@@ -110,7 +120,7 @@ _machine = collect(
 
 
 @click.command("train", epilog=_EPILOG, cls=GroupedCommand)
-@click.argument("preset", type=click.Choice([*presets.PRESETS, recipes.AUTO]), metavar="PRESET")
+@click.argument("preset", type=_Presets([*_SHOWN, recipes.AUTO]), metavar="PRESET")
 @_images
 @click.option(
     "-o", "--out", "--output", "out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]"

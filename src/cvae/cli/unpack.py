@@ -92,6 +92,7 @@ def command(
                 sink(decoded)
                 bar.update(len(decoded.numbers))
         images = len(pack)
+    talk.say_failures()
     where = target if isinstance(target, Path) else "stdout"
     talk.say(f"{name} -> {where}: {total:,} of {counted(images, 'image')} decoded")
     talk.end()

@@ -12,6 +12,7 @@ import click
 
 from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError, StorageError
 from cvae.cli import files, options, tables
+from cvae.cli.files import STDIO
 from cvae.cli.options import make_talk
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
 from cvae.errors import translated
@@ -45,7 +46,8 @@ def command(
       cvae verify scans.bin coded/ runs/mine/mine.cvae
       cvae verify scans.bin --against scans/    PSNR of the decoded images
 
-    FILE is a container, a pack, a folder of packs, a model, or a folder of containers and models.
+    FILE is a container, a pack, a folder of packs, a model, a folder of containers and models, or `-`
+    for one of these files on stdin.
     The exit code is 1 where something is damaged or missing.
 
     --against matches the images of an array by number, all others by name. Nothing is encoded.
@@ -53,19 +55,23 @@ def command(
     the containers of a folder, each has its own figures. Coded images without an original are named,
     and originals that no FILE has, unless FILE is one container; the exit code is then 1.
     """
+    from cvae.codec import open_model
     from cvae.evaluation.verify import codec_finder
 
     talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
+    if model:
+        open_model(model)  # one that there is not is wrong usage, whatever the files are
     results, uncoded = [], []
-    for name in names:
-        with talk.trying(name):
+    for given in names:
+        name = "stdin" if given == STDIO else given
+        with talk.trying(name), files.on_disk(given) as path:
             if against is None:
-                result = _check(name, find, talk)
+                result = _check(name, path, find, talk)
                 results.append(result)
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {result['state']}")
                 continue
-            found = _compare(name, against, model, options, find, talk)
+            found = _compare(name, path, against, model, options, find, talk)
             uncoded.append(found.uncoded)
             results += found.figures
             if not as_json:
@@ -87,23 +93,26 @@ def _is_one(names: tuple[str, ...]) -> bool:
     return len(names) == 1 and files.what(names[0]) in (What.CONTAINER, What.FILE)
 
 
-def _check(name: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any]:
-    """What is damaged in a file, or in the files of a folder; every damage is an error, too."""
+def _check(name: str, place: str, find: Callable[[int], Codec], talk: Talk) -> dict[str, Any]:
+    """What is damaged in a file, or in the files of a folder; every damage is an error, too.
+
+    It lies at `place` and is called `name`.
+    """
     damage, bad = [], 0
-    kind, paths = _describe(name, files.what(name), talk.error)
+    kind, paths = _describe(place, files.what(place), talk.error)
     for path in paths:
-        before = talk.errors
-        with talk.trying(path):
-            for item in _damage_in(path, find, talk):
-                talk.error(FormatError(item, where=path))
-                damage.append(item if path == name else f"{path}: {item}")
+        before, shown = talk.errors, name if path == place else path
+        with talk.trying(shown), files.called(path, shown):
+            for item in _damage_in(path, shown, find, talk):
+                talk.error(FormatError(item, where=shown))
+                damage.append(item if path == place else f"{path}: {item}")
         bad += talk.errors > before
     state = "damaged" if damage else "not checked" if bad else "whole"
     kind = f"{bad} of {kind}" if bad and len(paths) > 1 else kind
     return {"file": name, "kind": kind, "state": state, "damage": damage}
 
 
-def _damage_in(path: str, find: Callable[[int], Codec], talk: Talk) -> list[str]:
+def _damage_in(path: str, name: str, find: Callable[[int], Codec], talk: Talk) -> list[str]:
     """What is damaged in a file. Raises CvaeError when that cannot be told, or it is none of ours."""
     from cvae import kinds
     from cvae.data.contents import What
@@ -122,7 +131,7 @@ def _damage_in(path: str, find: Callable[[int], Codec], talk: Talk) -> list[str]
     except ModelNotFoundError as error:
         if is_model:  # a run without one
             raise
-        talk.changed(path, f"only the check sum was looked at: {error.text}")
+        talk.changed(name, f"only the check sum was looked at: {error.text}")
     except ModelError as error:
         return [error.text]
     return []
@@ -165,7 +174,7 @@ def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tup
 
 
 def _compare(
-    name: str, against: str, model: str | None, options: EncodeOptions,
+    name: str, place: str, against: str, model: str | None, options: EncodeOptions,
     find: Callable[[int], Codec], talk: Talk,
 ) -> Compared:  # fmt: skip
     """A file, or the containers of a folder, beside their originals; says what has none."""
@@ -179,15 +188,15 @@ def _compare(
             error.where = name
         talk.error(error)
 
-    what = files.what(name)
+    what = files.what(place)
     if what in (What.PACK, What.PACKS):
-        with packs.open(name, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
+        with packs.open(place, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
             found = verify.compare(pack, against, options, bar.update, refuse)
     else:
-        paths = _describe(name, what, refuse)[1]
+        paths = _describe(place, what, refuse)[1]
         originals = containers.Originals(against, refuse)
         with talk.bar(len(paths)) as bar:
-            coded = _named(paths, name, bar)
+            coded = _named(paths, place, bar)
             found = containers.compare(coded, originals, options, find, refuse)
     if found.absent:
         none = "has no original that can be read of"

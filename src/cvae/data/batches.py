@@ -45,6 +45,10 @@ class Source:
         """Its images in order, with `paged` all pages of each file; raises as `Stream.batches` does."""
         raise NotImplementedError
 
+    def count(self) -> int | None:
+        """How many images there are, bad ones included; None where only reading them all tells."""
+        return None
+
     def opened(self) -> Generator[Any, None, None]:
         """Those of its images that can be opened, as Pillow's `Image`. Files are not decoded."""
         raise NotImplementedError

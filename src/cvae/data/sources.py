@@ -5,7 +5,7 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -20,7 +20,7 @@ from cvae.data.batches import Batch, File, Source, batch_of, batch_size, decoded
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE, check_channels
 from cvae.data.images import Pixels, Shape
-from cvae.data.places import Found, Location
+from cvae.data.places import Found, Location, Place
 from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
@@ -50,8 +50,16 @@ class ListSource(Source):
     """Image files, each with the name it has in a pack."""
 
     files: Iterable[tuple[Location, str]]
+    folder: Place | None = None  # that they are all images of
 
     named, rows = True, ()
+
+    def count(self) -> int | None:
+        if self.folder is None:
+            return len(self.files) if isinstance(self.files, Sized) else None
+        if self.folder.far:
+            return None
+        return sum(1 for _ in listing.images(self.folder.below(refuse=drop)))
 
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
@@ -96,6 +104,11 @@ class ArraySource(Source):
             if rows.left and shape[2] in (1, 3):
                 yield images.as_image(rows.read(1).reshape(shape))
 
+    def count(self) -> int | None:
+        with suppress(CvaeError), self._open() as (rows, _, _):
+            return rows.left
+        return None
+
     @property
     def split(self) -> str:
         """The split that `keras.datasets` would call it; `all` where it is none."""
@@ -134,6 +147,12 @@ class Stream(NamedTuple):
     def named(self) -> bool:
         """Whether some of the images have names."""
         return any(source.named for source in self.sources)
+
+    def count_images(self) -> int | None:
+        """How many images there are, bad ones included; None where only reading them all tells."""
+        counts = [source.count() for source in self.sources]
+        known = [count for count in counts if count is not None]
+        return None if self.paged or len(known) < len(counts) else sum(known)
 
     def batches(self) -> Iterator[Batch]:
         """All images in order.
@@ -226,7 +245,7 @@ def sources_at(
         return [packs(place)]
     if what in (What.FOLDER, What.RUN, What.PACKS):
         found = listing.images(place.below(refuse=refuse), refuse)
-        return [ListSource((file.place, file.name) for file in found)]
+        return [ListSource(((file.place, file.name) for file in found), place)]
     if what is What.ARRAY:
         return [array_source(place, which)]
     return [_whole(place, what, packs) or ListSource([(place, place.name)])]
@@ -309,7 +328,8 @@ def array_source(path: Location, which: Which = AS_USUAL) -> ArraySource:
         return ArraySource(path, found[0])
     expected, others = " or ".join(map(repr, wanted)), ", ".join(sorted(names)) or "none"
     text = f"expected an array {expected}, found {others}"
-    raise DataError(text, where=path, advice="--key NAME chooses one")
+    split = "--split train takes its training images, " if "x_train" in names else ""
+    raise DataError(text, where=path, advice=f"{split}--key NAME chooses one")
 
 
 def first_image(

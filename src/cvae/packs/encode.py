@@ -63,7 +63,7 @@ def encode(
         options: `names` keeps the names of the batches, `fit` their original sizes; those of a model
             of any size are always kept.
         threads: for the networks; None for one a processor.
-        progress: called with the number of images of each block that was written.
+        progress: called, from another thread, with the numbers of images that were coded.
         poor: called in order, from another thread, with name (or number) and PSNR in dB of every
             image below the model's expected PSNR.
 
@@ -88,6 +88,8 @@ def encode(
                     name = part.names[row] if part.names else f"image {tally.images + row}"
                     poor(name, float(part.psnr[row]))
             tally += part.tally
+            if progress:
+                progress(part.tally.images)
             yield part
 
     def blocks() -> Iterator[Block]:
@@ -100,8 +102,6 @@ def encode(
     with pipeline.frequent_switches():
         for block in pipeline.ahead(blocks()):
             writer.write(block)
-            if progress:
-                progress(block.images)
     writer.close()
     return replace(tally, file_bytes=writer.size)
 

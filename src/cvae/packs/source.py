@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from cvae.data.images import Pixels
 from cvae.data.places import Location
 from cvae.data.reading import Reading, Size
 from cvae.data.sinks import Decoded
-from cvae.errors import ImageError, Refuse
+from cvae.errors import CvaeError, ImageError, Refuse
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class PackSource(Source):
                         refuse(error)
                     else:
                         yield batch
+
+    def count(self) -> int | None:
+        with suppress(CvaeError), packs.open_reader(self.place) as reader:
+            return reader.images
+        return None
 
     def opened(self) -> Generator[Any, None, None]:
         with packs.open(self.place, damaged=True) as pack:
