@@ -131,6 +131,12 @@ class World:
                 self.codec.model.manifest.latent_shape if not self.codec.any_size else -1
             ),
             "EncodeOptions.allows.item": self.coded, "EncodeOptions.rank.item": self.coded,
+            "encode.quality": None, "Codec.encode.quality": None,
+            "n": 2, "seed": 1, "a": self.picture, "b": self.coded.data, "steps": 2,
+            "denoise.model": "photo-dae" if self.codec.any_size else "fashion-dae",
+            "id": 1, "kind": "codec", "ModelInfo.images": "28x28 grey", "denoises": False,
+            "summary": "", "Encoded.symbols": self.coded.symbols, "payload_bytes": 1,
+            "information_bits": 8.0, "psnr": 20.0, "expected_psnr": 20.0,
         }  # fmt: skip
         if self.codec.any_size:
             side = (None, None)
@@ -214,7 +220,8 @@ def world(request: pytest.FixtureRequest, _files: None) -> World:
 
 def refused_anyway(world: World, call: Call) -> bool:
     """Whether a call with right values is refused, because models of any size do not do it."""
-    return world.codec.any_size and call.name in ("Codec.decode_symbols", "Codec.as_batch")
+    one_size = ("Codec.decode_symbols", "Codec.as_batch", "sample", "interpolate", "from_latents")
+    return world.codec.any_size and call.name in one_size
 
 
 def speaks_of_options(text: str) -> bool:
@@ -334,6 +341,11 @@ def test_messages_say_what_was_expected_and_what_was_found() -> None:
             cvae.FormatError,
             "expected the bytes of a container, found list",
         ),
+        (lambda: codec.encode(DIGIT, 50, max_bytes=9), cvae.CvaeError, "choose the quality"),
+        (lambda: cvae.sample(0), cvae.CvaeError, "expected 1 to 1,000,000 images, found 0"),
+        (lambda: cvae.interpolate(DIGIT, "b.png"), cvae.ImageError, "b: expected uint8 arrays"),
+        (lambda: cvae.denoise([DIGIT], "mnist"), cvae.ModelKindError, "not trained on noisy"),
+        (lambda: cvae.from_latents([1.0]), cvae.CvaeError, r"shape \(16,\).*found float64 \(1,\)"),
         (lambda: cvae.open_model(7), cvae.ModelNotFoundError, "expected a path, found 7"),
         (lambda: cvae.open_pack(7), cvae.StorageError, "a path, a URL or an open file, found 7"),
         (lambda: codec.expected_psnr(0), cvae.CvaeError, "quality of 1 to 100, found 0"),

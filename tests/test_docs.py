@@ -7,6 +7,7 @@ import re
 import click
 import pytest
 
+import cvae
 from cvae.cli import COMMANDS, main, options
 from cvae.models import registry
 from cvae.training.presets import PRESETS
@@ -23,6 +24,7 @@ BELOW = {
 }
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
+PYTHON = (ROOT / "docs" / "python.md").read_text()
 PAGES = {"README.md": README, "docs/guide.md": GUIDE}
 MODELS = (ROOT / "docs" / "models.md").read_text()
 
@@ -51,6 +53,19 @@ def test_the_default_model_of_commands_is_that_of_the_registry() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_readme_and_guide_show_every_command(name: str, page: str) -> None:
     assert f"cvae {name}" in PAGES[page]
+
+
+def test_the_page_on_python_has_every_command_and_every_public_name() -> None:
+    missing = {*re.findall(r"\bcvae ([a-z]+)", PYTHON)} ^ {*COMMANDS}
+    assert not missing
+    named = {name for name in cvae.__all__ if re.search(rf"`[^`]*\bcvae\.{name}\b", PYTHON)}
+    assert named == {*cvae.__all__}
+
+
+def test_the_python_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for block in re.findall(r"(?s)```python\n(.*?)```", PYTHON):
+        exec(block, {})
 
 
 def command_lines(page: str) -> list[list[str]]:

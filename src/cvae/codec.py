@@ -15,11 +15,11 @@ from cvae.bitstream.container import MAX_SIDE, Container
 from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, threads_of, truth, whole
 from cvae.data import given, images, metrics
-from cvae.data.given import as_array, as_picture
+from cvae.data.given import as_array
 from cvae.data.images import Pixels, alike
 from cvae.data.reading import Reading
 from cvae.decoder import Decoder
-from cvae.errors import CvaeError, ImageError, TargetError
+from cvae.errors import CvaeError, ImageError, TargetError, at
 from cvae.models import registry
 from cvae.models.qualities import QUALITIES, Latents
 from cvae.models.recorded import recorded_reading
@@ -68,14 +68,19 @@ class Codec(Decoder):
         )
 
     @overload
-    def encode(self, image: Pixels, quality: int | None = ..., effort: int = ...) -> bytes: ...
+    def encode(
+        self, image: Pixels, quality: int | None = ..., effort: int = ..., *,
+        max_bytes: int | None = ..., min_psnr: float | None = ...,
+    ) -> bytes: ...  # fmt: skip
     @overload
     def encode(
-        self, image: Sequence[Pixels], quality: int | None = ..., effort: int = ...
-    ) -> list[bytes]: ...
+        self, image: Sequence[Pixels], quality: int | None = ..., effort: int = ..., *,
+        max_bytes: int | None = ..., min_psnr: float | None = ...,
+    ) -> list[bytes]: ...  # fmt: skip
     def encode(
-        self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT
-    ) -> bytes | list[bytes]:
+        self, image: Any, quality: int | None = None, effort: int = DEFAULT_EFFORT, *,
+        max_bytes: int | None = None, min_psnr: float | None = None,
+    ) -> bytes | list[bytes]:  # fmt: skip
         """Encodes one image, or a batch of images each by itself.
 
         Args:
@@ -84,14 +89,26 @@ class Codec(Decoder):
                 any size takes (h, w), which is grey, and (h, w, 3), and batches of four axes alone.
             quality: 1 (smallest) to 100 (best); None for the model's default.
             effort: 0 (plain rounding) to 9 (longest search for better symbols).
+            max_bytes: each image at the quality of its best picture in so many bytes.
+            min_psnr: each image at the quality of its smallest file of so many dB.
 
         Raises:
             ImageError: an array is of another dtype or shape.
-            CvaeError: quality or effort is out of range.
+            TargetError: an image cannot be coded so; of several, `where` says which.
+            CvaeError: quality or effort is out of range, or a limit comes with a quality.
         """
-        options = EncodeOptions(quality=quality, effort=effort)
+        options = EncodeOptions(
+            quality=quality, effort=effort, max_bytes=max_bytes, min_psnr=min_psnr
+        )
+        if options.has_target and quality is not None:
+            raise CvaeError("max_bytes and min_psnr choose the quality, found one, too")
         taken = self._taken(image)
-        coded = [item for batch in taken.batches for item in self.encode_batch(batch, options)]
+        coded: list[Encoded] = []
+        for batch in taken.batches:
+            code = self.encode_to_target if options.has_target else self.encode_batch
+            for item in code(batch, options):
+                with at("" if taken.single else f"image {len(coded)}"):
+                    coded.append(_reached(item))
         if poor := sum(item.poor for item in coded):
             least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
             text = f"{poor} of {len(coded)} images came back below the {least}"
@@ -223,10 +240,7 @@ class Codec(Decoder):
 
     def as_pictures(self, images: Any) -> list[Pixels]:
         """Images of any sizes as arrays (h, w, 1 or 3); raises ImageError when they are none."""
-        if not given.is_list(images):
-            images = as_array(images)
-            images = images if images.ndim > 3 else [images]
-        return [as_picture(image) for image in images]
+        return given.as_pictures(images)
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
@@ -270,6 +284,12 @@ class Codec(Decoder):
     def _analysed(self, batch: Pixels) -> Latents:
         coding = self.sized(*batch.shape[1:3]).coding
         return coding.analyse(coding.prepared(self._coloured(batch)))
+
+
+def _reached(item: Encoded | TargetError) -> Encoded:
+    if isinstance(item, TargetError):
+        raise item
+    return item
 
 
 def _check_effort(effort: int) -> None:

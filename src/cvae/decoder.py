@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
@@ -38,6 +37,22 @@ class Decoder:
         # Of an image that was fitted, or that claims to have been: `restoring` changes it.
         self.max_pixels = MAX_PIXELS if self.any_size else images.restorable(shape)
 
+    def __repr__(self) -> str:
+        manifest = self.model.manifest
+        takes = kinds.of(manifest).describe(manifest)
+        return f"<{type(self).__name__} {self.name}, id {manifest.id:#06x}, {takes}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its model is: by path and id."""
+        size = None if self.coding is self._whole else self.image_shape[:2]
+        return _again, (type(self), self.model, self.max_pixels, size)
+
+    def _copy(self) -> Self:
+        """Another codec on the same networks; `copy.copy` would open the file again."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
     def sized(self, height: int, width: int) -> Self:
         """The codec for images of that many pixels; itself where the model takes one size.
 
@@ -46,7 +61,7 @@ class Decoder:
         if not self.any_size:
             return self
         height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
-        sized = copy.copy(self)
+        sized = self._copy()
         sized.coding = self._whole.sized(height, width)
         sized.image_shape = height, width, self.image_shape[2]
         return sized
@@ -59,7 +74,7 @@ class Decoder:
         if max_pixels is None:
             return self
         most = whole(max_pixels, f"max_pixels of 1 to {MAX_PIXELS:,}", 1, MAX_PIXELS)
-        restoring = copy.copy(self)
+        restoring = self._copy()
         restoring.max_pixels = MAX_PIXELS if self.any_size else most
         return restoring
 
@@ -82,7 +97,7 @@ class Decoder:
                 self.check_restorable(found.original_size)
                 items.append((found, self.decode_payload(found)))
         decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
-        decoded = [image[..., 0] if image.shape[2] == 1 else image for image in decoded]
+        decoded = [images.flat(image) for image in decoded]
         return decoded if given.is_list(data) else decoded[0]
 
     def quality(self, quality: int | None) -> int:
@@ -236,6 +251,14 @@ class Decoder:
             expected = f"integers of shape ({images or 'n'}, {elements})"
             raise CvaeError(f"expected {expected}, found {given.described(symbols)}")
         _check_range(symbols)
+
+
+def _again(
+    kind: type[Decoder], model: Model, max_pixels: int, size: tuple[int, int] | None
+) -> Decoder:
+    """A codec that was pickled."""
+    codec = kind(model).restoring(max_pixels)
+    return codec.sized(*size) if size else codec
 
 
 def _check_list(containers: Sequence[Container]) -> None:

@@ -6,9 +6,12 @@ join without a seam. Few are computed at once, so memory does not grow with the 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from cvae import kinds
+from cvae.codec import Codec
 from cvae.data import images, pipeline
 from cvae.data.images import Pixels
 from cvae.data.reading import Reading
@@ -47,6 +50,30 @@ def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
     if kind.any_size:
         return _tiled(cleaner, pixels, tile)
     return images.as_pixels(cleaner.network(images.as_floats(pixels)))
+
+
+def denoise_any(model: Model, pixels: Pixels) -> Pixels:
+    """As `denoise`; a model of any size and RGB takes grey images, too, which stay grey."""
+    any_size = kinds.of(model.manifest, model.path).any_size
+    if any_size and pixels.shape[3] == 1 and model.manifest.image_shape[2] == 3:
+        return images.as_grey(denoise(model, np.repeat(pixels, 3, axis=3)))
+    return denoise(model, pixels)
+
+
+def open_model(model: str | Path | Codec) -> Model:
+    """A model that denoises, by its name or path; that of a codec.
+
+    Raises ModelNotFoundError when there is none, ModelKindError when it does not denoise.
+    """
+    found = model.model if isinstance(model, Codec) else registry.open_model(model)
+    check(found.manifest)
+    return found
+
+
+def default_of(pixels: Pixels) -> Model:
+    """The default model for images (n, h, w, c). Raises ModelNotFoundError when it is not here."""
+    height, width, channels = pixels.shape[1:]
+    return open_model(default((width, height), "L" if channels == 1 else "RGB"))
 
 
 def check(manifest: Manifest) -> None:

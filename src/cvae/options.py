@@ -62,6 +62,11 @@ class EncodeOptions:
             expect(text, (str, type(None)), "the name of a split or an array")
         whole(self.block_images, "1 to 65,536 images a block", 1, 1 << 16)
 
+    @property
+    def has_target(self) -> bool:
+        """Whether each image gets a quality of its own."""
+        return self.max_bytes is not None or self.min_psnr is not None
+
     def allows(self, item: Encoded) -> bool:
         """Whether a file is as small, and a picture as good, as asked for."""
         expect(item, Encoded, "an image that was encoded")
@@ -116,7 +121,7 @@ class Tally:
         return self.psnr_sum / self.verified if self.verified else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Encoded:
     """One coded image and what is known of it."""
 
@@ -127,6 +132,9 @@ class Encoded:
     information_bits: float
     psnr: float  # dB, of the pixels that `decode` gives for `data`
     expected_psnr: float  # dB, reached by 99 % of the model's validation images
+
+    def __repr__(self) -> str:
+        return f"<Encoded, {len(self.data):,} bytes, quality {self.quality}, {self.psnr:.2f} dB>"
 
     @property
     def poor(self) -> bool:

@@ -23,6 +23,13 @@ def has_prior(codec: Codec) -> bool:
     return has_normal_latents(codec.model.manifest)
 
 
+def check_one_size(codec: Codec) -> None:
+    """Raises ModelKindError when the model takes images of any size: its latents say no size."""
+    if codec.any_size:
+        text = f"expected a model of images of one size, found {codec.name}, which takes any"
+        raise ModelKindError(text)
+
+
 def sample(codec: Codec, count: int, seed: int) -> Pixels:
     """Draws images from a model: uint8 (count, h, w, c).
 
@@ -39,9 +46,7 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
 
 def sample_batches(codec: Codec, count: int, seed: int) -> Iterator[Pixels]:
     """The images of `sample` in batches (n, h, w, c) that fit into memory."""
-    if codec.any_size:
-        text = f"expected a model of images of one size, found {codec.name}, which takes any"
-        raise ModelKindError(text)
+    check_one_size(codec)
     rng, prior = np.random.default_rng(seed), has_prior(codec)
     for batch in _batches(codec, count):
         size = (len(batch), codec.coding.elements)

@@ -63,6 +63,14 @@ def as_picture(given: Any) -> Pixels:
     return pixels
 
 
+def as_pictures(given: Any) -> list[Pixels]:
+    """Images of any sizes, or one, as arrays (h, w, 1 or 3); raises ImageError when they are none."""
+    if not is_list(given):
+        given = as_array(given)
+        given = given if given.ndim > 3 else [given]
+    return [as_picture(image) for image in given]
+
+
 def check_batch(batch: Any, expected: str) -> None:
     """Raises ImageError unless it is uint8 (n, h, w, c) of pictures that can be coded."""
     if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4:

@@ -118,6 +118,11 @@ def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:
             yield np.stack(held[start : start + step])
 
 
+def flat(pixels: Pixels) -> Pixels:
+    """(..., h, w, c) as callers of the API get it: grey without the axis of its one channel."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
 def as_grey(pixels: Pixels) -> Pixels:
     """(..., c) -> (..., 1): the mean of the channels, rounded; row by row of the first axis, as floats
     take four times the memory."""

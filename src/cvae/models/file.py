@@ -128,6 +128,13 @@ class Model:
         self.manifest = read_manifest(self.path)
         self._networks: dict[tuple[str, int], Network] = {}
 
+    def __repr__(self) -> str:
+        return f"<Model {self.manifest.name}, id {self.manifest.id:#06x}, {self.path}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by path and id: the file is opened again."""
+        return _again, (self.path.absolute(), self.manifest.id)
+
     @cached_property
     def qualities(self) -> Qualities:
         """The steps and tables. Raises ModelError when they are damaged."""
@@ -191,6 +198,15 @@ class Model:
         if expected != found:
             text = f"{member} is damaged: expected sha256 {expected}, found {found}"
             raise ModelError(text, where=self.path)
+
+
+def _again(path: Path, model_id: int) -> Model:
+    """A model that was pickled. Raises ModelError when its file is no longer there, or another is."""
+    model = Model(path)
+    if (found := model.manifest.id) != model_id:
+        text = f"expected the model of id {model_id:#06x} that was pickled, found id {found:#06x}"
+        raise ModelError(text, where=path)
+    return model
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -58,6 +58,11 @@ class Pack(Closing):
     def __len__(self) -> int:
         return self.reader.images
 
+    def __repr__(self) -> str:
+        header, name = self.reader.header, f" {self._name}" if self._name else ""
+        images = f"{len(self):,} {'image' if len(self) == 1 else 'images'}"
+        return f"<Pack{name}, {images} of {self.codec.name}, quality {header.quality}>"
+
     def close(self) -> None:
         self.reader.close()
 
