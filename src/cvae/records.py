@@ -47,11 +47,11 @@ def dump(values: dict[str, Any], indent: int = 1) -> bytes:
     return (json.dumps(values, indent=indent) + "\n").encode()
 
 
-def check_format(values: dict[str, Any], known: int) -> None:
-    """Raises ValueError when a file is of another format."""
+def check_format(values: dict[str, Any], known: int, oldest: int | None = None) -> None:
+    """Raises ValueError when a file is of another format than those from `oldest` to `known`."""
     found = values.get("format")
     text = f"expected format {known}, found {found!r:.80}"
     if type(found) is int and found > known:
         raise LaterError(f"{text}; a later cvae wrote it", found)
-    if type(found) is not int or found != known:
+    if type(found) is not int or not (oldest or known) <= found <= known:
         raise ValueError(text)

@@ -93,7 +93,7 @@ def without_hash(members: dict[str, bytes]) -> None:
 
 
 EDITS = {
-    "later format": manifest(format=3),
+    "later format": manifest(format=4),
     "another shape": manifest(image_shape=[8, 8, 2]),
     "huge shape": manifest(image_shape=[10**9, 10**9, 1]),
     "negative latents": manifest(latent_shape=[-4]),

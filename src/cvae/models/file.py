@@ -27,7 +27,7 @@ from cvae.models.grids import GridTables
 from cvae.models.networks import Network
 from cvae.models.qualities import ARRAY_LIMIT, Qualities
 
-FORMAT = 2
+FORMAT, OLDEST = 3, 2  # in 2 no network borrowed constants of another
 SUFFIX = ".cvae"
 
 MANIFEST, ANALYSIS = "manifest.json", "analysis.onnx"
@@ -106,7 +106,7 @@ class Manifest:
     def from_json(cls, data: bytes) -> Manifest:
         """Raises ValueError when the JSON is not a manifest of this version."""
         values = records.parse(data)
-        records.check_format(values, FORMAT)
+        records.check_format(values, FORMAT, OLDEST)
         manifest = msgspec.convert(values, cls)
         for numbers in (manifest.figures, manifest.preset):
             msgspec.convert(numbers, _Numbers)

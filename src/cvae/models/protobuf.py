@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 _VARINT, _BYTES = 0, 2  # wire types
 _LONGEST_VARINT = 10
+_MOST_REPEATED = 1 << 12  # of one field in a message, which all cost time and memory
 
 
 class Field(NamedTuple):
@@ -44,8 +45,9 @@ def read(data: memoryview, known: Known) -> dict[str, Any]:
             values += _packed(value) if field.repeated else _refused(field)
         else:
             values.append(value)
-        if len(values) > 1 and not field.repeated:
-            raise ValueError(f"expected one {field.name}, found more")
+        if len(values) > (_MOST_REPEATED if field.repeated else 1):
+            most = f"at most {_MOST_REPEATED:,}" if field.repeated else "one"
+            raise ValueError(f"expected {most} {field.name}, found more")
     fields = ((field, found[field.name]) for field in known.values())
     return {
         field.name: values if field.repeated else values[0] if values else None
@@ -93,6 +95,8 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 
 def _packed(data: memoryview) -> list[int]:
     numbers, place = [], 0
+    if len(data) > _MOST_REPEATED * _LONGEST_VARINT:
+        raise ValueError(f"expected at most {_MOST_REPEATED:,} numbers, found more")
     while place < len(data):
         number, place = _varint(data, place)
         numbers.append(_signed(number))

@@ -58,7 +58,8 @@ class Steady(keras.optimizers.Adam):
         spoilt = self.row >= _SPOILT
         for weight, average in self.pairs():
             weight.assign(ops.where(spoilt, average, weight))
-            average.assign(momentum * average + (1.0 - momentum) * weight)
+            mixed = momentum * average + (1.0 - momentum) * weight
+            average.assign(ops.where(self.taken > 0, mixed, average))
         self.row.assign(ops.where(spoilt, 0.0, ops.convert_to_tensor(self.row)))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
