@@ -295,3 +295,19 @@ def test_poor_pictures_are_named_when_asked_for(capsys: pytest.CaptureFixture[st
     assert psnr["in"][0] == f"{found:.2f} dB"
     run_here("pack", "in", *encoded, "--no-verify")
     assert "comes back" not in capsys.readouterr().err
+
+
+def test_a_pack_that_is_larger_than_single_files_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    size = sum(path.stat().st_size for path in Path("coded").iterdir())
+    capsys.readouterr()
+    run_here("pack", SAMPLES, "-o", "x.bin", "--effort", "0")
+    assert f"; single files, as of `cvae encode`, would take {size} bytes" in (
+        capsys.readouterr().err
+    )
+    pixels = np.stack([np.asarray(Image.open(SAMPLES / name)) for name in NAMES])
+    np.save("many.npy", np.concatenate([pixels] * 5))
+    run_here("pack", "many.npy", "--effort", "0")
+    assert "single files" not in capsys.readouterr().err

@@ -48,6 +48,7 @@ def _plan(
     )  # fmt: skip
 
 
+_FEW = 64  # images: a pack of more is smaller than so many files
 _FOLDER = "A folder of packs"
 _machines = options.collect(
     "plan", _plan,
@@ -104,7 +105,7 @@ def command(
     Any option under "A folder of packs" makes OUT a folder that several processes fill.
     """
     files.refuse_as_input(inputs, output, {".bin"}, {"CONTAINER", "PACK"})
-    raw = 0  # bytes of pixels, where they are known
+    raw, files_take = 0, ""  # bytes of pixels, where they are known
     if plan is None:
         target = _target(inputs, output, force)
         if inputs != (STDIO,):
@@ -113,6 +114,7 @@ def command(
         codec = _model(model, sources, options, talk)
         tally, raw = _pack_file(codec, sources, target, options, threads, force, talk)
         where = str(target or "stdout")
+        files_take = _files_take(codec, target, tally)
     else:
         if talk.listing:
             raise click.UsageError("--list-skipped is for one pack, not for a folder of packs")
@@ -127,7 +129,7 @@ def command(
         where = f"{folder}: {counted(packs, 'pack')}"
     by = "" if model else f"; model {codec.name}, by the first image"
     talk.say_failures()
-    talk.say(f"{where}: {_summary(tally, raw)}{by}")
+    talk.say(f"{where}: {_summary(tally, raw)}{by}{files_take}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
@@ -322,6 +324,18 @@ def _summary(tally: Tally, raw: int) -> str:
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
     return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}"
+
+
+def _files_take(codec: Codec, target: Location | None, tally: Tally) -> str:
+    """What is said of a pack of so few images that single files would be smaller."""
+    from cvae import packs
+
+    if target is None or codec.any_size or tally.images > _FEW:
+        return ""
+    with packs.open(target, codec) as pack:
+        size = pack.single_bytes()
+    smaller = size < tally.file_bytes
+    return f"; single files, as of `cvae encode`, would take {size:,} bytes" if smaller else ""
 
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:

@@ -9,12 +9,15 @@ import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import index, itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.bitstream import container
+from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, threads_of
 from cvae.codec import Codec
@@ -143,6 +146,23 @@ class Pack(Closing):
         expect(name, str, "the name of an image")
         self._check_open()
         return [number for number, found in self.reader.names() if found == name]
+
+    def single_bytes(self) -> int:
+        """Bytes that its images take as single files; of a model of one size.
+
+        Codes all images again. Raises FormatError at a damaged block.
+        """
+        header, total = self.reader.header, 0
+        height, width, _ = self.codec.image_shape
+        for place in self.reader.blocks():
+            _, block, found = self._symbols(place)
+            payloads = self.codec.coding.encode_each(np.concatenate(found), header.quality)
+            for payload, size in zip(payloads, block.sizes or repeat(None), strict=False):
+                own = None if size == (width, height) else size
+                flags = header.inverted, self.codec.staged
+                item = Container(header.model_id, header.quality, payload, own, *flags)
+                total += len(container.pack(item))
+        return total
 
     def _check_open(self) -> None:
         with at(self._name):
