@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,12 +15,13 @@ import pytest
 from PIL import Image
 
 from cvae.cli import recipes
+from cvae.cli import train as cli_train
 from cvae.data.reading import Reading
 from cvae.errors import DataError
 from cvae.training import datasets, presets
 
 from ..cli.test_images import PLACES, SHAPE, an_npy, an_npz, pixels
-from ..conftest import blobs, run_here
+from ..conftest import blobs, photo, run_here
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,39 @@ def test_training_never_falls_back_to_the_test_split() -> None:
     an_npz(x_test=pixels())
     with pytest.raises(DataError, match="'x_train' or 'images', found x_test"):
         datasets.load("x.npz", "mnist", SHAPE)
+
+
+def test_a_few_large_pictures_are_coded_by_what_they_span(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In seconds: the covariance of 64x64 pixels in colour would take minutes."""
+    Path("pictures").mkdir()
+    for number in range(16):
+        Image.fromarray(photo(300, 320, seed=number)).save(f"pictures/{number}.png")
+    command = ["train", "linear-cifar", "--data", "pictures", "--size", "64"]
+    run_here(*command)
+    said = capsys.readouterr().err
+    assert "most images have some 300 pixels a side and are scaled to 64; --size N keeps" in said
+    steps = re.findall(r"(?m)^  (\w+)", said)
+    assert steps == ["writing", "counting", "checking", "measuring", "writing", "drawing"]
+    # A second run is in nobody's way.
+    monkeypatch.setattr(cli_train, "finish", lambda *_: None)
+    first = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    run_here(*command)
+    assert "the run's folder is runs/linear-cifar-2; others hold runs" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in first} == first
+    assert Path("runs/linear-cifar-2/linear.npz").is_file()
+
+
+def test_few_images_are_worth_a_word() -> None:
+    data = datasets.Dataset("x", "x", blobs(40), blobs(4))
+    few = replace(presets.TINY, batch_size=8, latent_dim=64)
+    said = [*recipes.concerns(few, data)]
+    assert said[0].startswith("40 images to train, 5 x 8 an epoch, are few")
+    assert said[1] == "40 images to train are fewer than the 64 latents of one"
+    assert not [*recipes.concerns(replace(few, batch_size=2, latent_dim=4), data)]
+    linear = replace(presets.PRESETS["linear-mnist"], latent_dim=4)
+    assert not [*recipes.concerns(linear, data)]
 
 
 @pytest.mark.parametrize("place", ["tar", "zip"])

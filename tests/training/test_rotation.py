@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvae.errors import TrainingError
-from cvae.training.export.rotation import Rotation, fit
+from cvae.training.export.rotation import Rotation, fit, leading_directions, leading_eigenvectors
 
 SIZE, PIXELS = 6, 64
 RNG = np.random.default_rng(0)
@@ -95,3 +95,12 @@ def test_more_components_than_latents_or_images_are_refused() -> None:
         fitted(7)
     with pytest.raises(TrainingError, match=r"at most 4 .* of 4 images, found 5; --latents"):
         fitted(5, LATENTS[:4])
+
+
+def test_singular_vectors_are_the_eigenvectors_of_the_covariance() -> None:
+    x = RNG.normal(size=(12, 40)).astype(np.float32) * np.geomspace(1, 0.1, 40, dtype=np.float32)
+    x -= x.mean(axis=0)
+    expected = leading_eigenvectors((x.T @ x).astype(np.float64) / len(x), 5)[1]
+    assert np.allclose(leading_directions(x, 5), expected, atol=1e-4)
+    all_of_them = leading_directions(x, 12)  # of a rank of 11
+    assert np.allclose(all_of_them.T @ all_of_them, np.eye(12), atol=1e-4)

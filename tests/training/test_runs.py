@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from cvae.data.reading import Reading
 from cvae.errors import TrainingError
-from cvae.training.runs import Run
+from cvae.training.presets import TINY
+from cvae.training.runs import Run, default_folder
 
 DATA = {"train": 1, "sha256": "x"}
 PRESET = {"name": "x", "summary": "x", "dataset": "mnist", "image_shape": [8, 8, 1]}
@@ -24,6 +27,40 @@ def test_a_run_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     assert run.reading == Reading((8, 8, 1), "crop")
     run.save()
     assert Run.open(tmp_path) == run
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "longer"),
+    [
+        ({"epochs": 5}, {"epochs": 6}, True),
+        ({"epochs": 5}, {"epochs": 5}, False),
+        ({"epochs": 5}, {"epochs": 4}, False),
+        ({"minutes": 5.0}, {"minutes": 6.0}, True),
+        ({"minutes": 5.0}, {"minutes": 5.0, "epochs": 99}, False),
+        ({"epochs": 5}, {"minutes": 60.0}, False),
+        ({"minutes": 5.0}, {"epochs": 99}, False),
+    ],
+)
+def test_a_run_is_longer_with_more_of_the_same_limit(
+    before: dict[str, float], now: dict[str, float], longer: bool
+) -> None:
+    ours, theirs = (
+        Run(Path("run"), replace(TINY, **limit), 0, "x", DATA)  # type: ignore[arg-type]
+        for limit in (now, before)
+    )
+    assert ours.is_longer(theirs) is longer
+
+
+def test_a_run_without_a_folder_of_its_own_gets_a_free_one(workdir: Path) -> None:
+    folders = [Path("runs/mnist"), Path("runs/mnist-2"), Path("runs/mnist-3")]
+    assert [default_folder("mnist", again) for again in (False, True)] == [folders[0]] * 2
+    for folder, free in pairwise(folders):
+        folder.mkdir(parents=True)
+        (folder / "run.json").touch()  # a failure before the first epoch is in nobody's way
+        assert default_folder("mnist", again=False) == folder
+        (folder / "history.csv").touch()
+        assert default_folder("mnist", again=False) == free
+        assert default_folder("mnist", again=True) == folder  # the last that has begun
 
 
 @pytest.mark.parametrize(

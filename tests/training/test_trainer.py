@@ -153,6 +153,21 @@ def test_a_resumed_run_finds_all_as_it_was(tmp_path: Path, monkeypatch: pytest.M
     assert ours == theirs
 
 
+def test_a_finished_run_goes_on_with_more_epochs(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", replace(TINY, epochs=1))
+    trainer.train(run, DATA, Machine())
+    first = runs.read_history(run)
+    longer = start(run.folder, replace(TINY, epochs=3), resume=True)
+    trainer.train(longer, DATA, Machine())
+    assert runs.read_history(longer)[:1] == first
+    assert len(runs.read_history(longer)) == 3
+    assert Run.open(run.folder).preset.epochs == 3
+    with pytest.raises(TrainingError, match="epochs was 3 and is now 2"):
+        start(run.folder, replace(TINY, epochs=2), resume=True)
+    with pytest.raises(TrainingError, match="noise was"):
+        start(run.folder, replace(TINY, epochs=4, noise=0.1), resume=True)
+
+
 def test_half_precision_leaves_weights_and_sums_whole(tmp_path: Path) -> None:
     run = start(tmp_path / "run", replace(presets.TINY_VAE, precision="mixed_bfloat16", epochs=1))
     model = trainer.train(run, DATA, Machine())

@@ -38,6 +38,7 @@ def command(
     if not architectures.of(preset).closed_form:
         backend.load_keras()
     source = data or opened.source
+    talk.say(f"reading {source}")
     dataset = datasets.load(
         source,
         preset.dataset,

@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from cvae.cli.talk import Talk
+from cvae.cli.talk import Talk, counted
 from cvae.errors import TrainingError
 from cvae.training import architectures, presets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cvae.data.reading import Reading
     from cvae.training.begin import Begin
+    from cvae.training.datasets import Dataset
     from cvae.training.preset import Preset
     from cvae.training.runs import Run
 
 AUTO = "auto"
+# What is worth a word: fewer batches an epoch, and images of so many times the size.
+_FEW_BATCHES, _MUCH_LARGER = 16, 4
 
 
 class Images(NamedTuple):
@@ -99,6 +104,26 @@ def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
     if not architecture.closed_form:  # which takes as many as there are
         talk.say(f"{most} latents and not {found}: there are {images} images to train on")
     return replace(recipe, latent_dim=most)
+
+
+def concerns(recipe: Preset, dataset: Dataset) -> Iterator[str]:
+    """What is likely to go wrong with such images: too few of them, or far too large ones."""
+    architecture, images, batch = architectures.of(recipe), len(dataset.train), recipe.batch_size
+    seen = recipe.passes * images
+    if not (architecture.closed_form or recipe.steps) and seen < _FEW_BATCHES * batch:
+        batches = -(-seen // batch)
+        yield (
+            f"{counted(images, 'image')} to train, {batches} x {batch} an epoch, are few: "
+            "more images, a smaller --batch-size or more --epochs help"
+        )
+    if architecture.codes and architecture.reads != "own" and images < recipe.latent_dim:
+        yield f"{counted(images, 'image')} to train are fewer than the {recipe.latent_dim} latents of one"
+    folder, side = dataset.folder, min(recipe.image_shape[:2])
+    if folder and not folder.reading.keeps and folder.side >= _MUCH_LARGER * side:
+        yield (
+            f"most images have some {folder.side} pixels a side and are scaled to {side}; --size N keeps "
+            "more of them, and photo learns from pictures at their own sizes"
+        )
 
 
 def read_as(

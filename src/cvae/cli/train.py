@@ -123,9 +123,18 @@ _machine = collect(
 @click.argument("preset", type=_Presets([*_SHOWN, recipes.AUTO]), metavar="PRESET")
 @_images
 @click.option(
-    "-o", "--out", "--output", "out", type=_FOLDER, help="The run's folder.  [default: runs/PRESET]"
+    "-o",
+    "--out",
+    "--output",
+    "out",
+    type=_FOLDER,
+    help="The run's folder.  [default: runs/PRESET, or the next free runs/PRESET-2]",
 )
-@click.option("--resume", is_flag=True, help="Continue after the last finished epoch.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue after the last finished epoch; more --epochs or --minutes prolong a run.",
+)
 @click.option("--name", help="The model's name.  [default: the preset's, or the next free NAME-2]")
 @click.option("-f", "--force", is_flag=True, help="Start anew in a folder that holds a run.")
 @quiet_option
@@ -163,7 +172,9 @@ def command(
     from cvae.training import architectures, backend, begin, datasets, runs
     from cvae.training.export import naming
 
-    folder = out or Path("runs") / preset
+    folder = out or runs.default_folder(preset, again=resume or force)
+    if out is None and folder.name != preset:
+        talk.say(f"the run's folder is {folder}; others hold runs already")
     with at(f"--fine-tune {fine_tune}"):
         start = begin.find(fine_tune) if fine_tune is not None else None
     runs.check_start(folder, resume, force, start)
@@ -199,6 +210,8 @@ def command(
     talk.skipped(images.data, list(dataset.skipped), f", in {folder / runs.SKIPPED}")
     talk.say(_describe(dataset))
     recipe = recipes.capped(recipe, len(dataset.train), "latent_dim" in wishes, talk)
+    for concern in recipes.concerns(recipe, dataset):
+        talk.warning(concern)
     run = runs.start(folder, recipe, dataset, seed, resume, force, start)
     if architecture.closed_form:
         architecture.fit(run, dataset.train)
@@ -227,8 +240,13 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
 
     epochs, minutes = run.preset.epochs, run.preset.minutes
     limit = f"{minutes:g} minutes" if minutes else counted(epochs, "epoch")
-    talk.say(f"{limit}, one line an epoch; --resume continues an interrupted run")
-    before = runs.seconds(runs.read_history(run))
+    history = runs.read_history(run)
+    if runs.is_over(run, history):
+        option = "--minutes" if minutes else "--epochs"
+        talk.say(f"{run.folder} had its {limit}; --resume with more ({option}) goes on")
+    else:
+        talk.say(f"{limit}, one line an epoch; --resume continues an interrupted run")
+    before = runs.seconds(history)
     try:
         with ProgressBar(run.preset, before, talk.quiet) as progress, Interrupts() as interrupts:
             trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
@@ -238,7 +256,7 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
         raise
     history = runs.read_history(run)
     ended = len(history)
-    if runs.seconds(history) < 60 * minutes if minutes else ended < epochs:
+    if not runs.is_over(run, history):
         reason = f"no better validation loss for {run.preset.patience}; the best one is exported"
         talk.say(f"stopped after epoch {ended}: {reason}")
 
@@ -250,9 +268,12 @@ def finish(
     """Exports, draws pictures of validation images, and says what the model reaches."""
     from cvae.training import exporter, pictures
 
-    talk.say("exporting and checking the model; with many latents it takes minutes")
+    talk.say("exporting the model; with many latents it takes minutes")
     try:
-        exported, kept_id = exporter.export(run, dataset, name, output, force)
+        exported, kept_id = exporter.export(
+            run, dataset, name, output, force, lambda step: talk.say(f"  {step}")
+        )
+        talk.say("  drawing pictures of validation images")
         pictures.draw(run, dataset, exported.path)
     except KeyboardInterrupt:
         talk.say(f"{run.folder}: training is done; `cvae export {run.folder}` makes the model")

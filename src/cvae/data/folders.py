@@ -60,6 +60,7 @@ class Folder:
     skipped: list[str]  # `NAME: why` of each skipped file
     changes: dict[str, Sequence[str]]  # of each image of which something is lost or converted, what
     sha256: str  # of the images to train and to validate, and how they are read
+    side: int  # the median of the shorter sides, in pixels, before images are scaled
 
 
 class FileImages:
@@ -95,7 +96,8 @@ class _Item(NamedTuple):
     digest: str  # sha256 of the file
     thumbnail: families.Thumbnails
     pixels: Pixels | None  # where they are kept
-    size: tuple[int, int]  # height, width
+    size: tuple[int, int]  # height, width of what was decoded
+    side: int  # the shorter one of the image
     changes: tuple[str, ...]  # what was lost or converted, in words
 
 
@@ -147,6 +149,7 @@ def read(root: Path, reading: Reading, watch: Watch = iter) -> Folder:
         skipped=sorted(skipped),
         changes={item.name: item.changes for item in items if item.changes},
         sha256=_digest(reading, by_part),
+        side=int(np.median([item.side for item in items])),
     )
 
 
@@ -230,7 +233,7 @@ def _scan(
         values = math.prod(size if own else reading.shape[:2]) * reading.shape[2]
         pixels = reading.pixels(picture) if keep and room.take(values) else None
         changes = shared.setdefault(picture.changes, picture.changes)
-        return _Item(name, digest, small, pixels, size, changes)
+        return _Item(name, digest, small, pixels, size, min(picture.size), changes)
 
     lots = watch([names[i : i + _LOT] for i in range(0, len(names), _LOT)])
     found = list(pipeline.ordered_map(scan, chain.from_iterable(lots), _THREADS))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cvae.training.datasets import Dataset
     from cvae.training.export.codec import Networks
     from cvae.training.export.graph import Floats
-    from cvae.training.export.made import Made
+    from cvae.training.export.made import Made, Say
     from cvae.training.networks.losses import Perceptual, Trainable
     from cvae.training.runs import Run
 
@@ -118,14 +118,14 @@ class Architecture:
         """Fits the run to the training images, where that is done in closed form."""
         raise NotImplementedError
 
-    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
+    def make(self, run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
         """What a model file is written from; the model is None where it was fitted in closed form.
 
         Raises TrainingError when the graphs differ from the trained networks.
         """
         from cvae.training.export import codec
 
-        return codec.make(run, dataset, lambda images: self._networks(run, model, images))
+        return codec.make(run, dataset, lambda images: self._networks(run, model, images), say)
 
     def _networks(self, run: Run, model: Any, images: Floats) -> Networks:
         """The trained networks of a codec and their graphs."""
@@ -165,10 +165,10 @@ class Denoiser(Architecture):
 
     codes = has_rate = False
 
-    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
+    def make(self, run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
         from cvae.training.export import denoiser
 
-        return denoiser.make(run, dataset, model)
+        return denoiser.make(run, dataset, model, say)
 
 
 class Linear(Architecture):
@@ -260,10 +260,11 @@ class Grid(Architecture):
 
         return Middles(_photos(images, run), devices)
 
-    def make(self, run: Run, dataset: Dataset, model: Any) -> Made:
+    def make(self, run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
         from cvae.training.export import grid
 
-        return grid.make(run, _photos(dataset.train, run), _photos(dataset.validation, run), model)
+        train, validation = _photos(dataset.train, run), _photos(dataset.validation, run)
+        return grid.make(run, train, validation, model, say)
 
 
 # What an option about images would do.

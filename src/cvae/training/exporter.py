@@ -11,6 +11,7 @@ from cvae.models import registry
 from cvae.models.file import SUFFIX, Manifest, Model, member_hashes, write_model
 from cvae.training import architectures
 from cvae.training.datasets import Dataset
+from cvae.training.export.made import Say
 from cvae.training.export.naming import WEIGHTS, check_name, free_name, new_id, versions
 from cvae.training.runs import Run
 
@@ -21,6 +22,7 @@ def export(
     name: str | None = None,
     output: Path | None = None,
     force: bool = False,
+    say: Say = lambda _: None,
 ) -> tuple[Model, bool]:
     """Makes the model file of a run and checks it before it is written.
 
@@ -30,6 +32,7 @@ def export(
         name: the model's name; None for the preset's, or the next free `NAME-2`.
         output: the file to write; None for `NAME.cvae` in the run's folder.
         force: overwrite a file that exists. An earlier export of the same weights always is.
+        say: called with a line on each step before it is taken.
 
     Returns:
         The model, and whether it has the id of an earlier export.
@@ -48,9 +51,10 @@ def export(
     if not architecture.closed_form:
         from cvae.training import backend, checkpoints
 
+        say("loading the trained networks")
         backend.whole_precision()
         trained = checkpoints.load(run)
-    made = architecture.make(run, dataset, trained)
+    made = architecture.make(run, dataset, trained, say)
     previous = made.previous
     if name is None:
         taken = registry.known_models()[0] + registry.models_in(run.folder)[0]
@@ -70,8 +74,10 @@ def export(
         **made.fields,
     )
     with tempfile.TemporaryDirectory() as folder:
+        say("measuring the model on validation images")
         draft = Path(folder) / f"draft{SUFFIX}"
         write_model(draft, manifest, made.graphs, made.qualities, True)
         manifest = made.measure(Model(draft))
+    say(f"writing {output}")
     write_model(output, manifest, made.graphs, made.qualities, force)
     return Model(output), previous is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -28,6 +29,8 @@ LINEAR = "linear.npz"
 ROTATION = "rotation.npz"
 SKIPPED = "skipped.txt"
 FILES = (CHECKPOINT, BEST, HISTORY, LINEAR, ROTATION, RUN, SKIPPED)
+
+_LIMITS = ("epochs", "minutes")  # of which a run that is resumed may have more
 
 Row = dict[str, float]
 
@@ -79,6 +82,13 @@ class Run:
             "data": self.data["sha256"][:12],
         }
 
+    def is_longer(self, before: Run) -> bool:
+        """Whether it has the limit of another run, epochs or minutes, and more of it."""
+        ours, theirs = self.preset, before.preset
+        if ours.minutes and theirs.minutes:
+            return ours.minutes > theirs.minutes
+        return not ours.minutes and not theirs.minutes and ours.epochs > theirs.epochs
+
     def save(self) -> None:
         values = {"cvae": cvae.__version__, **asdict(self)}
         del values["folder"]
@@ -91,6 +101,7 @@ def start(
 ) -> Run:  # fmt: skip
     """Makes the run's folder, or checks that the run in it is the one to `resume`.
 
+    A run that is resumed may have more epochs, or minutes, than it had, and nothing else that is new.
     `force` replaces a run that is there; `begin` has the weights that this one starts from. Raises
     TrainingError when the folder holds a run already, or one with other settings, or when `begin` is
     neither a model nor another run.
@@ -98,13 +109,19 @@ def start(
     other = (str(begin.path.resolve()), begin.model) if begin else ("", "")
     run = Run(folder, preset, seed, dataset.source, dataset.describe(), *other)
     if resume and _has_begun(folder):
-        theirs, ours = Run.open(folder).settings(), run.settings()
+        before = Run.open(folder)
+        longer = run.is_longer(before)
+        theirs, ours = before.settings(), run.settings()
+        if longer:
+            theirs |= {name: ours[name] for name in _LIMITS}
         changed = (
             f"{n} was {theirs[n]} and is now {ours[n]}" for n in ours if theirs[n] != ours[n]
         )
         if differing := ", ".join(changed):
             text = f"cannot resume with other settings: {differing}"
             raise TrainingError(text, where=folder, advice="--force starts the run anew")
+        if longer:
+            run.save()
         return run
     check_start(folder, resume, force, begin)
     with translated(OutputError, "cannot be made", folder):
@@ -133,6 +150,20 @@ def check_start(folder: Path, resume: bool, force: bool, begin: Begin | None) ->
             raise TrainingError("no epoch of that run has finished", where=where)
 
 
+def default_folder(preset: str, again: bool) -> Path:
+    """`runs/PRESET`, or the first of `runs/PRESET-2`, ... in which no run has begun.
+
+    `again` gives the last in which one has: what is resumed, or started anew.
+    """
+    names = (f"{preset}-{number}" if number > 1 else preset for number in count(1))
+    last = Path("runs") / preset
+    for folder in (Path("runs") / name for name in names):
+        if not _has_begun(folder):
+            return last if again else folder
+        last = folder
+    raise AssertionError  # names have no end
+
+
 def _has_begun(folder: Path) -> bool:
     """Whether the folder holds more of a run than its settings, which a failure leaves behind."""
     return any((folder / name).exists() for name in FILES if name not in (RUN, SKIPPED))
@@ -149,6 +180,12 @@ def read_history(run: Run) -> list[Row]:
             {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
+
+
+def is_over(run: Run, history: list[Row]) -> bool:
+    """Whether all epochs, or the minutes, of a run are over."""
+    limit = 60 * run.preset.minutes
+    return seconds(history) >= limit if limit else len(history) >= run.preset.epochs
 
 
 def seconds(history: list[Row]) -> float:

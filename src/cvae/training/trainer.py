@@ -39,7 +39,7 @@ def train(run: Run, dataset: Dataset, machine: Machine) -> Trainable:
     model, history = _resumed(run, dataset, machine)
     validation = architecture.validation(run, dataset.validation, model.replicas)
     for epoch in count(len(history)):
-        if _is_over(history, preset):
+        if _is_over(history, run):
             break
         started = time.monotonic()
         _seed_noise(model, run.seed, epoch)
@@ -102,13 +102,11 @@ def _steps(model: Trainable, preset: Preset) -> runs.Row:
     return row
 
 
-def _is_over(history: list[runs.Row], preset: Preset) -> bool:
+def _is_over(history: list[runs.Row], run: Run) -> bool:
     """Whether epochs or time are over, or the validation loss has not improved for the patience."""
-    limit = 60 * preset.minutes
-    if runs.seconds(history) >= limit if limit else len(history) >= preset.epochs:
-        return True
     waited = len(history) - 1 - _best(history) if history else 0
-    return bool(preset.patience) and waited >= preset.patience
+    patience = run.preset.patience
+    return runs.is_over(run, history) or (bool(patience) and waited >= patience)
 
 
 def _plateaus(history: list[runs.Row]) -> int:

@@ -28,7 +28,7 @@ from cvae.training import datasets
 from cvae.training.export import calibration, gradient
 from cvae.training.export import rotation as rotations
 from cvae.training.export.graph import Floats
-from cvae.training.export.made import Made, check_pixels, levels_apart, previous
+from cvae.training.export.made import Made, Say, check_pixels, levels_apart, previous
 from cvae.training.runs import ROTATION, Run
 
 # Symbols may differ where a latent lies so near to a rounding boundary, in steps.
@@ -74,7 +74,7 @@ class Networks:
         return self.opened.get(GRADIENT)
 
 
-def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks]) -> Made:
+def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks], say: Say) -> Made:
     """Graphs and tables of a run; the tables of an earlier export of the same weights where they fit.
 
     `load` takes training images (n, h, w, c) in [0, 1] and returns the trained networks.
@@ -83,6 +83,7 @@ def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks]
         TrainingError: the graphs differ from the networks.
     """
     train, validation = datasets.sample(dataset.train), datasets.sample(dataset.validation)
+    say("writing the networks as graphs")
     networks = load(as_floats(train))
 
     def alike(model: Model) -> bool:
@@ -93,7 +94,13 @@ def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks]
         return levels_apart(networks.opened[SYNTHESIS](y), codec.coding.synthesize(y)) <= 1
 
     earlier = previous(run, networks.weights_hash, alike)
-    qualities = earlier.qualities if earlier else _calibrate(networks, run.preset.step_width, train)
+    if earlier:
+        say(f"keeping the tables of {earlier.path}, which has the same weights")
+        qualities = earlier.qualities
+    else:
+        say(f"counting the symbols of {len(train):,} images for the tables of all qualities")
+        qualities = _calibrate(networks, run.preset.step_width, train)
+    say(f"checking the graphs against the trained networks on {len(validation):,} images")
     check(networks, qualities, validation)
     return Made(
         graphs=networks.graphs,

@@ -15,15 +15,16 @@ from cvae.models.networks import Network
 from cvae.training.datasets import Dataset
 from cvae.training.export import layers
 from cvae.training.export.graph import Graph
-from cvae.training.export.made import Made, check_pixels, previous
+from cvae.training.export.made import Made, Say, check_pixels, previous
 from cvae.training.runs import Run
 
 # Validation images on which the graph is checked, and then measured.
 _CHECKED_IMAGES, _MEASURED_IMAGES = 4, 64
 
 
-def make(run: Run, dataset: Dataset, model: Any) -> Made:
+def make(run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
     """The graph of a trained `losses.Denoiser`. Raises TrainingError when it differs from it."""
+    say("writing the network as a graph, and checking that")
     weights_hash = layers.prepare(model)
     network, channels = model.network, run.preset.image_shape[2]
     multiple = 2 ** (len(run.preset.filters) - 1)

@@ -31,7 +31,7 @@ from cvae.models.qualities import QUALITIES
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
 from cvae.training.export import calibration, gridgraphs, gridtables
 from cvae.training.export.graph import Floats
-from cvae.training.export.made import Made, previous
+from cvae.training.export.made import Made, Say, previous
 from cvae.training.networks import grid
 from cvae.training.runs import Run
 
@@ -44,12 +44,13 @@ _QUALITIES = [1, 20, 40, 50, 60, 80, 100]
 _FREE = (None, None)
 
 
-def make(run: Run, train: Photos, validation: Photos, model: Any) -> Made:
+def make(run: Run, train: Photos, validation: Photos, model: Any, say: Say) -> Made:
     """The graphs and tables of a trained `networks.grid.GridAutoencoder`, whose weights are rounded.
 
     The tables are those of an earlier export of the same weights where there is one. Raises
     TrainingError where the graphs differ from the networks.
     """
+    say("writing the networks as graphs, and checking these")
     weights_hash = gridgraphs.prepare(model)
     graphs = gridgraphs.graphs(model)
     opened = opened_graphs(graphs, model)
@@ -61,7 +62,12 @@ def make(run: Run, train: Photos, validation: Photos, model: Any) -> Made:
         "expected_psnr": (0.0,) * len(QUALITIES),
     }
     earlier = previous(run, weights_hash)
-    tables = earlier.grids if earlier else _tables(run, model, graphs, opened, fields, train)
+    if earlier:
+        say(f"keeping the tables of {earlier.path}, which has the same weights")
+        tables = earlier.grids
+    else:
+        say("counting the symbols of training pictures for the tables of all qualities")
+        tables = _tables(run, model, graphs, opened, fields, train)
     return Made(
         graphs=graphs,
         qualities=tables,

@@ -13,7 +13,7 @@ from cvae.models.file import ANALYSIS, SYNTHESIS
 from cvae.training.datasets import sample
 from cvae.training.export.codec import Networks
 from cvae.training.export.graph import Floats, Graph, half_precision
-from cvae.training.export.rotation import leading_eigenvectors
+from cvae.training.export.rotation import leading_directions
 from cvae.training.runs import LINEAR, Run
 
 
@@ -35,8 +35,7 @@ def components(pixels: Pixels, dim: int, label: str) -> tuple[Floats, Floats]:
         )
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     x -= mean
-    _, basis = leading_eigenvectors((x.T @ x).astype(np.float64) / len(x), dim)
-    return mean, basis.astype(np.float32)
+    return mean, leading_directions(x, dim).astype(np.float32)
 
 
 def fit(run: Run, train: Images) -> None:

@@ -17,6 +17,8 @@ from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS
 from cvae.training.runs import Run
 
+Say = Callable[[str], None]  # gets a line on each step of an export, before it is taken
+
 
 @dataclass(frozen=True)
 class Made:

@@ -109,10 +109,24 @@ def leading_eigenvectors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The largest eigenvalues (count,) of a matrix (n, n), and their vectors as columns (n, count)."""
     values, vectors = np.linalg.eigh(covariance)
-    vectors = vectors[:, ::-1][:, :count]
-    # Eigenvectors have no sign of their own; this one is the same on every machine.
-    sign = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
-    return values[::-1][:count], vectors * sign
+    return values[::-1][:count], _signed(vectors[:, ::-1][:, :count])
+
+
+def leading_directions(x: NDArray, count: int) -> NDArray:
+    """The eigenvectors (n, count) of the covariance of centred rows (m, n), of the largest eigenvalues.
+
+    Of fewer rows than columns they are singular vectors: a covariance (n, n) would take memory with
+    the square of n, time with its cube, and no interrupt meanwhile.
+    """
+    if len(x) < x.shape[1]:
+        return _signed(np.linalg.svd(x, full_matrices=False)[2][:count].T)
+    return leading_eigenvectors((x.T @ x).astype(np.float64) / len(x), count)[1]
+
+
+def _signed(vectors: NDArray) -> NDArray:
+    """Eigenvectors, which have no sign of their own, with one that is the same on every machine."""
+    largest = np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])
+    return np.asarray(vectors * np.sign(vectors[largest]))
 
 
 def _sensitivity(
