@@ -49,7 +49,7 @@ def test_hostile_containers_are_one_line_and_leave_nothing() -> None:
     damaged = [data[:cut] for cut in range(len(data))] + bits
     for number, item in enumerate(damaged):
         Path(f"bad/{number}.bin").write_bytes(item)
-    result = run_cvae("decode", "bad", "-o", "out", "--quiet", code=1)
+    result = run_cvae("decode", "bad", "-o", "out", "--quiet", "-v", code=1)
     lines = result.stderr.decode().splitlines()
     assert len(lines) == len(damaged)
     assert all(line.startswith("cvae: error: bad/") for line in lines)

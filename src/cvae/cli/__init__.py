@@ -71,6 +71,7 @@ class Group(click.Group):
         talk = context.obj or Talk()
         talk.error(found)
         if isinstance(found, ModelNotFoundError) and names_no_model(context):
+            _say_what_waits(talk)
             raise click.exceptions.Exit(2)
         return talk.end()
 
