@@ -122,9 +122,10 @@ def plan(
     from cvae.data.files import identity
 
     found = [folder] if one else targets(sources, folder, derive)
-    read: set[object] = {identity(source.path) for source in sources if source.path} - {None}
+    read = {identity(source.path) for source in sources if source.path}
     if any(target is not None and identity(target) for target in found):
         read.update(map(identity, kept.models()))
+    read.discard(None)
     if one and identity(folder) in read:
         raise click.UsageError(f"{output} is input and output at once; name another with -o")
     pairs = zip(sources, found, strict=True)

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from cvae.data import batches, files, listing, places
 from cvae.data.contents import MANIFEST, What, what_lies_at
-from cvae.data.places import Location, Place
+from cvae.data.places import Location, Place, Remote
 from cvae.errors import CvaeError
 
 _SHARDS = "part-*.bin"  # how the files of a folder of packs are called
@@ -17,7 +17,9 @@ _SHARDS = "part-*.bin"  # how the files of a folder of packs are called
 def key(place: Location) -> object:
     """What is equal for all places that are one file; None where there is none."""
     place = places.locate(place)
-    return (str(place) if place.exists() else None) if place.far else files.identity(place)
+    if isinstance(place, Remote):
+        return str(place) if place.exists() else None
+    return files.identity(place)
 
 
 def read_as_well(targets: Iterable[Location], inputs: Iterable[str]) -> Location | None:
@@ -47,7 +49,7 @@ def _read(item: str, there: Iterable[object]) -> Iterator[Place]:
         if key(place) in there:
             yield place
         return
-    # Remote names are known without a look at each, and none of them is a file of this machine.
+    # Those at URLs were listed: no other look at each.
     found = (file for file in place.below(refuse=batches.drop))
     met = (file for file in found if (str(file.place) if place.far else key(file.place)) in there)
     if what_lies_at(place) is What.PACKS:

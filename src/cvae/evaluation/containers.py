@@ -196,7 +196,8 @@ def _read(
     batch = next(batches, None)
     if batch is None:
         return None
-    pixels, advice = batch.pixels[0], ""
+    pixels: Pixels = batch.pixels[0]
+    advice = ""
     height, width, channels = pixels.shape
     size, coded_channels = (width, height), channels
     if codec.any_size:
