@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import cvae
 
 from ..conftest import SAMPLES, run_cvae, run_here
 from .test_cli import error_line, names
@@ -89,3 +94,31 @@ def test_a_file_that_is_no_such_list_is_not_replaced() -> None:
     result = run_cvae("encode", "a.png", "--list-skipped", "a.png", code=1)
     assert "a.png: exists already, and is no list" in error_line(result)
     assert names() == ["a.png"]
+
+
+def test_what_a_failed_attempt_held_is_gone_when_files_are_tried_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("in").mkdir()
+    for path in DIGITS[:2]:
+        shutil.copy(path, "in")
+    held: list[weakref.ref[np.ndarray]] = []
+
+    def trying(method: str) -> None:
+        before = getattr(cvae.Codec, method)
+
+        def attempt(self: cvae.Codec, given: Sequence[object], *more: object) -> object:
+            assert not any(item() is not None for item in held)
+            made = given if isinstance(given, np.ndarray) else np.zeros(9)
+            held.append(weakref.ref(made))
+            if len(given) > 1:
+                raise MemoryError
+            return before(self, given, *more)
+
+        monkeypatch.setattr(cvae.Codec, method, attempt)
+
+    trying("encode_batch")
+    run_here("encode", "in", "-o", "out", *FAST)
+    trying("synthesized")
+    run_here("decode", "out", "-o", "back")
+    assert len(held) == 6

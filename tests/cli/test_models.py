@@ -17,7 +17,7 @@ from cvae.models import registry
 from cvae.models.file import Model
 from cvae.models.registry import Entry
 
-from ..conftest import ROOT, SHIPPED, run_cvae
+from ..conftest import ROOT, SHIPPED, run_cvae, run_here
 from ..models.test_file import EDITS, Edit, edited, manifest
 
 
@@ -203,3 +203,9 @@ def test_info_takes_the_folder_of_a_run_as_other_commands_do(tiny_model: Path) -
     assert run_cvae("info", folder).stdout == run_cvae("info", tiny_model).stdout
     Path("empty").mkdir()
     assert b"empty: expected .cvae files" in run_cvae("info", "empty", code=1).stderr
+
+
+def test_a_name_that_no_file_can_have_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("sample", "-m", "x" * 300, code=2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cvae: error: there is no model named 'xxx")

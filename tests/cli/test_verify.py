@@ -204,6 +204,35 @@ def test_originals_that_no_file_has_are_named(capsys: pytest.CaptureFixture[str]
     assert "there is no coded image" not in capsys.readouterr().err
 
 
+def test_names_decide_where_there_are_several_containers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_here("encode", *(SAMPLES / name for name in NAMES[:3]), "-o", "coded/", *FAST)
+    one = ("--against", str(SAMPLES / NAMES[1]))
+    result = found(capsys, "coded", *one, code=1)
+    assert (result["images"], result["missing"]) == (1, 2)
+    run_here("verify", "coded/digit_0.bin", "coded/digit_1.bin", *one, code=1)
+    assert errors(capsys)[-1].endswith("has none of the images that were coded, and are whole")
+    assert found(capsys, "coded/digit_0.bin", *one)["images"] == 1  # a single one has any name
+
+
+def test_an_original_of_another_size_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name in NAMES[:3]:
+        with Image.open(SAMPLES / name) as image:
+            image.resize((60, 40) if name == NAMES[0] else image.size).save(f"in/{name}")
+    run_here("encode", "in", "-o", "coded", "--fit", "-m", "mnist", *FAST)
+    assert found(capsys, "coded", "--against", "in")["images"] == 3
+    for number in range(2):
+        Image.new("L", (50, 40)).save(f"in/{NAMES[number]}")
+    run_here("verify", "coded", "--against", "in", "--json", code=1)
+    said = capsys.readouterr()
+    (result,) = json.loads(said.out)
+    assert (result["images"], result["missing"]) == (1, 2)
+    assert "digit_0.png: expected 60x40 of 1 channels, as it was coded, found 50x40" in said.err
+    assert "digit_1.png: expected 28x28 of 1 channels, as it was coded, found 50x40" in said.err
+
+
 def test_what_is_none_of_ours_is_not_called_damaged(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("text")
     np.save("x.npy", np.zeros((2, 2)))
@@ -260,9 +289,7 @@ def test_a_missing_model_is_looked_for_once(
     assert line.endswith(": coded/0.bin, coded/1.bin, coded/2.bin, ...")
     assert len(looked) == 1
     run_here("verify", "coded", "--against", "in", code=1)
-    assert [line.split(": ")[2] for line in errors(capsys)][:4] == [
-        f"coded/{number}.bin" for number in range(4)
-    ]
+    assert errors(capsys)[0].startswith("cvae: error: 4 files: there is no model of id")
     assert len(looked) == 2
 
 

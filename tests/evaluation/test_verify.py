@@ -13,7 +13,7 @@ from PIL import Image
 
 import cvae
 from cvae import packs
-from cvae.data import metrics
+from cvae.data import images, metrics
 from cvae.errors import CvaeError, FormatError, StorageError
 from cvae.evaluation import containers, verify
 from cvae.options import EncodeOptions
@@ -85,10 +85,12 @@ def test_containers_are_measured_as_packs_are() -> None:
 
 
 def test_fitted_and_inverted_containers_are_measured_at_the_size_of_the_model() -> None:
-    pixels, codec = np.load("x.npy")[:1], cvae.open_model("linear-mnist")
+    large, codec = images.resize(np.load("x.npy")[0], 100, 70), cvae.open_model("linear-mnist")
     options = EncodeOptions(quality=90, effort=0, fit=True, invert=True)
-    (item,) = codec.encode_batch(pixels, options, [(100, 70)])
-    found = of_containers(pixels, [item.data])
+    reading = codec.reading(options)
+    fitted = reading.pixels(reading.picture(images.as_image(large), ""))
+    (item,) = codec.encode_batch(fitted[None], options, [(100, 70)])
+    found = of_containers(large[None], [item.data])
     assert (found["images"], found["quality"]) == (1, 90)
     assert found["psnr_mean"] == pytest.approx(item.psnr)
 

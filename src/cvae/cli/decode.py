@@ -132,19 +132,21 @@ class _Decoder:
     def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
         """Decodes files of one model together, and one by one where that fails."""
         tasks, containers, symbols = zip(*group, strict=True)
+        wrong = None
         try:
             pictures = codec.synthesized(containers, symbols)
         except (MemoryError, CvaeError) as error:
-            if len(group) == 1:
-                text = str(error) if isinstance(error, CvaeError) else NO_MEMORY
-                self._talk.error(CvaeError(text, where=tasks[0].name))
-                return
-            for item in group:
-                self._reconstruct(codec, [item])
-            return
-        for task, item, pixels in zip(tasks, containers, pictures, strict=True):
-            with self._talk.trying(task.name):
-                self._write(task, codec.restored(item, pixels))
+            wrong = str(error) if isinstance(error, CvaeError) else NO_MEMORY
+        # Behind the handler, where nothing holds what the attempt had made.
+        if wrong is None:
+            for task, item, pixels in zip(tasks, containers, pictures, strict=True):
+                with self._talk.trying(task.name):
+                    self._write(task, codec.restored(item, pixels))
+        elif len(group) == 1:
+            self._talk.error(CvaeError(wrong, where=tasks[0].name))
+        else:
+            for alone in group:
+                self._reconstruct(codec, [alone])
 
     def _codec(self, model_id: int) -> Codec:
         """Raises ModelNotFoundError when the id is of no known model, or not of the given one."""

@@ -186,8 +186,9 @@ class _Encoder:
 
         encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
         try:
-            pixels = np.stack([item.pixels for item in read])
-            return encode(pixels, self._options, [item.size for item in read])
+            pixels, sizes = [item.pixels for item in read], [item.size for item in read]
+            # No name holds the stacked ones, which are gone before the images are tried one by one.
+            return encode(np.stack(pixels), self._options, sizes)
         except (MemoryError, CvaeError) as error:
             if len(read) == 1:
                 return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli import options, tables
+from cvae.cli import kept, options, tables
 from cvae.cli.defaults import TEXT, Models
 from cvae.cli.talk import FIT_ADVICE, Talk, echo_json
 from cvae.errors import CvaeError, DataError
@@ -39,15 +39,14 @@ class Outputs:
     html: Path | None
     force: bool
 
-    def check(self, data: Path) -> None:
-        """Raises OutputError before the long work rather than after it."""
+    def check(self, data: str) -> None:
+        """Raises UsageError or OutputError before the long work rather than after it."""
         from cvae.data import files
 
         paths = [path for path in (self.csv, self.plot, self.html) if path is not None]
         for path in paths:
             files.check_writable(path, self.force)
-            if path.exists() and data.exists() and path.samefile(data):
-                raise click.UsageError(f"{path} is input and output at once")
+        kept.refuse_inputs(paths, [data])
         if len({path.resolve() for path in paths}) < len(paths):
             raise click.UsageError("--csv, --plot and --html need a file each")
 
@@ -111,7 +110,7 @@ def command(
     from cvae.models import registry
 
     coders, tv = _rivals(against, noise, outputs)
-    outputs.check(Path(dataset))
+    outputs.check(dataset)
     which = Which(split, key)
     talk, name = options.make_talk(FIT_ADVICE), measure.split_name(dataset, which)
     if model is None:

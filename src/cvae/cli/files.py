@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import click
 
+from cvae.cli import kept
 from cvae.cli.talk import BATCH, Talk
 from cvae.cli.targets import Source, targets
 from cvae.errors import CvaeError, FormatError, ImageError, Notice, OutputError, translated
@@ -120,21 +121,24 @@ def plan(
     one = output is not None and not (many or folder.is_dir() or output.endswith("/"))
     from cvae.data.files import identity
 
-    inputs_read = {identity(source.path) for source in sources if source.path} - {None}
-    if one and identity(folder) in inputs_read:
-        raise click.UsageError(f"{output} is input and output at once; name another with -o")
     found = [folder] if one else targets(sources, folder, derive)
+    read = {identity(source.path) for source in sources if source.path}
+    if any(target is not None and identity(target) for target in found):
+        read.update(map(identity, kept.models()))
+    read.discard(None)
+    if one and identity(folder) in read:
+        raise click.UsageError(f"{output} is input and output at once; name another with -o")
     pairs = zip(sources, found, strict=True)
-    tasks = [_task(source.path, target, output, inputs_read) for source, target in pairs]
+    tasks = [_task(source.path, target, output, read) for source, target in pairs]
     if any(task.target is None and task.wrong is None for task in tasks):
         refuse_terminal(force)
     return tasks + wrong
 
 
 def _task(
-    path: Path | None, target: Path | None, output: str | None, inputs: Collection[object]
+    path: Path | None, target: Path | None, output: str | None, read: Collection[object]
 ) -> Task:
-    """What becomes of one input; `inputs` are the identities of all, which no result replaces."""
+    """What becomes of one input; `read` are the identities of all that no result replaces."""
     if output == STDIO or (path is None and output is None):
         return Task(path)
     if target is None:
@@ -142,7 +146,7 @@ def _task(
         return Task(path, None, OutputError(text, where=path or "stdin", advice="do it by itself"))
     from cvae.data.files import identity
 
-    if identity(target) in inputs:
+    if identity(target) in read:
         advice = "the output is named with -o"
         wrong = OutputError("is input and output at once", where=target, advice=advice)
         return Task(path, target, wrong)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvae import ModelKindError
-from cvae.cli import options
+from cvae.cli import kept, options
 from cvae.cli.files import STDIO, Task
 from cvae.cli.gallery import Gallery
 from cvae.cli.talk import FIT_ADVICE, Talk
@@ -54,9 +54,7 @@ def command(
     gallery = Gallery.at(output, f"{stems[0]}_to_{stems[1]}.png", "step", count, force)
     if not any(end.source for end in ends):
         raise click.UsageError("expected one image from stdin, found A and B")
-    for path in gallery.paths():
-        if any(path == end.source for end in ends):
-            raise click.UsageError(f"{path} is input and output at once")
+    kept.refuse_inputs(gallery.paths(), (first, last))
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
     if codec.any_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MODEL = "mnist"  # registry.DEFAULT, whose module `--help` need not load
-_MODEL_GIVEN, _LIST = "cvae.model", "cvae.list"
+MODEL_GIVEN, _LIST = "cvae.model", "cvae.list"
 
 
 class GroupedOption(click.Option):
@@ -100,7 +101,7 @@ def model(default: str = "") -> Decorator:
 def _remember_model(
     context: click.Context, option: click.Parameter, name: str | None
 ) -> str | None:
-    context.meta[_MODEL_GIVEN] = name  # contexts of one command line share it
+    context.meta[MODEL_GIVEN] = name  # contexts of one command line share it
     return name
 
 
@@ -109,9 +110,9 @@ def names_no_model(context: click.Context) -> bool:
     from cvae.errors import CvaeError, ModelNotFoundError
     from cvae.models import registry
 
-    name = context.meta.get(_MODEL_GIVEN)
+    name = context.meta.get(MODEL_GIVEN)
     try:
-        if name is not None and not Path(name).exists():
+        if name is not None and not os.path.exists(name):  # noqa: PTH110  # which never raises
             registry.open_model(name)
     except CvaeError as error:
         return isinstance(error, ModelNotFoundError)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, ImageError, OutputError
-from cvae.cli import defaults, files, options, tables
+from cvae import ImageError, OutputError
+from cvae.cli import defaults, files, kept, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
@@ -108,6 +107,7 @@ def command(
     raw, files_take = 0, ""  # bytes of pixels, where they are known
     if plan is None:
         target = _target(inputs, output, force)
+        kept.refuse_inputs([target] if target else [], inputs)
         if inputs != (STDIO,):
             _refuse_coded(inputs)
         sources = [_stdin() if item == STDIO else item for item in inputs]
@@ -161,7 +161,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
     if output is not None and places.is_url(output):
         if output.endswith("/"):
             raise click.UsageError(f"-o {output}: a pack needs a name, NAME.bin")
-        return _not_an_input(places.locate(output), inputs)
+        return places.locate(output)
     if output == STDIO or (output is None and inputs == (STDIO,)):
         files.refuse_terminal(force)
         return None
@@ -176,23 +176,7 @@ def _target(inputs: Sequence[str], output: str | None, force: bool) -> Location 
             "stdin" if inputs[0] == STDIO else Path(inputs[0]).absolute().stem.removesuffix(".tar")
         )
         target /= f"{name}.bin"
-    return _not_an_input(places.locate(target), inputs)
-
-
-def _not_an_input(target: Place, inputs: Sequence[str]) -> Place:
-    """The target. Raises UsageError when it is an input, or a pattern matches it."""
-    from cvae.data import batches, places
-
-    if not target.exists():
-        return target
-    for item in inputs:
-        found = [places.locate(item)]
-        if places.is_pattern(item):
-            with suppress(CvaeError):  # who reads them says what is wrong
-                found = [file.place for file in places.find(item, batches.drop)]
-        if any(places.is_same(place, target) for place in found):
-            raise click.UsageError(f"{target} is input and output at once; name another with -o")
-    return target
+    return places.locate(target)
 
 
 def _model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cvae.cli import options
+from cvae.cli import kept, options
 from cvae.cli.gallery import Gallery
 from cvae.cli.talk import Talk, counted
 
@@ -42,6 +42,7 @@ def command(
 
     codec = codecs.open_model(model)
     gallery = Gallery.at(output, f"{codec.name}_samples.png", "sample", count, force)
+    kept.refuse_inputs(gallery.paths(), ())
     seed = secrets.randbits(32) if seed is None else seed
     if not sampling.has_prior(codec):
         talk.say(

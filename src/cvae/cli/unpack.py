@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae import CvaeError, FormatError, OutputError
-from cvae.cli import files, options
+from cvae.cli import files, kept, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
 from cvae.cli.talk import Talk, counted
@@ -70,6 +70,7 @@ def command(
         if not pack.reader.images and not pack.reader.damage:
             raise CvaeError("holds no images")
         target = _target(source, output)
+        kept.refuse_inputs([target] if isinstance(target, Path) else [], [source])
         array = isinstance(target, Path) and sinks.is_array(target)
         pack.restores = not array
         if pack.codec.any_size:
@@ -85,8 +86,11 @@ def command(
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         names = (name for _, name in pack.reader.names())
-        opened_sink = sinks.open_sink(target, shape, ranges, names=names, force=force, jobs=jobs)
-        sink = stack.enter_context(opened_sink)
+        sink = stack.enter_context(
+            sinks.open_sink(
+                target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source)
+            )
+        )
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)

@@ -50,7 +50,8 @@ def command(
     for one of these files on stdin.
     The exit code is 1 where something is damaged or missing.
 
-    --against matches the images of an array by number, all others by name. Nothing is encoded.
+    --against matches the images of an array by number, all others by name, unless there is but one
+    container and one original. Nothing is encoded.
     Containers are compared with image files alone, packs with all of these. Where several models wrote
     the containers of a folder, each has its own figures. Coded images without an original are named,
     and originals that no FILE has, unless FILE is one container; the exit code is then 1.
@@ -71,7 +72,7 @@ def command(
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {result['state']}")
                 continue
-            found = _compare(name, path, against, model, options, find, talk)
+            found = _compare(name, path, against, model, options, find, talk, len(names) > 1)
             uncoded.append(found.uncoded)
             results += found.figures
             if not as_json:
@@ -175,7 +176,7 @@ def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tup
 
 def _compare(
     name: str, place: str, against: str, model: str | None, options: EncodeOptions,
-    find: Callable[[int], Codec], talk: Talk,
+    find: Callable[[int], Codec], talk: Talk, several: bool,
 ) -> Compared:  # fmt: skip
     """A file, or the containers of a folder, beside their originals; says what has none."""
     from cvae import packs
@@ -194,7 +195,7 @@ def _compare(
             found = verify.compare(pack, against, options, bar.update, refuse)
     else:
         paths = _describe(place, what, refuse)[1]
-        originals = containers.Originals(against, refuse)
+        originals = containers.Originals(against, refuse, several or len(paths) > 1)
         with talk.bar(len(paths)) as bar:
             coded = _named(paths, place, bar)
             found = containers.compare(coded, originals, options, find, refuse)

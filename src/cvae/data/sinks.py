@@ -67,6 +67,7 @@ def open_sink(
     names: Iterable[str] = (),
     force: bool = False,
     jobs: int = 1,
+    read: Path | None = None,
 ) -> Iterator[Sink]:
     """A place for images. It is whole when the block ends; after an error nothing is there.
 
@@ -79,6 +80,7 @@ def open_sink(
         force: overwrite files that exist. An existing folder is filled some hundred files at a
             time, so an error leaves what was written before it.
         jobs: threads that compress image files.
+        read: a file that stays, since the images come from it.
 
     Raises OutputError when the output exists and `force` is off, or cannot be written.
     """
@@ -99,7 +101,7 @@ def open_sink(
     elif os.path.lexists(output):
         if not output.is_dir():
             raise OutputError("exists already and is no folder", where=output)
-        with _folder_sink(output, force, jobs, names) as sink:
+        with _folder_sink(output, force, jobs, names, read) as sink:
             yield sink
     else:
         with files.atomic_folder(output) as path, _folder_sink(path, force, jobs, names) as sink:
@@ -123,10 +125,14 @@ def _image_sink(path: Path, force: bool) -> Sink:
 
 
 @contextmanager
-def _folder_sink(folder: Path, force: bool, jobs: int, names: Iterable[str]) -> Iterator[Sink]:
+def _folder_sink(
+    folder: Path, force: bool, jobs: int, names: Iterable[str], read: Path | None = None
+) -> Iterator[Sink]:
     with files.Files(force) as held:
 
         def put(name: str, data: bytes) -> None:
+            if read and files.is_same(folder / name, read):
+                raise OutputError("is input and output at once", where=folder / name)
             held.write(folder / name, data)
 
         yield _file_sink(put, jobs, names)

@@ -42,8 +42,11 @@ def read(place: str) -> tuple[Container, int]:
 class Originals:
     """Image files, found by the names of the containers that were made of them."""
 
-    def __init__(self, text: str, refuse: Tell) -> None:
-        """`text` is a path, a URL or a pattern. Raises DataError when it has no image files."""
+    def __init__(self, text: str, refuse: Tell, several: bool = True) -> None:
+        """`text` is a path, a URL or a pattern. Raises DataError when it has no image files.
+
+        `several` says that it has those of several containers, of which names tell.
+        """
         if what_lies_at(text) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
             wrong = "holds many images, expected image files"
             why = "containers are compared with those of their names"
@@ -54,14 +57,14 @@ class Originals:
         self._stems = defaultdict[str, list[str]](list)
         for name in self.places:
             self._stems[_stem(name)].append(name)
-        is_one = list(self.places.values()) == [places.locate(text)]
+        is_one = not several and list(self.places.values()) == [places.locate(text)]
         self._alone = list(self.places) if is_one else []
 
     def find(self, name: str) -> tuple[Place, str] | None:
         """The original of a container by the name of that, and its own name; None where it is missing.
 
-        `encode` names results after their image without its ending or with it. A single original has
-        any name. Raises ImageError when several differ in the ending alone.
+        `encode` names results after their image without its ending or with it. The single original
+        of a single container has any name. Raises ImageError when several differ in the ending alone.
         """
         stem = _stem(name)
         found = [stem] if stem in self.places else self._stems.get(stem, self._alone)
@@ -190,12 +193,22 @@ def _read(
 ) -> Pixels | None:
     """An original as the model codes it, (h, w, c); None when it is refused."""
     batches = ListSource([original]).batches(codec.reading(options), refuse=refuse)
-    found = next((batch.pixels[0] for batch in batches), None)
-    if found is not None and codec.any_size and item.original_size:
-        (width, height), channels = item.original_size, 1 if item.grey else 3
-        if found.shape != (height, width, channels):
-            expected = f"expected {width}x{height} of {channels} channels, as it was coded"
-            h, w, c = found.shape
-            refuse(ImageError(f"{expected}, found {w}x{h} of {c}", where=original[0]))
-            return None
-    return found
+    batch = next(batches, None)
+    if batch is None:
+        return None
+    pixels: Pixels = batch.pixels[0]
+    advice = ""
+    height, width, channels = pixels.shape
+    size, coded_channels = (width, height), channels
+    if codec.any_size:
+        coded_channels = 1 if item.grey else 3
+    else:
+        size = batch.sizes[0] if batch.sizes else size  # before it was fitted
+        advice = "--crop and --resize read it as it was coded" if item.original_size else ""
+    expected = item.original_size or codec.image_shape[1::-1]
+    if (size, channels) != (expected, coded_channels):
+        (w, h), (x, y) = expected, size
+        text = f"expected {w}x{h} of {coded_channels} channels, as it was coded, found {x}x{y} of {channels}"
+        refuse(ImageError(text, where=original[0], advice=advice))
+        return None
+    return pixels

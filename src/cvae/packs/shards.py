@@ -9,9 +9,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from cvae.data import listing, places, sources
+from cvae.data.apart import read_as_well
 from cvae.data.batches import Source
 from cvae.data.contents import What, what_lies_at
-from cvae.data.places import Found, Place
+from cvae.data.places import Found, Location, Place
 from cvae.data.sources import AS_USUAL, Which
 from cvae.errors import CvaeError, DataError, OutputError, Refuse
 from cvae.packs import manifest
@@ -88,14 +89,20 @@ def cut(
 
 
 def apart(inputs: Iterable[Input], output: Place) -> None:
-    """Raises OutputError when an input would be replaced: the folder itself, or one of its packs."""
-    for item in inputs:
-        for place in (item.place, *(file.place for file in item.files)):
-            shard = output / place.name
-            replaced = manifest.is_ours(place.name) and places.is_same(place, shard)
-            if replaced or places.is_same(place, output):
-                text = "is input and output at once, expected another folder"
-                raise OutputError(text, where=place)
+    """Raises OutputError when a file that is read, by whatever name, would be replaced or deleted.
+
+    Those are the files of a run in `output`; and an input is not that folder itself.
+    """
+    inputs = list(inputs)
+    found: Location | None = next(
+        (i.place for i in inputs if places.is_same(i.place, output)), None
+    )
+    if found is None:
+        ours = (output / name for name in output.sizes() if manifest.is_ours(name))
+        found = read_as_well(ours, (item.text for item in inputs))
+    if found is not None:
+        text = "is input and output at once, expected another folder"
+        raise OutputError(text, where=found)
 
 
 def shared(inputs: Iterable[Input], output: Place) -> None:

@@ -1,0 +1,90 @@
+"""No input is ever an output, whatever is forced and whatever name leads to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ..conftest import ROOT, SAMPLES, run_here
+
+FAST = ("-m", "mnist", "--quiet", "--effort", "0")
+DIGITS = sorted(SAMPLES.glob("*.png"))
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(workdir: Path) -> None:
+    Path("in").mkdir()
+    for number in range(2):
+        shutil.copy(DIGITS[number], f"in/{number}.png")
+
+
+def kept(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 2) -> None:
+    """Runs a command, which refuses and leaves every file as it is."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    capsys.readouterr()
+    run_here(*arguments, "-f", code=code)
+    assert "is input and output at once" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_a_pack_of_a_folder_is_kept_under_another_name(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("pack", "in", "-o", "out", "--workers", "1", *FAST)
+    Path("link.bin").symlink_to("out/part-00000.bin")
+    Path("hard.bin").hardlink_to("out/part-00000.bin")
+    for name in ("link.bin", "hard.bin", "l*.bin"):
+        kept(capsys, "pack", name, "-o", "out", "--workers", "1", *FAST, code=1)
+    run_here("pack", "in", "-o", "out", "--workers", "1", "-f", *FAST)
+
+
+def test_an_image_among_the_packs_of_a_folder_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("pack", "in", "-o", "out", "--workers", "1", *FAST)
+    shutil.copy("in/0.png", "out/part-00009.bin")  # an image by its content
+    Path("in/9.png").symlink_to("../out/part-00009.bin")
+    kept(capsys, "pack", "in", "-o", "out", "--workers", "1", *FAST, code=1)
+
+
+def test_a_file_of_a_folder_that_is_packed_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy("in/0.png", "in/x.bin")  # an image by its content
+    kept(capsys, "pack", "in/", "-o", "in/x.bin", *FAST)
+    run_here("pack", "in", "-o", "out", "--workers", "1", *FAST)
+    kept(capsys, "pack", "out", "-o", "out/part-00000.bin", *FAST)
+    for _ in range(2):  # a pack is no image: it is not read
+        run_here("pack", "in", "-o", "in/all.bin", "-f", *FAST)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html"])
+def test_what_eval_reads_is_kept(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for data in ("in", "in/*.png", "./in/0.png"):
+        kept(capsys, "eval", data, "-m", "mnist", option, "in/0.png")
+
+
+def test_ends_of_interpolate_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    kept(capsys, "interpolate", "in/0.png", "in/1.png", "-o", Path.cwd() / "in/0.png")
+    Path("link.png").symlink_to("in/1.png")
+    kept(capsys, "interpolate", "in/0.png", "in/1.png", "-o", "link.png")
+    shutil.copy("in/0.png", "in/step_0001.png")
+    kept(capsys, "interpolate", "in/step_0001.png", "in/1.png", "-o", "in")
+
+
+def test_the_model_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(ROOT / "weights/mnist.cvae", "m.cvae")
+    kept(capsys, "encode", "in/0.png", "-m", "m.cvae", "-o", "m.cvae")
+    Path("m.bin").symlink_to("m.cvae")
+    kept(capsys, "pack", "in", "-m", "./m.cvae", "-o", "m.bin")
+    kept(capsys, "sample", "-m", "m.cvae", "-n", "1", "-o", "m.cvae")
+    kept(capsys, "eval", "in", "-m", "m.cvae", "--csv", "m.cvae")
+
+
+def test_a_pack_that_is_unpacked_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("pack", "in/0.png", "-o", "x.bin", *FAST)
+    for name in ("x.tar", "x.npz", "x.png"):
+        shutil.copy("x.bin", name)  # a pack by its content
+        kept(capsys, "unpack", name, "-o", name)
+    Path("back").mkdir()
+    shutil.copy("x.bin", "back/0.png")
+    kept(capsys, "unpack", "back/0.png", "-o", "back", code=1)
+    run_here("unpack", "x.bin", "-o", "back", "-f")
+    assert Image.open("back/0.png").size == (28, 28)
