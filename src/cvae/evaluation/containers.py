@@ -77,6 +77,7 @@ def _stem(name: str) -> str:
 
 
 class _Pair(NamedTuple):
+    path: str
     item: Container
     symbols: Symbols
     size: int  # bytes of the file
@@ -86,8 +87,10 @@ class _Pair(NamedTuple):
 class _Measured:
     """The containers of one model and what was measured of them."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, refuse: Tell) -> None:
         self.codec, self.seconds = codec, 0.0
+        self.lost = 0  # that could not be decoded; `refuse` was called with each
+        self._refuse = refuse
         # Not decoded yet, since some go through the networks together; and values of their pixels.
         self._held, self._pixels = list[_Pair](), 0
         self._parts: list[NDArray[np.float64]] = []
@@ -98,29 +101,44 @@ class _Measured:
         self._held.append(pair)
         self._pixels += pair.original.size
         if self._pixels >= BATCH_PIXELS:
-            self._flush()
+            self.flush()
 
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to say of it."""
-        return bool(self._held or self._parts)
-
-    def _flush(self) -> None:
-        if not self._held:
+    def flush(self) -> None:
+        """Decodes what is held: together, or one by one where that fails, to lose the bad ones alone."""
+        held, self._held, self._pixels = self._held, [], 0
+        if not held or self._failure(held) is None:
             return
-        items, symbols, sizes, originals = zip(*self._held, strict=True)
+        for pair in held:
+            if error := self._failure([pair]):
+                self.lost += 1
+                self._refuse(error)
+
+    def _failure(self, pairs: list[_Pair]) -> CvaeError | None:
+        """Decodes some together and measures them; returns why that cannot be done, if it cannot."""
+        try:
+            self._measure(pairs)
+        except (CvaeError, MemoryError) as error:
+            reason = error if isinstance(error, CvaeError) else "there is not enough memory"
+            return CvaeError(f"cannot be decoded: {reason}", where=pairs[0].path)
+        return None
+
+    def _measure(self, pairs: list[_Pair]) -> None:
+        _, items, symbols, sizes, originals = zip(*pairs, strict=True)
         started = time.perf_counter()
         decoded = list(self.codec.reconstruct(items, symbols))
-        self.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
         qualities = [item.quality for item in items]
         self._parts.append(coded.measure(self.codec, originals, decoded, qualities))
+        # From here on nothing fails, so no container counts twice.
+        self.seconds += seconds
         self._shapes += [original.shape for original in originals]
         self._qualities.update(qualities)
         self._bytes += sum(sizes)
-        self._held, self._pixels = [], 0
 
-    def figures(self) -> dict[str, Any]:
-        self._flush()
+    def figures(self) -> dict[str, Any] | None:
+        """What was measured; None where nothing was."""
+        if not self._parts:
+            return None
         quality = next(iter(self._qualities)) if len(self._qualities) == 1 else None
         speed = len(self._shapes) / max(self.seconds, 1e-9)
         parts, shape = np.concatenate(self._parts, axis=1), metrics.mean_shape(self._shapes)
@@ -160,7 +178,7 @@ def compare(
             with at(path):
                 item, size = read(path)
                 codec = find(item.model_id)
-                measured = models.setdefault(codec, _Measured(codec))
+                measured = models.setdefault(codec, _Measured(codec, refuse))
                 started = time.perf_counter()
                 symbols = codec.decode_payload(item)
                 measured.seconds += time.perf_counter() - started
@@ -174,8 +192,11 @@ def compare(
             continue
         if not codec.any_size:
             item = replace(item, original_size=None)
-        measured.add(_Pair(item, symbols, size, pixels))
-    figures = [measured.figures() for measured in models.values() if measured.any]
+        measured.add(_Pair(path, item, symbols, size, pixels))
+    for measured in models.values():
+        measured.flush()
+        lost += measured.lost
+    figures = [found for measured in models.values() if (found := measured.figures())]
     if not figures:
         wrong = "has none of the images that were coded, and are whole"
         raise DataError(wrong, where=originals.text)
