@@ -123,7 +123,9 @@ def test_colour_behind_a_sample_of_grey_is_coded_in_colour(
     monkeypatch.setattr(rivals, "_SAMPLE", 2)
     red = np.zeros((1, 16, 16, 3), np.uint8) + np.array([200, 30, 40], np.uint8)
     points = rivals.curve(RIVALS[name], [*photos(3, 1), *red], "single", 60, quiet)
-    assert all("subsampling=4:2:0" in p.settings or "subsampling=4:4:4" in p.settings for p in points)
+    assert all(
+        "subsampling=4:2:0" in p.settings or "subsampling=4:4:4" in p.settings for p in points
+    )
     assert points[-1].mse[-1] < 10  # without its colour it would be far off
 
 
