@@ -205,6 +205,26 @@ def test_originals_that_no_file_has_are_named(capsys: pytest.CaptureFixture[str]
     assert "there is no coded image" not in capsys.readouterr().err
 
 
+def test_originals_are_listed_once_for_all_files(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae.data import listing
+
+    listed: list[int] = []
+    images = listing.images
+    monkeypatch.setattr(listing, "images", lambda *given: listed.append(1) or images(*given))
+    shutil.copytree(SAMPLES, "in")
+    Path("in/lost.png").symlink_to("nowhere")
+    run_here("pack", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    listed.clear()
+    capsys.readouterr()
+    run_here("verify", "x.bin", "coded", "coded/digit_0.bin", "--against", "in", code=1)
+    (line,) = errors(capsys)
+    assert "in/lost.png" in line
+    assert len(listed) == 1
+
+
 def test_what_is_none_of_ours_is_not_called_damaged(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("text")
     np.save("x.npy", np.zeros((2, 2)))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +14,14 @@ from cvae.bitstream import container
 from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
-from cvae.data import listing, metrics, places
-from cvae.data.contents import What, what_lies_at
+from cvae.data import metrics, places
 from cvae.data.images import BATCH_PIXELS, Pixels
 from cvae.data.places import Place
 from cvae.data.sources import ListSource
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, translated
 from cvae.evaluation import coded
 from cvae.evaluation.coded import Compared
+from cvae.evaluation.originals import Originals
 from cvae.options import EncodeOptions
 
 MAX_CONTAINER = 1 << 28  # bytes
@@ -37,43 +35,6 @@ def read(place: str) -> tuple[Container, int]:
     with translated(StorageError, "cannot be read", place):
         data = places.read(places.locate(place), MAX_CONTAINER)
     return container.unpack(data), len(data)
-
-
-class Originals:
-    """Image files, found by the names of the containers that were made of them."""
-
-    def __init__(self, text: str, refuse: Tell) -> None:
-        """`text` is a path, a URL or a pattern. Raises DataError when it has no image files."""
-        if what_lies_at(text) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
-            wrong = "holds many images, expected image files"
-            why = "containers are compared with those of their names"
-            raise DataError(f"{wrong}: {why}", where=text)
-        self.text = text
-        self.places = {file.name: file.place for file in listing.find_images(text, refuse)}
-        self.unused = set(self.places)
-        self._stems = defaultdict[str, list[str]](list)
-        for name in self.places:
-            self._stems[_stem(name)].append(name)
-        is_one = list(self.places.values()) == [places.locate(text)]
-        self._alone = list(self.places) if is_one else []
-
-    def find(self, name: str) -> tuple[Place, str] | None:
-        """The original of a container by the name of that, and its own name; None where it is missing.
-
-        `encode` names results after their image without its ending or with it. A single original has
-        any name. Raises ImageError when several differ in the ending alone.
-        """
-        stem = _stem(name)
-        found = [stem] if stem in self.places else self._stems.get(stem, self._alone)
-        self.unused.difference_update(found)
-        if len(found) > 1:
-            text = f"expected one original of this name in {self.text}, found {', '.join(found)}"
-            raise ImageError(text, advice="--against FILE names the one that was coded")
-        return (self.places[found[0]], found[0]) if found else None
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 class _Pair(NamedTuple):
@@ -164,12 +125,13 @@ def compare(
     Raises:
         DataError: nothing can be compared.
     """
+    originals.check_files()
     models: dict[Codec, _Measured] = {}
-    absent, lost = [], 0
+    absent, lost, used = [], 0, set[str]()
     for path, name in files:
         try:
             with at(path):
-                original = originals.find(name)
+                original = originals.find(name, used)
         except ImageError as error:
             refuse(error)
             absent.append(name)
@@ -200,10 +162,11 @@ def compare(
     if not figures:
         wrong = "has none of the images that were coded, and are whole"
         raise DataError(wrong, where=originals.text)
-    counts = {"missing": len(absent), "lost": lost, "uncoded": len(originals.unused)}
+    counts = {"missing": len(absent), "lost": lost, "uncoded": len(originals.names) - len(used)}
     none = dict.fromkeys(counts, 0)
     results = [row | (none if number else counts) for number, row in enumerate(figures)]
-    return Compared(results, absent, set(originals.unused))
+    originals.coded |= used
+    return Compared(results, absent)
 
 
 def _read(
