@@ -231,6 +231,18 @@ def test_what_was_trained_on_and_left_out_is_said_with_noise_as_without(
     assert "in: not the images that MODEL was trained on" in said[photo_model, 2]
 
 
+def test_of_a_split_only_what_denoising_converts_is_said(photo_model: Path) -> None:
+    Path("in").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 4), np.uint8)).save(f"in/{number}.png")
+    command = ["eval", "in", "-m", photo_model, "--noise", "0.3", "--split", "train"]
+    trained, *converted = run_cvae(*command).stderr.decode().splitlines()
+    assert "in: not the images that" in trained
+    (line,) = converted  # pictures keep their sizes here, as they do not in training
+    assert " images: transparent parts laid on" in line
+
+
 def test_a_folder_that_does_not_fit_comes_with_advice(photo_model: Path) -> None:
     Path("in").mkdir()
     Path("in/a.png").write_bytes(PHOTO)

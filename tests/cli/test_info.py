@@ -80,6 +80,8 @@ def test_standard_input_is_described_whatever_it_is() -> None:
         expected = json.loads(run_cvae("info", name, "--json").stdout)
         assert facts == expected | ({"file": "stdin"} if "file" in expected else {})
     assert b"cvae: error: stdin: not a cvae" in run_cvae("info", "-", stdin=b"text", code=1).stderr
+    damaged = run_cvae("info", "-", stdin=MODEL.read_bytes()[:-9], code=1).stderr
+    assert damaged.startswith(b"cvae: error: stdin: expected a cvae model: ")
 
 
 def test_all_names_of_a_pack_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +102,22 @@ def test_all_names_of_a_pack_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     run_here("pack", "x.npy", "-o", "y.bin", *FAST)
     run_here("info", "y.bin", "--names", code=1)
     assert capsys.readouterr().err.endswith("y.bin: has no names of images\n")
+
+
+def test_of_a_damaged_pack_the_names_that_are_left_are_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(SAMPLES, f"in/{name}")
+    run_here("pack", "in", "-o", "packs", "--shard-images", "10", *FAST)
+    Path("packs/part-00000.bin").unlink()
+    run_here("info", "packs", "--names", code=1)
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"b/{name}" for name in NAMES]
+    assert said.err == "cvae: error: packs: is damaged: names are missing\n"
+    run_here("info", "packs", "--names", "--json", code=1)
+    as_json = capsys.readouterr()
+    assert (json.loads(as_json.out), as_json.err) == (said.out.splitlines(), said.err)
 
 
 def test_what_has_several_fields_is_a_line_a_field(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,26 @@ def test_an_original_of_another_size_is_refused(capsys: pytest.CaptureFixture[st
     assert "digit_1.png: expected 28x28 of 1 channels, as it was coded, found 50x40" in said.err
 
 
+def test_originals_are_listed_once_for_all_files(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae.data import listing
+
+    listed: list[int] = []
+    images = listing.images
+    monkeypatch.setattr(listing, "images", lambda *given: listed.append(1) or images(*given))
+    shutil.copytree(SAMPLES, "in")
+    Path("in/lost.png").symlink_to("nowhere")
+    run_here("pack", SAMPLES, "-o", "x.bin", *FAST)
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    listed.clear()
+    capsys.readouterr()
+    run_here("verify", "x.bin", "coded", "coded/digit_0.bin", "--against", "in", code=1)
+    (line,) = errors(capsys)
+    assert "in/lost.png" in line
+    assert len(listed) == 1
+
+
 def test_what_is_none_of_ours_is_not_called_damaged(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("text")
     np.save("x.npy", np.zeros((2, 2)))
@@ -267,6 +288,49 @@ def test_containers_are_decoded_once_and_few_are_held(
     result = found(capsys, "coded", "--against", str(SAMPLES))
     assert (len(payloads), batches) == (10, [3, 3, 3, 1])
     for figure in ("images", "psnr_mean", "ssim_mean", "warned"):
+        assert result[figure] == pytest.approx(expected[figure]), figure
+
+
+def test_containers_of_a_model_that_cannot_decode_are_lost_and_the_others_compared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = ROOT / "tests" / "golden" / "grid.cvae"
+    Path("in").mkdir()
+    Path("models").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(f"in/bad{number}.png")
+    run_here("encode", "in", "-o", "coded", "-m", grid, *FAST[2:])
+    shutil.copytree(SAMPLES, "in", dirs_exist_ok=True)
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    with zipfile.ZipFile(grid) as good, zipfile.ZipFile("models/grid.cvae", "w") as damaged:
+        for item in good.infolist():
+            damaged.writestr(item, b"" if item.filename == "synthesis.onnx" else good.read(item))
+    monkeypatch.setenv("CVAE_MODELS", "models")
+    capsys.readouterr()
+    result = found(capsys, "coded", "--against", "in", code=1)
+    assert (result["model"], result["images"], result["lost"]) == ("mnist", 10, 3)
+    run_here("verify", "coded", "--against", "in", code=1)
+    lines = errors(capsys)
+    assert [line.split(": ")[2] for line in lines] == [f"coded/bad{n}.bin" for n in range(3)]
+
+
+def test_containers_that_do_not_fit_into_memory_together_are_compared_one_by_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cvae.codec import Codec
+
+    synthesize = Codec.to_pixels
+
+    def alone(self: Codec, y: np.ndarray, *rest: object) -> np.ndarray:
+        if len(y) > 1:
+            raise MemoryError
+        return synthesize(self, y, *rest)
+
+    run_here("encode", SAMPLES, "-o", "coded", *FAST)
+    expected = found(capsys, "coded", "--against", str(SAMPLES))
+    monkeypatch.setattr(Codec, "to_pixels", alone)
+    result = found(capsys, "coded", "--against", str(SAMPLES))
+    for figure in ("images", "lost", "psnr_mean", "file_bytes_mean"):
         assert result[figure] == pytest.approx(expected[figure]), figure
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cvae.data import places, sources
 from cvae.data.sources import Which, cut, open_images, sources_at
@@ -150,6 +151,18 @@ def test_arrays_of_another_shape_are_refused_or_fitted(tmp_path: Path) -> None:
     found = all_of(source, FITTING)
     assert found.pixels.shape == (3, *SHAPE)
     assert found.sizes == [(30, 20)] * 3
+
+
+def test_an_array_is_fitted_as_the_file_of_the_same_picture(tmp_path: Path) -> None:
+    pixels = np.zeros((1, 203, 301), np.uint8)
+    pixels[:, -9:] = pixels[:, :, -9:] = 255  # sides that no factor divides, bright where they end
+    np.save(tmp_path / "x.npy", pixels)
+    Image.fromarray(pixels[0]).save(tmp_path / "x.png")
+    array, file = (
+        next(open_images([tmp_path / name], FITTING).batches()).pixels
+        for name in ("x.npy", "x.png")
+    )
+    assert np.array_equal(array, file)
 
 
 @pytest.mark.parametrize("shape", [(2, 70_000, 1), (2, 8, 8, 2), (1, 60_000, 1100)])

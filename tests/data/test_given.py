@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,17 @@ def test_a_colour_profile_that_is_converted_is_said(grid: cvae.Codec) -> None:
     image.info["icc_profile"] = swapped_profile()
     with pytest.warns(cvae.ConversionWarning, match="colours converted from their profile to sRGB"):
         assert grid.encode(image) != plain
+
+
+@pytest.mark.parametrize("work", [cvae.Codec.encode, cvae.Codec.latents])
+def test_a_warning_names_the_line_of_the_caller(
+    grid: cvae.Codec, work: Callable[..., object]
+) -> None:
+    from .pictures import swapped_profile
+
+    image = Image.new("RGB", (20, 30), (200, 40, 90))
+    image.info["icc_profile"] = swapped_profile()
+    for given in (image, [image, image]):
+        with pytest.warns(cvae.ConversionWarning) as found:
+            work(grid, given)
+        assert {Path(warning.filename) for warning in found} == {Path(__file__)}

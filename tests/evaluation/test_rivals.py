@@ -114,6 +114,21 @@ def test_grey_pictures_among_others_are_coded_as_grey_ones() -> None:
     assert rivals.code(avif, grey, of_colour)[0] > sizes[0]
 
 
+@pytest.mark.parametrize("name", ["jpeg", "avif"])
+def test_colour_behind_a_sample_of_grey_is_coded_in_colour(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    monkeypatch.setattr(rivals, "_SAMPLE", 2)
+    red = np.zeros((1, 16, 16, 3), np.uint8) + np.array([200, 30, 40], np.uint8)
+    points = rivals.curve(RIVALS[name], [*photos(3, 1), *red], "single", 60, quiet)
+    assert all(
+        "subsampling=4:2:0" in p.settings or "subsampling=4:4:4" in p.settings for p in points
+    )
+    assert points[-1].mse[-1] < 10  # without its colour it would be far off
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     points = [(10.0, 20.0), (12.0, 19.0), (12.0, 22.0), (9.0, 15.0), (15.0, 22.0)]
     assert rivals.front(points) == [3, 0, 2]

@@ -16,6 +16,7 @@ from cvae import packs
 from cvae.data import images, metrics
 from cvae.errors import CvaeError, FormatError, StorageError
 from cvae.evaluation import containers, verify
+from cvae.evaluation.originals import Originals
 from cvae.options import EncodeOptions
 from cvae.packs.encode import encode_pack
 
@@ -38,7 +39,9 @@ def _in_an_empty_folder(workdir: Path) -> None:
 
 def figures(data: str, coded: str, split: str | None = None) -> dict[str, Any]:
     with cvae.open_pack(coded) as pack:
-        return verify.compare(pack, data, EncodeOptions(fit=True, split=split)).figures[0]
+        return verify.compare(pack, Originals(data), EncodeOptions(fit=True, split=split)).figures[
+            0
+        ]
 
 
 def of_containers(pixels: np.ndarray, coded: list[bytes]) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def of_containers(pixels: np.ndarray, coded: list[bytes]) -> dict[str, Any]:
         Path(f"coded/{number}.bin").write_bytes(data)
     files = [(f"coded/{number}.bin", f"{number}.bin") for number in range(len(coded))]
     refused: list[CvaeError] = []
-    originals = containers.Originals("originals", refused.append)
+    originals = Originals("originals", refused.append)
     options, find = EncodeOptions(fit=True), verify.codec_finder()
     (result,) = containers.compare(files, originals, options, find, refused.append).figures
     assert refused == []
@@ -144,10 +147,31 @@ def test_images_are_matched_by_name_in_folders_and_archives() -> None:
 
 def test_missing_originals_are_counted() -> None:
     Path("in/a/01.png").unlink()
-    with cvae.open_pack("in.bin") as pack:
-        found = verify.compare(pack, "in")
-    assert (found.figures[0]["images"], found.figures[0]["missing"]) == (29, 1)
-    assert (found.absent, found.uncoded) == (["a/01.png"], set())
+    with tarfile.open("in.tar", "w") as archive:
+        for path in sorted(Path("in").rglob("*.png"), key=lambda path: path.as_posix()):
+            archive.add(path, path.relative_to("in").as_posix())
+    expected: dict[str, Any] = {}
+    for data in ("in", "in.tar"):
+        originals = Originals(data)
+        with cvae.open_pack("in.bin") as pack:
+            found = verify.compare(pack, originals)
+        (result,) = found.figures
+        assert (result["images"], result["missing"]) == (29, 1)
+        assert (found.absent, originals.uncoded) == (["a/01.png"], [])
+        expected = expected or result
+        for figure in FIGURES:
+            assert result[figure] == pytest.approx(expected[figure]), figure
+
+
+def test_an_archive_in_another_order_than_the_pack_is_refused() -> None:
+    with tarfile.open("in.tar", "w") as archive:
+        for name in ("a/03.png", "a/01.png"):
+            archive.add(f"in/{name}", name)
+    with (
+        cvae.open_pack("in.bin") as pack,
+        pytest.raises(CvaeError, match=r"order of the pack, found .a/01"),
+    ):
+        verify.compare(pack, Originals("in.tar"))
 
 
 def test_originals_that_were_never_coded_are_named() -> None:
@@ -159,10 +183,11 @@ def test_originals_that_were_never_coded_are_named() -> None:
             archive.add(path, path.relative_to("in").as_posix())
     run_here("pack", "in", "-o", "more.bin", *FAST)
     for data in ("in", "in.tar"):
+        originals = Originals(data)
         with cvae.open_pack("in.bin") as pack:
-            found = verify.compare(pack, data)
+            found = verify.compare(pack, originals)
         assert (found.figures[0]["images"], found.figures[0]["uncoded"]) == (30, 2)
-        assert {f"in/{name}" for name in found.uncoded} == images
+        assert {f"in/{name}" for name in originals.uncoded} == images
 
 
 def test_the_split_that_was_measured_is_named() -> None:
@@ -197,7 +222,7 @@ def test_of_a_damaged_pack_what_is_whole_is_measured(named: bool) -> None:
     Path("d.bin").write_bytes(damaged)
     refused: list[CvaeError] = []
     with cvae.open_pack("d.bin") as pack:
-        (found,) = verify.compare(pack, data, refuse=refused.append).figures
+        (found,) = verify.compare(pack, Originals(data), refuse=refused.append).figures
     assert (found["images"], found["lost"], found["missing"]) == (14, 16, 0)
     kept = [*range(8, 16), *range(24, 30)]
     expected = metrics.psnr(images[kept], decoded[kept]).mean()
@@ -222,4 +247,4 @@ def test_what_does_not_belong_together_is_refused(data: str, coded: str, message
     np.save("z.npy", blobs(31, side=28))
     Path("cut.bin").write_bytes(Path("x.bin").read_bytes()[:-60])
     with pytest.raises(CvaeError, match=message), packs.open(coded, damaged=True) as pack:
-        verify.compare(pack, data)
+        verify.compare(pack, Originals(data))

@@ -192,6 +192,9 @@ class _Run:
         images: Any
         if part := self._part():
             names = part.names[: self.limit]
+            for name in names:
+                for change in part.changes.get(name, ()):
+                    self.talk.changed(name, change)
             images = part.whole(len(names)) if codec.any_size else part.images[: len(names)]
         else:
             reading = codec.reading(self.reading)
@@ -290,9 +293,6 @@ class _Run:
             return None
         part = measure.load_part(folder, self.which.split, self.model, self.talk.watch)
         self.talk.skipped(self.data, part.skipped)
-        for name in part.names[: self.limit]:
-            for change in part.changes.get(name, ()):
-                self.talk.changed(name, change)
         if part.warning:
             self.talk.warning(part.warning)
         return part

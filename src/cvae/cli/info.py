@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -51,7 +52,8 @@ def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
     for name in names:
         with talk.trying("stdin" if name == files.STDIO else name):
             if listed:
-                found += _names(name, as_json)
+                for image in _names(name):
+                    found.append(image) if as_json else echo(image)
                 continue
             facts = _facts(name, talk)
             if not as_json:
@@ -89,19 +91,17 @@ def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "names": [*names, f"first of {facts['images']:,}: --names lists all"]}
 
 
-def _names(name: str, as_json: bool) -> list[str]:
-    """Prints the names of the images of a pack; returns them for JSON. Raises FormatError."""
+def _names(name: str) -> Iterator[str]:
+    """The names of the images of a pack. Raises FormatError, after those that are left of a damaged one."""
     from cvae import packs
 
-    found = []
     with packs.open_reader(files.place(name)) as reader:
         if not reader.named:
             raise FormatError("has no names of images")
         for _, image in reader.names():
-            found.append(image) if as_json else echo(image)
+            yield image
         if reader.damage_in([(0, reader.images)]):
             raise FormatError("is damaged: names are missing")
-    return found
 
 
 def _check_name(name: str) -> None:
@@ -249,4 +249,5 @@ def _model_on_stdin() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
         path = Path(folder, "stdin.cvae")
         path.write_bytes(files.Task(None).read())
-        return {**_model(str(path)), "file": "stdin"}
+        with files.called(str(path), "stdin"):
+            return {**_model(str(path)), "file": "stdin"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from cvae.errors import translated
 if TYPE_CHECKING:
     from cvae.codec import Codec
     from cvae.data.contents import What
-    from cvae.evaluation.coded import Compared
+    from cvae.evaluation.originals import Originals
     from cvae.options import EncodeOptions
 
 _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
@@ -57,30 +56,33 @@ def command(
     and originals that no FILE has, unless FILE is one container; the exit code is then 1.
     """
     from cvae.codec import open_model
+    from cvae.evaluation.originals import Originals
     from cvae.evaluation.verify import codec_finder
 
     talk, find = make_talk(MODELS_ADVICE), codec_finder(model)
     if model:
         open_model(model)  # one that there is not is wrong usage, whatever the files are
-    results, uncoded = [], []
+    # Listed once for all files, which each tell it what they hold.
+    originals = Originals(against, talk.error, not _is_one(names)) if against else None
+    results, compared = [], 0
     for given in names:
         name = "stdin" if given == STDIO else given
         with talk.trying(name), files.on_disk(given) as path:
-            if against is None:
+            if originals is None:
                 result = _check(name, path, find, talk)
                 results.append(result)
                 if not as_json:
                     echo(f"{name}: {result['kind']}, {result['state']}")
                 continue
-            found = _compare(name, path, against, model, options, find, talk, len(names) > 1)
-            uncoded.append(found.uncoded)
-            results += found.figures
+            found = _compare(name, path, originals, model, options, find, talk)
+            compared += 1
+            results += found
             if not as_json:
-                for result in found.figures:
+                for result in found:
                     tables.show(tables.coded(result))
     # A single container is looked up in a folder of many; what cannot be compared may have any.
-    if against and len(uncoded) == len(names) and not _is_one(names):
-        _say_uncoded(against, uncoded, talk)
+    if originals and compared == len(names) and not _is_one(names) and (left := originals.uncoded):
+        talk.error(_lacking(originals, "there is no coded image of", "original", left))
     if as_json:
         echo_json(results)
     sys.stdout.flush()
@@ -175,10 +177,10 @@ def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tup
 
 
 def _compare(
-    name: str, place: str, against: str, model: str | None, options: EncodeOptions,
-    find: Callable[[int], Codec], talk: Talk, several: bool,
-) -> Compared:  # fmt: skip
-    """A file, or the containers of a folder, beside their originals; says what has none."""
+    name: str, place: str, originals: Originals, model: str | None, options: EncodeOptions,
+    find: Callable[[int], Codec], talk: Talk,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The figures of a file, or the containers of a folder, beside their originals; says what has none."""
     from cvae import packs
     from cvae.data.contents import What
     from cvae.evaluation import containers, verify
@@ -192,18 +194,18 @@ def _compare(
     what = files.what(place)
     if what in (What.PACK, What.PACKS):
         with packs.open(place, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
-            found = verify.compare(pack, against, options, bar.update, refuse)
+            found = verify.compare(pack, originals, options, bar.update, refuse)
     else:
         paths = _describe(place, what, refuse)[1]
-        originals = containers.Originals(against, refuse, several or len(paths) > 1)
         with talk.bar(len(paths)) as bar:
             coded = _named(paths, place, bar)
             found = containers.compare(coded, originals, options, find, refuse)
     if found.absent:
         none = "has no original that can be read of"
-        talk.error(_lacking(against, none, "coded image", found.absent))
-    common = {"dataset": Path(against.rstrip("/")).stem, "split": "all", "file": name}
-    return replace(found, figures=[{**common, **figures} for figures in found.figures])
+        talk.error(_lacking(originals, none, "coded image", found.absent))
+    dataset = Path(originals.text.rstrip("/")).stem
+    common = {"dataset": dataset, "split": "all", "file": name}
+    return [{**common, **figures} for figures in found.figures]
 
 
 def _named(paths: list[str], name: str, bar: Any) -> Iterator[tuple[str, str]]:
@@ -214,13 +216,7 @@ def _named(paths: list[str], name: str, bar: Any) -> Iterator[tuple[str, str]]:
         bar.update(1)
 
 
-def _say_uncoded(against: str, uncoded: list[set[str]], talk: Talk) -> None:
-    """Says which originals none of the coded files has."""
-    if left := sorted(set.intersection(*uncoded)):
-        talk.error(_lacking(against, "there is no coded image of", "original", left))
-
-
-def _lacking(against: str, what: str, noun: str, names: list[str]) -> DataError:
+def _lacking(originals: Originals, what: str, noun: str, names: list[str]) -> DataError:
     from cvae.evaluation.coded import first_of
 
-    return DataError(f"{what} {counted(len(names), noun)}: {first_of(names)}", where=against)
+    return DataError(f"{what} {counted(len(names), noun)}: {first_of(names)}", where=originals.text)

@@ -75,7 +75,7 @@ def batch_of(
         changes = Counter(change for picture in pictures for change in picture.changes)
         for change, count in changes.items():
             told(refuse)(Changed(change, where=label, images=count))
-        pixels = np.stack([reading.pixels(picture.image) for picture in pictures])
+        pixels = np.stack([reading.pixels(picture) for picture in pictures])
     return Batch(pixels, names, sizes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -120,6 +121,14 @@ def described(value: object) -> str:
     return type(value).__name__
 
 
+def _callers_level() -> int:
+    """The `stacklevel` at which a warning of the calling function names the line that called cvae."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "cvae":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
     """The pixels (h, w) or (h, w, 3) of an image of Pillow."""
     grey = Image.getmodebase(image.mode) == "L" if channels is None else channels == 1
@@ -137,6 +146,6 @@ def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
         raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
     for change in picture.changes:
-        warnings.warn(f"an image of Pillow: {change}", ConversionWarning, stacklevel=2)
+        warnings.warn(f"an image of Pillow: {change}", ConversionWarning, _callers_level())
     pixels = reading.pixels(picture)
     return pixels[..., 0] if grey else pixels

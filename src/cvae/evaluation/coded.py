@@ -20,7 +20,6 @@ class Compared:
 
     figures: list[dict[str, Any]]  # one of each model; what is missing or lost stands in the first
     absent: list[str]  # coded images of which no original can be read
-    uncoded: set[str]  # originals of which there is no coded image
 
 
 def measure(codec: Codec, x: Any, x_hat: Any, qualities: list[int]) -> NDArray[np.float64]:

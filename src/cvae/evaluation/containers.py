@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +14,14 @@ from cvae.bitstream import container
 from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
-from cvae.data import listing, metrics, places
-from cvae.data.contents import What, what_lies_at
+from cvae.data import metrics, places
 from cvae.data.images import BATCH_PIXELS, Pixels
 from cvae.data.places import Place
 from cvae.data.sources import ListSource
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, translated
 from cvae.evaluation import coded
 from cvae.evaluation.coded import Compared
+from cvae.evaluation.originals import Originals
 from cvae.options import EncodeOptions
 
 MAX_CONTAINER = 1 << 28  # bytes
@@ -39,47 +37,8 @@ def read(place: str) -> tuple[Container, int]:
     return container.unpack(data), len(data)
 
 
-class Originals:
-    """Image files, found by the names of the containers that were made of them."""
-
-    def __init__(self, text: str, refuse: Tell, several: bool = True) -> None:
-        """`text` is a path, a URL or a pattern. Raises DataError when it has no image files.
-
-        `several` says that it has those of several containers, of which names tell.
-        """
-        if what_lies_at(text) in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
-            wrong = "holds many images, expected image files"
-            why = "containers are compared with those of their names"
-            raise DataError(f"{wrong}: {why}", where=text)
-        self.text = text
-        self.places = {file.name: file.place for file in listing.find_images(text, refuse)}
-        self.unused = set(self.places)
-        self._stems = defaultdict[str, list[str]](list)
-        for name in self.places:
-            self._stems[_stem(name)].append(name)
-        is_one = not several and list(self.places.values()) == [places.locate(text)]
-        self._alone = list(self.places) if is_one else []
-
-    def find(self, name: str) -> tuple[Place, str] | None:
-        """The original of a container by the name of that, and its own name; None where it is missing.
-
-        `encode` names results after their image without its ending or with it. The single original
-        of a single container has any name. Raises ImageError when several differ in the ending alone.
-        """
-        stem = _stem(name)
-        found = [stem] if stem in self.places else self._stems.get(stem, self._alone)
-        self.unused.difference_update(found)
-        if len(found) > 1:
-            text = f"expected one original of this name in {self.text}, found {', '.join(found)}"
-            raise ImageError(text, advice="--against FILE names the one that was coded")
-        return (self.places[found[0]], found[0]) if found else None
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
-
-
 class _Pair(NamedTuple):
+    path: str
     item: Container
     symbols: Symbols
     size: int  # bytes of the file
@@ -89,8 +48,10 @@ class _Pair(NamedTuple):
 class _Measured:
     """The containers of one model and what was measured of them."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, refuse: Tell) -> None:
         self.codec, self.seconds = codec, 0.0
+        self.lost = 0  # that could not be decoded; `refuse` was called with each
+        self._refuse = refuse
         # Not decoded yet, since some go through the networks together; and values of their pixels.
         self._held, self._pixels = list[_Pair](), 0
         self._parts: list[NDArray[np.float64]] = []
@@ -101,29 +62,44 @@ class _Measured:
         self._held.append(pair)
         self._pixels += pair.original.size
         if self._pixels >= BATCH_PIXELS:
-            self._flush()
+            self.flush()
 
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to say of it."""
-        return bool(self._held or self._parts)
-
-    def _flush(self) -> None:
-        if not self._held:
+    def flush(self) -> None:
+        """Decodes what is held: together, or one by one where that fails, to lose the bad ones alone."""
+        held, self._held, self._pixels = self._held, [], 0
+        if not held or self._failure(held) is None:
             return
-        items, symbols, sizes, originals = zip(*self._held, strict=True)
+        for pair in held:
+            if error := self._failure([pair]):
+                self.lost += 1
+                self._refuse(error)
+
+    def _failure(self, pairs: list[_Pair]) -> CvaeError | None:
+        """Decodes some together and measures them; returns why that cannot be done, if it cannot."""
+        try:
+            self._measure(pairs)
+        except (CvaeError, MemoryError) as error:
+            reason = error if isinstance(error, CvaeError) else "there is not enough memory"
+            return CvaeError(f"cannot be decoded: {reason}", where=pairs[0].path)
+        return None
+
+    def _measure(self, pairs: list[_Pair]) -> None:
+        _, items, symbols, sizes, originals = zip(*pairs, strict=True)
         started = time.perf_counter()
         decoded = list(self.codec.reconstruct(items, symbols))
-        self.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
         qualities = [item.quality for item in items]
         self._parts.append(coded.measure(self.codec, originals, decoded, qualities))
+        # From here on nothing fails, so no container counts twice.
+        self.seconds += seconds
         self._shapes += [original.shape for original in originals]
         self._qualities.update(qualities)
         self._bytes += sum(sizes)
-        self._held, self._pixels = [], 0
 
-    def figures(self) -> dict[str, Any]:
-        self._flush()
+    def figures(self) -> dict[str, Any] | None:
+        """What was measured; None where nothing was."""
+        if not self._parts:
+            return None
         quality = next(iter(self._qualities)) if len(self._qualities) == 1 else None
         speed = len(self._shapes) / max(self.seconds, 1e-9)
         parts, shape = np.concatenate(self._parts, axis=1), metrics.mean_shape(self._shapes)
@@ -149,12 +125,13 @@ def compare(
     Raises:
         DataError: nothing can be compared.
     """
+    originals.check_files()
     models: dict[Codec, _Measured] = {}
-    absent, lost = [], 0
+    absent, lost, used = [], 0, set[str]()
     for path, name in files:
         try:
             with at(path):
-                original = originals.find(name)
+                original = originals.find(name, used)
         except ImageError as error:
             refuse(error)
             absent.append(name)
@@ -163,7 +140,7 @@ def compare(
             with at(path):
                 item, size = read(path)
                 codec = find(item.model_id)
-                measured = models.setdefault(codec, _Measured(codec))
+                measured = models.setdefault(codec, _Measured(codec, refuse))
                 started = time.perf_counter()
                 symbols = codec.decode_payload(item)
                 measured.seconds += time.perf_counter() - started
@@ -177,15 +154,19 @@ def compare(
             continue
         if not codec.any_size:
             item = replace(item, original_size=None)
-        measured.add(_Pair(item, symbols, size, pixels))
-    figures = [measured.figures() for measured in models.values() if measured.any]
+        measured.add(_Pair(path, item, symbols, size, pixels))
+    for measured in models.values():
+        measured.flush()
+        lost += measured.lost
+    figures = [found for measured in models.values() if (found := measured.figures())]
     if not figures:
         wrong = "has none of the images that were coded, and are whole"
         raise DataError(wrong, where=originals.text)
-    counts = {"missing": len(absent), "lost": lost, "uncoded": len(originals.unused)}
+    counts = {"missing": len(absent), "lost": lost, "uncoded": len(originals.names) - len(used)}
     none = dict.fromkeys(counts, 0)
     results = [row | (none if number else counts) for number, row in enumerate(figures)]
-    return Compared(results, absent, set(originals.unused))
+    originals.coded |= used
+    return Compared(results, absent)
 
 
 def _read(

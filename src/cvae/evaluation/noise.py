@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae import denoising
-from cvae.data import images, listing, metrics, pages
+from cvae.data import images, listing, metrics, pages, places
 from cvae.data.contents import What, what_lies_at
 from cvae.data.folders import FileImages
 from cvae.data.images import Pixels
@@ -63,12 +63,14 @@ def load(
     known = recorded_reading(model)
     ground = known.background if known else Reading.background
     reading = Reading((0, 0, model.manifest.image_shape[2]), "own", ground)
-    if names is not None:
-        return FileImages(Path(source), sorted(names)[:limit], reading)
     path = Path(source)
-    data: Images
-    if path.exists() and what_lies_at(path) in (What.FOLDER, What.RUN, What.FILE):
+    files: Iterable[Found] | None = None
+    if names is not None:
+        files = [Found(places.locate(path) / name, name) for name in sorted(names)]
+    elif path.exists() and what_lies_at(path) in (What.FOLDER, What.RUN, What.FILE):
         files = listing.find_images(path, refuse)
+    data: Images
+    if files is not None:
         readable = (file.name for file in files if _is_readable(file, reading, refuse))
         found = list(islice(readable, limit))
         data = FileImages(path if path.is_dir() else path.parent, found, reading)

@@ -254,9 +254,16 @@ def _channels(pixels: Any) -> int:
 
 
 def _sample(pixels: Any) -> Any:
-    """The first images, at least one: as many as `_SAMPLE` and `_SAMPLE_PIXELS` say."""
+    """The first images, at least one: as many as `_SAMPLE` and `_SAMPLE_PIXELS` say.
+
+    Where all of these are grey and others are not, the first in colour is added: the options of
+    colour are compared on it.
+    """
     areas = np.cumsum([image.shape[0] * image.shape[1] for image in pixels[:_SAMPLE]])
-    return pixels[: max(1, int(np.searchsorted(areas, _SAMPLE_PIXELS, side="right")))]
+    sample = pixels[: max(1, int(np.searchsorted(areas, _SAMPLE_PIXELS, side="right")))]
+    if _channels(sample) == _channels(pixels):
+        return sample
+    return [*sample, next(image for image in pixels if image.shape[2] == 3)]
 
 
 def curve(

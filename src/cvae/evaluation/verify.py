@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -22,14 +24,16 @@ from cvae.data.sources import ListSource, Which
 from cvae.errors import DataError, FormatError, ModelError, Refuse, UnsupportedError, told
 from cvae.evaluation import coded, containers
 from cvae.evaluation.coded import Compared
+from cvae.evaluation.originals import Originals
 from cvae.options import EncodeOptions
 from cvae.packs import shards
 from cvae.packs.decode import Pack
 from cvae.packs.reader import Damage, Range
-from cvae.packs.shards import Input
 from cvae.packs.source import pack_source
 
 _ORIGINALS = EncodeOptions(fit=True)
+
+_END = sys.maxsize, np.empty((0, 0, 0), np.uint8)  # behind the last original
 
 Pairs = Iterator[tuple[Pixels, Pixels]]  # originals and decoded images, (n, h, w, c) each
 
@@ -79,7 +83,7 @@ def check(place: str, find: Callable[[int], Codec] = find_codec) -> list[Damage]
 
 def compare(
     pack: Pack,
-    data: str,
+    originals: Originals,
     options: EncodeOptions = _ORIGINALS,
     progress: Callable[[int], None] | None = None,
     refuse: Refuse = None,
@@ -89,7 +93,7 @@ def compare(
     Images of arrays, and of packs without names, are matched by number, all others by name.
 
     Args:
-        data: path, URL or pattern of the originals.
+        originals: told which of them are in the pack.
         options: how images are read, and the `split` and `key` of `.npz` files.
         progress: called with the number of images of each batch that was measured.
         refuse: called with every original that cannot be read and every damage; their images are
@@ -99,18 +103,20 @@ def compare(
         FormatError: the pack is damaged, or has no names where names are needed.
         DataError: the originals are not those of the pack, or cannot be read.
     """
-    pairs = _Pairs(pack, shards.resolve(data, refuse), options, refuse)
+    pairs = _Pairs(pack, originals, options, refuse)
     quality, measured, shapes = pack.reader.header.quality, [], []
-    for originals, decoded in pairs.all():
-        shapes += [originals.shape[1:]] * len(originals)
-        if originals.shape[3] < decoded.shape[3]:  # grey ones come back as RGB
-            originals = np.repeat(originals, decoded.shape[3], axis=3)
-        measured.append(coded.measure(pack.codec, originals, decoded, [quality] * len(originals)))
+    for x, decoded in pairs.all():
+        shapes += [x.shape[1:]] * len(x)
+        if x.shape[3] < decoded.shape[3]:  # grey ones come back as RGB
+            x = np.repeat(x, decoded.shape[3], axis=3)
+        measured.append(coded.measure(pack.codec, x, decoded, [quality] * len(x)))
         if progress:
-            progress(len(originals))
+            progress(len(x))
     images = sum(len(part[0]) for part in measured)
     if not images:
-        raise DataError("has none of the images that were coded, and are whole", where=data)
+        raise DataError(
+            "has none of the images that were coded, and are whole", where=originals.text
+        )
     whole = sum(stop - start for start, stop in pairs.ranges)
     # Where originals are missing, their share of the bytes is left out, too.
     size = max(1, round(pack.reader.size * images / len(pack)))
@@ -122,36 +128,39 @@ def compare(
         **coded.figures(pack.codec, parts, size, speed, shape),
         "missing": whole - images,  # coded images whose originals are not there, or cannot be read
         "lost": len(pack) - whole,  # to damage
-        "uncoded": len(pairs.uncoded),  # originals that are not in the pack, or are lost
+        "uncoded": len(originals.names)
+        - len(pairs.coded),  # originals that are not in the pack, or are lost
     }
-    return Compared([figures], pairs.absent, pairs.uncoded)
+    originals.coded |= pairs.coded
+    return Compared([figures], pairs.absent)
 
 
 class _Pairs:
     """Originals and decoded images, batch by batch; and how long decoding took."""
 
     def __init__(
-        self, pack: Pack, originals: Input, options: EncodeOptions, refuse: Refuse
+        self, pack: Pack, originals: Originals, options: EncodeOptions, refuse: Refuse
     ) -> None:
         self.ranges = pack.whole([(0, len(pack))], refuse)  # of the images that are measured
         self.split = "all"  # which images of an .npz file the originals are
         self.seconds = 0.0  # that decoding was waited for
-        self.absent: list[str] = []  # coded images, and originals that are without the other
-        self.uncoded: set[str] = set()
-        self._pack, self._input, self._refuse = pack, originals, refuse
+        self.absent: list[str] = []  # coded images without an original
+        self.coded: set[str] = set()  # names of originals that are in the pack
+        self._pack, self._originals, self._refuse = pack, originals, refuse
         self._which = Which(options.split, options.key)
         fitted = pack.reader.header.sizes
         self._reading = pack.codec.reading(replace(options, fit=fitted))
 
     def all(self) -> Pairs:
-        first = next(self._input.found())
-        what = sources.kind_of(first)
+        what = self._originals.what
         if what is What.ARRAY:
-            self.split = sources.array_source(first.place, self._which).split
-            return self._in_order(by_name=False)
+            place = self._originals.input.place
+            self.split = sources.array_source(place, self._which).split
+            return self._by_number()
         if what in (What.PACK, What.PACKS):
-            return self._in_order(pack_source(first.place).named)
-        return self._in_order(by_name=True) if what in (What.TAR, What.ZIP) else self._by_name()
+            named = pack_source(self._originals.input.place).named
+            return self._in_archive() if named else self._by_number()
+        return self._in_archive() if what in (What.TAR, What.ZIP) else self._by_name()
 
     def _decoded(self) -> Iterator[Decoded]:
         parts = self._pack.decode(self.ranges)
@@ -163,46 +172,84 @@ class _Pairs:
                 return
             yield part
 
-    def _originals(self) -> Iterator[tuple[str, Pixels]]:
-        """The images in order, (h, w, c) each, with their names."""
-        for shard in shards.cut([self._input], which=self._which, refuse=self._refuse):
+    def _images(self) -> Iterator[tuple[str, Pixels]]:
+        """The originals in order, (h, w, c) each, with their names."""
+        for shard in shards.cut([self._originals.input], which=self._which, refuse=self._refuse):
             for batch in shard.source.batches(self._reading, refuse=self._refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
-    def _in_order(self, by_name: bool) -> Pairs:
-        """The originals of arrays by number, of an archive by name; what lies between is lost."""
-        originals, seen, total = enumerate(self._originals(), 1), 0, len(self._pack)
-        where = self._input.text
+    def _by_number(self) -> Pairs:
+        """The originals of arrays; of those of images that are lost nothing is measured."""
+        originals, seen, total = enumerate(self._images(), 1), 0, len(self._pack)
+        where = self._originals.text
         wrong = f"expected {total} images, as many as were coded, found"
         for part in self._decoded():
             found = []
-            for key in _names(part) if by_name else part.numbers.tolist():
-                for seen, (name, image) in originals:
-                    if key == (name if by_name else seen - 1):
+            for number in part.numbers.tolist():
+                for seen, (_, image) in originals:
+                    if seen == number + 1:
                         found.append(image)
                         break
-                    if by_name:
-                        self.uncoded.add(name)
                 else:
-                    text = f"expected an image {key!r} next" if by_name else f"{wrong} {seen}"
-                    raise DataError(text, where=where)
-            if unlike := {image.shape[:2] for image in found} - {part.pixels.shape[1:3]}:
-                raise _other_size(where, unlike.pop(), part)
-            for start, stop in _alike(found):
-                yield np.stack(found[start:stop]), part.pixels[start:stop]
-        if by_name:
-            self.uncoded.update(name for _, (name, _) in originals)
-            return
+                    raise DataError(f"{wrong} {seen}", where=where)
+            yield from self._beside(found, part, part.pixels)
         seen += sum(1 for _ in islice(originals, total + 1 - seen))
         # A pack without its index does not know how many images it had.
         if seen != total and not self._pack.reader.damage:
             raise DataError(f"{wrong} {'more' if seen > total else seen}", where=where)
 
+    def _in_archive(self) -> Pairs:
+        """The originals of an archive, which is read once, in the order of the pack."""
+        originals = self._numbered()
+        number, image = next(originals, _END)
+        for part in self._decoded():
+            found: dict[int, Pixels] = {}
+            while number <= part.numbers[-1]:
+                found[number] = image
+                number, image = next(originals, _END)
+            names, rows = _names(part), []
+            for row, (at, name) in enumerate(zip(part.numbers.tolist(), names, strict=True)):
+                if at in found:
+                    rows.append(row)
+                    self.coded.add(name)
+                else:
+                    self.absent.append(name)
+            pixels = [found[at] for at in part.numbers[rows].tolist()]
+            yield from self._beside(pixels, part, part.pixels[rows])
+        for _ in originals:  # names those that are left
+            pass
+
+    def _numbered(self) -> Iterator[tuple[int, Pixels]]:
+        """Those originals of an archive that are in the pack, each with its number there, rising.
+
+        Raises DataError when the archive has another order.
+        """
+        listed = defaultdict[str, list[int]](list)
+        for number, name in self._pack.reader.names():
+            listed[name].append(number)
+        numbers = {name: iter(rising) for name, rising in listed.items()}
+        last, before = -1, ""
+        for name, image in self._images():
+            self._originals.names.add(name)
+            if name not in numbers:
+                continue
+            number = next((number for number in numbers[name] if number > last), last)
+            if number == last:
+                text = f"expected the order of the pack, found {name!r} after {before!r}"
+                raise DataError(text, where=self._originals.text)
+            last, before = number, name
+            yield number, image
+
+    def _beside(self, found: list[Pixels], part: Decoded, pixels: Pixels) -> Pairs:
+        """Originals beside decoded images of a part, in stacks. Raises DataError at another size."""
+        if unlike := {image.shape[:2] for image in found} - {part.pixels.shape[1:3]}:
+            raise _other_size(self._originals.text, unlike.pop(), part)
+        for start, stop in _alike(found):
+            yield np.stack(found[start:stop]), pixels[start:stop]
+
     def _by_name(self) -> Pairs:
         # Names are looked up, never opened: a pack may hold any.
-        listed = self._input.found(self._refuse)
-        places: dict[str, Place] = {item.name: item.place for item in listed}
-        self.uncoded = set(places)
+        places = self._originals.places
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
@@ -213,7 +260,7 @@ class _Pairs:
             whole = [(places[name], name) for name in names if name in places]
             stacks = dict.fromkeys(pages.file_of(name) for name in names if name not in places)
             paged = [(places[name], name) for name in stacks if name in places]
-            self.uncoded.difference_update(name for _, name in whole + paged)
+            self.coded.update(name for _, name in whole + paged)
             left = dict.fromkeys(names)
             for batch in chain(self._read(whole, False), self._read(paged, True)):
                 at = [row for row, name in enumerate(batch.names or []) if name in rows]

@@ -28,6 +28,7 @@ from cvae.errors import (
     StorageError,
 )
 from cvae.evaluation import verify
+from cvae.evaluation.originals import Originals
 from cvae.packs import executors, run, shards
 from cvae.packs.manifest import Part
 
@@ -344,7 +345,9 @@ def test_what_is_left_of_a_folder_of_packs_is_measured(made: Path, out: Path) ->
     (out / "part-00003.bin").unlink()
     refused: list[CvaeError] = []
     with cvae.open_pack(out) as pack:
-        (found,) = verify.compare(pack, str(made / "x.npy"), refuse=refused.append).figures
+        (found,) = verify.compare(
+            pack, Originals(str(made / "x.npy")), refuse=refused.append
+        ).figures
     assert (found["images"], found["lost"]) == (80, 70)
     assert [str(error).split(": ")[:2] for error in refused] == [
         ["part-00001.bin", "is missing"], ["part-00003.bin", "is missing"],
