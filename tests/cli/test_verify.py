@@ -254,6 +254,23 @@ def test_originals_are_listed_once_for_all_files(
     assert len(listed) == 1
 
 
+def test_what_an_archive_holds_besides_originals_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("notes.txt").write_text("text")
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        archive.write("notes.txt")
+        for name in NAMES:
+            archive.write(SAMPLES / name, name)
+    run_here("pack", SAMPLES, "-o", "x.bin", *FAST)
+    capsys.readouterr()
+    run_here("verify", "x.bin", "x.bin", "--against", "in.zip")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 file that is no image was passed over: in.zip: notes.txt" in line.replace(
+        f"{Path.cwd()}/", ""
+    )
+
+
 def test_what_is_none_of_ours_is_not_called_damaged(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes.txt").write_text("text")
     np.save("x.npy", np.zeros((2, 2)))

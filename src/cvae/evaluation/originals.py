@@ -32,6 +32,7 @@ class Originals:
             listed = self.input if files else self.input._replace(place=places.locate(text))
             self.places = {file.name: file.place for file in listed.found(refuse)}
         self.names = set(self.places)  # of an archive those that were read so far
+        self.was_read = False  # an archive, for another pack
         self.coded = set[str]()  # names of those that are in some coded file
 
     @property

@@ -21,7 +21,16 @@ from cvae.data.images import Pixels
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
 from cvae.data.sources import ListSource, Which
-from cvae.errors import DataError, FormatError, ModelError, Refuse, UnsupportedError, told
+from cvae.errors import (
+    CvaeError,
+    DataError,
+    FormatError,
+    ModelError,
+    PassedOver,
+    Refuse,
+    UnsupportedError,
+    told,
+)
 from cvae.evaluation import coded, containers
 from cvae.evaluation.coded import Compared
 from cvae.evaluation.originals import Originals
@@ -174,8 +183,14 @@ class _Pairs:
 
     def _images(self) -> Iterator[tuple[str, Pixels]]:
         """The originals in order, (h, w, c) each, with their names."""
-        for shard in shards.cut([self._originals.input], which=self._which, refuse=self._refuse):
-            for batch in shard.source.batches(self._reading, refuse=self._refuse):
+        again, self._originals.was_read = self._originals.was_read, True
+
+        def refuse(error: CvaeError) -> None:
+            if not (again and isinstance(error, PassedOver)):  # the same whatever pack is compared
+                told(self._refuse)(error)
+
+        for shard in shards.cut([self._originals.input], which=self._which, refuse=refuse):
+            for batch in shard.source.batches(self._reading, refuse=refuse):
                 yield from zip(batch.names or repeat(""), batch.pixels, strict=False)
 
     def _by_number(self) -> Pairs:
