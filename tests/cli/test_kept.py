@@ -88,3 +88,10 @@ def test_a_pack_that_is_unpacked_is_kept(capsys: pytest.CaptureFixture[str]) -> 
     kept(capsys, "unpack", "back/0.png", "-o", "back", code=1)
     run_here("unpack", "x.bin", "-o", "back", "-f")
     assert Image.open("back/0.png").size == (28, 28)
+
+
+def test_the_data_of_a_run_are_kept(
+    tiny_run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(tiny_data, "data.npz")
+    kept(capsys, "export", tiny_run, "--data", "data.npz", "-o", "data.npz")

@@ -70,10 +70,8 @@ class Group(click.Group):
             raise click.Abort from error  # without the empty line that click prints
         talk = context.obj or Talk()
         talk.error(found)
-        if isinstance(found, ModelNotFoundError) and names_no_model(context):
-            _say_what_waits(talk)
-            raise click.exceptions.Exit(2)
-        return talk.end()
+        is_usage = isinstance(found, ModelNotFoundError) and names_no_model(context)
+        return talk.end(2 if is_usage else 1)
 
 
 def _say_what_waits(talk: Talk | None) -> None:

@@ -30,6 +30,7 @@ def command(
     anything is written. The model keeps its id, and files stay readable, if RUN holds an earlier
     export of the same weights that decodes to the same pictures.
     """
+    from cvae.data import apart
     from cvae.training import architectures, backend, datasets, runs
 
     opened = runs.Run.open(run)
@@ -38,6 +39,8 @@ def command(
     if not architectures.of(preset).closed_form:
         backend.load_keras()
     source = data or opened.source
+    if output is not None and apart.read_as_well([output], [source]):
+        raise click.UsageError(f"{output} is input and output at once; name another with -o")
     talk.say(f"reading {source}")
     dataset = datasets.load(
         source,

@@ -185,8 +185,8 @@ class Talk:
         except CvaeError as error:
             self.error(error)
 
-    def end(self) -> None:
-        """Says what failed, changed and was passed over; ends the command with exit code 1 after errors."""
+    def end(self, code: int = 1) -> None:
+        """Says what failed, changed and was passed over; ends the command with the code after errors."""
         self.say_failures()
         self.say_changes()
         for line in self._passed.lines():
@@ -194,7 +194,7 @@ class Talk:
         if self.listing:
             self.listing.write()
         if self.errors:
-            raise click.exceptions.Exit(1)
+            raise click.exceptions.Exit(code)
 
     def finish(self, files: int, done: str) -> None:
         """Says how many of several files had no error, and ends the command."""
