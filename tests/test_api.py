@@ -220,7 +220,14 @@ def world(request: pytest.FixtureRequest, _files: None) -> World:
 
 def refused_anyway(world: World, call: Call) -> bool:
     """Whether a call with right values is refused, because models of any size do not do it."""
-    one_size = ("Codec.decode_symbols", "Codec.as_batch", "sample", "interpolate", "from_latents")
+    one_size = (
+        "Codec.decode_symbols",
+        "Codec.as_batch",
+        "sample",
+        "interpolate",
+        "from_latents",
+        "Pack.single_bytes",
+    )
     return world.codec.any_size and call.name in one_size
 
 

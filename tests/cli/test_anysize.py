@@ -344,10 +344,9 @@ def test_a_pack_takes_the_model_of_its_first_image(run: Run) -> None:
     lines, _ = run("pack", "in", code=1)
     assert "in/3.png: expected 28x28 grey, found 9x9 RGB; -m photo takes images of any" in lines[1]
     assert lines[2].startswith("in.bin: 2 images in ")
-    assert lines[2].endswith("; model mnist, by the first image")
-    assert not run("pack", "in/1.png", "-m", "mnist", "-o", "m.bin", "--fit")[0][-1].endswith(
-        "image"
-    )
+    assert "; model mnist, by the first image; single files, as of" in lines[2]
+    named = run("pack", "in/1.png", "-m", "mnist", "-o", "m.bin", "--fit")[0][-1]
+    assert "by the first image" not in named
     assert json.loads(run("info", "in.bin", "--json")[1])["model"] == "mnist"
     np.savez("x.npz", x_test=np.stack([digit] * 3))
     run("pack", "x.npz")

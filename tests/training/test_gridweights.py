@@ -222,7 +222,7 @@ def test_a_run_begins_with_a_model_and_is_resumed_with_the_same_one_alone(
     found, expected = checkpoints.load(run), trained.synthesis.get_weights()
     pairs = zip(found.synthesis.get_weights(), expected, strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
-    assert run.preset.learning_rate == pytest.approx(TINY_GRID.learning_rate / 10)
+    assert run.preset.learning_rate == pytest.approx(0.4 * TINY_GRID.learning_rate)
     run_here(*command, installed, "--resume")
     other = Path("photo.cvae")
     write(other, drawn(7))

@@ -25,7 +25,7 @@ from cvae.data import pipeline
 from cvae.data.files import Closing
 from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.data.sinks import Decoded
-from cvae.errors import CvaeError, FormatError, Refuse, at
+from cvae.errors import CvaeError, FormatError, ModelKindError, Refuse, at
 from cvae.kinds import runs
 from cvae.options import Size
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
@@ -148,10 +148,13 @@ class Pack(Closing):
         return [number for number, found in self.reader.names() if found == name]
 
     def single_bytes(self) -> int:
-        """Bytes that its images take as single files; of a model of one size.
+        """Bytes that its images take as single files; codes all of them again.
 
-        Codes all images again. Raises FormatError at a damaged block.
+        Raises FormatError at a damaged block, ModelKindError for a model of any size.
         """
+        self._check_open()
+        if self.codec.any_size:
+            raise ModelKindError(f"expected a model of one size, found {self.codec.name}")
         header, total = self.reader.header, 0
         height, width, _ = self.codec.image_shape
         for place in self.reader.blocks():
