@@ -359,56 +359,6 @@ def test_pages_of_large_photographs_are_shrunk_one_by_one() -> None:
     assert len(cvae.open_pack("x.bin")) == 2
 
 
-def test_an_input_is_not_replaced_under_another_spelling(tmp_path: Path) -> None:
-    put("a.png")
-    before = Path("a.png").read_bytes()
-    run_here("denoise", "a.png", "-o", tmp_path / "a.png", "--force", code=2)
-    run_here("pack", "a.png", "-o", "x.bin", *FAST)
-    Path("link.bin").symlink_to("x.bin")
-    run_here("pack", "link.bin", "-o", tmp_path / "x.bin", "--force", *FAST, code=2)
-    assert Path("a.png").read_bytes() == before
-
-
-def test_what_a_pattern_matches_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    put("a.png", "b.png")
-    run_here("pack", "a.png", "-o", "f1.bin", *FAST)
-    run_here("pack", "b.png", "-o", "f2.bin", *FAST)
-    before = {path: path.read_bytes() for path in Path().glob("*.bin")}
-    for inputs in (["f*.bin"], ["a.png", "./f?.bin"], ["f1.bin", "**"]):
-        capsys.readouterr()
-        run_here("pack", *inputs, "-o", "f1.bin", "-f", *FAST, code=2)
-        assert "f1.bin is input and output at once; name another with -o" in said(capsys)[-1]
-    assert {path: path.read_bytes() for path in Path().glob("*.bin")} == before
-    run_here("pack", "f*.bin", "-o", "new.bin", "-f", *FAST)
-    assert len(cvae.open_pack("new.bin")) == 2
-
-
-def test_a_folder_of_packs_that_is_read_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    put("in/a.png", "in/b.png")
-    folder = [*FAST, "--workers", "1", "-f"]
-    run_here("pack", "in", "-o", "out", *folder)
-    before = Path("out/part-00000.bin").read_bytes()
-    for inputs in ("out", "out/part-*.bin", "out/part-00000.bin", "./out/"):
-        capsys.readouterr()
-        run_here("pack", inputs, "-o", "out", *folder, code=1)
-        assert "is input and output at once, expected another folder" in said(capsys)[0]
-    assert Path("out/part-00000.bin").read_bytes() == before
-    run_here("pack", "out/part-*.bin", "-o", "other", *folder)
-    assert len(cvae.open_pack("other")) == 2
-
-
-def test_a_result_never_replaces_another_input(capsys: pytest.CaptureFixture[str]) -> None:
-    put("a.png", "a_denoised.png")
-    Path("b.bin").write_bytes(Path("a_denoised.png").read_bytes())  # an image, whatever its name
-    before = Path("a_denoised.png").read_bytes()
-    run_here("denoise", "a.png", "a_denoised.png", "-f", code=1)
-    run_here("encode", "a.png", "b.bin", "-f", *FAST, code=1)
-    assert Path("a_denoised.png").read_bytes() == before == Path("b.bin").read_bytes()
-    wrong = "is input and output at once; the output is named with -o"
-    errors = [line for line in said(capsys) if "error" in line]
-    assert [f"cvae: error: {name}: {wrong}" for name in ("a_denoised.png", "b.bin")] == errors
-
-
 def test_a_pack_that_is_packed_again_keeps_the_original_sizes() -> None:
     Image.new("RGB", (64, 48), "teal").save("a.png")
     run_here("pack", "a.png", "-m", "cifar", "--fit", "-o", "one.bin", *FAST)
