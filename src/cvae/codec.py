@@ -56,6 +56,8 @@ class Codec(Decoder):
         one channel. Raises ModelError when the manifest's account of it is damaged.
         """
         expect(options, EncodeOptions, "options of an encoder")
+        if self.lossless:
+            return self._exact_reading(options)
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
         if self.any_size:
@@ -66,6 +68,16 @@ class Codec(Decoder):
         return Reading(
             self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels
         )
+
+    def _exact_reading(self, options: EncodeOptions) -> Reading:
+        """How a lossless model reads: pixels are as they are, or refused. Raises CvaeError."""
+        if options.fit or options.crop is not None:
+            text = f"model {self.name} is lossless, and does not fit images to its size"
+            raise CvaeError(text, advice="a model for pictures of any size takes others")
+        channels, ground = self.image_shape[2], options.background
+        if self.any_size:
+            return Reading((0, 0, channels), "any", ground or WHITE, ground is not None, True)
+        return Reading(self.image_shape, "exact", ground or BLACK, ground is not None, True)
 
     @overload
     def encode(
@@ -117,6 +129,8 @@ class Codec(Decoder):
 
     def expected_psnr(self, quality: int) -> float:
         """What 99 % of the model's validation images reach at a quality, in dB."""
+        if self.lossless:
+            return metrics.PSNR_CAP
         return self.model.manifest.expected_psnr[self.quality(quality) - 1]
 
     def quantize(
@@ -173,6 +187,8 @@ class Codec(Decoder):
         taken. Bytes and PSNR nearly always rise there, and what they miss is small.
         """
         expect(options, EncodeOptions, "EncodeOptions")
+        if self.lossless:
+            raise CvaeError(f"model {self.name} is lossless: its files have one size, and every pixel")
         self._check_batch(batch)
         _check_sizes(sizes, len(batch))
         best: list[Encoded] = []

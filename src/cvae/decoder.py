@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cvae import kinds
 from cvae.bitstream import container
-from cvae.bitstream.container import MAX_SIDE, Container
+from cvae.bitstream.container import LOSSLESS, MAX_SIDE, Container
 from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.checks import expect, shown, threads_of, whole
 from cvae.data import given, images
@@ -31,6 +31,7 @@ class Decoder:
         self.model = model
         kind = kinds.of(model.manifest, model.path)
         self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
+        self.lossless = kind.lossless
         self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
@@ -104,6 +105,11 @@ class Decoder:
         """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
         if quality is None:
             return self.model.manifest.default_quality
+        if self.lossless:
+            if quality == LOSSLESS:
+                return LOSSLESS
+            text = f"model {self.name} is lossless and has no qualities, found {shown(quality)}"
+            raise CvaeError(text)
         if not isinstance(quality, int | np.integer) or quality not in QUALITIES:
             raise CvaeError(f"expected a quality of 1 to {QUALITIES[-1]}, found {shown(quality)}")
         return int(quality)

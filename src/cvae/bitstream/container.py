@@ -24,6 +24,7 @@ _OWN_SIZE = 0x01
 _GREY = 0x02
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
+LOSSLESS = 0  # in place of a quality: every pixel comes back; of staged containers and packs
 MAX_SIDE = 65535
 
 # The last bytes of a pack, and the fewest that one has: a header and a trailer.
@@ -42,7 +43,7 @@ class Container:
     """
 
     model_id: int  # 0 .. 65535
-    quality: int  # 1 .. 100
+    quality: int  # 1 .. 100, or LOSSLESS
     payload: bytes
     original_size: tuple[int, int] | None = None  # width, height in pixels
     inverted: bool = False
@@ -52,8 +53,9 @@ class Container:
 
 def pack(container: Container) -> bytes:
     """The container's bytes, 6 to 15 more than its payload's. Raises ValueError at a field out of range."""
-    if not MIN_QUALITY <= container.quality <= MAX_QUALITY:
-        raise ValueError(f"expected a quality of 1 to 100, found {container.quality}")
+    least = LOSSLESS if container.staged else MIN_QUALITY
+    if not least <= container.quality <= MAX_QUALITY:
+        raise ValueError(f"expected a quality of {least} to 100, found {container.quality}")
     if container.staged:
         kind, extension, extended = KIND_STAGED, _pack_staged(container), 0
     else:
@@ -144,7 +146,7 @@ def _unpack_staged(data: bytes) -> Container:
     payload = _payload(data, start)
     if flags & ~(_OWN_SIZE | _GREY):
         raise unsupported(f"flags {flags:#04x}")
-    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+    if not LOSSLESS <= quality <= MAX_QUALITY:
         raise unsupported(f"quality {quality}")
     grey = bool(flags & _GREY)
     return Container(model_id, quality, payload, size, staged=True, grey=grey)

@@ -45,7 +45,8 @@ def lane_count(bits: float, symbols: int) -> int:
 class Encoder:
     """Codes all images as one byte string; see `coders.Encoder`. The layout is in docs/format.md."""
 
-    def __init__(self, bank: Bank, stages: int = 1) -> None:
+    def __init__(self, bank: Bank, stages: int | None = 1) -> None:
+        """Of so many stages; None: of any number, in which no symbol is beyond the radius."""
         self._bank, self._left = bank, stages
         # In half the bytes of what is calculated with: a photograph has millions.
         self._widths: list[NDArray[np.uint32]] = []
@@ -59,6 +60,10 @@ class Encoder:
         self._append(bank, rows, entries)
         self._bits += float(bank.bits(rows, symbols).sum(axis=1).sum())
         escaped = symbols[entries == bank.escape].tolist()
+        if self._left is None:
+            if escaped:
+                raise ValueError(f"expected symbols of at most {bank.radius}, found {escaped[0]}")
+            return
         self._left -= 1
         if not self._left:
             self._escaped = escaped
@@ -96,7 +101,7 @@ class Encoder:
 class Decoder:
     """Reads a block; see `coders.Decoder`."""
 
-    def __init__(self, data: bytes, bank: Bank, symbols: int, stages: int = 1) -> None:
+    def __init__(self, data: bytes, bank: Bank, symbols: int, stages: int | None = 1) -> None:
         """Raises FormatError when the bytes are no block of so many symbols, in all stages together."""
         lanes = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
         if not 1 <= lanes <= _LANES_MAX:
@@ -119,6 +124,10 @@ class Decoder:
         entries = self._take(self._bank, rows.ravel())
         symbols = (entries - radius).astype(np.int32)
         escaped = np.flatnonzero(symbols > radius)
+        if self._left is None:
+            if len(escaped):
+                raise FormatError("damaged block: a symbol beyond the radius")
+            return symbols.reshape(rows.shape)
         self._left -= 1
         if not self._left:
             symbols[escaped] = self._last_escapes(len(escaped))
@@ -132,7 +141,8 @@ class Decoder:
         """Raises FormatError unless the lanes end where they began, and nothing is left over."""
         if self._left or np.any(self._state != _STATE_MIN):
             raise FormatError("damaged block: the coder does not end where it began")
-        if len(self._rest) >= 8 or "1" in self._rest:
+        left = len(self._body) - 2 * self._used if self._left is None else 0
+        if left or len(self._rest) >= 8 or "1" in self._rest:
             raise FormatError("damaged block: bytes are left over")
 
     def _take(self, bank: Bank, rows: Rows) -> Integers:

@@ -40,6 +40,8 @@ _MODES = {
 _DAMAGED_PROFILE = "damaged colour profile ignored"
 _PROFILE = "colours converted from their profile to sRGB"
 _GREY = "colours made grey"
+_LEFT_OUT = "colour profile left out"
+_TURNED = "turned upright, as its EXIF orientation says"
 
 
 class Picture(NamedTuple):
@@ -77,6 +79,7 @@ class Reading:
     # What transparent images are composited on.
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
     lays: bool = False  # exact: they are, where they would be refused
+    strict: bool = False  # exact and any: what would lose or change a sample is refused
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
     most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
@@ -85,9 +88,10 @@ class Reading:
         values = asdict(self) | {"shape": list(self.shape)}
         for name in (
             "lays",
+            "strict",
             "tagged",
             "most",
-        ):  # training lays, restores nothing and keeps no profile
+        ):  # training lays, refuses and restores nothing, and keeps no profile
             del values[name]
         return values
 
@@ -149,6 +153,9 @@ class Reading:
             image.load()
             colours, changes = (None, []) if self._tags(image) else _to_srgb(image)
             turn = images.turn_of(image)
+            if self.strict:
+                colours, changes = None, [_LEFT_OUT] if colours else []
+                changes += [] if turn is None else [_TURNED]
             factors = self._factors(image.size, turn)
             flat = samples.flat(image, found, self.background, colours, factors)
         inside = drafted[1][2:] if drafted else image.size
@@ -157,6 +164,8 @@ class Reading:
         if turn is not None:
             flat = flat._replace(image=flat.image.transpose(turn))
             size = size[::-1] if images.swaps_sides(turn) else size
+        if self.strict:
+            self._check_strict(flat, found.bits, mode, name)
         if self.fit == "exact":
             self._check_exact(flat, size, found.bits, mode, image, name)
         self._check_sides(size, name)
@@ -237,6 +246,19 @@ class Reading:
             found = f"{width}x{height}, which decoding would have to restore"
             text = f"expected at most {self.most:,} pixels, found {found}"
             raise ImageError(text, where=name, advice=images.MORE_PIXELS)
+
+    def _check_strict(self, flat: Flat, bits: int, mode: str, name: str) -> None:
+        """Raises ImageError where a lossless model would lose what the image has."""
+        found, advice = "", ""
+        if bits > 8:
+            found, advice = f"{bits} bits a sample", "convert it to 8 bits, which loses the others"
+        elif mode in ("CMYK", "YCbCr"):
+            found, advice = mode, "convert it to RGB"
+        elif flat.transparent and not self.lays:
+            found, advice = "transparent parts", "--background #rrggbb lays them on a colour"
+        if found:
+            expected = "expected 8 bits of grey or RGB, which come back as they are"
+            raise ImageError(f"{expected}, found {found}", where=name, advice=advice)
 
     def _check_exact(
         self, flat: Flat, size: Size, bits: int, mode: str, image: Image.Image, name: str

@@ -7,11 +7,15 @@ from cvae.kinds.base import Kind
 from cvae.kinds.denoiser import Denoiser
 from cvae.kinds.fixed import Fixed
 from cvae.kinds.grid import Grid
+from cvae.kinds.lossless import Lossless
 from cvae.models import registry
 from cvae.models.file import Manifest, Model
 
 # By what manifests call them.
-KINDS: dict[str, Kind] = {"codec": Fixed(), "denoiser": Denoiser(), "grid": Grid()}
+KINDS: dict[str, Kind] = {
+    "codec": Fixed(), "denoiser": Denoiser(), "grid": Grid(),
+    "lossless": Lossless(any_size=False), "lossless-any": Lossless(any_size=True),
+}  # fmt: skip
 
 
 def of(manifest: Manifest, where: object = "") -> Kind:

@@ -20,13 +20,21 @@ from cvae.models.qualities import QUALITIES, Latents
 
 Floats = NDArray[np.float32]
 
+# Above it the coder of blocks codes a single image of several stages.
+EXACT_SYMBOLS = 4096
+
 
 class Coding(ABC):
     """The networks and tables of one model; symbols are int32 (n, elements), in the stages' order."""
 
     bank: Bank
     elements: int  # symbols of an image
-    stages: int = 1
+    stages: int | None = 1  # None: as many as the images make, and no symbol is beyond the radius
+
+    @property
+    def decisions(self) -> int:
+        """How many symbols of an image a coder sees, at most."""
+        return self.elements
 
     def sized(self, height: int, width: int) -> Coding:
         """The coding for images of so many pixels: itself, but for kinds that take any size.
@@ -87,7 +95,7 @@ class Coding(ABC):
 
     def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
         """The symbols of a block of so many images. Raises FormatError when it is damaged."""
-        coder = rans.Decoder(payload, self.bank, images * self.elements, self.stages)
+        coder = rans.Decoder(payload, self.bank, images * self.decisions, self.stages)
         return self._decoded(coder, images, quality)
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
@@ -116,6 +124,7 @@ class Kind(ABC):
     codes = False  # models of this kind write files
     any_size = False  # they take images of any height and width; else those of one size
     staged = False  # they write containers of `container.KIND_STAGED`; else of `KIND_IMAGE`
+    lossless = False  # every pixel comes back, and there is one quality, `qualities.LOSSLESS`
 
     @abstractmethod
     def check(self, manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Bank
 from cvae.data import pipeline
-from cvae.kinds.exactnet import MOST, Layer, Places, Whole, checkerboard, shuffled
+from cvae.kinds.exactnet import MOST, Places, Whole, checkerboard, shuffled, stored_layers
 from cvae.models.grids import GridTables
 
 FINENESS = 16  # latents and means are multiples of 1/16 step
@@ -24,10 +24,6 @@ SKIPPED = 0  # the class of latents that are so likely their mean that they are 
 _HYPER_LAYERS = 3
 USUAL_CLASS = 14  # of an output of zero
 MEAN_SHIFT, CLASS_SHIFT = 6, 8
-_MOST_KERNELS, _MOST_TAPS = (
-    1000,
-    2048,
-)  # of all layers; a tap is a product of matrices for each picture
 HYPER_SCALE = 16  # activation of a hyper latent of 1
 
 Values = NDArray[np.int32]
@@ -44,7 +40,7 @@ class Entropy:
         self.hyper_channels: int = tables.hyper_index.shape[1]
         self.channels = sum(self.groups)
         self.stages = 2 * len(self.groups)
-        self._layers = _layers(tables)
+        self._layers = stored_layers(tables)
         expected = _HYPER_LAYERS + 3 * self.stages
         if len(self._layers) != expected:
             raise ValueError(f"expected {expected} layers, found {len(self._layers)}")
@@ -157,35 +153,3 @@ class Pass:
 def _with_plane(grid: Whole, value: np.float32) -> Whole:
     plane = np.full((*grid.shape[:3], 1), value, np.float32)
     return np.concatenate([grid, plane], axis=3)
-
-
-def _layers(tables: GridTables) -> list[Layer]:
-    """The layers that the arrays hold. Raises ValueError when they hold none, or too few numbers."""
-    layers: list[Layer] = []
-    shape, most = tables.layers.shape, _MOST_KERNELS
-    if len(shape) != 2 or shape[1] != 5 or shape[0] > most:
-        raise ValueError(f"expected at most {most} rows of layers of 5 numbers, found {shape}")
-    at_weight = at_bias = taps = 0
-    rows = tables.layers.tolist()
-    for number in range(rows[-1][0] + 1 if rows else 0):
-        own = [row for row in rows if row[0] == number]
-        kernels = []
-        for _, side, inputs, outputs, _ in own:
-            if not (1 <= side <= 9 and 1 <= inputs <= 4096 and 1 <= outputs <= 4096):
-                raise ValueError(f"a layer of {side}x{side}x{inputs}x{outputs} is out of range")
-            taps += side * side
-            if taps > _MOST_TAPS:
-                raise ValueError(f"expected layers of at most {_MOST_TAPS:,} taps in all")
-            size = side * side * inputs * outputs
-            flat = tables.weights[at_weight : at_weight + size]
-            kernels.append(flat.reshape(side, side, inputs, outputs))
-            at_weight += size
-        if not own:
-            raise ValueError(f"expected a layer {number}, found none")
-        outputs, shift = own[0][3:]
-        bias = tables.biases[at_bias : at_bias + outputs]
-        at_bias += outputs
-        layers.append(Layer(tuple(kernels), bias, None if shift < 0 else shift))
-    if (at_weight, at_bias) != (len(tables.weights), len(tables.biases)):
-        raise ValueError("expected as many weights and biases as the layers have")
-    return layers

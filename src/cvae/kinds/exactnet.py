@@ -12,15 +12,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cvae.models.grids import GridTables
+from cvae.models.lossless import LosslessTables
+
 MOST = 255  # magnitude of an activation
 MOST_WEIGHT = 127
+# Of all layers of a model; a tap is a product of matrices for each picture.
+_MOST_KERNELS, _MOST_TAPS = 1000, 2048
 LIMIT = 1 << 24  # whole numbers below it are exact in float32, sums of them as well
 
 Whole = NDArray[np.float32]  # holds whole numbers
@@ -46,6 +51,7 @@ class Layer:
     kernels: tuple[NDArray[np.int8], ...]
     bias: NDArray[np.int32]
     shift: int | None
+    most: NDArray[np.int64] = field(init=False)  # (out,): no sum is larger
 
     def __post_init__(self) -> None:
         """Raises ValueError when sums might not be exact; the arrays may come from a hostile file."""
@@ -61,6 +67,23 @@ class Layer:
             total += MOST * magnitude.sum(axis=(0, 1, 2))
         if total.max(initial=0) >= LIMIT:
             raise ValueError("expected sums below 2^24")
+        object.__setattr__(self, "most", total)
+
+    def of_rows(self, *inputs: NDArray[Any]) -> Whole:
+        """As calling it, for kernels of 1x1: rows of whole numbers (m, in), one array for each."""
+        total = self.sums(*inputs)
+        return total if self.shift is None else activated(total, self.shift)
+
+    def sums(self, *inputs: NDArray[Any]) -> Whole:
+        """As `of_rows`, before they are shifted and clipped."""
+        total = np.broadcast_to(self.bias.astype(np.float32), (len(inputs[0]), len(self.bias)))
+        for x, kernel in zip(inputs, self._matrices, strict=True):
+            total = total + x.astype(np.float32, copy=False) @ kernel
+        return total
+
+    @cached_property
+    def _matrices(self) -> list[Whole]:
+        return [kernel[0, 0].astype(np.float32) for kernel in self.kernels]
 
     @cached_property
     def _taps(self) -> list[list[tuple[int, int, Whole]]]:
@@ -161,3 +184,35 @@ def shuffled(grid: Whole, side: int = 2) -> Whole:
     n, height, width, channels = grid.shape
     cells = grid.reshape(n, height, width, side, side, channels // side**2)
     return cells.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * side, width * side, -1)
+
+
+def stored_layers(tables: GridTables | LosslessTables) -> list[Layer]:
+    """The layers that the arrays hold. Raises ValueError when they hold none, or too few numbers."""
+    layers: list[Layer] = []
+    shape, most = tables.layers.shape, _MOST_KERNELS
+    if len(shape) != 2 or shape[1] != 5 or shape[0] > most:
+        raise ValueError(f"expected at most {most} rows of layers of 5 numbers, found {shape}")
+    at_weight = at_bias = taps = 0
+    rows = tables.layers.tolist()
+    for number in range(rows[-1][0] + 1 if rows else 0):
+        own = [row for row in rows if row[0] == number]
+        kernels = []
+        for _, side, inputs, outputs, _ in own:
+            if not (1 <= side <= 9 and 1 <= inputs <= 4096 and 1 <= outputs <= 4096):
+                raise ValueError(f"a layer of {side}x{side}x{inputs}x{outputs} is out of range")
+            taps += side * side
+            if taps > _MOST_TAPS:
+                raise ValueError(f"expected layers of at most {_MOST_TAPS:,} taps in all")
+            size = side * side * inputs * outputs
+            flat = tables.weights[at_weight : at_weight + size]
+            kernels.append(flat.reshape(side, side, inputs, outputs))
+            at_weight += size
+        if not own:
+            raise ValueError(f"expected a layer {number}, found none")
+        outputs, shift = own[0][3:]
+        bias = tables.biases[at_bias : at_bias + outputs]
+        at_bias += outputs
+        layers.append(Layer(tuple(kernels), bias, None if shift < 0 else shift))
+    if (at_weight, at_bias) != (len(tables.weights), len(tables.biases)):
+        raise ValueError("expected as many weights and biases as the layers have")
+    return layers

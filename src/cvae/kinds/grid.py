@@ -14,7 +14,7 @@ from cvae.data import images, pipeline
 from cvae.data.images import Pixels
 from cvae.data.windows import Window, even_windows
 from cvae.errors import ModelError, ModelKindError, translated
-from cvae.kinds.base import Coding, Floats, Kind, check_qualities, quality_facts
+from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind, check_qualities, quality_facts
 from cvae.kinds.context import FINENESS, SKIPPED, Classes, Entropy, Pass, Values
 from cvae.kinds.exactnet import one_thread
 from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS, Manifest, Model
@@ -26,8 +26,6 @@ CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the 
 TILE = 80
 # Places a side that hyper analysis looks beyond one.
 _HYPER_REACH = 2
-# Above it the coder of blocks codes a single image.
-EXACT_SYMBOLS = 4096
 # From so many cells on an image is worth all threads; smaller ones share them.
 _LARGE = 256
 _LEAST_CURVATURE = 1e-6

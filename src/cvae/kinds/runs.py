@@ -39,7 +39,7 @@ def encode(
     `parts` are symbols (k, elements) of images that follow each other and have one size: parts of runs.
     """
     runs = runs_of(coding, sizes)
-    coder = rans.Encoder(coding.bank, sum(run.coding.stages for run in runs))
+    coder = rans.Encoder(coding.bank, _stages(runs))
     for run, symbols in zip(runs, _joined(runs, parts), strict=True):
         run.coding.push(coder, symbols, quality)
     return coder.finish(lanes)
@@ -47,11 +47,16 @@ def encode(
 
 def decode(runs: Sequence[Run], payload: bytes, quality: int) -> list[Symbols]:
     """The symbols (images, elements) of each run. Raises FormatError when the payload is damaged."""
-    bank, stages = runs[0].coding.bank, sum(run.coding.stages for run in runs)
-    coder = rans.Decoder(payload, bank, sum(run.symbols for run in runs), stages)
+    symbols_in_all = sum(run.images * run.coding.decisions for run in runs)
+    coder = rans.Decoder(payload, runs[0].coding.bank, symbols_in_all, _stages(runs))
     symbols = [run.coding.pull(coder, run.images, quality) for run in runs]
     coder.finish()
     return symbols
+
+
+def _stages(runs: Sequence[Run]) -> int | None:
+    stages = [run.coding.stages for run in runs]
+    return None if None in stages else sum(stage or 0 for stage in stages)
 
 
 def _joined(runs: Sequence[Run], parts: Sequence[Symbols]) -> Iterator[Symbols]:

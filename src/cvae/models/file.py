@@ -24,6 +24,7 @@ from cvae.errors import ModelError, translated
 from cvae.models import archive
 from cvae.models.graph import FreeSides, with_constants
 from cvae.models.grids import GridTables
+from cvae.models.lossless import LosslessTables
 from cvae.models.networks import Network
 from cvae.models.qualities import ARRAY_LIMIT, Qualities
 
@@ -41,7 +42,8 @@ REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
 _NAME = r"^\w[\w.+-]{0,99}\Z"
 Name = Annotated[str, Meta(pattern=_NAME)]
-_Tables = TypeVar("_Tables", Qualities, GridTables)
+_Tables = TypeVar("_Tables", Qualities, GridTables, LosslessTables)
+AnyTables = Qualities | GridTables | LosslessTables
 _Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
@@ -149,6 +151,11 @@ class Model:
         """The tables of a grid model. Raises ModelError when they are damaged."""
         return self._tables(GridTables)
 
+    @cached_property
+    def causal(self) -> LosslessTables:
+        """The tables of a lossless model. Raises ModelError when they are damaged."""
+        return self._tables(LosslessTables)
+
     def has(self, member: str) -> bool:
         """Whether the model has a network."""
         expect(member, str, "the name of a network", ModelError)
@@ -219,7 +226,7 @@ def write_model(
     path: Path,
     manifest: Manifest,
     graphs: dict[str, bytes],
-    qualities: Qualities | GridTables | None,
+    qualities: AnyTables | None,
     force: bool,
 ) -> None:
     """Writes a model file atomically; a denoiser has the network DENOISER and no qualities.
@@ -238,7 +245,7 @@ def write_model(
 
 
 def member_hashes(
-    graphs: dict[str, bytes], qualities: Qualities | GridTables | None
+    graphs: dict[str, bytes], qualities: AnyTables | None
 ) -> dict[str, str]:
     """The sha256 of the networks and of each table array, by name."""
     tables = qualities.hashes() if qualities else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from cvae.bitstream import container
-from cvae.bitstream.container import MAX_QUALITY, MAX_SIDE, MIN_QUALITY, VERSION
+from cvae.bitstream.container import LOSSLESS, MAX_QUALITY, MAX_SIDE, VERSION
 from cvae.errors import CvaeError, FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
@@ -37,15 +37,15 @@ class Header:
     """What holds for all images of a pack."""
 
     model_id: int  # 0 .. 65535
-    quality: int  # 1 .. 100
+    quality: int  # 1 .. 100, or LOSSLESS
     inverted: bool = False
     names: bool = False  # blocks have a column of names
     sizes: bool = False  # blocks have a column of original sizes
 
     def to_bytes(self) -> bytes:
         """Raises ValueError when the quality is out of range."""
-        if not MIN_QUALITY <= self.quality <= MAX_QUALITY:
-            raise ValueError(f"expected a quality of 1 to 100, found {self.quality}")
+        if not LOSSLESS <= self.quality <= MAX_QUALITY:
+            raise ValueError(f"expected a quality of 0 to 100, found {self.quality}")
         flags = self.sizes * _SIZES | self.inverted * _INVERTED | self.names * _NAMES
         first = container.MAGIC | VERSION << 2 | container.KIND_PACK
         body = _HEADER.pack(first, self.quality, self.model_id, flags)
@@ -66,7 +66,7 @@ class Header:
             raise FormatError("damaged: the check over its header does not hold")
         if flags & ~(_SIZES | _INVERTED | _NAMES):
             raise container.unsupported(f"flags {flags:#04x}")
-        if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        if not LOSSLESS <= quality <= MAX_QUALITY:
             raise container.unsupported(f"quality {quality}")
         inverted, names, sizes = (bool(flags & bit) for bit in (_INVERTED, _NAMES, _SIZES))
         return cls(model_id, quality, inverted, names, sizes)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from cvae import records
-from cvae.bitstream.container import MAX_QUALITY, MIN_QUALITY, unsupported
+from cvae.bitstream.container import LOSSLESS, MAX_QUALITY, unsupported
 from cvae.data import places
 from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
 from cvae.data.files import NotAFileError
@@ -78,7 +78,7 @@ class Manifest:
 
     model: ModelName
     model_id: Annotated[int, Meta(ge=0, le=0xFFFF)]
-    quality: Annotated[int, Meta(ge=MIN_QUALITY, le=MAX_QUALITY)]
+    quality: Annotated[int, Meta(ge=LOSSLESS, le=MAX_QUALITY)]
     inverted: bool
     fitted: bool  # packs have a column of original sizes
     shards: tuple[Part, ...]

@@ -6,7 +6,7 @@ Keras is imported by the methods that need it. A new architecture is one object 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +84,11 @@ class Architecture:
             raise TrainingError(f"{error}", where=preset.name, advice=advice) from error
         model: Trainable = getattr(losses, self._loss)(networks, preset, seed, perceptual)
         return model
+
+    def shape(self, preset: Preset) -> tuple[int | None, ...]:
+        """That of a batch, which the networks are built for."""
+        sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
+        return None, *sides, preset.image_shape[2]
 
     def begin(self, model: Trainable, run: Run, train: Images) -> None:
         """Sets first weights that depend on the data."""
@@ -267,6 +272,75 @@ class Grid(Architecture):
         return grid.make(run, train, validation, model, say)
 
 
+class Lossless(Architecture):
+    """A network that gives the probabilities of each pixel from those before it."""
+
+    codes = has_rate = False
+
+    def refusal(self, preset: Preset, options: Collection[str]) -> str:
+        for name in ("latent_dim", "perceptual_weight", "features"):
+            if name in options:
+                return f"{preset.name} has neither latents nor a loss of pictures"
+        return super().refusal(preset, options)
+
+    def shape(self, preset: Preset) -> tuple[int | None, ...]:
+        from cvae.training import pixels
+
+        sizes, channels = preset.lossless, preset.image_shape[2]
+        return None, pixels.window(sizes).inputs(channels) + channels
+
+    def model(
+        self, preset: Preset, seed: int = 0, perceptual: Perceptual | None = None
+    ) -> Trainable:
+        from cvae.training.networks import lossless
+
+        return lossless.Lossless(preset, seed)
+
+    def begin(self, model: Any, run: Run, train: Images) -> None:
+        """Splits the trees where the values of training pictures are halved."""
+        from cvae.training import pixels
+
+        model.set_splits(pixels.splits(run.preset, self._draw(run, train, False)))
+
+    def batches(
+        self, run: Run, train: Images, epoch: int, devices: int
+    ) -> AbstractContextManager[keras.utils.PyDataset]:
+        from cvae.training.batches import shared
+        from cvae.training.pixels import PixelBatches
+
+        preset = run.preset
+        _, count = shared(devices, preset.batch_size, devices)
+        draw = self._draw(run, train, "flip" in preset.augment)
+        return nullcontext(PixelBatches(draw, preset, count, (run.seed, epoch)))
+
+    def validation(self, run: Run, images: Images, devices: int) -> keras.utils.PyDataset:
+        from cvae.training.pixels import AllPixels
+
+        return AllPixels(self._draw(run, images, False), run.preset)
+
+    def make(self, run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
+        from cvae.training.export import lossless
+
+        return lossless.make(run, dataset, model, say)
+
+    def _draw(self, run: Run, images: Images, flip: bool) -> Callable[[Any], Any]:
+        """What draws pictures of one size for a batch, by a random generator."""
+        from cvae.training import pixels
+
+        return pixels.any_of(images, run.preset.lossless.pictures, flip)
+
+
+class LosslessAny(Lossless):
+    """The same for pictures of any size, of which it sees crops."""
+
+    reads = "own"
+
+    def _draw(self, run: Run, images: Images, flip: bool) -> Callable[[Any], Any]:
+        from cvae.training import pixels
+
+        return pixels.crops_of(_photos(images, run), run.preset, flip)
+
+
 # What an option about images would do.
 _REFUSED = {
     "size": "which --size would scale",
@@ -293,6 +367,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vae": Architecture("build_vae", "VariationalAutoencoder"),
     "grid": Grid(),
     "denoiser": Denoiser("build_denoiser", "Denoiser"),
+    "lossless": Lossless(),
+    "lossless-any": LosslessAny(),
 }
 
 

@@ -43,9 +43,9 @@ def _compiled(run: Run, train_images: int, machine: Machine | None) -> Trainable
     # A model that is not trained needs no loss, so its features may be gone.
     perceptual = features.perceptual(preset) if machine else None
     keras.utils.set_random_seed(run.seed)
-    model = architectures.of(preset).model(preset, run.seed, perceptual)
-    sides = (preset.crop, preset.crop) if preset.crop else preset.image_shape[:2]
-    model.build((None, *sides, preset.image_shape[2]))
+    architecture = architectures.of(preset)
+    model = architecture.model(preset, run.seed, perceptual)
+    model.build(architecture.shape(preset))
     rate: Any = preset.learning_rate
     if preset.schedule == "cosine" and not preset.minutes:  # else `clock` has it
         total = steps(preset, train_images, model.replicas) * preset.epochs

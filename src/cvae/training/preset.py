@@ -24,6 +24,19 @@ class GridSizes:
 
 
 @dataclass(frozen=True)
+class LosslessSizes:
+    """The network of a lossless model, and what it sees."""
+
+    up: int = 5  # rows of the window above a pixel
+    side: int = 5  # columns to each side
+    predicts: bool = False  # sees differences from what a simple predictor says, and codes these
+    placed: bool = True  # knows where in the picture it is; of models of one size
+    hidden: tuple[int, int, int] = (128, 96, 64)  # two layers of all channels, one of each
+    pictures: int = 256  # of which the pixels of a batch are taken
+    halved: bool = False  # trains on crops that are scaled down by two, as of pictures that were JPEG
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named training recipe: networks, loss, optimizer and what calibration needs.
 
@@ -47,6 +60,7 @@ class Preset:
     # Channels of synthesis, by level: of the U-Net (residual), or from the latents on (grid).
     refine: tuple[int, ...] = ()
     grid: GridSizes = GridSizes()  # grid only
+    lossless: LosslessSizes = LosslessSizes()  # lossless only; batches are of pixels, not of images
     linear_step: float = (
         0.2  # residual: step of the linear codec that training starts from, in pixels
     )

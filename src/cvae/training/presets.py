@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cvae.training.preset import GridSizes, Preset
+from cvae.training.preset import GridSizes, LosslessSizes, Preset
 
 # In the order: what it is called and made for; the networks; the loss; the training; the coding.
 # fmt: off
@@ -130,6 +130,40 @@ PHOTO = Preset(
     warmup=1000, average=0.9998, augment=("flip",), crop=192, steps=500,
 )
 
+LOSSLESS_MNIST = Preset(
+    "lossless-mnist", "every pixel back: a network that knows the pixels before each", "mnist",
+    (28, 28, 1),
+    architecture="lossless", lossless=LosslessSizes(),
+    batch_size=4096, epochs=60, learning_rate=2e-3, schedule="cosine", warmup=200, steps=500,
+)
+LOSSLESS_FASHION = replace(
+    LOSSLESS_MNIST, name="lossless-fashion", dataset="fashion_mnist",
+    summary="a larger network than that of lossless-mnist, for Fashion-MNIST",
+    lossless=LosslessSizes(6, 6, hidden=(192, 128, 96)),
+)
+LOSSLESS_CIFAR = replace(
+    LOSSLESS_MNIST, name="lossless-cifar", dataset="cifar10", image_shape=(32, 32, 3),
+    summary="every pixel back, for CIFAR-10 in colour",
+    lossless=LosslessSizes(4, 4, predicts=True, hidden=(192, 96, 64)), augment=("flip",),
+)
+LOSSLESS_TILES = replace(
+    LOSSLESS_CIFAR, name="lossless-tiles", dataset="tiles", epochs=30,
+    summary="the network of lossless-cifar, for the drawn 32x32 tiles of a game",
+)
+LOSSLESS_PHOTO = replace(
+    LOSSLESS_CIFAR, name="lossless-photo", dataset="photos", image_shape=(96, 96, 3),
+    summary="every pixel back, for photographs of any size",
+    architecture="lossless-any", crop=96,
+    lossless=LosslessSizes(
+        4, 4, predicts=True, placed=False, hidden=(192, 96, 64), pictures=16, halved=True
+    ),
+)
+LOSSLESS = replace(
+    LOSSLESS_PHOTO, name="lossless", dataset="own",
+    summary="the network of lossless-photo for pictures of your own, as they are",
+    lossless=replace(LOSSLESS_PHOTO.lossless, halved=False), epochs=30,
+)
+
 OWN = replace(
     CIFAR, name="own", summary="the networks of cifar for colour images of your own",
     dataset="own", latent_dim=128, patience=30, epochs=60, augment=("shift",),
@@ -178,6 +212,16 @@ TINY_GRID = replace(
     grid=GridSizes((4, 4), ((8, 8), (8, 8)), features=8, hyper=4, hyper_sees=6, hyper_hidden=8),
     batch_size=2, epochs=2, precision="float32", warmup=1, average=0.9, crop=64, steps=3,
 )
+TINY_LOSSLESS = replace(
+    TINY, name="tiny-lossless", summary="for tests only: 8x8 images, every pixel back",
+    architecture="lossless", lossless=LosslessSizes(2, 2, hidden=(8, 8, 8), pictures=8),
+    batch_size=64, epochs=2, warmup=1, steps=5,
+)
+TINY_LOSSLESS_ANY = replace(
+    TINY_LOSSLESS, name="tiny-lossless-any", summary="for tests only: pictures of any size",
+    image_shape=(16, 16, 3), architecture="lossless-any", crop=16,
+    lossless=LosslessSizes(2, 2, predicts=True, placed=False, hidden=(8, 8, 8), pictures=4),
+)
 
 PRESETS = {
     preset.name: preset
@@ -185,7 +229,9 @@ PRESETS = {
         MNIST, MNIST_HQ, MNIST_CVAE, FASHION, FASHION_HQ, CIFAR, TILES,
         LINEAR_MNIST, LINEAR_FASHION, LINEAR_CIFAR, LINEAR_TILES,
         FASHION_AE, FASHION_DAE, MNIST_AE, CIFAR10, PHOTO_VAE, PHOTO_DAE, PHOTO,
+        LOSSLESS_MNIST, LOSSLESS_FASHION, LOSSLESS_CIFAR, LOSSLESS_TILES, LOSSLESS_PHOTO, LOSSLESS,
         OWN, OWN_GREY, LINEAR_OWN, TINY, TINY_HQ, TINY_AE, TINY_VAE, TINY_DAE, TINY_GRID,
+        TINY_LOSSLESS, TINY_LOSSLESS_ANY,
     )
 }
 # fmt: on

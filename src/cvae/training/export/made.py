@@ -10,9 +10,7 @@ import numpy as np
 
 from cvae.errors import ModelError, TrainingError
 from cvae.models import registry
-from cvae.models.file import Manifest, Model
-from cvae.models.grids import GridTables
-from cvae.models.qualities import Qualities
+from cvae.models.file import AnyTables, Manifest, Model
 from cvae.training.export.graph import Floats
 from cvae.training.export.naming import WEIGHTS
 from cvae.training.runs import Run
@@ -25,7 +23,7 @@ class Made:
     """What a model file is written from, besides its run."""
 
     graphs: dict[str, bytes]  # by member
-    qualities: Qualities | GridTables | None
+    qualities: AnyTables | None
     weights_hash: str
     previous: Model | None  # an earlier export, whose id and name stay
     fields: dict[str, Any]  # of the manifest

@@ -62,12 +62,21 @@ class Exact(layers.Layer):
         return [rounded(k) for k in scaled], rounded(self.bias * 2.0 ** (self.bits + ONE))
 
     def call(self, *inputs: Any) -> Any:
+        total = self.sums(*inputs)
+        return total if self.last else self.activated(total)
+
+    def sums(self, *inputs: Any) -> Any:
+        """Before they are shifted and clipped; of rows (n, c), with kernels of 1x1, as of grids."""
         kernels, total = self.integers()
         for x, kernel in zip(inputs, kernels, strict=True):
-            total = total + ops.conv(x, kernel, padding="same")
-        if self.last:
-            return total
-        return ops.clip(rounded(total * 2.0**-self.bits, ops.floor), 0, MOST)
+            flat = len(x.shape) == 2
+            total = total + (
+                ops.matmul(x, kernel[0, 0]) if flat else ops.conv(x, kernel, padding="same")
+            )
+        return total
+
+    def activated(self, sums: Any) -> Any:
+        return ops.clip(rounded(sums * 2.0**-self.bits, ops.floor), 0, MOST)
 
 
 def companded(steps: Any) -> Any:

@@ -1,0 +1,212 @@
+"""Every pixel back: symbols are the values themselves, coded by what an exact network expects of them."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream import coders, exact, rans
+from cvae.bitstream.container import LOSSLESS
+from cvae.bitstream.tables import Bank, Symbols
+from cvae.data import images
+from cvae.data.images import Pixels
+from cvae.errors import FormatError, ModelError, ModelKindError, translated
+from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
+from cvae.kinds.causal import Canvas, Causal
+from cvae.kinds.exactnet import one_thread
+from cvae.kinds.trees import MOST_DEPTH
+from cvae.models.file import Manifest, Model
+from cvae.models.qualities import Latents
+
+
+class Lossless(Kind):
+    """A lossless codec for pictures of one size, or of any."""
+
+    codes = staged = lossless = True
+
+    def __init__(self, any_size: bool) -> None:
+        self.any_size = any_size
+
+    def check(self, manifest: Manifest) -> None:
+        if manifest.default_quality != LOSSLESS or manifest.expected_psnr:
+            raise ValueError("expected quality 0 and no expected PSNR of a lossless model")
+        channels = manifest.image_shape[2]
+        shape = (channels,) if self.any_size else manifest.image_shape
+        if manifest.latent_shape != shape or (self.any_size and channels != 3):
+            raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
+        if (manifest.multiple, manifest.reach) != (1, 0):
+            raise ValueError("expected no multiple and reach of a codec")
+
+    def describe(self, manifest: Manifest) -> str:
+        shape = manifest.image_shape
+        return images.describe((0, 0, shape[2]) if self.any_size else shape) + ", lossless"
+
+    def denoises(self, manifest: Manifest) -> bool:
+        return False
+
+    def facts(self, manifest: Manifest) -> dict[str, Any]:
+        return {"lossless": True}
+
+    def figures(self, manifest: Manifest) -> str:
+        return f"{manifest.figures.get('bits_per_dimension', 0):6.3f} bits a value"
+
+    def cleaner(self, model: Model) -> NoReturn:
+        raise ModelKindError(f"{model.manifest.name} was not trained on noisy images")
+
+    def coding(self, model: Model) -> LosslessCoding:
+        return LosslessCoding(_Shared(model, self.any_size), *model.manifest.image_shape[:2])
+
+    def run_once(self, model: Model) -> None:
+        coding = self.coding(model)
+        coding = coding.sized(5, 7) if self.any_size else coding
+        coding.encode_block(np.zeros((1, coding.elements), np.int32), LOSSLESS)
+
+
+class _Shared:
+    """The networks of a model, which are read when they are first used."""
+
+    def __init__(self, model: Model, any_size: bool) -> None:
+        self.model, self.any_size = model, any_size
+        self.channels = model.manifest.image_shape[2]
+        self._causal: Causal | None = None
+
+    @property
+    def causal(self) -> Causal:
+        """Raises ModelError when the tables are damaged, or this machine computes with them otherwise."""
+        if self._causal is None:
+            self._causal = self._read()
+        return self._causal
+
+    def _read(self) -> Causal:
+        model, tables = self.model, self.model.causal
+        places = 0 if self.any_size else model.manifest.image_shape[0] * model.manifest.image_shape[1]
+        with translated(ModelError, "damaged", model.path, ValueError):
+            causal = Causal(tables)
+            if causal.channels != self.channels or len(tables.positions) not in (0, places):
+                raise ValueError("the tables are those of another shape")
+            found = causal.check()
+        if not np.array_equal(found, tables.check):
+            text = "the test vector of its exact networks comes out otherwise on this machine"
+            raise ModelError(text, where=model.path)
+        return causal
+
+
+class LosslessCoding(Coding):
+    """See `Coding`; `sized` makes one for images of one size.
+
+    Symbols are the values of the pixels, int32 (n, h * w * c); latents are the same as floats.
+    """
+
+    stages = None  # as many as the pictures make
+
+    def __init__(self, shared: _Shared, height: int, width: int) -> None:
+        self._shared, self._height, self._width = shared, height, width
+        self.elements = height * width * shared.channels
+
+    def sized(self, height: int, width: int) -> LosslessCoding:
+        return LosslessCoding(self._shared, height, width) if self._shared.any_size else self
+
+    @property
+    def bank(self) -> Bank:  # type: ignore[override]
+        return self._shared.causal.bank
+
+    # Pixels are symbols
+
+    def prepared(self, pixels: Pixels) -> Pixels:
+        return pixels
+
+    def analyse(self, x: Any, threads: int | None = None) -> Latents:
+        return np.asarray(x, np.float32).reshape(len(x), -1)
+
+    def choose(
+        self, x: Any, latents: Latents, quality: int, effort: int, threads: int | None = None
+    ) -> Symbols:
+        return np.asarray(x, np.int32).reshape(len(x), -1)
+
+    def dequantize(self, symbols: Symbols, quality: int) -> Latents:
+        return symbols.astype(np.float32)
+
+    def pictures(self, latents: Latents, threads: int | None = None) -> Pixels:
+        shape = len(latents), self._height, self._width, self._shared.channels
+        return np.clip(np.rint(latents), 0, 255).astype(np.uint8).reshape(shape)
+
+    def synthesize(self, latents: Latents, threads: int | None = None) -> Floats:
+        return images.as_floats(self.pictures(latents))
+
+    # Coders
+
+    @property
+    def decisions(self) -> int:
+        """The most that an image may have."""
+        return self.elements * MOST_DEPTH
+
+    def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
+        rows, bits, _ = self._decisions(symbols)
+        coder.push(rows[np.newaxis], bits[np.newaxis])
+
+    def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
+        def ask(rows: Any, owners: Any, bits: Any) -> Any:
+            found = coder.pull(rows[np.newaxis])[0]
+            if np.any(found & ~1):
+                raise FormatError("damaged: a decision is neither 0 nor 1")
+            return found
+
+        causal, n = self._shared.causal, images
+        canvas = self._canvas(n)
+        with one_thread():
+            causal.walk(canvas, (n, self._height, self._width), ask, known=False)
+        return canvas.pixels.astype(np.int32).reshape(n, -1)
+
+    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
+        rows, bits, owners = self._decisions(symbols)
+        order = np.argsort(owners, kind="stable")
+        ends = np.cumsum(np.bincount(owners, minlength=len(symbols)))[:-1]
+        payloads = []
+        for chosen in np.split(order, ends):
+            given = rows[chosen][np.newaxis], bits[chosen][np.newaxis]
+            if self._is_small:
+                single = exact.Encoder(self.bank)
+                single.push(*given)
+                payloads += single.finish()
+            else:
+                block = rans.Encoder(self.bank, self.stages)
+                block.push(*given)
+                payloads.append(block.finish())
+        return payloads
+
+    def decode_each(self, payload: bytes, quality: int) -> Symbols:
+        if not self._is_small:
+            return self.decode_block(payload, 1, quality)
+        return self._decoded(exact.Decoder(payload, self.bank, self.decisions), 1, quality)
+
+    def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
+        rows, bits, owners = self._decisions(symbols)
+        return np.bincount(owners, self.bank.bits(rows, bits), minlength=len(symbols))
+
+    @property
+    def _is_small(self) -> bool:
+        return self.elements <= EXACT_SYMBOLS
+
+    def _canvas(self, n: int) -> Canvas:
+        window, channels = self._shared.causal.window, self._shared.channels
+        return Canvas(window, n, self._height, self._width, channels)
+
+    def _decisions(self, symbols: Symbols) -> tuple[Any, Symbols, Any]:
+        """Rows of the bank, decisions, and which image each is of, all (k,) in the order of coding."""
+        n = len(symbols)
+        if symbols.size and not 0 <= symbols.min() <= symbols.max() <= 255:
+            raise ValueError("expected values of 0 to 255 as symbols")
+        found: list[tuple[Any, Any, Any]] = []
+
+        def ask(rows: Any, owners: Any, bits: Any) -> Any:
+            found.append((rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32)))
+            return bits.astype(np.intp)
+
+        canvas = self._canvas(n)
+        canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
+        with one_thread():
+            self._shared.causal.walk(canvas, (n, self._height, self._width), ask, known=True)
+        rows, bits, owners = (np.concatenate(part) for part in zip(*found, strict=True))
+        return rows, bits.astype(np.int32), owners

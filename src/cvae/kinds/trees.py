@@ -1,0 +1,86 @@
+"""A value as the decisions on its way through a binary tree, for many values at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvae.bitstream.tables import Rows
+from cvae.models.lossless import LEVELS
+
+MOST_DEPTH = 64  # decisions of a value
+# An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
+ROW_SHIFT = 7
+
+Bits = NDArray[np.int32]
+# Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
+# Returns the decisions.
+Ask = Callable[[Rows, NDArray[np.intp], Bits | None], Bits]
+
+
+class Tree:
+    """Ranges of the values 0 .. 255, each split in two until one value is left: 255 nodes.
+
+    Nodes are numbered breadth first. A decision is 1 where a value is at or above its node's split.
+    """
+
+    def __init__(self, splits: NDArray[np.uint8], rows: int) -> None:
+        """Of a bank of so many rows. Raises ValueError when a split lies outside of its range."""
+        ranges, self._half = ranges_of(splits), rows // 2
+        self.splits = splits.astype(np.int64)
+        first = {(low, high): node for node, (low, high) in enumerate(ranges)}
+        # The nodes, or ~value, that a decision leads to.
+        self._next = np.empty((len(ranges), 2), np.intp)
+        for node, (low, high) in enumerate(ranges):
+            split = int(splits[node])
+            for turn, part in enumerate(((low, split), (split, high))):
+                self._next[node, turn] = first.get(part, ~part[0])
+
+    def walk(self, sums: NDArray[np.float32], ask: Ask, values: NDArray[Any] | None) -> Any:
+        """The values (m,) that decisions lead to, whose outputs of the last layer are (m, 255).
+
+        Where the values are known, so are the decisions.
+        """
+        found, place = np.empty(len(sums), np.int64), np.arange(len(sums))
+        node, half = np.zeros(len(sums), np.intp), self._half
+        while len(place):
+            rows = np.rint(sums[place, node] * np.float32(2.0**-ROW_SHIFT))
+            rows = np.clip(rows, -half, half - 1).astype(np.int64) + half
+            known = None if values is None else values[place] >= self.splits[node]
+            node = self._next[node, ask(rows, place, known)]
+            done = node < 0
+            found[place[done]] = ~node[done]
+            place, node = place[~done], node[~done]
+        return found
+
+
+def ranges_of(splits: NDArray[Any]) -> list[tuple[int, int]]:
+    """The half-open range of each node, breadth first. Raises ValueError when they are none."""
+    ranges, deep, start = [(0, LEVELS)], 0, 0
+    while start < len(ranges):
+        stop = len(ranges)
+        for node in range(start, stop):
+            (low, high), split = ranges[node], int(splits[node])
+            if not low < split < high:
+                raise ValueError(f"a split at {split} is outside of {low} to {high}")
+            ranges += [part for part in ((low, split), (split, high)) if part[1] - part[0] > 1]
+        start, deep = stop, deep + 1
+        if deep > MOST_DEPTH:
+            raise ValueError(f"expected trees of at most {MOST_DEPTH} decisions")
+    return ranges
+
+
+def balanced(counts: NDArray[Any]) -> NDArray[np.uint8]:
+    """Splits (255,) that halve the counts (256,) of their ranges as nearly as may be."""
+    below = np.concatenate([[0], np.cumsum(counts + 1e-3 * counts.sum() / LEVELS)])
+    splits: list[int] = []
+    ranges = [(0, LEVELS)]
+    for low, high in ranges:
+        middle = (below[low] + below[high]) / 2
+        split = low + 1 + int(np.argmin(np.abs(below[low + 1 : high] - middle)))
+        splits.append(split)
+        ranges += [part for part in ((low, split), (split, high)) if part[1] - part[0] > 1]
+    return np.array(splits, np.uint8)
