@@ -16,7 +16,7 @@ from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, threads_of, truth, whole
 from cvae.data import given, images, metrics
 from cvae.data.given import as_array
-from cvae.data.images import Pixels, alike
+from cvae.data.images import Pixels, Shape, alike
 from cvae.data.reading import Reading
 from cvae.decoder import Decoder
 from cvae.errors import CvaeError, ImageError, TargetError, at
@@ -218,8 +218,8 @@ class Codec(Decoder):
 
         def encode(quality: int) -> list[Encoded]:
             symbols = coding.choose(x, latents, quality, options.effort)
-            payloads = coding.encode_each(symbols, quality)
-            bits = coding.information_bits(symbols, quality).tolist()
+            payloads, measured = coding.encode_measured(symbols, quality)
+            bits = measured.tolist()
             back = codec.synthesize(symbols, quality)
             psnr = metrics.psnr(pixels, images.as_grey(back) if grey else back).tolist()
             expected, coded = self.expected_psnr(quality), []
@@ -233,6 +233,21 @@ class Codec(Decoder):
             return coded
 
         return encode
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether pictures (h, w, c) are of the model's shape."""
+        if self.any_size:
+            return shape[2] in (1, self.image_shape[2])
+        return shape == self.image_shape
+
+    def bits(self, pictures: Sequence[Pixels]) -> float:
+        """The information content of pictures (h, w, c), together, at the default quality and no effort."""
+        quality, total = self.quality(None), 0.0
+        for batch in alike(list(pictures)):
+            coding = self.sized(*batch.shape[1:3]).coding
+            symbols = self.quantize(batch, quality, 0)
+            total += float(coding.information_bits(symbols, quality).sum())
+        return total
 
     def batch(self, shape: tuple[int, ...]) -> int:
         """How many images of a shape (h, w, c) go through the networks together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Self, overload
 
 import numpy as np
@@ -136,8 +137,16 @@ class Decoder:
     def decode_containers(self, containers: Sequence[Container]) -> list[Pixels]:
         """Containers -> uint8 (h, w, c) each; see `reconstruct`. Raises as `decode_payload`."""
         _check_list(containers)
-        symbols = [self.decode_payload(item) for item in containers]
-        return list(self.reconstruct(containers, symbols))
+        return list(self.reconstruct(containers, self._symbols_of(containers)))
+
+    def _symbols_of(self, containers: Sequence[Container]) -> list[Symbols]:
+        """The symbols (1, elements) of each container; raises as `decode_payload`."""
+        if self.any_size:
+            return [self.decode_payload(item) for item in containers]
+        found: list[Symbols] = []
+        for quality, group in groupby(containers, key=lambda item: self._sized_of(item) and item.quality):
+            found += self.coding.decode_all([item.payload for item in group], quality)
+        return found
 
     def decode_payload(self, item: Container) -> Symbols:
         """The symbols (1, elements) in a container.
@@ -225,7 +234,7 @@ class Decoder:
 
         Raises FormatError when it has another shape or dtype, or symbols beyond the format's range.
         """
-        if self.any_size:
+        if self.staged:
             self.refuse_npy()
         shape = self.model.manifest.latent_shape
         found = symbols if isinstance(symbols, np.ndarray) else np.empty(0)
@@ -245,7 +254,10 @@ class Decoder:
             raise ModelNotFoundError(f"written by the model of id {model_id:#06x}, {expected}")
 
     def refuse_npy(self) -> None:
-        """Raises CvaeError: symbols as `.npy` do not say of what size their image is."""
+        """Raises CvaeError: symbols as `.npy` do not say of what size their image is, or are its pixels."""
+        if self.lossless:
+            text = f"the symbols of model {self.name} are the pixels, which numpy writes as .npy"
+            raise CvaeError(text, advice="a container, .bin, is smaller")
         text = f"symbols as .npy have no size, and model {self.name} takes images of any"
         raise CvaeError(text, advice="a container, .bin, has one")
 

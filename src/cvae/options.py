@@ -37,6 +37,7 @@ class EncodeOptions:
     crop: bool | None = None
     background: str | None = None
     invert: bool = False  # invert before coding; decode inverts back
+    lossless: bool = False  # every pixel comes back: takes a lossless model
     max_pixels: int | None = (
         None  # fit: pixels of an image, which decoding restores; None for the usual
     )
@@ -53,7 +54,7 @@ class EncodeOptions:
             expect(limit, (int, float, type(None)), "numbers as limits", TargetError)
             if limit is not None and not abs(limit) < _MAX_LIMIT:  # nor nan
                 raise TargetError(f"expected numbers as limits, found {shown(limit)}")
-        for name in ("fit", "crop", "invert", "names", "pages", "verify"):
+        for name in ("fit", "crop", "invert", "lossless", "names", "pages", "verify"):
             truth(getattr(self, name), name)
         expect(self.background, (str, type(None)), "a colour as #rrggbb")
         if self.background is not None and not _COLOUR.fullmatch(self.background):

@@ -89,8 +89,9 @@ class Decoder:
     def finish(self) -> None:
         """An exact coder has one payload for its symbols; another one is damage that the check missed."""
         again = Encoder(self._bank)
-        for rows, symbols in self._pulled:
-            again.push(rows, symbols)
+        if self._pulled:  # at once: stages may be many and small
+            parts = ([part.reshape(1, -1) for part in of] for of in zip(*self._pulled, strict=True))
+            again.push(*(np.concatenate(part, axis=1) for part in parts))
         if again.finish() != [self._payload]:
             raise FormatError("damaged: the payload is not one that an encoder writes")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cvae.cli.talk import Talk
+from cvae.errors import CvaeError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,24 +17,36 @@ if TYPE_CHECKING:
 
     from cvae.codec import Codec
     from cvae.data.batches import Source
+    from cvae.data.images import Pixels, Shape
     from cvae.data.sources import Which
 
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
 
 _SIDE = 28
+_FIRST = 64  # pictures that the lossless model of a pack is chosen by
 
 
 class Models:
     """Codecs for pictures; each is opened once, and photo named on stderr where nobody asked for it."""
 
-    def __init__(self, name: str | None, talk: Talk) -> None:
-        """`name` is that of -m. Raises ModelError when there is no such model, or it does not code."""
+    def __init__(self, name: str | None, talk: Talk, lossless: bool = False) -> None:
+        """`name` is that of -m. Raises ModelError when there is no such model, or it does not code.
+
+        Raises CvaeError when it is to be lossless and is not, or nothing is.
+        """
         from cvae import codec as codecs
 
-        self._talk, self._photo = talk, None if name else _find_photo()
+        self._talk, self._photo = talk, None if name or lossless else _find_photo()
+        self._lossless = _find_lossless() if lossless and not name else []
+        if self._lossless:
+            self.only = None
+            return
         # The one model for all pictures, if there is but one.
         self.only = None if self._photo else codecs.open_model(name) if name else self._small
+        if lossless and not self.only.lossless:
+            text = f"model {self.only.name} is not lossless"
+            raise CvaeError(text, advice="without -m, --lossless takes one that is")
         if self.only and self.only.any_size:
             _give_back()
 
@@ -44,6 +58,8 @@ class Models:
 
     def of_image(self, image: Image) -> Codec:
         """The codec of an opened image."""
+        if self._lossless:
+            return self._lossless_of(image)
         return self.only or (self._small if _is_small(image) else self._large)
 
     def of_first(self, inputs: Iterable[str | Source], which: Which) -> Codec:
@@ -52,8 +68,39 @@ class Models:
 
         if self.only:
             return self.only
+        inputs = list(inputs)
         image = first_image(inputs, which)
-        return self._small if image is None else self.of_image(image)
+        if image is None:
+            return self._lossless[0] if self._lossless else self._small
+        codec = self.of_image(image)
+        return self._best(codec, inputs, which) if self._lossless else codec
+
+    def _best(self, codec: Codec, inputs: list[str | Source], which: Which) -> Codec:
+        """The codec, or the lossless one that codes the first pictures in fewer bits."""
+        from cvae.packs.source import open_images
+
+        first: list[Pixels] = []
+        if all(isinstance(item, str) for item in inputs):  # stdin is read but once
+            stream = open_images(inputs, codec.reading(), which=which, refuse=lambda error: None)
+            with closing(stream.batches()) as batches:
+                for batch in batches:
+                    first += list(batch.pixels)
+                    if len(first) >= _FIRST:
+                        break
+        shapes = {picture.shape for picture in first}
+        others = self.rivals(codec, shapes.pop()) if len(shapes) == 1 else []
+        return min([codec, *others], key=lambda each: each.bits(first[:_FIRST])) if others else codec
+
+    def rivals(self, codec: Codec, shape: Shape) -> list[Codec]:
+        """The other lossless codecs for pictures (h, w, c); the shortest file is kept."""
+        return [other for other in self._lossless if other is not codec and other.takes(shape)]
+
+    def _lossless_of(self, image: Image) -> Codec:
+        """One for any size where there is one; its `rivals` take the same pictures."""
+        any_size = [codec for codec in self._lossless if codec.any_size]
+        sides = image.size[::-1]
+        own = [codec for codec in self._lossless if codec.image_shape[:2] in (sides, sides[::-1])]
+        return [*any_size, *own, *self._lossless][0]
 
     @cached_property
     def _small(self) -> Codec:
@@ -77,6 +124,17 @@ def _give_back() -> None:
     from cvae.cli.memory import give_back_large_arrays
 
     give_back_large_arrays()
+
+
+def _find_lossless() -> list[Codec]:
+    """All lossless models. Raises ModelNotFoundError where there are none."""
+    from cvae import codec as codecs
+    from cvae import kinds
+
+    found = [path for path, manifest in kinds.known_models()[0] if kinds.KINDS[manifest.kind].lossless]
+    if not found:
+        raise ModelNotFoundError("no lossless model was found", advice="`cvae models` lists all")
+    return [codecs.open_model(path) for path in found]
 
 
 def _find_photo() -> Path | None:

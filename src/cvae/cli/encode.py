@@ -72,9 +72,10 @@ def command(
     tasks = files.plan(images, output, derive, listing.images, force, talk)
     left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
-        encoder = _Encoder(defaults.Models(model, talk), options, npy, results, force, talk)
+        models = defaults.Models(model, talk, options.lossless)
+        encoder = _Encoder(models, options, npy, results, force, talk)
         written = [item for batch in files.batches(left, talk) for item in encoder.encode(batch)]
-    talk.finish(len(tasks), f"images encoded{_summary(written, output)}")
+    talk.finish(len(tasks), f"images encoded{_summary(written, output, encoder.exact)}")
 
 
 def _check(options: EncodeOptions, npy: bool) -> None:
@@ -148,6 +149,7 @@ class _Encoder:
         self._models, self._options, self._npy = models, options, npy
         self._results, self._force, self._talk, self._noticed = results, force, talk, False
         self._restoring = cache(lambda codec: codec.restoring(options.max_pixels))
+        self.exact = models.only.lossless if models.only else options.lossless
         if models.only:
             self._check(models.only)
 
@@ -188,7 +190,11 @@ class _Encoder:
         try:
             pixels, sizes = [item.pixels for item in read], [item.size for item in read]
             # No name holds the stacked ones, which are gone before the images are tried one by one.
-            return encode(np.stack(pixels), self._options, sizes)
+            coded = encode(np.stack(pixels), self._options, sizes)
+            for other in self._models.rivals(codec, pixels[0].shape):
+                also = other.encode_batch(np.stack(pixels), self._options)
+                coded = [min(pair, key=_file_size) for pair in zip(coded, also, strict=True)]
+            return coded
         except (MemoryError, CvaeError) as error:
             if len(read) == 1:
                 return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]
@@ -223,10 +229,10 @@ class _Encoder:
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
         codec.check_invert(self._options.invert)
+        if self._npy and codec.staged:
+            codec.refuse_npy()
         if not codec.any_size:
             return
-        if self._npy:
-            codec.refuse_npy()
         if not self._noticed:
             self._noticed = True
             say_unused(self._options, codec.name, self._talk)
@@ -240,6 +246,8 @@ class _Encoder:
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
         payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
         ratio = tables.ratio(done.raw, done.size)
+        if codec.lossless:
+            return f"{payload}, {ratio}, lossless"
         return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
 
     def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> str:
@@ -257,13 +265,19 @@ class _Encoder:
         return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
 
 
-def _summary(written: list[_Written], output: str | None) -> str:
-    """Sizes and PSNR of all files, and where they are."""
+def _file_size(item: Encoded) -> int:
+    return len(item.data)
+
+
+def _summary(written: list[_Written], output: str | None, exact: bool) -> str:
+    """Sizes and PSNR of all files, and where they are; `exact` where every pixel is kept."""
     if not written:
         return ""
     raw, total, psnr = (sum(values) for values in zip(*written, strict=True))
     ratio = tables.ratio(raw, total)
-    facts = f"{total:,} bytes, {ratio}, {psnr / len(written):.2f} dB on average"
+    mean = psnr / len(written)
+    how = "lossless" if exact else f"{mean:.2f} dB on average"
+    facts = f"{total:,} bytes, {ratio}, {how}"
     return f" in {facts} -> {files.folder_of(output)}"
 
 

@@ -136,7 +136,7 @@ def _container(file: str) -> dict[str, Any]:
     symbols = codec.decode_payload(item)
     bits = codec.information_bits(item, symbols)
     # Those of photographs are too many to read.
-    named = {"symbol_count": symbols.size} if codec.any_size else {"symbols": symbols[0].tolist()}
+    named = {"symbol_count": symbols.size} if codec.staged else {"symbols": symbols[0].tolist()}
     return {**facts, "model": codec.name, "information_bits": round(bits, 2), **named}
 
 

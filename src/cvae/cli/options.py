@@ -105,6 +105,11 @@ def _remember_model(
     return name
 
 
+def is_given(context: click.Context, name: str) -> bool:
+    """Whether an option was typed."""
+    return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
 def names_no_model(context: click.Context) -> bool:
     """Whether -m names a model that there is not, and no file or folder either."""
     from cvae.errors import CvaeError, ModelNotFoundError
@@ -174,6 +179,11 @@ max_pixels = click.option(
     help="Pixels that a fitted image may have, and be restored to.  "
     "[default: 16,000,000, or 256 times the model's own]",
 )  # fmt: skip
+
+lossless = click.option(
+    "--lossless", is_flag=True,
+    help="Keep every pixel: with -m or else the lossless model of the shortest file.",
+)  # fmt: skip
 invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
 split = click.option(
     "--split", type=click.Choice(["test", "train"]), help="Which images of an .npz file.  [default: test]"
@@ -221,11 +231,21 @@ def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> T
     return found
 
 
+# What chooses between pictures that lose something.
+_LOSSY = {"quality": "-q", "effort": "--effort", "max_bytes": "--max-bytes", "min_psnr": "--min-psnr"}
+
+
 def _encode_options(
     no_names: bool = False, no_verify: bool = False, **values: Any
 ) -> EncodeOptions:
+    """Raises UsageError when --lossless comes with what has nothing to choose then."""
     from cvae.options import EncodeOptions
 
+    if values.get("lossless"):
+        context = click.get_current_context()
+        given = [text for name, text in _LOSSY.items() if is_given(context, name)]
+        if given:
+            raise click.UsageError(f"--lossless keeps every pixel: {given[0]} has nothing to choose")
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
 
 
@@ -261,12 +281,12 @@ coding = collect(
         "--min-psnr", type=click.FloatRange(min=0, max=99), metavar="DB",
         help="Smallest file of at least DB decibels: chooses each image's quality.",
     ),
-    effort, *reads, max_pixels, invert,
+    effort, lossless, *reads, max_pixels, invert,
 )  # fmt: skip
 
 # How packs are coded.
 packing = collect(
-    "options", _encode_options, quality, effort, *reads, max_pixels, invert, split, key,
+    "options", _encode_options, quality, effort, lossless, *reads, max_pixels, invert, split, key,
     click.option(
         "--pages", is_flag=True,
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",

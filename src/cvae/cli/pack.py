@@ -129,7 +129,7 @@ def command(
         where = f"{folder}: {counted(packs, 'pack')}"
     by = "" if model else f"; model {codec.name}, by the first image"
     talk.say_failures()
-    talk.say(f"{where}: {_summary(tally, raw)}{by}{files_take}")
+    talk.say(f"{where}: {_summary(tally, raw, codec.lossless)}{by}{files_take}")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
@@ -183,7 +183,7 @@ def _model(
     name: str | None, sources: Sequence[str | Source], options: EncodeOptions, talk: Talk
 ) -> Codec:
     """The model that is named, or that of the first image; says what it does not do."""
-    codec = defaults.Models(name, talk).of_first(sources, _which(options))
+    codec = defaults.Models(name, talk, options.lossless).of_first(sources, _which(options))
     codec.check_invert(options.invert)
     if codec.any_size:
         say_unused(options, codec.name, talk)
@@ -301,11 +301,12 @@ def _pack_folder(
     return len(manifest.shards), manifest.tally
 
 
-def _summary(tally: Tally, raw: int) -> str:
+def _summary(tally: Tally, raw: int, exact: bool) -> str:
     """What was written, in one line; `raw` is the bytes of all pixels, 0 where they are not known."""
     each = tally.file_bytes / tally.images
     ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
+    psnr = ", lossless" if exact else psnr
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
     return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}"
 

@@ -6,7 +6,7 @@ A new kind is a subclass of `Kind` in `kinds.KINDS`, and one of `Coding` if it c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +82,14 @@ class Coding(ABC):
         coder = exact.Encoder(self.bank, len(symbols))
         self.push(coder, symbols, quality)
         return coder.finish()
+
+    def encode_measured(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        """`encode_each` and `information_bits`, for kinds that find both on one way."""
+        return self.encode_each(symbols, quality), self.information_bits(symbols, quality)
+
+    def decode_all(self, payloads: Sequence[bytes], quality: int) -> list[Symbols]:
+        """`decode_each` of payloads of images of one size."""
+        return [self.decode_each(payload, quality) for payload in payloads]
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         """The symbols (1, elements) of one payload. Raises FormatError when it is damaged."""

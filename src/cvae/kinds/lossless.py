@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,6 +20,10 @@ from cvae.kinds.exactnet import one_thread
 from cvae.kinds.trees import MOST_DEPTH
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
+
+
+# Single images that are decoded together, and values whose decisions are held.
+_TOGETHER, _VALUES = 64, 1 << 21
 
 
 class Lossless(Kind):
@@ -147,43 +152,83 @@ class LosslessCoding(Coding):
         coder.push(rows[np.newaxis], bits[np.newaxis])
 
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
-        def ask(rows: Any, owners: Any, bits: Any) -> Any:
-            found = coder.pull(rows[np.newaxis])[0]
-            if np.any(found & ~1):
-                raise FormatError("damaged: a decision is neither 0 nor 1")
-            return found
-
-        causal, n = self._shared.causal, images
-        canvas = self._canvas(n)
-        with one_thread():
-            causal.walk(canvas, (n, self._height, self._width), ask, known=False)
-        return canvas.pixels.astype(np.int32).reshape(n, -1)
+        return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
-        rows, bits, owners = self._decisions(symbols)
-        order = np.argsort(owners, kind="stable")
-        ends = np.cumsum(np.bincount(owners, minlength=len(symbols)))[:-1]
-        payloads = []
-        for chosen in np.split(order, ends):
-            given = rows[chosen][np.newaxis], bits[chosen][np.newaxis]
-            if self._is_small:
-                single = exact.Encoder(self.bank)
-                single.push(*given)
-                payloads += single.finish()
-            else:
-                block = rans.Encoder(self.bank, self.stages)
-                block.push(*given)
-                payloads.append(block.finish())
-        return payloads
+        return self.encode_measured(symbols, quality)[0]
+
+    def encode_measured(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        payloads: list[bytes] = []
+        bits: list[float] = []
+        for part in self._parts(symbols):
+            rows, decisions, owners = self._decisions(part)
+            order = np.argsort(owners, kind="stable")
+            ends = np.cumsum(np.bincount(owners, minlength=len(part)))[:-1]
+            for chosen in np.split(order, ends):
+                given = rows[chosen][np.newaxis], decisions[chosen][np.newaxis]
+                payloads.append(self._coded(*given))
+                bits.append(float(self.bank.bits(*given).sum()))
+        return payloads, np.array(bits)
+
+    def _coded(self, rows: Any, decisions: Symbols) -> bytes:
+        """One image's payload."""
+        if self._is_small:
+            single = exact.Encoder(self.bank)
+            single.push(rows, decisions)
+            return single.finish()[0]
+        block = rans.Encoder(self.bank, self.stages)
+        block.push(rows, decisions)
+        return block.finish()
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if not self._is_small:
             return self.decode_block(payload, 1, quality)
-        return self._decoded(exact.Decoder(payload, self.bank, self.decisions), 1, quality)
+        return self.decode_all([payload], quality)[0]
+
+    def decode_all(self, payloads: Sequence[bytes], quality: int) -> list[Symbols]:
+        if not self._is_small:
+            return super().decode_all(payloads, quality)
+        found: list[Symbols] = []
+        for start in range(0, len(payloads), _TOGETHER):
+            part = payloads[start : start + _TOGETHER]
+            each = [exact.Decoder(payload, self.bank, self.decisions) for payload in part]
+
+            def ask(rows: Any, owners: Any, each: Any = each) -> Any:
+                ends = np.searchsorted(owners, np.arange(1, len(each)))
+                parts = zip(each, np.split(rows, ends), strict=True)
+                return np.concatenate([coder.pull(own) for coder, own in parts if len(own)])
+
+            symbols = self._walked(len(part), ask)
+            for coder in each:
+                coder.finish()
+            found += np.split(symbols, len(part))
+        return found
+
+    def _walked(self, n: int, ask: Callable[[Any, Any], Any]) -> Symbols:
+        """The symbols of n images, whose decisions `ask` gives. Raises FormatError at damage."""
+
+        def checked(rows: Any, owners: Any, bits: Any) -> Any:
+            found = ask(rows, owners)
+            if np.any(found & ~1):
+                raise FormatError("damaged: a decision is neither 0 nor 1")
+            return found
+
+        canvas = self._canvas(n)
+        with one_thread():
+            self._shared.causal.walk(canvas, (n, self._height, self._width), checked, known=False)
+        return canvas.pixels.astype(np.int32).reshape(n, -1)
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
-        rows, bits, owners = self._decisions(symbols)
-        return np.bincount(owners, self.bank.bits(rows, bits), minlength=len(symbols))
+        found = [np.empty(0)]
+        for part in self._parts(symbols):
+            rows, bits, owners = self._decisions(part)
+            found.append(np.bincount(owners, self.bank.bits(rows, bits), minlength=len(part)))
+        return np.concatenate(found)
+
+    def _parts(self, symbols: Symbols) -> Iterator[Symbols]:
+        """Some images at once, whose decisions are kept."""
+        step = max(1, _VALUES // self.elements)
+        return (symbols[start : start + step] for start in range(0, len(symbols), step))
 
     @property
     def _is_small(self) -> bool:
