@@ -168,6 +168,18 @@ def tiny_grid_run(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) 
     return _trained("tiny-grid", tmp_path_factory, photo_folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_lossless_run(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A finished run of a lossless model of one size."""
+    return _trained("tiny-lossless", tmp_path_factory, tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_lossless_any_run(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+    """A finished run of a lossless model for pictures of any size."""
+    return _trained("tiny-lossless-any", tmp_path_factory, photo_folder)
+
+
 def _trained(preset: str, folders: pytest.TempPathFactory, data: Path) -> Path:
     """A run of the command line in a process of its own: one with TensorFlow could not fork."""
 

@@ -54,7 +54,8 @@ class Window:
         for line in range(width + slant * (height - 1)):
             first = max(0, -(-(line - width + 1) // slant))
             rows = np.arange(first, min(height - 1, line // slant) + 1)
-            yield rows, line - slant * rows
+            if len(rows):  # of narrow pictures not every line has pixels
+                yield rows, line - slant * rows
 
 
 class Canvas:

@@ -204,8 +204,8 @@ class Grid(Architecture):
     restores = "grid"
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
-        if scaled := [name for name in ("size", "grey", "cropped") if name in options]:
-            return f"{preset.name} learns from colour pictures at their own sizes, {_REFUSED[scaled[0]]}"
+        if found := _refused(preset, options):
+            return found
         for name in ("latent_dim", "distortion_weight", "perceptual_weight", "features"):
             if name in options:
                 option = "--latents" if name == "latent_dim" else f"--{name.replace('_', '-')}"
@@ -335,6 +335,9 @@ class LosslessAny(Lossless):
 
     reads = "own"
 
+    def refusal(self, preset: Preset, options: Collection[str]) -> str:
+        return _refused(preset, options) or super().refusal(preset, options)
+
     def _draw(self, run: Run, images: Images, flip: bool) -> Callable[[Any], Any]:
         from cvae.training import pixels
 
@@ -347,6 +350,13 @@ _REFUSED = {
     "grey": "of which --grey would take the colour",
     "cropped": "which --crop or --resize would change",
 }
+
+
+def _refused(preset: Preset, options: Collection[str]) -> str:
+    """Why pictures that keep their sizes and colours are not brought to others."""
+    scaled = [name for name in _REFUSED if name in options]
+    why = f"{preset.name} learns from colour pictures at their own sizes"
+    return f"{why}, {_REFUSED[scaled[0]]}" if scaled else ""
 
 
 def _photos(images: Images, run: Run) -> Photos:

@@ -1,0 +1,173 @@
+"""Training of lossless models: what a batch holds, what is learned, and that the export is exact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cvae
+from cvae.cli import train
+from cvae.kinds.causal import Window
+from cvae.training import checkpoints, pixels, presets, runs
+from cvae.training.backend import Machine
+from cvae.training.preset import LosslessSizes
+from cvae.training.runs import Run
+
+from ..conftest import blobs, killed, photo, run_here
+
+FLAT = Window(2, 2, False)
+
+
+def test_training_learns_and_the_model_brings_every_pixel_back(
+    tiny_lossless_run: Path, tiny_data: Path
+) -> None:
+    rows = runs.read_history(Run.open(tiny_lossless_run))
+    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+    codec = cvae.open_model(tiny_lossless_run / "tiny-lossless.cvae")
+    images = np.load(tiny_data)["x_test"][:10]
+    assert np.array_equal(codec.decode(codec.encode(images)), images)
+    assert codec.model.manifest.figures["psnr_mean"] == 99
+
+
+def test_what_the_loss_says_is_what_files_take(tiny_lossless_run: Path) -> None:
+    run = Run.open(tiny_lossless_run)
+    model, codec = checkpoints.load(run), cvae.open_model(tiny_lossless_run / "tiny-lossless.cvae")
+    batch = blobs(20, seed=5)
+    examples = pixels.Examples(pixels.window(run.preset.lossless), batch)
+    x, leaves = examples.at(np.arange(examples.count))
+    loss = float(model.compute_loss(x, leaves, model(x)))
+    assert codec.bits(list(batch)) / batch.size == pytest.approx(loss, rel=0.01)
+
+
+def test_pictures_of_any_size(tiny_lossless_any_run: Path) -> None:
+    codec = cvae.open_model(tiny_lossless_any_run / "tiny-lossless-any.cvae")
+    for shape in ((1, 1, 3), (30, 21, 3), (18, 7, 1)):
+        picture = photo(*shape, seed=9)
+        back = codec.decode(codec.encode(picture))
+        assert np.array_equal(back.reshape(shape), picture)
+    facts = json.loads((tiny_lossless_any_run / "run.json").read_text())
+    assert facts["data"]["reading"]["fit"] == "own"
+
+
+def test_a_resumed_run_ends_with_the_same_weights(
+    tiny_lossless_run: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "finish", lambda *_: None)
+    again = killed(tiny_lossless_run, tmp_path)
+    run_here("train", "tiny-lossless", "--data", tiny_data, "-o", again, "--quiet", "--resume")
+    folders = tiny_lossless_run, again
+    whole, found = (checkpoints.load(Run.open(folder), Machine()) for folder in folders)
+    pairs = zip(whole.get_weights(), found.get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_an_export_of_the_same_weights_keeps_the_id(
+    tiny_lossless_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here("export", tiny_lossless_run, "--force")
+    assert "(as before)" in capsys.readouterr().err
+
+
+# Batches
+
+
+def test_windows_hold_what_lies_before_a_pixel() -> None:
+    batch = np.arange(2 * 4 * 5).reshape(2, 4, 5, 1).astype(np.uint8)
+    examples = pixels.Examples(FLAT, batch)
+    x, leaves = examples.at(np.array([20 + 2 * 5 + 3]))  # the second picture, row 2, column 3
+    table = pixels.companding().astype(int)
+    seen = [[21, 22, 23, 24, 0], [26, 27, 28, 29, 0], [31, 32]]
+    seen[0] = [21, 22, 23, 24, 0]
+    expected = [table[value] for row in seen for value in row]
+    assert x[0, :-1].tolist() == expected
+    assert x[0, -1] == 13  # the place
+    assert leaves.tolist() == [[33]]
+
+
+def test_weights_make_the_mean_of_a_sample_that_of_all_pixels() -> None:
+    batch = blobs(40, seed=2)
+    batch[batch < 100] = 0  # most pixels are like those before them
+    examples = pixels.Examples(FLAT, batch)
+    busy = examples.busy()
+    assert 0.02 < busy.mean() < 0.6
+    rng = np.random.default_rng(0)
+    means, shares = [], []
+    for _ in range(30):
+        _, leaves, weights = examples.sample(500, rng)
+        means.append(float((weights * leaves[:, 0]).mean()))
+        shares.append(float((leaves[:, 0] > 0).mean()))
+    assert np.mean(means) == pytest.approx(batch.mean(), rel=0.1)
+    assert np.mean(shares) > 1.3 * (batch > 0).mean()
+    flat = pixels.Examples(FLAT, np.zeros((3, 8, 8, 1), np.uint8))
+    assert flat.sample(10, rng)[2].tolist() == [1.0] * 10
+
+
+def test_crops_are_scaled_down_by_two_where_the_preset_says_so(
+    tiny_lossless_any_run: Path,
+) -> None:
+    from dataclasses import replace
+
+    from cvae.training import datasets
+
+    run = Run.open(tiny_lossless_any_run)
+    dataset = datasets.load(run.source, "own", (16, 16, 3), run.reading)
+    halves = replace(run.preset, lossless=replace(run.preset.lossless, halved=True))
+    drawn = [
+        pixels.crops_of(dataset.train, preset, False)(np.random.default_rng(0))
+        for preset in (run.preset, halves)
+    ]
+    assert [part.shape for part in drawn] == [(4, 16, 16, 3)] * 2
+    # The same places, of which the second ones show twice as much.
+    spread = [np.abs(np.diff(part.astype(int), axis=2)).mean() for part in drawn]
+    assert spread[1] > spread[0]
+
+
+def test_batches_are_a_function_of_seed_epoch_and_number() -> None:
+    preset = presets.PRESETS["tiny-lossless"]
+    draw = pixels.any_of(blobs(30), 8, True)
+    first, again, other = (
+        pixels.PixelBatches(draw, preset, 40, (0, epoch))[3] for epoch in (1, 1, 2)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "message"),
+    [
+        ("lossless-mnist", ["--latents", "4"], "neither latents nor a loss of pictures"),
+        ("lossless-mnist", ["--distortion-weight", "4"], "nothing that --distortion-weight"),
+        ("lossless-photo", ["--size", "64"], "which --size would scale"),
+        ("lossless", ["--grey"], "would take the colour"),
+    ],
+)
+def test_options_that_have_no_meaning_are_refused(
+    preset: str, options: list[str], message: str, photo_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data = [] if preset == "lossless-mnist" else ["--data", str(photo_folder)]
+    run_here("train", preset, *data, *options, code=2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_network_that_is_not_exact_is_refused(tiny_lossless_run: Path) -> None:
+    from cvae.errors import TrainingError
+    from cvae.training.export import lossless
+
+    run = Run.open(tiny_lossless_run)
+    model = checkpoints.load(run)
+    model.first.bias.assign(np.full(model.first.filters, 1e5, np.float32))
+    with pytest.raises(TrainingError, match="not exact: expected sums below"):
+        lossless.made_tables(model, run)
+
+
+def test_presets_see_what_their_kind_can() -> None:
+    for name, preset in presets.PRESETS.items():
+        if preset.architecture.startswith("lossless"):
+            any_size = preset.architecture == "lossless-any"
+            assert preset.lossless.placed != any_size, name
+            assert preset.image_shape[2] == 3 or not preset.lossless.predicts, name
+    assert LosslessSizes().placed
