@@ -100,7 +100,9 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     picture[3, 4, 1] ^= 1
     save("a/x.png", picture)
     run_here("verify", "a.bin", "--against", "a", "--json", code=1)
-    assert json.loads(capsys.readouterr().out)[0]["warned"] == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)[0]["images_that_differ"] == 1
+    assert "a.bin: 1 lossless image and their originals differ" in said.err
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,9 @@ def _compare(
     if found.absent:
         none = "has no original that can be read of"
         talk.error(_lacking(originals, none, "coded image", found.absent))
+    if differ := sum(figures.get("images_that_differ", 0) for figures in found.figures):
+        text = f"{counted(differ, 'lossless image')} and their originals differ"
+        talk.error(DataError(text, where=name))
     dataset = Path(originals.text.rstrip("/")).stem
     common = {"dataset": dataset, "split": "all", "file": name}
     return [{**common, **figures} for figures in found.figures]

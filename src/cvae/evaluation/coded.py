@@ -39,11 +39,13 @@ def figures(
 ) -> dict[str, Any]:
     """`size` is the bytes of the files, `speed` decoded images a second, `shape` that of the images."""
     mse, ssim, floors = measured
+    exact = {"images_that_differ": int((mse > 0).sum())} if codec.lossless else {}
     return {
         "model": codec.name,
         **metrics.figures(shape if codec.any_size else codec.image_shape, size, mse),
         **metrics.ssim_figures(ssim),
         "warned": int((metrics.psnr_of_mse(mse) < floors).sum()),
+        **exact,
         "decode_images_per_second": round(speed, 1),
     }
 
