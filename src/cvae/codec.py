@@ -144,7 +144,7 @@ class Codec(Decoder):
         self._check_batch(batch)
         quality, threads = self.quality(quality), threads_of(threads)
         coding = self.sized(*batch.shape[1:3]).coding
-        x = coding.prepared(self._coloured(batch))
+        x = coding.prepared(self.coloured(batch))
         return coding.choose(x, coding.analyse(x, threads), quality, effort, threads)
 
     def latents(self, images: Any) -> Any:
@@ -213,7 +213,7 @@ class Codec(Decoder):
         codec, grey = self.sized(*batch.shape[1:3]), self.any_size and batch.shape[3] == 1
         coding, model_id = codec.coding, self.model.manifest.id
         pixels = 255 - batch if options.invert else batch
-        x = coding.prepared(self._coloured(pixels))
+        x = coding.prepared(self.coloured(pixels))
         latents = coding.analyse(x)
 
         def encode(quality: int) -> list[Encoded]:
@@ -306,7 +306,7 @@ class Codec(Decoder):
         if not (found[2] in (1, channels) if self.any_size else found == self.image_shape):
             raise given.refusal(expected, batch)
 
-    def _coloured(self, batch: Pixels) -> Pixels:
+    def coloured(self, batch: Pixels) -> Pixels:
         """A batch with the model's channels: a model of any size takes grey pictures, too."""
         if self.any_size and batch.shape[3] == 1:
             return np.repeat(batch, self.image_shape[2], axis=3)
@@ -314,7 +314,7 @@ class Codec(Decoder):
 
     def _analysed(self, batch: Pixels) -> Latents:
         coding = self.sized(*batch.shape[1:3]).coding
-        return coding.analyse(coding.prepared(self._coloured(batch)))
+        return coding.analyse(coding.prepared(self.coloured(batch)))
 
 
 def _reached(item: Encoded | TargetError) -> Encoded:

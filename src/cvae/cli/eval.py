@@ -16,6 +16,7 @@ from cvae.cli.talk import FIT_ADVICE, Talk, echo_json
 from cvae.errors import CvaeError, DataError
 
 if TYPE_CHECKING:
+    from cvae.codec import Codec
     from cvae.data.sources import Which
     from cvae.evaluation.comparison import Comparison
     from cvae.evaluation.measure import Measured, Part
@@ -67,7 +68,7 @@ class Outputs:
 @click.option(
     "--against", metavar="CODECS", default="",
     help="Measure other codecs, too: some of linear,png,webp,jpeg,avif,jxl,jpeg2000; with --noise "
-    "also tv, total-variation denoising.",
+    "also tv, total-variation denoising; of a lossless model some of png,webp,jxl,jpeg2000,lzma,zstd.",
 )  # fmt: skip
 @click.option(
     "--noise", type=click.FloatRange(min=0, max=10), metavar="FACTOR",
@@ -183,12 +184,10 @@ class _Run:
     def code(self, quality: int | None, effort: int, coders: str) -> Images:
         """Codes the images, and has other codecs code them; returns them. Raises CvaeError."""
         from cvae.codec import Codec
-        from cvae.evaluation import comparison, measure
+        from cvae.evaluation import comparison, exactly, measure
 
         codec = Codec(self.model)
-        others = comparison.parse(coders) if coders else []
-        if others:
-            comparison.check(codec, others)
+        others = self._others(codec, coders)
         images: Any
         if part := self._part():
             names = part.names[: self.limit]
@@ -205,7 +204,13 @@ class _Run:
             images, names = images[: self.limit], names[: self.limit]
         self.measured, self.names = measure.measure(codec, images, quality, effort), names
         self.result |= measure.summarize(codec, self.measured)
-        if others:
+        if others and codec.lossless:
+            with self.talk.status() as show:
+                rows, refused = exactly.compare(codec, self.measured, others, show)
+            for text in refused:
+                self.talk.warning(text)
+            self.result["rivals"] = rows
+        elif others:
             with self.talk.status() as show:
                 found = comparison.compare(codec, self.measured, others, show)
             for text in found.refused:
@@ -214,6 +219,19 @@ class _Run:
             self.result |= {"curve": found.curve, "rivals": found.rivals}
         found_images: Images = images
         return found_images
+
+    def _others(self, codec: Codec, coders: str) -> list[str]:
+        """The codecs to compare with. Raises CvaeError, before any long work begins."""
+        from cvae.evaluation import comparison, exactly
+
+        names = [name.strip().lower() for name in coders.split(",") if name.strip()]
+        if codec.lossless:
+            exactly.check(names)
+            return names
+        others = comparison.parse(coders) if coders else []
+        if others:
+            comparison.check(codec, others)
+        return others
 
     def photos(self) -> Images:
         """The images for a denoiser, each at its own size."""
@@ -252,6 +270,8 @@ class _Run:
             tables.show(tables.coding(self.result))
         if "noise" in self.result:
             tables.show(tables.noise(self.result))
+        if "bits_per_dimension" in self.result and "rivals" in self.result:
+            tables.show(tables.exactly(self.result["rivals"]))
         if self.comparison is not None:
             tables.show(tables.against(self.result, self.comparison))
 

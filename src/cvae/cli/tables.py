@@ -29,6 +29,15 @@ _CODING: Rows = [
     ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
     _DECODE,
 ]
+_LOSSLESS: Rows = [
+    ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
+    ("information", "{information_bits_mean:.2f} bits on average"),
+    _SIZE,
+    ("bits a dimension", "{bits_per_dimension:.3f}"),
+    ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
+    ("encode", "{encode_images_per_second:,.0f} images a second"),
+    _DECODE,
+]
 _CODED: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes an image"),
     _SIZE,
@@ -57,6 +66,8 @@ def below(expected_psnr: float, model: str) -> str:
 def coding(result: dict[str, Any]) -> Iterator[str]:
     """The figures of a model on a data set."""
     title = "{model} on {dataset} ({split}, {count}), quality {quality}, effort {effort}"
+    if "bits_per_dimension" in result:
+        return _table("{model} on {dataset} ({split}, {count})", _LOSSLESS, result)
     rows = _CODING
     if "psnr_of_means" not in result:  # a model of any size
         rows = [("PSNR", "{psnr_mean:.2f} dB") if row[0] == "PSNR" else row for row in rows]
@@ -99,6 +110,19 @@ def against(result: dict[str, Any], comparison: Comparison) -> Iterator[str]:
     yield "BD-rate: our bytes against the codec's at equal PSNR; n/a: curves too far apart"
     used = {line.mark for line in found}
     yield from (f"{mark} {text}" for mark, text in MARKS.items() if mark in used)
+
+
+def exactly(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One line a lossless codec and layout, beside ours."""
+    width = max(len("codec"), *(len(row["codec"]) for row in rows))
+    yield ""
+    yield f"{'codec':{width}}  layout  bytes an image  bits a dimension  times ours"
+    ours = {row["layout"]: row["file_bytes_mean"] for row in rows[:2]}
+    for row in rows:
+        size, layout = row["file_bytes_mean"], row["layout"]
+        times = size / (ours["single"] if layout == "single" else ours["block"])
+        rate = row["bits_per_dimension"]
+        yield f"{row['codec']:{width}}  {layout:6}  {size:14.2f}  {rate:16.3f}  {times:10.2f}"
 
 
 def facts(found: dict[str, Any], columns: int = COLUMNS) -> Iterator[str]:

@@ -195,7 +195,7 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
     quantization: in several stages there are none.
     """
     pixels, of_means = measured.pixels, {}
-    if not codec.any_size:
+    if not codec.staged:
         unquantized = codec.to_pixels(codec.latents(pixels))
         of_means = {"psnr_of_means": float(metrics.psnr(pixels, unquantized).mean())}
     shape = metrics.mean_shape(image.shape for image in pixels)
@@ -214,11 +214,23 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
         "psnr_mean": figures["psnr_mean"],
         "psnr_of_mean_mse": figures["psnr_of_mean_mse"],
         **of_means,
+        **_exactly(codec, measured),
         "mse_mean": figures["mse_mean"],
         **metrics.ssim_figures(measured.ssim),
         "warned": measured.warned,
         "encode_images_per_second": round(len(pixels) / measured.encode_seconds, 1),
         "decode_images_per_second": round(len(pixels) / measured.decode_seconds, 1),
+    }
+
+
+def _exactly(codec: Codec, measured: Measured) -> dict[str, Any]:
+    """What is said of a lossless model alone."""
+    if not codec.lossless:
+        return {}
+    values = sum(image.size for image in measured.pixels)
+    return {
+        "bits_per_dimension": 8 * int(measured.file_bytes.sum()) / values,
+        "images_that_differ": int((measured.mse > 0).sum()),
     }
 
 

@@ -202,10 +202,10 @@ def measure(rival: Rival, pixels: Any, layout: Layout, options: Options) -> Poin
 
     As single files they may be a list of (h, w, c), which differ in size.
     """
-    pictures, channels = pixels if layout == "single" else mosaics(pixels), _channels(pixels)
+    pictures, most = pixels if layout == "single" else mosaics(pixels), channels(pixels)
 
     def work(image: Pixels) -> tuple[int, Pixels]:
-        fitting = rival.in_grey(options) if image.shape[2] < channels else options
+        fitting = rival.in_grey(options) if image.shape[2] < most else options
         return code(rival, image, fitting)
 
     sizes, coded = zip(*pipeline.ordered_map(work, pictures, pipeline.processors()), strict=True)
@@ -248,12 +248,12 @@ def _mosaic(pixels: Pixels) -> Pixels:
     return grid.reshape(-1, columns * width, channels)
 
 
-def _channels(pixels: Any) -> int:
+def channels(pixels: Any) -> int:
     """3 where one of the images has so many, else 1."""
     return 3 if any(image.shape[2] == 3 for image in pixels) else 1
 
 
-def _sample(pixels: Any) -> Any:
+def sample(pixels: Any) -> Any:
     """The first images, at least one: as many as `_SAMPLE` and `_SAMPLE_PIXELS` say.
 
     Where all of these are grey and others are not, the first in colour is added: the options of
@@ -261,7 +261,7 @@ def _sample(pixels: Any) -> Any:
     """
     areas = np.cumsum([image.shape[0] * image.shape[1] for image in pixels[:_SAMPLE]])
     sample = pixels[: max(1, int(np.searchsorted(areas, _SAMPLE_PIXELS, side="right")))]
-    if _channels(sample) == _channels(pixels):
+    if channels(sample) == channels(pixels):
         return sample
     return [*sample, next(image for image in pixels if image.shape[2] == 3)]
 
@@ -277,8 +277,8 @@ def curve(
         CvaeError: the codec is missing here, or its encoder takes none of its settings.
     """
     check(rival)
-    title, sample = f"{rival.name}, {layout}", _sample(pixels)
-    candidates = _candidates(rival, sample, layout, progress)
+    title, few = f"{rival.name}, {layout}", sample(pixels)
+    candidates = _candidates(rival, few, layout, progress)
 
     @cache
     def measured(index: int) -> Point:
@@ -288,10 +288,10 @@ def curve(
 
     psnrs = [psnr for _, psnr in candidates]
     points = [measured(i) for i in bracket(lambda i: measured(i).psnr, psnrs, target)]
-    lossless = rival.settings(layout, _channels(pixels), lossless=True)
+    lossless = rival.settings(layout, channels(pixels), lossless=True)
     if lossless:
         progress(f"{title}: lossless")
-        sizes = [measure(rival, sample, layout, options).total_bytes for options in lossless]
+        sizes = [measure(rival, few, layout, options).total_bytes for options in lossless]
         points.append(measure(rival, pixels, layout, lossless[int(np.argmin(sizes))]))
     return points
 
@@ -300,7 +300,7 @@ def _candidates(
     rival: Rival, sample: Any, layout: Layout, progress: Progress
 ) -> list[tuple[Options, float]]:
     """The lossy settings that no other beats on a sample, from smallest to best, with their PSNR."""
-    settings = rival.settings(layout, _channels(sample))
+    settings = rival.settings(layout, channels(sample))
     found: list[tuple[Options, Point]] = []
     refused: list[CvaeError] = []  # some do not take small pictures
     for number, options in enumerate(settings, 1):
