@@ -188,7 +188,9 @@ class Codec(Decoder):
         """
         expect(options, EncodeOptions, "EncodeOptions")
         if self.lossless:
-            raise CvaeError(f"model {self.name} is lossless: its files have one size, and every pixel")
+            raise CvaeError(
+                f"model {self.name} is lossless: its files have one size, and every pixel"
+            )
         self._check_batch(batch)
         _check_sizes(sizes, len(batch))
         best: list[Encoded] = []

@@ -144,7 +144,9 @@ class Decoder:
         if self.any_size:
             return [self.decode_payload(item) for item in containers]
         found: list[Symbols] = []
-        for quality, group in groupby(containers, key=lambda item: self._sized_of(item) and item.quality):
+        for item in containers:
+            self._sized_of(item)
+        for quality, group in groupby(containers, key=lambda item: item.quality):
             found += self.coding.decode_all([item.payload for item in group], quality)
         return found
 

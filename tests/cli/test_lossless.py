@@ -50,7 +50,9 @@ def test_every_pixel_comes_back_of_colour_grey_palette_and_bits() -> None:
         path = save("a.png", picture)
         assert np.array_equal(there_and_back(path), picture.squeeze())
     Image.fromarray(photo(*SHAPE)).quantize(9).save("p.png")
-    assert np.array_equal(there_and_back(Path("p.png")), np.asarray(Image.open("p.png").convert("RGB")))
+    assert np.array_equal(
+        there_and_back(Path("p.png")), np.asarray(Image.open("p.png").convert("RGB"))
+    )
     Image.fromarray(photo(9, 8, 1)[..., 0] > 128).save("1.png")
     assert np.array_equal(there_and_back(Path("1.png")), 255 * np.asarray(Image.open("1.png")))
 

@@ -75,7 +75,9 @@ def test_every_pixel_comes_back_from_files_and_blocks(codec: Codec, kind: str) -
     assert np.array_equal(coding.decode_block(block, 5, 0), symbols)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.integers(1, 70), st.integers(1, 50), st.sampled_from([1, 3]),
     st.sampled_from(["flat", "noise", "palette", "photo"]), st.integers(0, 99),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,7 @@ class Models:
             return
         # The one model for all pictures, if there is but one.
         self.only = None if self._photo else codecs.open_model(name) if name else self._small
-        if lossless and not self.only.lossless:
+        if self.only and lossless and not self.only.lossless:
             text = f"model {self.only.name} is not lossless"
             raise CvaeError(text, advice="without -m, --lossless takes one that is")
         if self.only and self.only.any_size:
@@ -82,14 +81,15 @@ class Models:
         first: list[Pixels] = []
         if all(isinstance(item, str) for item in inputs):  # stdin is read but once
             stream = open_images(inputs, codec.reading(), which=which, refuse=lambda error: None)
-            with closing(stream.batches()) as batches:
-                for batch in batches:
-                    first += list(batch.pixels)
-                    if len(first) >= _FIRST:
-                        break
+            for batch in stream.batches():
+                first += list(batch.pixels)
+                if len(first) >= _FIRST:
+                    break
         shapes = {picture.shape for picture in first}
         others = self.rivals(codec, shapes.pop()) if len(shapes) == 1 else []
-        return min([codec, *others], key=lambda each: each.bits(first[:_FIRST])) if others else codec
+        return (
+            min([codec, *others], key=lambda each: each.bits(first[:_FIRST])) if others else codec
+        )
 
     def rivals(self, codec: Codec, shape: Shape) -> list[Codec]:
         """The other lossless codecs for pictures (h, w, c); the shortest file is kept."""
@@ -131,7 +131,9 @@ def _find_lossless() -> list[Codec]:
     from cvae import codec as codecs
     from cvae import kinds
 
-    found = [path for path, manifest in kinds.known_models()[0] if kinds.KINDS[manifest.kind].lossless]
+    found = [
+        path for path, manifest in kinds.known_models()[0] if kinds.KINDS[manifest.kind].lossless
+    ]
     if not found:
         raise ModelNotFoundError("no lossless model was found", advice="`cvae models` lists all")
     return [codecs.open_model(path) for path in found]

@@ -190,11 +190,13 @@ class _Encoder:
         try:
             pixels, sizes = [item.pixels for item in read], [item.size for item in read]
             # No name holds the stacked ones, which are gone before the images are tried one by one.
-            coded = encode(np.stack(pixels), self._options, sizes)
-            for other in self._models.rivals(codec, pixels[0].shape):
-                also = other.encode_batch(np.stack(pixels), self._options)
-                coded = [min(pair, key=_file_size) for pair in zip(coded, also, strict=True)]
-            return coded
+            others = self._models.rivals(codec, pixels[0].shape)
+            if not others:
+                return encode(np.stack(pixels), self._options, sizes)
+            tried = [
+                each.encode_batch(np.stack(pixels), self._options) for each in (codec, *others)
+            ]
+            return [min(items, key=_file_size) for items in zip(*tried, strict=True)]
         except (MemoryError, CvaeError) as error:
             if len(read) == 1:
                 return [error if isinstance(error, CvaeError) else CvaeError(NO_MEMORY)]

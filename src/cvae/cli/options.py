@@ -232,7 +232,12 @@ def make_talk(advice: str = "", quiet: bool = False, verbose: bool = False) -> T
 
 
 # What chooses between pictures that lose something.
-_LOSSY = {"quality": "-q", "effort": "--effort", "max_bytes": "--max-bytes", "min_psnr": "--min-psnr"}
+_LOSSY = {
+    "quality": "-q",
+    "effort": "--effort",
+    "max_bytes": "--max-bytes",
+    "min_psnr": "--min-psnr",
+}
 
 
 def _encode_options(
@@ -245,7 +250,9 @@ def _encode_options(
         context = click.get_current_context()
         given = [text for name, text in _LOSSY.items() if is_given(context, name)]
         if given:
-            raise click.UsageError(f"--lossless keeps every pixel: {given[0]} has nothing to choose")
+            raise click.UsageError(
+                f"--lossless keeps every pixel: {given[0]} has nothing to choose"
+            )
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
 
 

@@ -83,7 +83,9 @@ class Coding(ABC):
         self.push(coder, symbols, quality)
         return coder.finish()
 
-    def encode_measured(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+    def encode_measured(
+        self, symbols: Symbols, quality: int
+    ) -> tuple[list[bytes], NDArray[np.float64]]:
         """`encode_each` and `information_bits`, for kinds that find both on one way."""
         return self.encode_each(symbols, quality), self.information_bits(symbols, quality)
 

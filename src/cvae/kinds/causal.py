@@ -183,7 +183,9 @@ class Causal:
         inner = [layer for layer in inner if all(layer is not head[1] for head in self._heads)]
         if any(layer.shift is None or layer.shift > 24 for layer in [*inner, self._first]):
             raise ValueError("expected a shift of 0 to 24")
-        if any(head[1].shift is not None or len(head[1].bias) != LEVELS - 1 for head in self._heads):
+        if any(
+            head[1].shift is not None or len(head[1].bias) != LEVELS - 1 for head in self._heads
+        ):
             raise ValueError(f"expected {LEVELS - 1} sums of each channel")
         width = len(self._first.bias)
         if self._positions.shape[1] != width:

@@ -21,7 +21,6 @@ from cvae.kinds.trees import MOST_DEPTH
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
-
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
 
@@ -86,7 +85,9 @@ class _Shared:
 
     def _read(self) -> Causal:
         model, tables = self.model, self.model.causal
-        places = 0 if self.any_size else model.manifest.image_shape[0] * model.manifest.image_shape[1]
+        places = (
+            0 if self.any_size else model.manifest.image_shape[0] * model.manifest.image_shape[1]
+        )
         with translated(ModelError, "damaged", model.path, ValueError):
             causal = Causal(tables)
             if causal.channels != self.channels or len(tables.positions) not in (0, places):
@@ -157,7 +158,9 @@ class LosslessCoding(Coding):
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         return self.encode_measured(symbols, quality)[0]
 
-    def encode_measured(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+    def encode_measured(
+        self, symbols: Symbols, quality: int
+    ) -> tuple[list[bytes], NDArray[np.float64]]:
         payloads: list[bytes] = []
         bits: list[float] = []
         for part in self._parts(symbols):
@@ -219,10 +222,12 @@ class LosslessCoding(Coding):
         return canvas.pixels.astype(np.int32).reshape(n, -1)
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
-        found = [np.empty(0)]
+        found: list[NDArray[np.float64]] = [np.empty(0)]
         for part in self._parts(symbols):
             rows, bits, owners = self._decisions(part)
-            found.append(np.bincount(owners, self.bank.bits(rows, bits), minlength=len(part)))
+            found.append(
+                np.bincount(owners, self.bank.bits(rows, bits), len(part)).astype(np.float64)
+            )
         return np.concatenate(found)
 
     def _parts(self, symbols: Symbols) -> Iterator[Symbols]:

@@ -15,7 +15,7 @@ MOST_DEPTH = 64  # decisions of a value
 # An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
 ROW_SHIFT = 7
 
-Bits = NDArray[np.int32]
+Bits = NDArray[Any]  # integers, or truth values
 # Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
 # Returns the decisions.
 Ask = Callable[[Rows, NDArray[np.intp], Bits | None], Bits]

@@ -244,9 +244,7 @@ def write_model(
     files.write_bytes(path, buffer.getvalue(), force)
 
 
-def member_hashes(
-    graphs: dict[str, bytes], qualities: AnyTables | None
-) -> dict[str, str]:
+def member_hashes(graphs: dict[str, bytes], qualities: AnyTables | None) -> dict[str, str]:
     """The sha256 of the networks and of each table array, by name."""
     tables = qualities.hashes() if qualities else {}
     hashes = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}

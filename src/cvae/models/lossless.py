@@ -22,7 +22,9 @@ class LosslessTables:
     """Arrays of a lossless model for pictures of C channels."""
 
     bank: NDArray[np.uint16]  # (rows, 4): tables of one decision, the entries -1 and 2 of no use
-    window: NDArray[np.uint8]  # (3,): rows above, columns to each side, 1 where values are predicted
+    window: NDArray[
+        np.uint8
+    ]  # (3,): rows above, columns to each side, 1 where values are predicted
     companding: NDArray[np.uint8]  # (256,): the activation of a difference
     trees: NDArray[np.uint8]  # (C, 255): where ranges of values are split, breadth first
     # (h * w, outputs of the first layer): what the place adds to its sums; (0, outputs) for any size
@@ -43,7 +45,7 @@ class LosslessTables:
                 raise ValueError(f"unexpected shape {array.shape} of {field.name}")
         if self.bank.shape[1] != 4 or len(self.bank) % 2:
             raise ValueError(f"expected tables of one decision, found {self.bank.shape}")
-        if self.window.shape != (3,) or not 1 <= self.window[:2].min():
+        if self.window.shape != (3,) or not self.window[:2].min() >= 1:
             raise ValueError(f"expected a window of three numbers, found {self.window.shape}")
         if self.window[:2].max() > _MOST_WINDOW or self.window[2] > 1:
             raise ValueError(f"expected a window of at most {_MOST_WINDOW} rows and columns")

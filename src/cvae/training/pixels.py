@@ -108,10 +108,12 @@ class AllPixels(keras.utils.PyDataset):
 
     def __init__(self, draw: Draw, preset: Preset) -> None:
         super().__init__()
-        rng, lots = np.random.default_rng(0), []
+        rng, lots = np.random.default_rng(0), list[Pixels]()
         while sum(lot[..., 0].size for lot in lots) < _VALIDATED and len(lots) < _LOTS:
             lots.append(draw(rng))
-        self._batches = [part for lot in lots for part in _parts(Examples(window(preset.lossless), lot))]
+        self._batches = [
+            part for lot in lots for part in _parts(Examples(window(preset.lossless), lot))
+        ]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -148,7 +150,8 @@ def crops_of(pictures: Photos, preset: Preset, flip: bool) -> Draw:
             return parts
         n, _, _, channels = parts.shape
         cells = parts.reshape(n, preset.crop, scale, preset.crop, scale, channels)
-        return np.rint(cells.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+        means: Pixels = np.rint(cells.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+        return means
 
     return draw
 

@@ -15,11 +15,13 @@ from cvae.codec import Codec
 from cvae.data.images import Images
 from cvae.errors import TrainingError
 from cvae.kinds.causal import Causal
+from cvae.kinds.trees import ROW_SHIFT
 from cvae.models.file import Manifest
 from cvae.models.lossless import LosslessTables
 from cvae.training.datasets import Dataset
 from cvae.training.export.made import Made, Say, previous
 from cvae.training.networks import lossless
+from cvae.training.networks.exact import ONE
 from cvae.training.pixels import companding
 from cvae.training.runs import Run
 
@@ -60,7 +62,7 @@ def made_tables(model: Any, run: Run) -> LosslessTables:
     width, bits = first.filters, first.bits
     positions = np.zeros((0, width), np.int32)
     if model.places:
-        scale = 2.0 ** (bits + lossless.ONE)
+        scale = 2.0 ** (bits + ONE)
         positions = np.rint(np.asarray(model.positions) * scale).astype(np.int32)
     arrays: dict[str, Any] = {
         "bank": bank(),
@@ -116,7 +118,7 @@ def _compare(model: Any, causal: Causal) -> None:
     shared = causal.at(seen, places if model.places else None)
     for turn in range(channels):
         sums = causal.sums(turn, shared, sides[:, :turn])
-        rows = np.rint(sums * np.float32(2.0**-lossless.ROW_SHIFT))
+        rows = np.rint(sums * 2.0**-ROW_SHIFT)
         rows = np.clip(rows, -lossless.ROWS // 2, lossless.ROWS // 2 - 1)
         if not np.array_equal(rows, np.rint(expected[:, turn])):
             raise TrainingError("the exported network differs from the trained one")

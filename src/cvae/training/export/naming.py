@@ -13,15 +13,13 @@ from pathlib import Path
 import cvae
 from cvae.errors import TrainingError
 from cvae.models import registry
-from cvae.models.file import SUFFIX, TABLES, is_name
-from cvae.models.grids import GridTables
-from cvae.models.qualities import Qualities
+from cvae.models.file import SUFFIX, TABLES, AnyTables, is_name
 
 WEIGHTS = "weights"  # the key under which a manifest keeps the trained networks' hash
 _PACKAGES = ["keras", "tensorflow", "jax", "numpy", "onnx", "onnxruntime"]
 
 
-def new_id(weights: str, qualities: Qualities | GridTables | None) -> int:
+def new_id(weights: str, qualities: AnyTables | None) -> int:
     """16 bits of a hash over weights and tables; the next free id where a known model has that one.
 
     Graphs do not count: a faster graph is the same model. Nor does the curvature, which decoding does
