@@ -171,3 +171,23 @@ def test_presets_see_what_their_kind_can() -> None:
             assert preset.lossless.placed != any_size, name
             assert preset.image_shape[2] == 3 or not preset.lossless.predicts, name
     assert LosslessSizes().placed
+
+
+def test_auto_makes_a_lossless_model_of_a_folder(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from dataclasses import replace
+
+    sizes = replace(presets.LOSSLESS.lossless, hidden=(8, 8, 8), up=2, side=2)
+    quick = replace(presets.LOSSLESS, lossless=sizes, batch_size=64, steps=3)
+    monkeypatch.setattr(presets, "LOSSLESS", quick)
+    out = tmp_path / "run"
+    run_here("train", "auto", "--lossless", "--data", photo_folder, "--epochs", "1", "-o", out)
+    said = capsys.readouterr().err
+    assert f"cvae train lossless --data {photo_folder}" in said
+    picture = photo(9, 30, 3)
+    codec = cvae.open_model(out / "lossless.cvae")
+    assert np.array_equal(codec.decode(codec.encode(picture)), picture)
+    run_here("train", "photo", "--lossless", "--data", photo_folder, code=2)
+    assert "--lossless is for auto" in capsys.readouterr().err

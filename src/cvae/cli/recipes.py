@@ -36,6 +36,7 @@ class Images(NamedTuple):
     crop: bool | None
     background: str | None
     key: str | None = None
+    lossless: bool = False  # of auto
 
     @property
     def given(self) -> set[str]:
@@ -66,6 +67,9 @@ def choose(
     is a run that is resumed. Raises click.UsageError when `auto` has no folder, DataError when it
     found no images.
     """
+    if images.lossless and preset != AUTO:
+        named = ", ".join(name for name in presets.PRESETS if name.startswith("lossless"))
+        raise click.UsageError(f"--lossless is for auto; the presets {named} are lossless")
     if preset == AUTO:
         return _auto(images, wishes, out, talk, begin, before)
     return _changed(presets.PRESETS[preset], wishes, begin), begin
@@ -184,7 +188,10 @@ def _auto(
         other = "another kind of file" if Path(data).exists() else "nothing of that name"
         raise click.UsageError(f"{looks} expected one as --data {data}, found {other}")
     found = auto.survey(images.folder)
-    recipe = auto.choose(found, images.size, images.grey, images.crop is not None)
+    if images.lossless:
+        recipe = presets.LOSSLESS
+    else:
+        recipe = auto.choose(found, images.size, images.grey, images.crop is not None)
     own = begin is None and (before is None or before.begin)
     if own and architectures.of(recipe).restores:
         recipe, begin = auto.tuned(recipe)

@@ -72,6 +72,9 @@ _images = collect(
         "whole.  [default: crop]",
     ),
     options.background("black; white for pictures that keep their sizes", group=_FILES),
+    grouped(
+        _FILES, "--lossless", is_flag=True, help="With auto: a model that keeps every pixel, for any size.",
+    ),
 )  # fmt: skip
 _wishes = collect(
     "wishes",

@@ -139,17 +139,20 @@ def any_of(images: Images, count: int, flip: bool) -> Draw:
 def crops_of(pictures: Photos, preset: Preset, flip: bool) -> Draw:
     """Draws square parts of as many pictures, of those scaled down by two where the preset says so."""
     sizes, scale = preset.lossless, 2 if preset.lossless.halved else 1
+    # Where most pictures are smaller than a part, parts are as small: little is reflected.
+    usual = int(np.median(pictures.sizes.min(axis=1))) // scale
+    crop = max(1, min(preset.crop, usual))
 
     def draw(rng: np.random.Generator) -> Pixels:
         numbers = rng.integers(0, len(pictures), sizes.pictures)
-        side = scale * preset.crop
+        side = scale * crop
         parts = np.concatenate([
             crops.crops(pictures.whole(int(number)), side, 1, flip, rng) for number in numbers
         ])  # fmt: skip
         if scale == 1:
             return parts
         n, _, _, channels = parts.shape
-        cells = parts.reshape(n, preset.crop, scale, preset.crop, scale, channels)
+        cells = parts.reshape(n, crop, scale, crop, scale, channels)
         means: Pixels = np.rint(cells.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
         return means
 
