@@ -18,6 +18,7 @@ import anysize
 import classifier
 import crops
 import denoisers
+import lossless
 import numpy as np
 import tiles
 
@@ -378,6 +379,8 @@ def main() -> None:
         del anysize.RIVALS[name]
     left_out = f"Not measured yet: {names}." if names else ""
     sections = any_size(arguments.data, figures, arguments.jobs, left_out)
+    if lossless.is_there():
+        sections["Lossless"] = lossless.report(arguments.data, evaluate)
     if arguments.any_size:
         text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
     else:

@@ -22,6 +22,8 @@ _SLOPE, _WIDTH = 40.0, 4.0
 # Pixels that look like those before them are the most, and cost next to nothing: this share of a batch
 # are others, so that these weigh less.
 _BUSY = 0.75
+# Pictures of any size may be grey; so many of the parts are made so.
+_GREY = 1 / 16
 _QUIET = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
 
 # Pixels that are validated, in at most so many lots of pictures, and how many at once.
@@ -149,6 +151,8 @@ def crops_of(pictures: Photos, preset: Preset, flip: bool) -> Draw:
         parts = np.concatenate([
             crops.crops(pictures.whole(int(number)), side, 1, flip, rng) for number in numbers
         ])  # fmt: skip
+        grey = rng.random(len(parts)) < _GREY
+        parts[grey] = parts[grey][..., 1:2]
         if scale == 1:
             return parts
         n, _, _, channels = parts.shape
