@@ -12,6 +12,7 @@ from cvae.codec import Codec
 from cvae.data.images import Pixels
 from cvae.errors import ModelKindError
 from cvae.kinds.fixed import has_normal_latents
+from cvae.kinds.lossless import LosslessCoding
 from cvae.models.qualities import Latents, Qualities
 
 # So many pictures, and at most so many bytes of floats, are in memory at once.
@@ -21,6 +22,13 @@ _BATCH, _BATCH_BYTES = 256, 1 << 26
 def has_prior(codec: Codec) -> bool:
     """Whether the model is a VAE, whose latents are drawn from N(0, I)."""
     return has_normal_latents(codec.model.manifest)
+
+
+def check_latents(codec: Codec) -> None:
+    """Raises ModelKindError when there is nothing between the latents of two images."""
+    check_one_size(codec)
+    if codec.lossless:
+        raise ModelKindError(f"model {codec.name} is lossless: its latents are the pixels")
 
 
 def check_one_size(codec: Codec) -> None:
@@ -34,8 +42,9 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
     """Draws images from a model: uint8 (count, h, w, c).
 
     The latents of a VAE come from its prior, N(0, I). Elsewhere every symbol is drawn independently
-    from its frequency table at the default quality, which was fitted to the training images. The
-    same seed, 0 or more, gives the same images.
+    from its frequency table at the default quality, which was fitted to the training images. A lossless
+    model draws pixel by pixel, each after those before it. The same seed, 0 or more, gives the same
+    images.
 
     Raises:
         ModelKindError: the model takes images of any size.
@@ -47,8 +56,11 @@ def sample(codec: Codec, count: int, seed: int) -> Pixels:
 def sample_batches(codec: Codec, count: int, seed: int) -> Iterator[Pixels]:
     """The images of `sample` in batches (n, h, w, c) that fit into memory."""
     check_one_size(codec)
-    rng, prior = np.random.default_rng(seed), has_prior(codec)
+    rng, prior, coding = np.random.default_rng(seed), has_prior(codec), codec.coding
     for batch in _batches(codec, count):
+        if isinstance(coding, LosslessCoding):
+            yield coding.draw(len(batch), rng)
+            continue
         size = (len(batch), codec.coding.elements)
         latents = (
             rng.standard_normal(size, np.float32) if prior else _drawn(codec, rng.random(size))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import coders, exact, rans
 from cvae.bitstream.container import LOSSLESS
-from cvae.bitstream.tables import Bank, Symbols
+from cvae.bitstream.tables import TOTAL, Bank, Symbols
 from cvae.data import images
 from cvae.data.images import Pixels
 from cvae.errors import FormatError, ModelError, ModelKindError, translated
@@ -206,6 +206,15 @@ class LosslessCoding(Coding):
                 coder.finish()
             found += np.split(symbols, len(part))
         return found
+
+    def draw(self, n: int, rng: np.random.Generator) -> Pixels:
+        """Pictures (n, h, w, c) as the network expects them, each decision drawn after those before it."""
+        ones = self.bank.table[:, 2] / np.float64(TOTAL)
+
+        def ask(rows: Any, owners: Any) -> Any:
+            return (rng.random(len(rows)) < ones[rows]).astype(np.intp)
+
+        return self.pictures(self.dequantize(self._walked(n, ask), LOSSLESS))
 
     def _walked(self, n: int, ask: Callable[[Any, Any], Any]) -> Symbols:
         """The symbols of n images, whose decisions `ask` gives. Raises FormatError at damage."""
