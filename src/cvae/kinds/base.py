@@ -43,7 +43,10 @@ class Coding(ABC):
     def choose(
         self, x: Floats, latents: Latents, quality: int, effort: int, threads: int | None = None
     ) -> Symbols:
-        """The symbols of images and their latents: rounded, then searched from effort 1 on."""
+        """The symbols of images and their latents: rounded, then searched from effort 1 on.
+
+        The latents may be overwritten.
+        """
 
     @abstractmethod
     def dequantize(self, symbols: Symbols, quality: int) -> Latents:
@@ -74,6 +77,12 @@ class Coding(ABC):
         coder = exact.Encoder(self.bank, len(symbols))
         self.push(coder, symbols, quality)
         return coder.finish()
+
+    def coded_each(
+        self, symbols: Symbols, quality: int
+    ) -> tuple[list[bytes], NDArray[np.float64]]:
+        """What `encode_each` and `information_bits` give."""
+        return self.encode_each(symbols, quality), self.information_bits(symbols, quality)
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         """The symbols (1, elements) of one payload. Raises FormatError when it is damaged."""

@@ -62,6 +62,11 @@ class Layer:
         if total.max(initial=0) >= LIMIT:
             raise ValueError("expected sums below 2^24")
 
+    @property
+    def reach(self) -> int:
+        """How many cells it looks beyond one."""
+        return max(len(kernel) // 2 for kernel in self.kernels)
+
     @cached_property
     def _taps(self) -> list[list[tuple[int, int, Whole]]]:
         """Of each kernel, row, column and weights (in, out) of the taps that are not zero."""

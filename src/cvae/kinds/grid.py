@@ -350,15 +350,23 @@ class GridCoding(Coding):
         return np.asarray(self.bank.bits(rows, z.reshape(len(z), -1)).sum(axis=1))
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
-        payloads = []
-        for row in symbols:
+        return self.coded_each(symbols, quality)[0]
+
+    def coded_each(
+        self, symbols: Symbols, quality: int
+    ) -> tuple[list[bytes], NDArray[np.float64]]:
+        """In one pass through the stages, which takes far longer than what it is for."""
+        payloads, bits = [], np.empty(len(symbols))
+        for i, row in enumerate(symbols):
             coder: Any = (
                 exact.Encoder(self.bank) if self._is_small else rans.Encoder(self.bank, self.stages)
             )
-            self.push(coder, row[np.newaxis], quality)
+            meter = coders.Meter(self.bank, 1)
+            self.push(coders.Both(coder, meter), row[np.newaxis], quality)
             found = coder.finish()
             payloads.append(found[0] if self._is_small else found)
-        return payloads
+            bits[i] = meter.bits[0]
+        return payloads, bits
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if self._is_small:
