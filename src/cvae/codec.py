@@ -192,9 +192,7 @@ class Codec(Decoder):
                 best = [max(pair, key=options.rank) for pair in pairs]
         return [item if options.allows(item) else options.missed(item) for item in best]
 
-    def _encoder(
-        self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None
-    ) -> _Work:
+    def _encoder(self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None) -> _Work:
         """What codes the images at a quality; they are analysed once for all qualities."""
         _check_effort(options.effort)
         self.check_invert(options.invert)
@@ -208,8 +206,8 @@ class Codec(Decoder):
 
         def encode(quality: int, last: bool = False) -> list[Encoded]:
             # A copy of a large picture's latents takes as much memory as its symbols.
-            own = latents if last else latents.copy()
-            symbols = coding.choose(x, own, quality, options.effort)
+            given_up = latents if last else latents.copy()
+            symbols = coding.choose(x, given_up, quality, options.effort)
             payloads, information = coding.coded_each(symbols, quality)
             bits = information.tolist()
             back = codec.synthesize(symbols, quality)

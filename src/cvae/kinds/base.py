@@ -74,15 +74,13 @@ class Coding(ABC):
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         """Every image by itself -> one payload an image. Raises ValueError at a symbol out of range."""
-        coder = exact.Encoder(self.bank, len(symbols))
-        self.push(coder, symbols, quality)
-        return coder.finish()
+        return self.coded_each(symbols, quality)[0]
 
-    def coded_each(
-        self, symbols: Symbols, quality: int
-    ) -> tuple[list[bytes], NDArray[np.float64]]:
-        """What `encode_each` and `information_bits` give."""
-        return self.encode_each(symbols, quality), self.information_bits(symbols, quality)
+    def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        """What `encode_each` and `information_bits` give, in one pass through the stages."""
+        coder, meter = exact.Encoder(self.bank, len(symbols)), coders.Meter(self.bank, len(symbols))
+        self.push(coders.Both(coder, meter), symbols, quality)
+        return coder.finish(), meter.bits
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         """The symbols (1, elements) of one payload. Raises FormatError when it is damaged."""

@@ -351,13 +351,7 @@ class GridCoding(Coding):
         rows = self._hyper_table_rows(1, quality)
         return np.asarray(self.bank.bits(rows, z.reshape(len(z), -1)).sum(axis=1))
 
-    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
-        return self.coded_each(symbols, quality)[0]
-
-    def coded_each(
-        self, symbols: Symbols, quality: int
-    ) -> tuple[list[bytes], NDArray[np.float64]]:
-        """In one pass through the stages, which takes far longer than what it is for."""
+    def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
         payloads, bits = [], np.empty(len(symbols))
         for i, row in enumerate(symbols):
             coder: Any = (
@@ -380,12 +374,7 @@ class GridCoding(Coding):
         return self.elements <= EXACT_SYMBOLS
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
-        bits = []
-        for row in symbols:
-            meter = coders.Meter(self.bank, 1)
-            self.push(meter, row[np.newaxis], quality)
-            bits.append(meter.bits)
-        return np.concatenate([*bits, np.empty(0)])
+        return self.coded_each(symbols, quality)[1]
 
 
 def _tiles(rows: int, columns: int, reach: int, most: int) -> list[tuple[Window, Window]]:
