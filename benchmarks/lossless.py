@@ -28,8 +28,8 @@ DATA = [
     ("Kodak", "kodak", "lossless-photo", "png,webp,jxl"),
 ]
 HEAD = """Every pixel comes back. Bits a dimension are 8 x bytes over values, whole test splits. `single` is a
-file an image with its header; `block` all images as blocks of packs, without headers; `mosaic` pictures of 1,000
-images. PNG optimized, WebP with method 6, JPEG XL with its best effort of 5, 7, 9 and 10
+file an image with its header; `block` all images as blocks of packs, without headers; `mosaic` pictures of
+1,000 images. PNG optimized, WebP with method 6, JPEG XL with its best effort of 5, 7, 9 and 10
 on a sample, `lzma -9e` and `zstd -19` of the bare pixels. One table is
 `cvae eval DATA -m MODEL --against CODECS --json`."""
 

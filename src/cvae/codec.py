@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -29,6 +29,12 @@ _Sizes = Sequence[Size | None]  # (width, height) of each image before it was fi
 _DEFAULTS = EncodeOptions()
 # What transparent pictures are laid on where nobody says: those of any size, and others.
 WHITE, BLACK = "#ffffff", "#000000"
+
+
+class _Work(Protocol):
+    """Codes images at a quality; after the last one it is of no use."""
+
+    def __call__(self, quality: int, last: bool = ...) -> list[Encoded]: ...
 
 
 class QualityWarning(UserWarning):
@@ -171,7 +177,7 @@ class Codec(Decoder):
         sizes. Raises CvaeError when quality or effort is out of range, or the model cannot invert.
         """
         expect(options, EncodeOptions, "EncodeOptions")
-        return self._encoder(batch, options, sizes)(self.quality(options.quality))
+        return self._encoder(batch, options, sizes)(self.quality(options.quality), last=True)
 
     def encode_to_target(
         self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None = None
@@ -204,9 +210,7 @@ class Codec(Decoder):
                 best = [max(pair, key=options.rank) for pair in pairs]
         return [item if options.allows(item) else options.missed(item) for item in best]
 
-    def _encoder(
-        self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None
-    ) -> Callable[[int], list[Encoded]]:
+    def _encoder(self, batch: Pixels, options: EncodeOptions, sizes: _Sizes | None) -> _Work:
         """What codes the images at a quality; they are analysed once for all qualities."""
         _check_effort(options.effort)
         self.check_invert(options.invert)
@@ -218,10 +222,12 @@ class Codec(Decoder):
         x = coding.prepared(self.coloured(pixels))
         latents = coding.analyse(x)
 
-        def encode(quality: int) -> list[Encoded]:
-            symbols = coding.choose(x, latents, quality, options.effort)
-            payloads, measured = coding.encode_measured(symbols, quality)
-            bits = measured.tolist()
+        def encode(quality: int, last: bool = False) -> list[Encoded]:
+            # A copy of a large picture's latents takes as much memory as its symbols.
+            given_up = latents if last else latents.copy()
+            symbols = coding.choose(x, given_up, quality, options.effort)
+            payloads, information = coding.coded_each(symbols, quality)
+            bits = information.tolist()
             back = codec.synthesize(symbols, quality)
             psnr = metrics.psnr(pixels, images.as_grey(back) if grey else back).tolist()
             expected, coded = self.expected_psnr(quality), []

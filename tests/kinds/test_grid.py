@@ -24,7 +24,7 @@ from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import images
 from cvae.data.images import Pixels
-from cvae.kinds import grid
+from cvae.kinds import context, grid
 from cvae.kinds.grid import EXACT_SYMBOLS, GridCoding
 from cvae.models import file
 from cvae.models.file import Manifest, Model, member_hashes, write_model
@@ -162,6 +162,8 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, name: str) -> Codec:
     """A codec opened where something of the machine is otherwise."""
     if name == "tiles":
         monkeypatch.setattr(grid, "TILE", 8)
+    if name == "strips":
+        monkeypatch.setattr(context, "_STRIP", 1)
     if name == "plain graphs":
         import onnxruntime
 
@@ -179,7 +181,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, name: str) -> Codec:
     return cvae.open_model(MODEL)
 
 
-@pytest.mark.parametrize("name", ["tiles", "plain graphs", "shared"])
+@pytest.mark.parametrize("name", ["tiles", "strips", "plain graphs", "shared"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_tiles_and_optimizations_change_no_bytes(
     codec: Codec, name: str, threads: int, monkeypatch: pytest.MonkeyPatch

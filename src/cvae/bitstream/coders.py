@@ -31,6 +31,17 @@ class Decoder(Protocol):
         """Raises FormatError unless all bytes were read, and are those that an encoder writes."""
 
 
+class Both:
+    """Gives what it takes to two encoders."""
+
+    def __init__(self, first: Encoder, second: Encoder) -> None:
+        self._encoders = first, second
+
+    def push(self, rows: Rows, symbols: Symbols) -> None:
+        for encoder in self._encoders:
+            encoder.push(rows, symbols)
+
+
 class Meter:
     """Adds up the information content of each image, instead of coding it."""
 

@@ -184,7 +184,7 @@ class _Encoder:
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
         """Images of one shape, coded; whatever is wrong with one costs itself alone."""
-        import numpy as np
+        from cvae.data.images import stacked
 
         encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
         try:
@@ -192,10 +192,8 @@ class _Encoder:
             # No name holds the stacked ones, which are gone before the images are tried one by one.
             others = self._models.rivals(codec, pixels[0].shape)
             if not others:
-                return encode(np.stack(pixels), self._options, sizes)
-            tried = [
-                each.encode_batch(np.stack(pixels), self._options) for each in (codec, *others)
-            ]
+                return encode(stacked(pixels), self._options, sizes)
+            tried = [each.encode_batch(stacked(pixels), self._options) for each in (codec, *others)]
             return [min(items, key=_file_size) for items in zip(*tried, strict=True)]
         except (MemoryError, CvaeError) as error:
             if len(read) == 1:
@@ -204,23 +202,26 @@ class _Encoder:
 
     def _read(self, tasks: list[Task]) -> Iterator[_Read]:
         """What can be read, one by one: large pictures are not held together."""
+        for task in tasks:
+            with self._talk.trying(task.name):
+                yield self._read_one(task)
+
+    def _read_one(self, task: Task) -> _Read:
         from cvae.data import pages
         from cvae.data.images import decoding
 
-        for task in tasks:
-            with self._talk.trying(task.name):
-                task.check(self._force)
-                data = task.read()
-                codec = self._restoring(self._models.of(data, task.name))
-                self._check(codec)
-                with decoding(task.name):
-                    picture = codec.reading(self._options).picture(data, task.name)
-                    found = self._as_read(task, codec, picture)
-                for change in picture.changes:
-                    self._talk.changed(task.name, change)
-                if (count := pages.count(data)) > 1:
-                    self._talk.error(pages.notice(count, task.name))
-                yield found
+        task.check(self._force)
+        data = task.read()
+        codec = self._restoring(self._models.of(data, task.name))
+        self._check(codec)
+        with decoding(task.name):
+            picture = codec.reading(self._options).picture(data, task.name)
+            found = self._as_read(task, codec, picture)
+        for change in picture.changes:
+            self._talk.changed(task.name, change)
+        if (count := pages.count(data)) > 1:
+            self._talk.error(pages.notice(count, task.name))
+        return found
 
     def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
         reading = codec.reading(self._options)

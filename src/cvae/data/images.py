@@ -98,7 +98,8 @@ def describe(shape: Shape) -> str:
 
 def as_floats(pixels: Pixels) -> NDArray[np.float32]:
     """uint8 pixels as the networks take them: float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(255)
+    # In one step: those of a large tile take tens of megabytes.
+    return np.divide(pixels, np.float32(255), dtype=np.float32)
 
 
 def as_pixels(x: NDArray[np.float32]) -> Pixels:
@@ -115,7 +116,12 @@ def alike(pictures: Sequence[Pixels]) -> Iterator[Pixels]:
         held = list(group)
         step = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
         for start in range(0, len(held), step):
-            yield np.stack(held[start : start + step])
+            yield stacked(held[start : start + step])
+
+
+def stacked(pictures: Sequence[Pixels]) -> Pixels:
+    """Pictures of one shape as a batch; one alone, which may be large, is not copied."""
+    return pictures[0][np.newaxis] if len(pictures) == 1 else np.stack(pictures)
 
 
 def flat(pixels: Pixels) -> Pixels:

@@ -51,7 +51,10 @@ class Coding(ABC):
     def choose(
         self, x: Floats, latents: Latents, quality: int, effort: int, threads: int | None = None
     ) -> Symbols:
-        """The symbols of images and their latents: rounded, then searched from effort 1 on."""
+        """The symbols of images and their latents: rounded, then searched from effort 1 on.
+
+        The latents may be overwritten.
+        """
 
     @abstractmethod
     def dequantize(self, symbols: Symbols, quality: int) -> Latents:
@@ -79,15 +82,13 @@ class Coding(ABC):
 
     def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
         """Every image by itself -> one payload an image. Raises ValueError at a symbol out of range."""
-        coder = exact.Encoder(self.bank, len(symbols))
-        self.push(coder, symbols, quality)
-        return coder.finish()
+        return self.coded_each(symbols, quality)[0]
 
-    def encode_measured(
-        self, symbols: Symbols, quality: int
-    ) -> tuple[list[bytes], NDArray[np.float64]]:
-        """`encode_each` and `information_bits`, for kinds that find both on one way."""
-        return self.encode_each(symbols, quality), self.information_bits(symbols, quality)
+    def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        """What `encode_each` and `information_bits` give, in one pass through the stages."""
+        coder, meter = exact.Encoder(self.bank, len(symbols)), coders.Meter(self.bank, len(symbols))
+        self.push(coders.Both(coder, meter), symbols, quality)
+        return coder.finish(), meter.bits
 
     def decode_all(self, payloads: Sequence[bytes], quality: int) -> list[Symbols]:
         """`decode_each` of payloads of images of one size."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Bank
 from cvae.data import pipeline
+from cvae.data.windows import Window, even_windows
 from cvae.kinds.exactnet import MOST, Places, Whole, checkerboard, shuffled, stored_layers
 from cvae.models.grids import GridTables
 
@@ -25,6 +26,7 @@ _HYPER_LAYERS = 3
 USUAL_CLASS = 14  # of an output of zero
 MEAN_SHIFT, CLASS_SHIFT = 6, 8
 HYPER_SCALE = 16  # activation of a hyper latent of 1
+_STRIP = 4096  # cells of the rows that are computed at once: their activations fit into the cache
 
 Values = NDArray[np.int32]
 Classes = NDArray[np.int64]
@@ -73,6 +75,10 @@ class Entropy:
         first, second, third = self._layers[:_HYPER_LAYERS]
         x = shuffled(second([shuffled(first([x]))]))
         return _with_plane(third([x[:, :height, :width]]), level)
+
+    def reach(self, stage: int) -> int:
+        """How many cells a stage looks beyond one."""
+        return self._layers[_HYPER_LAYERS + 3 * stage].reach
 
     def parameters(
         self, stage: int, known: list[NDArray[Any]], places: Places
@@ -125,7 +131,20 @@ class Pass:
         pipeline.checkpoint()
         group, turn = divmod(stage, 2)
         known: list[NDArray[Any]] = [self._features, *self._known[: group + turn]]
-        return self._entropy.parameters(stage, known, self._places[turn])
+        places, (n, height, width, _) = self._places[turn], self._values.shape
+        shape = n, len(places.rows), self._entropy.groups[group]
+        mean, classes = np.empty(shape, np.int32), np.empty(shape, np.int64)
+
+        def compute(rows: Window) -> None:
+            part = slice(*np.searchsorted(places.rows, [rows.kept.start, rows.kept.stop]))
+            here = Places(places.rows[part] - rows.tile.start, places.columns[part])
+            seen = [grid[:, rows.tile] for grid in known]
+            mean[:, part], classes[:, part] = self._entropy.parameters(stage, seen, here)
+
+        reach = self._entropy.reach(stage)
+        for rows in even_windows(height, 2 * reach + max(1, _STRIP // (n * width)), reach):
+            compute(rows)
+        return mean, classes
 
     def at(self, stage: int, grid: NDArray[Any]) -> NDArray[Any]:
         """What belongs to a stage of a grid of all channels: (n, h, w, C) -> (n, p, c)."""

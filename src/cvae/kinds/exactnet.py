@@ -85,6 +85,11 @@ class Layer:
     def _matrices(self) -> list[Whole]:
         return [kernel[0, 0].astype(np.float32) for kernel in self.kernels]
 
+    @property
+    def reach(self) -> int:
+        """How many cells it looks beyond one."""
+        return max(len(kernel) // 2 for kernel in self.kernels)
+
     @cached_property
     def _taps(self) -> list[list[tuple[int, int, Whole]]]:
         """Of each kernel, row, column and weights (in, out) of the taps that are not zero."""

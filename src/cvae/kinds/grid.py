@@ -22,7 +22,8 @@ from cvae.models.networks import Network
 from cvae.models.qualities import Latents
 
 CELL, HYPER_CELL = 16, 4  # pixels a side of a cell; cells a side of one of the hyper latents
-# Cells a side of what goes through a network at once: its activations take some 100 kB a cell.
+# Cells a side of what goes through a network at once: of `photo` activations take 16 kB a cell, with the
+# gradient 41 kB.
 TILE = 80
 # Places a side that hyper analysis looks beyond one.
 _HYPER_REACH = 2
@@ -162,7 +163,8 @@ class GridCoding(Coding):
         channels, reach = self._shared.channels, int(self.entropy.tables.reach[0])
         network = self._shared.network(ANALYSIS, self._threads(threads))
         y = np.empty((len(x), self._rows, self._columns, channels), np.float32)
-        for rows, columns in self._tiles(reach):
+        # Larger ones, which overlap less: they take no more memory than those of the gradient.
+        for rows, columns in _tiles(self._rows, self._columns, reach, 8 * TILE // 5):
             y[:, rows.kept, columns.kept] = network(
                 self._floats(x, rows, columns), threads=threads
             )[:, rows.inner, columns.inner]
@@ -347,16 +349,18 @@ class GridCoding(Coding):
         rows = self._hyper_table_rows(1, quality)
         return np.asarray(self.bank.bits(rows, z.reshape(len(z), -1)).sum(axis=1))
 
-    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
-        payloads = []
-        for row in symbols:
+    def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        payloads, bits = [], np.empty(len(symbols))
+        for i, row in enumerate(symbols):
             coder: Any = (
                 exact.Encoder(self.bank) if self._is_small else rans.Encoder(self.bank, self.stages)
             )
-            self.push(coder, row[np.newaxis], quality)
+            meter = coders.Meter(self.bank, 1)
+            self.push(coders.Both(coder, meter), row[np.newaxis], quality)
             found = coder.finish()
             payloads.append(found[0] if self._is_small else found)
-        return payloads
+            bits[i] = meter.bits[0]
+        return payloads, bits
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if self._is_small:
@@ -368,12 +372,7 @@ class GridCoding(Coding):
         return self.elements <= EXACT_SYMBOLS
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
-        bits = []
-        for row in symbols:
-            meter = coders.Meter(self.bank, 1)
-            self.push(meter, row[np.newaxis], quality)
-            bits.append(meter.bits)
-        return np.concatenate([*bits, np.empty(0)])
+        return self.coded_each(symbols, quality)[1]
 
 
 def _tiles(rows: int, columns: int, reach: int, most: int) -> list[tuple[Window, Window]]:

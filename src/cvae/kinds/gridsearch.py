@@ -54,10 +54,13 @@ class Problem:
 
 
 def choose(problem: Problem, latents: Floats, effort: int) -> Symbols:
-    """Symbols of latents (n, h, w, c): 0 rounds, 1 weighs bits against errors, others follow the gradient."""
+    """Symbols of latents (n, h, w, c): 0 rounds, 1 weighs bits against errors, others follow the gradient.
+
+    The latents are overwritten.
+    """
     tables, weight = problem.entropy.tables, problem.weight
     step = tables.step[problem.quality - 1]
-    target = latents / step
+    target = np.divide(latents, step, out=latents)
     # What an error of one step in a latent costs, in bits.
     price = (_PRICE * weight * tables.curvature * step * step).astype(np.float32)
 

@@ -155,12 +155,7 @@ class LosslessCoding(Coding):
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
 
-    def encode_each(self, symbols: Symbols, quality: int) -> list[bytes]:
-        return self.encode_measured(symbols, quality)[0]
-
-    def encode_measured(
-        self, symbols: Symbols, quality: int
-    ) -> tuple[list[bytes], NDArray[np.float64]]:
+    def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
         payloads: list[bytes] = []
         bits: list[float] = []
         for part in self._parts(symbols):
