@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import ModelKindError
 from cvae.cli import kept, options
 from cvae.cli.files import STDIO, Task
 from cvae.cli.gallery import Gallery
@@ -57,9 +56,7 @@ def command(
     kept.refuse_inputs(gallery.paths(), (first, last))
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
-    if codec.any_size:
-        text = f"expected a model of images of one size, found {codec.name}, which takes any"
-        raise ModelKindError(text)
+    sampling.check_one_size(codec)
     start, end = (
         _latents(codec, task, item, reading, talk) for task, item in zip(ends, read, strict=True)
     )

@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from cvae.cli.skipped import Failures, Listing
-from cvae.errors import Changed, CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
+from cvae.errors import (
+    Changed,
+    CvaeError,
+    DataError,
+    ImageShapeError,
+    Notice,
+    Passed,
+    PassedOver,
+    at,
+)
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
@@ -129,8 +138,7 @@ class Talk:
         """Counts an input that need not be done, as its result is there."""
         self.existing += 1
         self.detail(f"{name}: {result} exists already")
-        if self.listing:
-            self.listing.add(name, f"{result} exists already")
+        self._list(name, f"{result} exists already")
 
     def say_failures(self) -> None:
         """Says the errors that waited."""
@@ -150,8 +158,7 @@ class Talk:
         """
         if isinstance(error, PassedOver):
             self._passed.add(error)
-            if self.listing:
-                self.listing.add(error.where, f"is no {error.text}")
+            self._list(error.where, f"is no {error.text}")
             return
         if isinstance(error, Changed):
             self.changed(error.where, error.text, error.images)
@@ -163,12 +170,24 @@ class Talk:
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
         error.advice = _as_options(error.advice)
-        if self.listing:
-            self.listing.add(error.where, error.text)
+        self._list(error.where, error.text)
+        self._tell(error)
+
+    def _tell(self, error: CvaeError) -> None:
         if self.verbose or not error.where:
             self._line(f"cvae: error: {error}")
         else:
             self._failures.add(error)
+
+    def lacking(self, what: str, noun: str, names: list[str], where: str) -> None:
+        """Counts one error of several names that lack something, and lists each of them."""
+        from cvae.evaluation.coded import first_of
+
+        self.errors += 1
+        for name in names:
+            self._list(name, f"{where}: {what} it")
+        text = f"{what} {counted(len(names), noun)}: {first_of(names)}"
+        self._tell(DataError(text, where=where))
 
     def raising(self, error: CvaeError) -> None:
         """As `error`, where the input is but one: raises its error, which ends the command."""
@@ -260,11 +279,18 @@ class Talk:
         """Names the first files of a folder that were skipped, each with the reason."""
         if not reasons:
             return
+        for reason in reasons:
+            name, _, why = reason.partition(": ")
+            self._list(name, why)
         self.warning(f"{folder}: {counted(len(reasons), 'file')} skipped")
         for reason in reasons[:_NAMED]:
             self.say(f"  {reason}")
         if len(reasons) > _NAMED:
             self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
+
+    def _list(self, name: str, reason: str) -> None:
+        if self.listing:
+            self.listing.add(name, reason)
 
     def _line(self, text: str) -> None:
         if self._status:
