@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cvae
 
@@ -86,6 +87,20 @@ def test_a_list_names_everything_that_was_skipped_and_why(
     shutil.rmtree("out")
     run_here("encode", "in/good.png", *FAST, "--list-skipped", "skipped.tsv")
     assert Path("skipped.tsv").read_text() == "name\treason\n"
+
+
+def test_many_that_come_back_badly_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number in range(5):
+        noise = np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(noise).save(f"in/{number}.png")
+    command = "encode", "in", "--effort", "0", "-m", "mnist"
+    run_here(*command, "-o", "out")
+    line, _ = said(capsys)
+    assert line.startswith("cvae: warning: 5 images: comes back at ")
+    assert line.endswith(" or alike: in/0.png, in/1.png, in/2.png and 2 more")
+    run_here(*command, "-o", "more", "-v")
+    assert sum("warning: in/" in line for line in said(capsys)) == 5
 
 
 def listed() -> dict[str, str]:

@@ -177,7 +177,7 @@ class _Encoder:
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
                 if item.poor:
-                    self._talk.warning(f"{task.name}: {self._poor(codec, image, item)}")
+                    self._talk.poor(task.name, self._poor(codec, image, item))
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:

@@ -15,6 +15,7 @@ from cvae.errors import (
     Changed,
     CvaeError,
     DataError,
+    ImageError,
     ImageShapeError,
     Notice,
     Passed,
@@ -114,7 +115,7 @@ class Talk:
         """
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors, self.existing = 0, 0  # inputs that failed, and whose results were there
-        self.listing, self._failures = listing, Failures()
+        self.listing, self._failures, self._poor = listing, Failures(), Failures()
         self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
@@ -134,6 +135,13 @@ class Talk:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
         self._changes.setdefault(change, _Change()).add(name, images)
 
+    def poor(self, name: str, text: str) -> None:
+        """Keeps how badly an image comes back, to be said once for all that do; at once if verbose."""
+        if self.verbose:
+            self.warning(f"{name}: {text}")
+        else:
+            self._poor.add(ImageError(text, where=name), alike=True)
+
     def exists(self, name: str, result: str) -> None:
         """Counts an input that need not be done, as its result is there."""
         self.existing += 1
@@ -146,7 +154,9 @@ class Talk:
             self._line(f"cvae: error: {line}")
 
     def say_changes(self) -> None:
-        """Says what `changed` was given."""
+        """Says what `poor` and `changed` were given."""
+        for line in self._poor.lines():
+            self.warning(line)
         for change, found in self._changes.items():
             self.warning(found.said(change))
         self._changes.clear()
@@ -177,7 +187,8 @@ class Talk:
         if self.verbose or not error.where:
             self._line(f"cvae: error: {error}")
         else:
-            self._failures.add(error)
+            # Each image may have a size of its own.
+            self._failures.add(error, alike=isinstance(error, ImageShapeError))
 
     def lacking(self, what: str, noun: str, names: list[str], where: str) -> None:
         """Counts one error of several names that lack something, and lists each of them."""
