@@ -198,6 +198,12 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     assert "symbols as .npy have no size" in lines[0]
     lines, _ = run("interpolate", "a.png", "a.png", "-m", "grids", code=1)
     assert lines[0].endswith("which takes any; name one of one size, such as mnist")
+    lines, _ = run("interpolate", "a.png", "a.png", "-m", "mnist", code=1)
+    assert "; --fit converts" in lines[0]
+    lines, _ = run("sample", "-m", "grids", code=1)
+    assert lines[0].endswith("such as mnist")
+    lines, _ = run("encode", "a.png", "-o", "x.cvae", code=2)
+    assert lines[-1].endswith("-o x.cvae would be a container with the ending of a model")
 
 
 def test_info(run: Run) -> None:

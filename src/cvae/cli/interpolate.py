@@ -10,7 +10,7 @@ import click
 from cvae.cli import kept, options
 from cvae.cli.files import STDIO, Task
 from cvae.cli.gallery import Gallery
-from cvae.cli.talk import FIT_ADVICE, Talk
+from cvae.cli.talk import ONE_SIZE_ADVICE, Talk
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.count("How many pictures, both ends included.", 8, 2)
 @options.reading
 @options.force
-@options.talk(FIT_ADVICE)
+@options.talk(ONE_SIZE_ADVICE)
 def command(
     first: str, last: str, output: str | None, model: str | None, count: int, reading: EncodeOptions,
     force: bool, talk: Talk,

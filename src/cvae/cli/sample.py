@@ -41,6 +41,7 @@ def command(
     from cvae import sampling
 
     codec = codecs.open_model(model)
+    sampling.check_one_size(codec)
     gallery = Gallery.at(output, f"{codec.name}_samples.png", "sample", count, force)
     kept.refuse_inputs(gallery.paths(), ())
     seed = secrets.randbits(32) if seed is None else seed

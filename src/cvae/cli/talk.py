@@ -26,7 +26,8 @@ from cvae.errors import (
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 NO_MEMORY = "needs more memory than there is"
-FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
+ONE_SIZE_ADVICE = "--fit converts and resizes it (--background: the colour behind it)"
+FIT_ADVICE = f"{MODELS_ADVICE}; {ONE_SIZE_ADVICE}"
 
 SKIP_EXISTING = "skip_existing"  # the name of this option
 NAMES_OUTPUT = "cvae.output"  # in the meta of click's context where a command has -o
