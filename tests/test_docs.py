@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
 
 import cvae
 from cvae.cli import COMMANDS, main, options
 from cvae.models import registry
 from cvae.training.presets import PRESETS
 
-from .conftest import ROOT
+from .conftest import ROOT, run_here
 
 CONTEXT = click.Context(main)
 LOADED = {name: main.get_command(CONTEXT, name) for name in COMMANDS}
@@ -68,6 +76,72 @@ def test_the_python_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         exec(block, {})
 
 
+def _files() -> dict[str, Callable[[Path], object]]:
+    """What the table's commands read, and how it is made."""
+    digits = sorted((ROOT / "samples").glob("digit_*.png"))
+
+    def scans(path: Path) -> None:
+        path.mkdir()
+        for number in range(50):
+            shutil.copy(digits[number % 10], path / f"{number}.png")
+
+    def arrays(path: Path) -> None:
+        np.savez(path, x_test=np.stack([np.asarray(Image.open(digit)) for digit in digits]))
+
+    images = {name: partial(shutil.copy, digit) for name, digit in zip(
+        ["digit.png", "3.png", "8.png"], digits, strict=False
+    )}  # fmt: skip
+    return {
+        **images,
+        "scans/": scans,
+        "photo.jpg": lambda path: Image.new("RGB", (40, 30)).save(path),
+        "images.npz": arrays,
+        "digit.bin": lambda path: path.write_bytes(cvae.encode(Image.open(digits[0]))),
+        "all.bin": lambda path: cvae.encode_pack([Image.open(digits[0])] * 50, path),
+    }
+
+
+ROWS = [
+    [re.findall(r"`([^`]+)`", cell) for cell in line.strip("| ").split(" | ")]
+    for line in PYTHON.split("| to |")[1].split("```")[0].splitlines()[2:]
+    if line.startswith("|")
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1][0] if row[1] else "encode")
+def test_both_sides_of_the_page_on_python_run(row: list[list[str]], workdir: Path) -> None:
+    _, commands, statements = row
+    known = _files()
+    lines = [line.split() for line in commands if line.startswith("cvae ")]
+    read = {
+        word for line in lines for before, word in itertools.pairwise(line) if before != "-o"
+    } & known.keys()
+    for folder in ("commands", "python"):
+        Path(folder).mkdir()
+        for name in read:
+            known[name](Path(folder, name.rstrip("/")))
+    with contextlib.chdir("commands"):
+        for _, *words in lines:
+            if words[0] not in ("train", "export"):  # which tests of training run
+                for path in Path().glob("*.bin"):  # of another line of the row
+                    if path.name not in read:
+                        path.unlink()
+                run_here(*words)
+    image = Image.open(ROOT / "samples" / "digit_3.png")
+    codec = cvae.open_model("mnist")
+    pixels = np.asarray(image)
+    given = {
+        "cvae": cvae, "codec": codec, "image": image, "images": [image] * 50, "a": image, "b": pixels,
+        "batch": pixels[np.newaxis, ..., np.newaxis], "data": codec.encode(image), "psnr": 0,
+        "datas": codec.encode([image] * 2), "x": cvae.latents(image),
+    }  # fmt: skip
+    with contextlib.chdir("python"):
+        if "all.bin" in read:
+            given["pack"] = cvae.open_pack("all.bin")
+        for statement in statements:
+            exec(statement, given)
+
+
 def command_lines(page: str) -> list[list[str]]:
     """The words behind `cvae` of every line that is to be typed, comments left out."""
     lines = re.findall(r"(?m)(?:^    |\| )cvae ([^#\n|<>]*)", PAGES[page])
@@ -88,7 +162,7 @@ def test_commands_and_options_that_are_shown_exist(page: str) -> None:
 
 def test_every_figure_in_the_readme_is_one_of_the_results() -> None:
     results = (ROOT / "docs" / "results.md").read_text()
-    figures = re.findall(r"\d+\.\d\d", README.split("## How small")[1].split("## Five")[0])
+    figures = re.findall(r"\d+\.\d\d", README.split("## How small")[1].split("## Six")[0])
     assert len(figures) >= 30
     assert [figure for figure in figures if figure not in results] == []
 

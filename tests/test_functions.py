@@ -164,3 +164,8 @@ def test_objects_say_what_they_are(digit: NDArray[np.uint8]) -> None:
     with cvae.open_pack("x.bin") as pack:
         assert repr(pack) == f"<Pack x.bin, 1 image of {LINEAR}, quality 50>"
     assert "x.bin" in repr(pack)  # closed
+
+
+def test_a_path_is_answered_with_what_reads_it() -> None:
+    with pytest.raises(cvae.ImageError, match=r"PIL\.Image\.open\(path\) reads a file$"):
+        cvae.encode("digit.png")  # type: ignore[arg-type]

@@ -163,7 +163,7 @@ def interpolate(a: Any, b: Any, steps: int = 8, model: str | Path | Codec | None
         codec = find_codec(coded[0].model_id)
     else:
         codec = open_model(registry.DEFAULT if model is None else model)
-    sampling.check_one_size(codec)
+    sampling.check_latents(codec)
     found = []
     for name, end in zip("ab", ends, strict=True):
         with at(name):

@@ -35,7 +35,7 @@ def check_one_size(codec: Codec) -> None:
     """Raises ModelKindError when the model takes images of any size: its latents say no size."""
     if codec.any_size:
         text = f"expected a model of images of one size, found {codec.name}, which takes any"
-        raise ModelKindError(text)
+        raise ModelKindError(text, advice="name one of one size, such as mnist")
 
 
 def sample(codec: Codec, count: int, seed: int) -> Pixels:

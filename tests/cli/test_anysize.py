@@ -183,6 +183,13 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
         lines, _ = run("pack", "a.png", "-m", "grids", *option, "--fit", "-o", "y.bin", "-f")
         assert lines[0].startswith("--fit and --")
         assert lines[0].endswith(" change nothing: model grids takes images of any size")
+    for command in (
+        ["eval", "a.png", "-m", "grids"],
+        ["verify", "x.bin", "--against", "a.png"],
+        ["verify", "y.bin", "--against", "a.png"],
+    ):
+        lines, _ = run(*command, "--crop")
+        assert lines == ["--crop changes nothing: model grids takes images of any size"]
     for command in ("decode", "x.bin"), ("unpack", "y.bin"):
         lines, _ = run(*command, "--max-pixels", "9")
         assert lines[0] == "--max-pixels changes nothing: model grids takes images of any size"
@@ -190,7 +197,13 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     lines, _ = run("decode", "s.npy", "-m", "grids", "-q", "9", code=1)
     assert "symbols as .npy have no size" in lines[0]
     lines, _ = run("interpolate", "a.png", "a.png", "-m", "grids", code=1)
-    assert "takes any" in lines[0]
+    assert lines[0].endswith("which takes any; name one of one size, such as mnist")
+    lines, _ = run("interpolate", "a.png", "a.png", "-m", "mnist", code=1)
+    assert "; --fit converts" in lines[0]
+    lines, _ = run("sample", "-m", "grids", code=1)
+    assert lines[0].endswith("such as mnist")
+    lines, _ = run("encode", "a.png", "-o", "x.cvae", code=2)
+    assert lines[-1].endswith("-o x.cvae would be a container with the ending of a model")
 
 
 def test_info(run: Run) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cvae
 
@@ -76,9 +78,7 @@ def test_a_list_names_everything_that_was_skipped_and_why(
     Path("in/notes.txt").write_text("text")
     for command in (["encode", "in", "-o", "out"], ["pack", "in", "-o", "x.bin"]):
         run_here(*command, *FAST, "--list-skipped", "skipped.tsv", code=1)
-        heading, *rows = Path("skipped.tsv").read_text().splitlines()
-        assert heading == "name\treason"
-        found = dict(row.split("\t") for row in rows)
+        found = listed()
         assert found.pop("notes.txt") == "is no image"
         assert [name.rsplit("in/", 1)[1] for name in found] == [
             f"bad\\t{number}.png" for number in range(5)
@@ -87,6 +87,72 @@ def test_a_list_names_everything_that_was_skipped_and_why(
     shutil.rmtree("out")
     run_here("encode", "in/good.png", *FAST, "--list-skipped", "skipped.tsv")
     assert Path("skipped.tsv").read_text() == "name\treason\n"
+
+
+def test_many_that_come_back_badly_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number in range(5):
+        noise = np.random.default_rng(number).integers(0, 256, (28, 28), np.uint8)
+        Image.fromarray(noise).save(f"in/{number}.png")
+    command = "encode", "in", "--effort", "0", "-m", "mnist"
+    run_here(*command, "-o", "out")
+    line, _ = said(capsys)
+    assert line.startswith("cvae: warning: 5 images: comes back at ")
+    assert line.endswith(" or alike: in/0.png, in/1.png, in/2.png and 2 more")
+    run_here(*command, "-o", "more", "-v")
+    assert sum("warning: in/" in line for line in said(capsys)) == 5
+
+
+def listed() -> dict[str, str]:
+    heading, *rows = Path("skipped.tsv").read_text().splitlines()
+    assert heading == "name\treason"
+    return dict(row.split("\t") for row in rows)
+
+
+def test_several_workers_list_what_they_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for number in range(120):
+        Path(f"in/bad{number}.png").write_text("text")
+    shutil.copy(DIGITS[0], "in/good.png")
+    with tarfile.open("a.tar", "w") as archive:
+        archive.add(DIGITS[0], "good.png")
+        archive.add(__file__, "notes.txt")
+    command = ["pack", "in", "a.tar", "-o", "out", "--workers", "1", "--shard-images", "200", *FAST]
+    run_here(*command, "--list-skipped", "skipped.tsv", code=1)
+    found = listed()
+    assert found.pop(f"{Path.cwd()}/a.tar: notes.txt") == "is no image"
+    assert len(found) == 120
+    assert set(found.values()) == {"expected an image, found something else"}
+    (error,) = said(capsys)
+    assert error.startswith("cvae: error: 120 images: expected an image, found something else: ")
+    run_here(*command, "--resume", "--list-skipped", "skipped.tsv", code=1)
+    rows = Path("skipped.tsv").read_text().splitlines()[1:]  # what the manifest keeps
+    assert len([row for row in rows if row.startswith("part-00000.bin\t")]) == 101
+    assert rows[100] == "part-00000.bin\t20 more skipped"
+
+
+def test_what_is_measured_or_checked_lists_what_is_skipped_damaged_or_missing() -> None:
+    Path("in").mkdir()
+    for path in DIGITS:
+        shutil.copy(path, "in")
+    run_here("encode", "in", "-o", "coded", *FAST)
+    run_here("pack", "in", "-o", "x.bin", *FAST)
+    Path("in/digit_0.png").unlink()
+    Path("in/bad.png").write_text("text")
+    Path("coded/digit_1.bin").write_bytes(Path("coded/digit_1.bin").read_bytes()[:-1])
+    Path("x.bin").write_bytes(Path("x.bin").read_bytes()[:-1])
+    lists = "--list-skipped", "skipped.tsv"
+    run_here("eval", "in", *lists, code=1)
+    assert listed() == {"in/bad.png": "expected an image, found something else"}
+    run_here("verify", "coded", *lists, code=1)
+    assert list(listed()) == ["coded/digit_1.bin"]
+    run_here("verify", "coded", "--against", "in", *lists, code=1)
+    found = listed()
+    assert set(found) == {"coded/digit_1.bin", "digit_0.bin", "bad.png"}
+    assert found["digit_0.bin"] == "in: has no original that can be read of it"
+    assert found["bad.png"] == "in: there is no coded image of it"
+    run_here("unpack", "x.bin", "--keep-going", *lists, code=1)
+    assert list(listed()) == ["x.bin"]
 
 
 def test_a_file_that_is_no_such_list_is_not_replaced() -> None:

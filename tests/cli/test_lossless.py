@@ -181,3 +181,17 @@ def test_a_picture_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     run_here("encode", "-", "--lossless", "-o", "x.bin")
     run_here("decode", "x.bin", "-o", "x.png")
     assert np.array_equal(np.asarray(Image.open("x.png")), photo(*SHAPE))
+
+
+def test_pictures_are_drawn_again_by_their_seed_and_lie_between_no_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("a", "b"):
+        run_here("sample", "-m", "one-1", "-n", "3", "--seed", "7", "-o", f"{name}/")
+    assert "has no prior" not in capsys.readouterr().err
+    drawn = [[np.asarray(Image.open(path)) for path in sorted(Path(n).iterdir())] for n in "ab"]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert len({picture.tobytes() for picture in drawn[0]}) == 3
+    path = save("a.png", photo(*SHAPE))
+    run_here("interpolate", path, path, "-m", "one-1", "-o", "x.png", code=1)
+    assert "lossless: its latents are the pixels" in capsys.readouterr().err

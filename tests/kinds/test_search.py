@@ -70,6 +70,19 @@ def test_on_a_linear_synthesis_the_search_finds_the_optimum() -> None:
     assert (reached - best).mean() < 0.2 * (rounded - best).mean()
 
 
+def test_where_steps_are_fine_the_search_comes_as_far_as_analysis_is_off() -> None:
+    rng = np.random.default_rng(0)
+    basis = np.eye(2, 3, dtype=np.float32)
+    bank, rows = make_bank(np.ones((1, 202))), np.zeros(2, int)
+    quantizer = Quantizer(np.ones(2, np.float32), np.zeros(2, np.float32))
+    problem = search.Problem(
+        quantizer, bank, rows, np.ones(2, np.float32), (2,), lambda y: y @ basis
+    )
+    best = rng.integers(-50, 50, (20, 2)).astype(np.float32)
+    found = search.search(best @ basis, best + 10, problem, effort=5)
+    assert (found == best).all()
+
+
 def test_the_middle_effort_takes_at_most_twenty_syntheses_of_sixteen_latents() -> None:
     assert search.syntheses(5, 16) <= 20
     counts = [search.syntheses(effort, 16) for effort in range(10)]

@@ -194,6 +194,19 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         registry.open_model("moon")
 
 
+def test_a_folder_of_pictures_does_not_hide_the_model_of_its_name(
+    workdir: Path, tiny_model: Path
+) -> None:
+    Path("mnist").mkdir()
+    Path("moon").mkdir()
+    assert registry.open_model("mnist").path.parent == registry.shipped_folder()
+    for name in ("moon", Path("mnist"), "./mnist"):
+        with pytest.raises(ModelError, match=r"found none in this folder"):
+            registry.open_model(name)
+    shutil.copy(tiny_model, "mnist")
+    assert registry.open_model("mnist").path.parent == Path("mnist")
+
+
 def test_models_are_found_in_files_and_folders_of_the_search_path(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,8 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
 
     if output is not None and Path(output).suffix.lower() in suffixes:
         raise click.UsageError(f"-o {output} would be a container with the ending of an image")
+    if output is not None and Path(output).suffix.lower() == ".cvae":
+        raise click.UsageError(f"-o {output} would be a container with the ending of a model")
     named = output or ("NAME.bin" if len(inputs) > 1 else None)
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
     files.refuse_coded(inputs)
@@ -179,7 +181,7 @@ class _Encoder:
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
                 if item.poor:
-                    self._talk.warning(f"{task.name}: {self._poor(codec, image, item)}")
+                    self._talk.poor(task.name, self._poor(codec, image, item))
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:

@@ -12,6 +12,7 @@ import click
 
 from cvae.cli import kept, options, tables
 from cvae.cli.defaults import TEXT, Models
+from cvae.cli.options import say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, echo_json
 from cvae.errors import CvaeError, DataError
 
@@ -81,6 +82,7 @@ class Outputs:
     click.option("--html", type=_FILE, help="Write one page to look at in a browser."),
     options.force,
 )  # fmt: skip
+@options.list_skipped
 @options.as_json
 def command(
     dataset: str, model: str | None, quality: int | None, effort: int, reading: EncodeOptions,
@@ -198,6 +200,7 @@ class _Run:
         else:
             reading = codec.reading(self.reading)
             if codec.any_size:
+                say_unused(self.reading, codec.name, self.talk)
                 images, names = measure.load_pictures(self.data, self.which, reading, self._refuse)
             else:
                 images, names = measure.load(self.data, self.which, reading, self._refuse)

@@ -231,7 +231,7 @@ def _model(name: str) -> dict[str, Any]:
     if name == files.STDIO:
         return _model_on_stdin()
     path = Path(name)
-    model = registry.open_model(path if path.exists() else name)
+    model = registry.open_model(path if path.is_file() else name)
     manifest = model.manifest
     common = {key: value for key, value in asdict(manifest).items() if key not in _OTHERS}
     return {

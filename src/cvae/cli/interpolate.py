@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvae import ModelKindError
 from cvae.cli import kept, options
 from cvae.cli.files import STDIO, Task
 from cvae.cli.gallery import Gallery
-from cvae.cli.talk import FIT_ADVICE, Talk
+from cvae.cli.talk import ONE_SIZE_ADVICE, Talk
 from cvae.errors import at
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 @options.count("How many pictures, both ends included.", 8, 2)
 @options.reading
 @options.force
-@options.talk(FIT_ADVICE)
+@options.talk(ONE_SIZE_ADVICE)
 def command(
     first: str, last: str, output: str | None, model: str | None, count: int, reading: EncodeOptions,
     force: bool, talk: Talk,
@@ -57,9 +56,7 @@ def command(
     kept.refuse_inputs(gallery.paths(), (first, last))
     read = [_read(end) for end in ends]
     codec = _codec(ends, read, model)
-    if codec.any_size:
-        text = f"expected a model of images of one size, found {codec.name}, which takes any"
-        raise ModelKindError(text)
+    sampling.check_latents(codec)
     start, end = (
         _latents(codec, task, item, reading, talk) for task, item in zip(ends, read, strict=True)
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import ImageError, OutputError
+from cvae import CvaeError, ImageError, OutputError
 from cvae.cli import defaults, files, kept, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
@@ -116,8 +116,6 @@ def command(
         where = str(target or "stdout")
         files_take = _files_take(codec, target, tally)
     else:
-        if talk.listing:
-            raise click.UsageError("--list-skipped is for one pack, not for a folder of packs")
         folder = _folder(inputs, output)
         plan = replace(plan, threads=threads, force=force)
         if plan.resume and force:
@@ -286,10 +284,8 @@ def _pack_folder(
             nonlocal done, images
             for notice in part.notices:
                 talk.error(Notice(notice))
-            for message in part.messages:
-                talk.error(ImageError(message))
-            if (more := part.tally.left_out - len(part.messages)) > 0:
-                talk.error(ImageError(f"{more:,} more skipped", where=part.file))
+            for error in part.errors or _kept(part):
+                talk.error(error)
             for change, number in part.changes.items():
                 talk.changed(part.file, change, number)
             coded = counted(part.images, "image")
@@ -299,6 +295,14 @@ def _pack_folder(
 
         manifest = run(codec, inputs, folder, options, plan, progress=report, failed=talk.error)
     return len(manifest.shards), manifest.tally
+
+
+def _kept(part: Part) -> Iterator[CvaeError]:
+    """What the manifest keeps of images that were skipped before this run resumed another."""
+    for message in part.messages:
+        yield ImageError(message, where=part.file)
+    if (more := part.left_out - len(part.messages)) > 0:
+        yield ImageError(f"{more:,} more skipped", where=part.file)
 
 
 def _summary(tally: Tally, raw: int, exact: bool) -> str:

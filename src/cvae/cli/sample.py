@@ -32,7 +32,8 @@ def command(
       cvae sample -n 100 --seed 1 -o new/    a file each
 
     The latents of a VAE come from its prior, N(0, I). Other models have no prior: each latent is
-    drawn by itself from the distribution of the training images, which gives poorer images.
+    drawn by itself from the distribution of the training images, which gives poorer images. Lossless
+    models draw pixel by pixel.
     """
     import math
     import secrets
@@ -41,10 +42,11 @@ def command(
     from cvae import sampling
 
     codec = codecs.open_model(model)
+    sampling.check_one_size(codec)
     gallery = Gallery.at(output, f"{codec.name}_samples.png", "sample", count, force)
     kept.refuse_inputs(gallery.paths(), ())
     seed = secrets.randbits(32) if seed is None else seed
-    if not sampling.has_prior(codec):
+    if not (sampling.has_prior(codec) or codec.lossless):
         talk.say(
             f"{codec.name} is no VAE and has no prior: "
             "every latent is drawn by itself from the distribution fitted at export"

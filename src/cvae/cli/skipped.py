@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cvae.errors import CvaeError, ImageError, ImageShapeError, OutputError
+from cvae.errors import CvaeError, ImageError, OutputError
 
 _EACH = 3  # so many of one kind have a line each; of more, so many are named
 _HEADING = "name\treason\n"  # the first line of a list
@@ -27,11 +27,9 @@ class Failures:
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def add(self, error: CvaeError) -> None:
-        """Keeps an error that says where it happened."""
-        text = error.text
-        if isinstance(error, ImageShapeError):  # each image may have a size of its own
-            text = re.sub(r"\d+", "N", text)
+    def add(self, error: CvaeError, *, alike: bool = False) -> None:
+        """Keeps an error that says where it happened; `alike` ones may differ in numbers."""
+        text = re.sub(r"\d+", "N", error.text) if alike else error.text
         kind = self._kinds.setdefault((text, error.advice), _Kind())
         kind.count += 1
         if len(kind.first) < _EACH:

@@ -11,12 +11,23 @@ from typing import Any
 import click
 
 from cvae.cli.skipped import Failures, Listing
-from cvae.errors import Changed, CvaeError, ImageShapeError, Notice, Passed, PassedOver, at
+from cvae.errors import (
+    Changed,
+    CvaeError,
+    DataError,
+    ImageError,
+    ImageShapeError,
+    Notice,
+    Passed,
+    PassedOver,
+    at,
+)
 
 BATCH = 256  # files that go through the networks together; less work has no progress bar
 MODELS_ADVICE = "-m photo takes images of any size, `cvae models` lists the others"
 NO_MEMORY = "needs more memory than there is"
-FIT_ADVICE = f"{MODELS_ADVICE}; --fit converts and resizes it (--background: the colour behind it)"
+ONE_SIZE_ADVICE = "--fit converts and resizes it (--background: the colour behind it)"
+FIT_ADVICE = f"{MODELS_ADVICE}; {ONE_SIZE_ADVICE}"
 
 SKIP_EXISTING = "skip_existing"  # the name of this option
 NAMES_OUTPUT = "cvae.output"  # in the meta of click's context where a command has -o
@@ -105,7 +116,7 @@ class Talk:
         """
         self.quiet, self.verbose, self.advice = quiet, verbose, advice
         self.errors, self.existing = 0, 0  # inputs that failed, and whose results were there
-        self.listing, self._failures = listing, Failures()
+        self.listing, self._failures, self._poor = listing, Failures(), Failures()
         self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
         self._status = False  # whether the cursor stands behind a status
@@ -125,12 +136,18 @@ class Talk:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
         self._changes.setdefault(change, _Change()).add(name, images)
 
+    def poor(self, name: str, text: str) -> None:
+        """Keeps how badly an image comes back, to be said once for all that do; at once if verbose."""
+        if self.verbose:
+            self.warning(f"{name}: {text}")
+        else:
+            self._poor.add(ImageError(text, where=name), alike=True)
+
     def exists(self, name: str, result: str) -> None:
         """Counts an input that need not be done, as its result is there."""
         self.existing += 1
         self.detail(f"{name}: {result} exists already")
-        if self.listing:
-            self.listing.add(name, f"{result} exists already")
+        self._list(name, f"{result} exists already")
 
     def say_failures(self) -> None:
         """Says the errors that waited."""
@@ -138,7 +155,9 @@ class Talk:
             self._line(f"cvae: error: {line}")
 
     def say_changes(self) -> None:
-        """Says what `changed` was given."""
+        """Says what `poor` and `changed` were given."""
+        for line in self._poor.lines():
+            self.warning(line)
         for change, found in self._changes.items():
             self.warning(found.said(change))
         self._changes.clear()
@@ -150,8 +169,7 @@ class Talk:
         """
         if isinstance(error, PassedOver):
             self._passed.add(error)
-            if self.listing:
-                self.listing.add(error.where, f"is no {error.text}")
+            self._list(error.where, f"is no {error.text}")
             return
         if isinstance(error, Changed):
             self.changed(error.where, error.text, error.images)
@@ -163,12 +181,25 @@ class Talk:
         if isinstance(error, ImageShapeError) and not error.advice:
             error.advice = self.advice() if callable(self.advice) else self.advice
         error.advice = _as_options(error.advice)
-        if self.listing:
-            self.listing.add(error.where, error.text)
+        self._list(error.where, error.text)
+        self._tell(error)
+
+    def _tell(self, error: CvaeError) -> None:
         if self.verbose or not error.where:
             self._line(f"cvae: error: {error}")
         else:
-            self._failures.add(error)
+            # Each image may have a size of its own.
+            self._failures.add(error, alike=isinstance(error, ImageShapeError))
+
+    def lacking(self, what: str, noun: str, names: list[str], where: str) -> None:
+        """Counts one error of several names that lack something, and lists each of them."""
+        from cvae.evaluation.coded import first_of
+
+        self.errors += 1
+        for name in names:
+            self._list(name, f"{where}: {what} it")
+        text = f"{what} {counted(len(names), noun)}: {first_of(names)}"
+        self._tell(DataError(text, where=where))
 
     def raising(self, error: CvaeError) -> None:
         """As `error`, where the input is but one: raises its error, which ends the command."""
@@ -260,11 +291,18 @@ class Talk:
         """Names the first files of a folder that were skipped, each with the reason."""
         if not reasons:
             return
+        for reason in reasons:
+            name, _, why = reason.partition(": ")
+            self._list(name, why)
         self.warning(f"{folder}: {counted(len(reasons), 'file')} skipped")
         for reason in reasons[:_NAMED]:
             self.say(f"  {reason}")
         if len(reasons) > _NAMED:
             self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
+
+    def _list(self, name: str, reason: str) -> None:
+        if self.listing:
+            self.listing.add(name, reason)
 
     def _line(self, text: str) -> None:
         if self._status:

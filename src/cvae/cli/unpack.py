@@ -41,6 +41,7 @@ _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*
 @options.max_pixels
 @options.threads
 @options.force
+@options.list_skipped
 @options.talk(verbose="")
 def command(
     source: str, output: str | None, model: str | None, only: tuple[str, ...], keep_going: bool,

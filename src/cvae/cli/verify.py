@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import click
 from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError, StorageError
 from cvae.cli import files, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.options import make_talk
+from cvae.cli.options import make_talk, say_unused
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
 from cvae.errors import translated
 
@@ -34,6 +36,7 @@ _ENDINGS = {".bin", ".cvae"}  # of files that are checked in a folder
 )  # fmt: skip
 @options.model("the one that each file names")
 @options.originals
+@options.list_skipped
 @options.as_json
 def command(
     names: tuple[str, ...], against: str | None, model: str | None, options: EncodeOptions,
@@ -82,7 +85,7 @@ def command(
                     tables.show(tables.coded(result))
     # A single container is looked up in a folder of many; what cannot be compared may have any.
     if originals and compared == len(names) and not _is_one(names) and (left := originals.uncoded):
-        talk.error(_lacking(originals, "there is no coded image of", "original", left))
+        talk.lacking("there is no coded image of", "original", left, originals.text)
     if as_json:
         echo_json(results)
     sys.stdout.flush()
@@ -191,18 +194,22 @@ def _compare(
             error.where = name
         talk.error(error)
 
+    unused = _unused(options, talk)
     what = files.what(place)
     if what in (What.PACK, What.PACKS):
         with packs.open(place, model, damaged=True) as pack, talk.bar(len(pack)) as bar:
+            unused(pack.codec)
             found = verify.compare(pack, originals, options, bar.update, refuse)
     else:
         paths = _describe(place, what, refuse)[1]
         with talk.bar(len(paths)) as bar:
             coded = _named(paths, place, bar)
-            found = containers.compare(coded, originals, options, find, refuse)
+            found = containers.compare(
+                coded, originals, options, lambda item: unused(find(item)), refuse
+            )
     if found.absent:
         none = "has no original that can be read of"
-        talk.error(_lacking(originals, none, "coded image", found.absent))
+        talk.lacking(none, "coded image", found.absent, originals.text)
     if differ := sum(figures.get("images_that_differ", 0) for figures in found.figures):
         text = f"{counted(differ, 'lossless image')} and their originals differ"
         talk.error(DataError(text, where=name))
@@ -211,15 +218,21 @@ def _compare(
     return [{**common, **figures} for figures in found.figures]
 
 
+def _unused(options: EncodeOptions, talk: Talk) -> Callable[[Codec], Codec]:
+    """What says of each codec once which options change nothing, and gives it back."""
+
+    @cache
+    def said(codec: Codec) -> Codec:
+        if codec.any_size:
+            say_unused(replace(options, fit=False), codec.name, talk)  # nobody asks for --fit here
+        return codec
+
+    return said
+
+
 def _named(paths: list[str], name: str, bar: Any) -> Iterator[tuple[str, str]]:
     """Containers, each with its name below the folder that was given; a progress bar follows them."""
     for path in paths:
         below = Path(Path(path).name) if path == name else Path(path).relative_to(name)
         yield path, below.as_posix()
         bar.update(1)
-
-
-def _lacking(originals: Originals, what: str, noun: str, names: list[str]) -> DataError:
-    from cvae.evaluation.coded import first_of
-
-    return DataError(f"{what} {counted(len(names), noun)}: {first_of(names)}", where=originals.text)

@@ -104,6 +104,8 @@ def refusal(expected: str, found: Any) -> ImageError:
     advice = ""
     if isinstance(found, np.ndarray):
         advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
+        if found.dtype.kind == "U":  # a path
+            advice = "PIL.Image.open(path) reads a file"
     return ImageError(f"expected {expected}, found {described(found)}", advice=advice)
 
 

@@ -34,8 +34,10 @@ ROUNDS: list[list[float]] = [
 # Effort 0 to 9, by gradients: how many changes are tried.
 TRIALS = [0, 1, 2, 3, 4, 6, 9, 14, 20, 30]
 
-# What a symbol may change by in one step of the descent, and how often each element is visited.
-_MOVES = (-2, -1, 1, 2)
+# What a symbol may change by in one step of the descent, and how often each element is visited. Where
+# steps are fine, which symbols of many bits (on average) tell, such short moves do not come far.
+_MOVES, _FINE_MOVES = (-2, -1, 1, 2), (-4, -3, -2, -1, 1, 2, 3, 4)
+_FINE_BITS = 6
 _PASSES = 3
 # Images are searched together while what is kept of them, as their tangents, takes so much memory.
 _CHUNK_BYTES = 1 << 26
@@ -218,13 +220,15 @@ def _descend(
     found = symbols.copy()
     rows = np.arange(len(symbols))
     steps = np.zeros(elements.shape, np.float32)
+    fine = problem.bank.entropies[problem.rows].mean() > _FINE_BITS
+    moves = _FINE_MOVES if fine else _MOVES
     for place in list(range(elements.shape[1])) * _PASSES:
         element = elements[:, place]
         gain = slope[:, place] - np.einsum("nm,nm->n", gram[:, place], steps)
         now, tables = found[rows, element], problem.rows[element]
         bits = problem.bank.bits(tables, now)
         best, move = np.zeros(len(rows)), np.zeros(len(rows), np.int32)
-        for step in _MOVES:
+        for step in moves:
             error = step * step * gram[:, place, place] - 2 * step * gain
             change = weight * error + problem.bank.bits(tables, now + step) - bits
             move = np.where(change < best, step, move)

@@ -105,19 +105,32 @@ def models_below(folder: Path) -> list[Path]:
 def open_model(name_or_path: str | Path) -> Model:
     """A model by its name, or by the path of its file or folder.
 
+    A name is that of a model, too, where a folder of pictures has the same.
+
     Raises:
         ModelNotFoundError: no model has that name, or several have.
         ModelError: the file cannot be read.
     """
     path, text = files.as_path(name_or_path, ModelNotFoundError), str(name_or_path)
-    if os.path.isdir(path):  # noqa: PTH112  # which never raises, however long the name is
+    is_folder = os.path.isdir(path)  # noqa: PTH112  # which never raises, however long the name is
+    is_path = isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text
+    if is_folder and (is_path or _has_models(path)):
         return Model(_only_in(path))
-    if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
+    if is_path:
         return Model(path)
     entries, errors = known_models()
     found = [entry for entry in entries if entry.manifest.name == text]
+    if is_folder and not found:
+        return Model(_only_in(path))  # says what it lacks
     names = ", ".join(sorted(entry.manifest.name for entry in entries)) or "none"
     return _only(found, f"named {text!r}", errors, f"; known are: {names}")
+
+
+def _has_models(folder: Path) -> bool:
+    """Whether a folder has a model file, or is that of a training run."""
+    from cvae.data.contents import RUN
+
+    return (folder / RUN).exists() or bool(models_below(folder))
 
 
 def _only_in(folder: Path) -> Path:

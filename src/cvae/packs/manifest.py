@@ -18,7 +18,7 @@ from cvae.data import places
 from cvae.data.contents import FIRST_PACK, MANIFEST, PACKS_KIND, UNFINISHED
 from cvae.data.files import NotAFileError
 from cvae.data.places import Place
-from cvae.errors import FormatError, OutputError, StorageError, at, translated
+from cvae.errors import CvaeError, FormatError, OutputError, StorageError, at, translated
 from cvae.models.file import Name as ModelName
 from cvae.options import Tally
 
@@ -29,7 +29,7 @@ _BEGUN = re.compile(r"(part-[0-9]{5,9}\.(bin|json))?\.cvae-[0-9a-f]{16}(\.(bin|j
 _OURS = re.compile(rf"part-[0-9]{{5,9}}\.(bin|json)|{_BEGUN.pattern}")
 _MAX_COUNT = (1 << 48) - 1  # of a shard, and of images in all of them
 _LIMIT, _NOTE_LIMIT = 1 << 28, 1 << 24  # bytes; a million shards have so long a manifest
-_SAID = {"changes", "notices"}  # fields of a part that are not written
+_SAID = {"changes", "notices", "errors"}  # fields of a part that are not written
 _Count = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 
 
@@ -55,9 +55,10 @@ class Part:
     poor_sampled: _Count
     poor_inverted: _Count
     # What a worker has to say, which is not written: what images lost or had converted when they were
-    # read, in words, and how many of them; and notices.
+    # read, in words, and how many of them; notices; and all that was skipped or passed over.
     changes: dict[str, _Count] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    errors: tuple[CvaeError, ...] = ()
 
     @property
     def tally(self) -> Tally:

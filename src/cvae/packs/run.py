@@ -32,7 +32,6 @@ from cvae.errors import (
     DataError,
     ImageError,
     Notice,
-    Passed,
     PassedOver,
     StorageError,
     at,
@@ -50,7 +49,7 @@ _POLL = 0.2  # seconds; a signal that another thread takes does not wake this on
 _FAR_THREADS = 16  # that wait for files from far away
 # Packages of storage; their errors have no common base.
 _STORAGE = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
-_MESSAGES = 100  # of skipped images, of each shard
+_MESSAGES = 100  # of skipped images that the manifest keeps, of each shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +222,10 @@ def encode_all(
 
     def take(shard: Shard, call: Future[Part]) -> None:
         try:
-            part = done[shard.ordinal] = call.result()
+            part = call.result()
             if progress:
                 progress(part)
+            done[shard.ordinal] = replace(part, errors=())  # of all shards they may be many
         except (DataError, ImageError) as error:
             error.where = error.where or shard.name
             done[shard.ordinal] = error
@@ -298,12 +298,13 @@ def _written(job: Job, shard: Shard, request: str, known: Part | None) -> Part |
 def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
     messages: list[str] = []
     notices: list[str] = []
-    passed, skipped = Passed(), 0
+    failed: list[CvaeError] = []
+    skipped = 0
 
     def refuse(error: CvaeError) -> None:
         nonlocal skipped
         if isinstance(error, PassedOver):
-            passed.add(error)
+            failed.append(error)
             return
         if isinstance(error, Changed):
             changes[error.text] += error.images
@@ -312,9 +313,10 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
             notices.append(str(error))
             return
         skipped += 1
+        if isinstance(error, errors.ImageShapeError):
+            error.advice = error.advice or job.plan.advice
+        failed.append(error)
         if len(messages) < _MESSAGES:
-            if isinstance(error, errors.ImageShapeError):
-                error.advice = error.advice or job.plan.advice
             messages.append(str(error))
 
     reading, changes = codec.reading(job.options), Counter[str]()
@@ -327,7 +329,6 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     known = {**vars(tally), "left_out": skipped}
     more = [f"{len(notices) - _MESSAGES:,} more like these"] if len(notices) > _MESSAGES else []
-    said = (*notices[:_MESSAGES], *more, *passed.lines())
     return Part(
         file=shard.name,
         request=request,
@@ -335,7 +336,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
         messages=tuple(messages),
         first=0,
         changes=dict(changes),
-        notices=said,
+        notices=(*notices[:_MESSAGES], *more),
+        errors=tuple(failed),
         **known,
     )
 
