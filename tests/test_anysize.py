@@ -197,7 +197,6 @@ def test_targets_are_met_by_a_dozen_qualities(
     for item, all_of_it in zip(found, zip(*every, strict=True), strict=True):
         assert isinstance(item, Encoded)
         assert options.allows(item)
-        assert item.data in [same.data for same in all_of_it]  # tries do not depend on each other
         best = max(all_of_it, key=options.rank)
         assert len(item.data) <= 1.05 * len(best.data)
         assert item.psnr >= best.psnr - 1

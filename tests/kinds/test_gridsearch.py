@@ -13,7 +13,7 @@ from cvae.codec import Codec
 from cvae.kinds import grid
 from cvae.kinds.context import SKIPPED
 from cvae.kinds.grid import GridCoding
-from cvae.options import MAX_EFFORT
+from cvae.options import MAX_EFFORT, Encoded, EncodeOptions
 
 from ..conftest import photo
 from .test_grid import MODEL
@@ -40,6 +40,14 @@ def test_more_effort_costs_no_more_bits_and_errors(codec: Codec, quality: int) -
     for before, after in itertools.pairwise(costs[1:]):
         assert np.all(after <= 1.0001 * before)
     assert np.all(costs[-1] < 0.99 * costs[0])
+
+
+def test_a_quality_tried_after_others_gives_the_same_file(codec: Codec) -> None:
+    batch = photo(40, 60, seed=4)[np.newaxis]
+    (found,) = codec.encode_to_target(batch, EncodeOptions(max_bytes=300))
+    assert isinstance(found, Encoded)
+    (again,) = codec.encode_batch(batch, EncodeOptions(quality=found.quality))
+    assert found.data == again.data
 
 
 def test_effort_0_rounds_and_effort_1_takes_fewer_bits(codec: Codec) -> None:
