@@ -133,13 +133,12 @@ PHOTO = Preset(
 LOSSLESS_MNIST = Preset(
     "lossless-mnist", "every pixel back: a network that knows the pixels before each", "mnist",
     (28, 28, 1),
-    architecture="lossless", lossless=LosslessSizes(),
+    architecture="lossless", lossless=LosslessSizes(6, 6, hidden=(192, 128, 96)),
     batch_size=4096, epochs=60, learning_rate=2e-3, schedule="cosine", warmup=200, steps=500,
 )
 LOSSLESS_FASHION = replace(
     LOSSLESS_MNIST, name="lossless-fashion", dataset="fashion_mnist",
-    summary="a larger network than that of lossless-mnist, for Fashion-MNIST",
-    lossless=LosslessSizes(6, 6, hidden=(192, 128, 96)),
+    summary="the network of lossless-mnist, for Fashion-MNIST",
 )
 LOSSLESS_CIFAR = replace(
     LOSSLESS_MNIST, name="lossless-cifar", dataset="cifar10", image_shape=(32, 32, 3),
