@@ -31,11 +31,11 @@ _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
 Integers = NDArray[np.int64]
 
 
-def lane_count(bits: float, symbols: int) -> int:
+def lane_count(bits: float, symbols: int, bytes_a_lane: int = _BYTES_A_LANE) -> int:
     """How many lanes code so much information in so many symbols: 1 to 1,024."""
     size = bits / 8
     wanted = max(
-        size / _BYTES_A_LANE,
+        size / bytes_a_lane,
         min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE),
         2 * symbols / MAX_STEPS,  # twice, as it is rounded down
     )
@@ -73,10 +73,10 @@ class Encoder:
             halves = np.stack([numbers >> 8, numbers & 0xFF], axis=1)
             self._append(tables.uniform(256), np.zeros(1, np.int64), halves)
 
-    def finish(self, lanes: int | None = None) -> bytes:
+    def finish(self, lanes: int | None = None, bytes_a_lane: int = _BYTES_A_LANE) -> bytes:
         """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
         count = sum(part.size for part in self._widths)
-        lanes = lanes or lane_count(self._bits, count)
+        lanes = lanes or lane_count(self._bits, count, bytes_a_lane)
         state = np.full(lanes, _STATE_MIN, np.int64)
         words = []
         widths, starts = _in_lanes(self._widths, lanes, TOTAL), _in_lanes(self._starts, lanes, 0)

@@ -21,6 +21,8 @@ from cvae.kinds.trees import MOST_DEPTH
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
+# The network takes longer than the coder, so lanes, which cost bytes, are few.
+_BYTES_A_LANE = 2400
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
 
@@ -176,7 +178,12 @@ class LosslessCoding(Coding):
             return single.finish()[0]
         block = rans.Encoder(self.bank, self.stages)
         block.push(rows, decisions)
-        return block.finish()
+        return block.finish(bytes_a_lane=_BYTES_A_LANE)
+
+    def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
+        block = rans.Encoder(self.bank, self.stages)
+        self.push(block, symbols, quality)
+        return block.finish(lanes, _BYTES_A_LANE)
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if not self._is_small:

@@ -114,7 +114,7 @@ def _compare(model: Any, causal: Causal) -> None:
     sides = rng.integers(-255, 256, (_CHECKED, channels - 1)).astype(np.int16)
     places = rng.integers(0, max(1, model.places), _CHECKED)
     x = np.concatenate([seen, sides, places[:, np.newaxis]], axis=1).astype(np.float32)
-    expected = np.asarray(model(x)) * lossless.FINENESS
+    expected = np.asarray(lossless.logits(model(x))) * lossless.FINENESS
     shared = causal.at(seen, places if model.places else None)
     for turn in range(channels):
         sums = causal.sums(turn, shared, sides[:, :turn])

@@ -70,12 +70,32 @@ class Lossless(Trainable):
         nodes = [[*zip(*ranges_of(row), strict=True)] for row in splits]
         parts = [[low, row, high] for (low, high), row in zip(nodes, splits, strict=True)]
         self.nodes.assign(np.array(parts, np.float32))
+        self._follow()
+
+    def set_weights(self, weights: Any) -> None:
+        super().set_weights(weights)
+        self._follow()
+
+    def load_weights(self, *arguments: Any, **more: Any) -> None:
+        super().load_weights(*arguments, **more)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Finds the way to each leaf of the trees: a loss of all nodes would take most of a step."""
+        ways = [_ways(row) for row in self.splits()]
+        most = max(len(way) for of in ways for way in of)
+        self._path = np.zeros((len(ways), LEVELS, most), np.int32)  # the nodes on the way
+        self._turn = np.zeros((len(ways), LEVELS, most), np.float32)  # -1: low, 1: high, 0: over
+        for channel, of in enumerate(ways):
+            for leaf, way in enumerate(of):
+                self._path[channel, leaf, : len(way)] = [node for node, _ in way]
+                self._turn[channel, leaf, : len(way)] = [turn for _, turn in way]
 
     def splits(self) -> NDArray[np.uint8]:
         return np.asarray(ops.convert_to_numpy(self.nodes))[:, 1].astype(np.uint8)
 
     def call(self, x: Any, training: bool = False) -> Any:
-        """The logits (n, c, 255) of all decisions, of channels in their order."""
+        """The sums (n, c, 255) of all decisions, of channels in their order."""
         channels = len(self.order)
         x = ops.cast(x, "float32")
         seen, sides = x[:, : self.inputs], x[:, self.inputs : self.inputs + channels - 1]
@@ -84,27 +104,42 @@ class Lossless(Trainable):
             rows = ops.take(self.positions, ops.cast(x[:, -1], "int32"), axis=0)
             total = total + rounded(rows * 2.0 ** (self.first.bits + ONE))
         shared = self.second(self.first.activated(total))
-        logits = []
+        outputs = []
         for turn, (hidden, last) in enumerate(self.heads):
             sums = last(hidden(shared, sides[:, :turn]) if turn else hidden(shared))
-            row = ops.clip(rounded(sums * 2.0**-ROW_SHIFT), -ROWS // 2, ROWS // 2 - 1)
-            logits.append(row / FINENESS)
-        return ops.stack(logits, axis=1)
+            outputs.append(sums)
+        return ops.stack(outputs, axis=1)
 
     def compute_loss(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        leaves = ops.expand_dims(ops.cast(y, "float32"), -1)
-        nodes = ops.stack([self.nodes[channel] for channel in self.order])
-        low, split, high = (nodes[:, i] for i in range(3))
-        on = ops.logical_and(leaves >= low, leaves < high)
-        turned = ops.where(leaves >= split, y_pred, -y_pred)
-        nats = ops.sum(ops.where(on, ops.softplus(-turned), 0.0), axis=(1, 2))
+        y = ops.cast(y, "int32")
+        nats = 0.0
+        for turn, channel in enumerate(self.order):
+            way = ops.take(self._path[channel], y[:, turn], axis=0)
+            sign = ops.take(self._turn[channel], y[:, turn], axis=0)
+            sums = ops.take_along_axis(y_pred[:, turn], way, axis=1)
+            nats = nats + ops.sum(ops.abs(sign) * ops.softplus(-sign * logits(sums)), axis=1)
         bits = nats / (math.log(2) * len(self.order))
         if sample_weight is not None:
             bits = bits * sample_weight
         self.rate_tracker.update_state(bits)
         return ops.mean(bits) / self.replicas
+
+
+def logits(sums: Any) -> Any:
+    """Sums of the last layer -> the logits of the rows of the bank that they name."""
+    rows = ops.clip(rounded(sums * 2.0**-ROW_SHIFT), -ROWS // 2, ROWS // 2 - 1)
+    return rows / FINENESS
+
+
+def _ways(splits: NDArray[Any]) -> list[list[tuple[int, int]]]:
+    """Of each leaf the nodes that lead to it, and to which side: -1 to the lower one, 1 to the higher."""
+    ways: list[list[tuple[int, int]]] = [[] for _ in range(LEVELS)]
+    for node, (low, high) in enumerate(ranges_of(splits)):
+        for leaf in range(low, high):
+            ways[leaf].append((node, 1 if leaf >= splits[node] else -1))
+    return ways
 
 
 def layers(model: Any) -> list[Exact]:
