@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from cvae import denoising, kinds, sampling
+from cvae import lossless as exactly
 from cvae.bitstream import container
-from cvae.checks import whole
+from cvae.checks import truth, whole
 from cvae.codec import Codec, find_codec, open_model, open_model_of
 from cvae.data import given
 from cvae.data.images import Pixels, alike, flat
@@ -69,8 +70,18 @@ def encode(
     *,
     max_bytes: int | None = None,
     min_psnr: float | None = None,
+    lossless: bool = False,
 ) -> bytes:
-    """One uint8 image (h, w) or (h, w, c), or one of Pillow, as a container; see `Codec.encode`."""
+    """One uint8 image (h, w) or (h, w, c), or one of Pillow, as a container; see `Codec.encode`.
+
+    With `lossless` every pixel is kept, by the model of the shortest file; it takes nothing else than the
+    image. A lossless model by its name does without it.
+    """
+    if truth(lossless, "lossless"):
+        asked = (model, quality, effort, max_bytes, min_psnr)
+        if asked != (registry.DEFAULT, None, DEFAULT_EFFORT, None, None):
+            raise CvaeError("lossless=True chooses the model and has no quality, found one, too")
+        return exactly.encode(image)
     codec = open_model(model)
     return codec.encode(image, quality, effort, max_bytes=max_bytes, min_psnr=min_psnr)
 

@@ -285,3 +285,21 @@ def test_a_model_loads_nothing_but_numpy(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)
     assert Model(path).causal.trees.shape == (1, 255)
+
+
+def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVAE_MODELS", str(tmp_path))
+    names = ("one", "any")
+    for number, (name, any_size) in enumerate(zip(names, (False, True), strict=True)):
+        write(tmp_path / f"{name}.cvae", COLOUR, any_size, id=900 + number)
+    picture = photo(*COLOUR)
+    best = min((cvae.encode(picture, name) for name in names), key=len)
+    data = cvae.encode(picture, lossless=True)
+    assert len(data) <= len(best)
+    assert np.array_equal(cvae.decode(data), picture)
+    assert np.array_equal(cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0])
+    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}):
+        with pytest.raises(cvae.CvaeError, match="chooses the model"):
+            cvae.encode(picture, lossless=True, **more)

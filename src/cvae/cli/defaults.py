@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cvae.cli.talk import Talk
-from cvae.errors import CvaeError, ModelNotFoundError
+from cvae.errors import CvaeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ class Models:
         from cvae import codec as codecs
 
         self._talk, self._photo = talk, None if name or lossless else _find_photo()
-        self._lossless = _find_lossless() if lossless and not name else []
+        self._lossless = _lossless() if lossless and not name else []
         if self._lossless:
             self.only = None
             return
@@ -76,6 +76,7 @@ class Models:
 
     def _best(self, codec: Codec, inputs: list[str | Source], which: Which) -> Codec:
         """The codec, or the lossless one that codes the first pictures in fewer bits."""
+        from cvae import lossless
         from cvae.packs.source import open_images
 
         first: list[Pixels] = []
@@ -87,9 +88,7 @@ class Models:
                     break
         shapes = {picture.shape for picture in first}
         others = self.rivals(codec, shapes.pop()) if len(shapes) == 1 else []
-        return (
-            min([codec, *others], key=lambda each: each.bits(first[:_FIRST])) if others else codec
-        )
+        return lossless.fewest_bits([codec, *others], first[:_FIRST])
 
     def rivals(self, codec: Codec, shape: Shape) -> list[Codec]:
         """The other lossless codecs for pictures (h, w, c); the shortest file is kept."""
@@ -120,23 +119,16 @@ class Models:
         return open_model(self._photo)
 
 
+def _lossless() -> list[Codec]:
+    from cvae import lossless
+
+    return lossless.codecs()
+
+
 def _give_back() -> None:
     from cvae.cli.memory import give_back_large_arrays
 
     give_back_large_arrays()
-
-
-def _find_lossless() -> list[Codec]:
-    """All lossless models. Raises ModelNotFoundError where there are none."""
-    from cvae import codec as codecs
-    from cvae import kinds
-
-    found = [
-        path for path, manifest in kinds.known_models()[0] if kinds.KINDS[manifest.kind].lossless
-    ]
-    if not found:
-        raise ModelNotFoundError("no lossless model was found", advice="`cvae models` lists all")
-    return [codecs.open_model(path) for path in found]
 
 
 def _find_photo() -> Path | None:

@@ -1,0 +1,45 @@
+"""Which lossless model keeps a picture in the fewest bytes, where nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cvae import kinds
+from cvae.codec import Codec, open_model
+from cvae.data import given
+from cvae.data.images import Pixels, Shape
+from cvae.errors import ImageError, ModelNotFoundError
+from cvae.options import EncodeOptions
+
+
+def codecs() -> list[Codec]:
+    """All lossless models that are found here. Raises ModelNotFoundError where there are none."""
+    known = kinds.known_models()[0]
+    found = [open_model(path) for path, manifest in known if kinds.KINDS[manifest.kind].lossless]
+    if not found:
+        raise ModelNotFoundError("no lossless model was found", advice="`cvae models` lists all")
+    return found
+
+
+def fitting(found: Sequence[Codec], shape: Shape) -> list[Codec]:
+    """Those that take pictures (h, w, c)."""
+    return [codec for codec in found if codec.takes(shape)]
+
+
+def fewest_bits(found: Sequence[Codec], pictures: Sequence[Pixels]) -> Codec:
+    """That which codes pictures of one shape in the fewest bits; the first where there is but one."""
+    return min(found, key=lambda codec: codec.bits(pictures)) if len(found) > 1 else found[0]
+
+
+def encode(image: object) -> bytes:
+    """The shortest container of one image, as `Codec.encode` takes it.
+
+    Raises ImageError when no lossless model takes it.
+    """
+    (picture,) = given.as_pictures([image])
+    able = fitting(codecs(), picture.shape)
+    if not able:
+        text = f"no lossless model takes pictures of shape {picture.shape}"
+        raise ImageError(text, advice="`cvae models` lists all")
+    coded = [codec.encode_batch(picture[None], EncodeOptions())[0].data for codec in able]
+    return min(coded, key=len)
