@@ -143,16 +143,18 @@ LOSSLESS_FASHION = replace(
 LOSSLESS_CIFAR = replace(
     LOSSLESS_MNIST, name="lossless-cifar", dataset="cifar10", image_shape=(32, 32, 3),
     summary="every pixel back, for CIFAR-10 in colour",
-    lossless=LosslessSizes(4, 4, predicts=True, hidden=(192, 96, 64)), augment=("flip",),
+    lossless=LosslessSizes(4, 4, predicts=True, placed=False, hidden=(384, 160, 96)),
+    batch_size=2048, epochs=45, learning_rate=3e-3, augment=("flip",),
 )
 LOSSLESS_TILES = replace(
-    LOSSLESS_CIFAR, name="lossless-tiles", dataset="tiles", epochs=30,
-    summary="the network of lossless-cifar, for the drawn 32x32 tiles of a game",
+    LOSSLESS_CIFAR, name="lossless-tiles", dataset="tiles", epochs=20,
+    lossless=LosslessSizes(4, 4, predicts=True, hidden=(192, 96, 64)),
+    summary="every pixel back, for the drawn 32x32 tiles of a game",
 )
 LOSSLESS_PHOTO = replace(
     LOSSLESS_CIFAR, name="lossless-photo", dataset="photos", image_shape=(96, 96, 3),
     summary="every pixel back, for photographs of any size",
-    architecture="lossless-any", crop=96,
+    architecture="lossless-any", crop=96, batch_size=4096, epochs=40, learning_rate=2e-3,
     lossless=LosslessSizes(
         4, 4, predicts=True, placed=False, hidden=(192, 96, 64), pictures=16, halved=True
     ),

@@ -38,7 +38,7 @@ def make(run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
     tables = made_tables(model, run)
     weights = b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())
     weights_hash = hashlib.sha256(weights).hexdigest()
-    channels, any_size = run.preset.image_shape[2], not run.preset.lossless.placed
+    channels, any_size = run.preset.image_shape[2], run.preset.architecture == "lossless-any"
     fields = {
         "kind": "lossless-any" if any_size else "lossless",
         "latent_shape": (channels,) if any_size else run.preset.image_shape,
