@@ -271,6 +271,10 @@ packing = collect(
         "--pages", is_flag=True,
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",
     ),
+    click.option(
+        "--block-images", type=click.IntRange(1, 4096), metavar="N", default=4096, show_default="4,096",
+        help="Images a block, at most: reading one image decodes its block.",
+    ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

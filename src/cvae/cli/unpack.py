@@ -118,7 +118,7 @@ def _check_pack(source: str) -> None:
 
 def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
     """The images that are asked for, by number or by name; all of them when none are."""
-    from cvae.packs.decode import ranges_of
+    from cvae.packs.ranges import ranges_of
 
     if not only:
         return [(0, len(pack))]
