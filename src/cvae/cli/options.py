@@ -272,8 +272,8 @@ packing = collect(
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",
     ),
     click.option(
-        "--block-images", type=click.IntRange(1, 4096), metavar="N", default=4096, show_default="4,096",
-        help="Images a block, at most: reading one image decodes its block.",
+        "--block-images", type=click.IntRange(1, 4096), metavar="N", default=4096,
+        help="Images a block: with few, single images come back sooner.  [default: 4,096]",
     ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
