@@ -1,4 +1,4 @@
-"""Single images of packs: the first of a block, and all of them shuffled by PyTorch where that is installed."""
+"""Single images of packs: the first of a block, and all of them shuffled where PyTorch is installed."""
 
 from __future__ import annotations
 

@@ -52,20 +52,22 @@ class Codec(Decoder):
         """How image files become what the model codes.
 
         It is what training did, where that read a folder; else images have to be of the shape. Of the
-        options, `fit`, `crop` and `background` change it. A model of any size takes grey images with
-        one channel. Raises ModelError when the manifest's account of it is damaged.
+        options, `fit`, `crop`, `background` and `labels` change it. A model of any size takes grey images
+        with one channel. Raises ModelError when the manifest's account of it is damaged.
         """
         expect(options, EncodeOptions, "options of an encoder")
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
+        labels = options.labels == "auto"
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE)
+            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE, labels=labels)
         fit: Any = known.fit if known else "stretch" if options.fit else "exact"
         if options.crop is not None:
             fit = "crop" if options.crop else "stretch"
         return Reading(
-            self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels
-        )
+            self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels,
+            labels=labels,
+        )  # fmt: skip
 
     @overload
     def encode(

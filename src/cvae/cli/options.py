@@ -275,6 +275,11 @@ packing = collect(
         "--block-images", type=click.IntRange(1, 4096), metavar="N", default=4096,
         help="Images a block: with few, single images come back sooner.  [default: 4,096]",
     ),
+    click.option(
+        "--labels", type=click.Choice(["auto", "folder", "none"]), default="auto", show_default=True,
+        help="Keep labels: y_* arrays of .npz files and .cls and .json files beside images in archives "
+        "(auto), or the folder of each image.",
+    ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

@@ -223,7 +223,7 @@ def _pack_file(
     ):
         tally = encode(
             codec, batches(), file, options, threads=threads, progress=progress,
-            poor=poor if talk.verbose else None,
+            poor=poor if talk.verbose else None, refuse=talk.error,
         )  # fmt: skip
         if not tally.images:
             text = "expected images, found none that can be coded"
@@ -307,7 +307,8 @@ def _summary(tally: Tally, raw: int) -> str:
     ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
-    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}"
+    labels = f", {counted(tally.labelled, 'label')} kept" if tally.labelled else ""
+    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}{labels}"
 
 
 def _files_take(codec: Codec, target: Location | None, tally: Tally) -> str:

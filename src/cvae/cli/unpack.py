@@ -59,6 +59,7 @@ def command(
     """
     from cvae import packs
     from cvae.data import pipeline, sinks
+    from cvae.data.labels import FOLDER
     from cvae.options import EncodeOptions
 
     name = "stdin" if source == STDIO else source
@@ -84,13 +85,16 @@ def command(
             raise OutputError(text, where=target)
         if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
+        if not _keeps_labels(target) and {*pack.reader.fields()} - {FOLDER}:
+            talk.warning(f"{target}: labels are written to .npz and .tar alone")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         names = (name for _, name in pack.reader.names())
         sink = stack.enter_context(
             sinks.open_sink(
-                target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source)
+                target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source),
+                refuse=talk.error,
             )
-        )
+        )  # fmt: skip
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)
@@ -153,6 +157,10 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
         talk.error(error)
 
     return pack.whole(ranges, refuse)
+
+
+def _keeps_labels(target: Any) -> bool:
+    return not isinstance(target, Path) or target.suffix.lower() in (".npz", ".tar")
 
 
 def _target(source: str, output: str | None) -> Any:

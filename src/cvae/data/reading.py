@@ -78,6 +78,7 @@ class Reading:
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
     lays: bool = False  # exact: they are, where they would be refused
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
+    labels: bool = False  # those beside images are read, too
     most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
     def to_json(self) -> dict[str, Any]:
@@ -86,8 +87,9 @@ class Reading:
         for name in (
             "lays",
             "tagged",
+            "labels",
             "most",
-        ):  # training lays, restores nothing and keeps no profile
+        ):  # training lays, restores nothing and keeps neither profile nor labels
             del values[name]
         return values
 

@@ -15,6 +15,7 @@ from cvae.checks import shown
 from cvae.codec import Codec
 from cvae.data import pipeline
 from cvae.data.images import MAX_PIXELS, Pixels
+from cvae.data.labels import Label
 from cvae.data.sinks import Decoded
 from cvae.errors import FormatError, ImageIndexError
 from cvae.kinds import runs
@@ -35,7 +36,8 @@ class Read(NamedTuple):
     symbols: list[Symbols]
 
 
-_Part = tuple[NDArray[np.int64], Symbols, list[Any] | None, list[Size] | None]
+_Columns = tuple[list[str] | None, list[Size] | None, list[Label] | None]
+_Part = tuple[NDArray[np.int64], Symbols, _Columns]  # numbers, symbols and columns of one size
 
 
 class Blocks:
@@ -93,10 +95,11 @@ class Blocks:
         """Images of one size from many blocks go through the networks together."""
         if self.codec.any_size or not parts:
             return parts
-        numbers, symbols = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        numbers, symbols = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:2])
         batch = self._batch(None, 0)
         starts = range(0, len(numbers), batch)
-        return [(numbers[i : i + batch], symbols[i : i + batch], None, None) for i in starts]
+        none = (None, None, None)
+        return [(numbers[i : i + batch], symbols[i : i + batch], none) for i in starts]
 
     def _kept_read(self, place: Place) -> Read:
         key = ("block", place.first)
@@ -131,17 +134,19 @@ class Blocks:
             for start in range(0, len(inside), batch):
                 some = inside[start : start + batch]
                 rows = some - place.first
-                names, sizes = _rows(block.names, rows), _rows(block.sizes, rows)
-                yield some, symbols[some - first], names, sizes
+                names, sizes, labels = (
+                    _rows(column, rows) for column in (block.names, block.sizes, block.labels)
+                )
+                yield some, symbols[some - first], (names, sizes, labels)
             first += len(symbols)
 
     def _synthesize(self, part: _Part, threads: int | None = 1) -> Decoded:
-        numbers, symbols, names, sizes = part
-        header, codec = self.reader.header, self.codec
+        numbers, symbols, columns = part
+        header, codec, (_, sizes, _) = self.reader.header, self.codec, columns
         if sizes and codec.any_size:
             codec = codec.sized(*sizes[0][::-1])
         pixels = codec.synthesize(symbols, header.quality, threads=threads)
-        return Decoded(numbers, 255 - pixels if header.inverted else pixels, names, sizes)
+        return Decoded(numbers, 255 - pixels if header.inverted else pixels, *columns)
 
     def _batch(self, sizes: list[Size] | None, row: int) -> int:
         """How many images one thread takes at once, of those in a block from a row on."""

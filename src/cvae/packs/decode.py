@@ -17,13 +17,14 @@ from cvae.bitstream import container
 from cvae.bitstream.container import Container
 from cvae.checks import expect, shown, threads_of, whole
 from cvae.codec import Codec
-from cvae.data import pipeline
+from cvae.data import labels, pipeline
 from cvae.data.files import Closing
 from cvae.data.images import Pixels, flat
 from cvae.data.places import Remote
 from cvae.data.sinks import Decoded
 from cvae.errors import CvaeError, FormatError, ModelKindError, Refuse, StorageError, at
 from cvae.packs.blocks import Blocks, no_image
+from cvae.packs.layout import Block
 from cvae.packs.ranges import checked, ranges_of, without
 from cvae.packs.reader import Range, Reader
 
@@ -205,11 +206,31 @@ class Pack(Closing):
             self._check_open()
             if not self.reader.named:
                 return None
-            blocks = ((place, self.reader.read(place)) for place in self.reader.blocks())
-            found = [name for place, block in blocks for name in block.names or [""] * place.images]
-            if len(found) != len(self):
-                raise FormatError("damaged: some names are lost")
-            return found
+            return [name for block in self._read() for name in block.names or [""] * block.images]
+
+    @cached_property
+    def labels(self) -> Any:
+        """The label of every image, as an array, or as a list with None where an image has none.
+
+        Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Else labels are those of
+        the one field that there is, of files `.cls` or `.json` or of folders; where there are several,
+        each label is a dictionary. None where no image has a label. Raises FormatError at damage.
+        """
+        with at(self._name):
+            self._check_open()
+            if not self.reader.labelled:
+                return None
+            rows = [row for block in self._read() for row in block.labels or [{}] * block.images]
+            return labels.together(rows)
+
+    def _read(self) -> Iterator[Block]:
+        """All blocks. Raises FormatError when one is damaged or lost."""
+        images = 0
+        for place in self.reader.blocks():
+            images += place.images
+            yield self.reader.read(place)
+        if images != len(self):
+            raise FormatError("damaged: some images are lost")
 
     def decode(self, ranges: Sequence[Range], threads: int | None = None) -> Iterator[Decoded]:
         """Images in batches of one size, in order of their numbers; raises as `images` does.
