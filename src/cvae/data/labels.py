@@ -145,7 +145,10 @@ class Stacks:
             self._parts.setdefault(field, None if self._images else [])
         for field, parts in self._parts.items():
             part = stacked(field, [label.get(field) for label in labels]) if labels else None
-            self._parts[field] = None if parts is None or part is None else [*parts, part]
+            if parts is None or part is None:
+                self._parts[field] = None
+            else:
+                parts.append(part)
         self._images += images
 
     def arrays(self) -> Iterator[tuple[str, NDArray[Any] | None]]:
