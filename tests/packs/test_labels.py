@@ -40,7 +40,7 @@ rows = st.fixed_dictionaries(
     {},
     optional={
         "cls": st.integers(-9, 9), "json": values, "folder": st.text(max_size=5),
-        "y_test:int8": st.integers(-128, 127), "y:uint8:2": st.lists(st.integers(0, 9), min_size=2, max_size=2),
+        "y_test:int8": st.integers(-9, 9), "y:uint8:2": st.lists(st.integers(0, 9), min_size=2, max_size=2),
     },
 )  # fmt: skip
 

@@ -107,6 +107,14 @@ def to_files(label: Label) -> list[tuple[str, bytes]]:
     return found
 
 
+def as_shown(label: Label) -> str:
+    """A label as one text: JSON, but a text alone as it is."""
+    if len(label) != 1:
+        return json.dumps(label, ensure_ascii=False) if label else ""
+    (value,) = label.values()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def fields_of(labels: Iterable[Label]) -> list[str]:
     """The names of all fields, in order of their first images."""
     return list({field: None for label in labels for field in label})

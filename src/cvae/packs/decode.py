@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice, repeat
@@ -278,6 +280,13 @@ class Pack(Closing):
         expect(name, str, "the name of an image")
         self._check_open()
         return [number for number, found in self.reader.names() if found == name]
+
+    def match(self, pattern: str) -> list[int]:
+        """The numbers of the images whose whole names match, as `fnmatch` does; reads as `find`."""
+        expect(pattern, str, "a pattern of names, such as 'dogs/*.png'")
+        self._check_open()
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return [number for number, found in self.reader.names() if matches(found)]
 
     def single_bytes(self) -> int:
         """Bytes that its images take as single files; codes all of them again.

@@ -95,6 +95,17 @@ class FolderReader(Reader):
         with self._lock:
             return self._reader(place.shard).read_block(place.local)
 
+    def read_packed(self, place: Place) -> list[bytes]:
+        assert isinstance(place, ShardPlace)
+        with self._lock:
+            return self._reader(place.shard).read_packed(place.local)
+
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        for shard in self.shards:
+            with self._lock:
+                header = self._reader(shard).header
+            yield shard.file, header
+
     def facts(self) -> dict[str, Any]:
         left_out, psnr = self.tally.left_out, self.tally.psnr_mean
         psnr = None if psnr is None else round(psnr, 2)

@@ -89,6 +89,14 @@ class Reader(Closing):
         """As `read`, with a message that says only what is wrong."""
         raise NotImplementedError
 
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        """The header of each file, and the name of one in a folder. Raises FormatError at damage."""
+        raise NotImplementedError
+
+    def read_packed(self, place: Place) -> list[bytes]:
+        """Payload and columns of a block as they lie in the file; raises as `read_block`."""
+        raise NotImplementedError
+
     def find(self, number: int) -> Place | None:
         """The block that holds an image; None when it is lost to damage."""
         raise NotImplementedError
@@ -150,6 +158,9 @@ class FileReader(Reader):
     def blocks(self) -> Iterator[Place]:
         return iter(self.places)
 
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        yield "", self.header
+
     def facts(self) -> dict[str, Any]:
         return self._facts("pack of images", self.header.version, blocks=len(self.places))
 
@@ -178,7 +189,6 @@ class FileReader(Reader):
         )
 
     def read_packed(self, place: Place) -> list[bytes]:
-        """Payload and columns of a block as they lie in the file. Raises FormatError at damage."""
         data, header = self._bytes(place), self.header
         _, _, _, _, *lengths = header.block.unpack_from(data)
         wanted = [header.names, header.sizes, *([True] if header.labels else [])]
