@@ -29,7 +29,9 @@ from cvae.data.labels import Label, array_field, from_value, of_folder
 from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
+from cvae.packs import merge
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
+from cvae.packs.reader import Reader
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _ENCODED = 256  # images that one thread takes at once
@@ -58,6 +60,7 @@ def encode(
     progress: Callable[[int], None] | None = None,
     poor: Callable[[str, float], None] | None = None,
     refuse: Refuse = None,
+    before: Reader | None = None,
 ) -> Tally:
     """Writes images of the model's shape as a pack to an open binary file, which need not be seekable.
 
@@ -71,9 +74,11 @@ def encode(
             image below the model's expected PSNR.
         refuse: called with a notice of labels that are left out: the header of a pack says whether it has
             some, and no image of its first block has one.
+        before: a pack of the same options, whose blocks come first; its header holds for all.
 
     Returns:
-        All but `left_out`, which only the reader of the images knows.
+        What is known of these images, but for `left_out`, which only their reader knows, and the bytes
+        of the whole file.
 
     Raises:
         CvaeError: a batch has another shape, quality or effort is out of range, or the model cannot
@@ -82,6 +87,7 @@ def encode(
     codec.check_invert(options.invert)
     quality, tally = codec.quality(options.quality), Tally()
     model_id = codec.model.manifest.id
+    options = replace(options, fit=before.header.sizes) if before else options
     sizes = options.fit or codec.any_size
     header = Header(model_id, quality, options.invert, options.names, sizes)
 
@@ -108,16 +114,23 @@ def encode(
         written = pipeline.ahead(blocks())
         first = next(written, None)
         header = replace(header, labels=first is not None and first.labels is not None)
-        writer, labelled = Writer(file, header), 0
-        for block in chain([first] if first else [], written):
-            count = sum(map(bool, block.labels or []))
-            if count and not header.labels:
-                text = "left out labels: none of the first images has one"
-                told(refuse)(Changed(text, where=f"block {writer.blocks}", images=count))
-            labelled += count if header.labels else 0
-            writer.write(block if block.labels else replace(block, labels=[{}] * block.images))
+        writer = Writer(file, before.header if before else header)
+        if before:
+            merge.copy("", before, writer)
+        known = chain([first] if first else [], written)
+        labelled = sum(_write(writer, block, refuse) for block in known)
     writer.close()
     return replace(tally, file_bytes=writer.size, labelled=labelled)
+
+
+def _write(writer: Writer, block: Block, refuse: Refuse) -> int:
+    """Writes a block; how many of its images have labels that the pack keeps."""
+    labelled = sum(map(bool, block.labels or []))
+    if labelled and not writer.header.labels:
+        text = "left out labels: none of the first images has one"
+        told(refuse)(Changed(text, where=f"block {writer.blocks}", images=labelled))
+    writer.write(block if block.labels else replace(block, labels=[{}] * block.images))
+    return labelled if writer.header.labels else 0
 
 
 def _block(codec: Codec, quality: int, held: list[_Coded]) -> Block:

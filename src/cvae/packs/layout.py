@@ -114,7 +114,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self.images = self.blocks = self.size = 0  # written so far; size in bytes
-        self._file, self._header, self._head = file, header, header.to_bytes()
+        self.header, self._file, self._head = header, file, header.to_bytes()
         self._entries = bytearray()
         self._write(self._head)
 
@@ -123,9 +123,9 @@ class Writer:
 
         Raises CvaeError when the pack has as many blocks as it may.
         """
-        columns = [_pack_names(block) if self._header.names else b""]
-        columns += [_pack_sizes(block) if self._header.sizes else b""]
-        columns += [_pack_labels(block)] if self._header.labels else []
+        columns = [_pack_names(block) if self.header.names else b""]
+        columns += [_pack_sizes(block) if self.header.sizes else b""]
+        columns += [_pack_labels(block)] if self.header.labels else []
         self.write_packed(block.images, block.payload, columns)
 
     def write_packed(self, images: int, payload: bytes, columns: Sequence[bytes]) -> None:
@@ -141,7 +141,7 @@ class Writer:
             advice = "a folder of packs holds more"
             raise CvaeError(f"expected at most {MAX_BLOCKS:,} blocks in a pack", advice=advice)
         lengths = map(len, (payload, *columns))
-        head = self._header.block.pack(BLOCK_MARKER, self.blocks, self.images, images, *lengths)
+        head = self.header.block.pack(BLOCK_MARKER, self.blocks, self.images, images, *lengths)
         head += CHECK.pack(zlib.crc32(self._head + head))
         body = b"".join((head, payload, *columns))
         self._entries += ENTRY.pack(self.size, images)
