@@ -23,7 +23,7 @@ from cvae.packs import layout
 from cvae.packs.layout import Block, Header
 
 from ..conftest import SAMPLES, blobs, run_here
-from .test_layout import opened, whole, written
+from .test_layout import PACKS, opened, whole, written
 
 FAST = ["--effort", "0", "--quiet", "-m", "linear-mnist"]
 
@@ -76,6 +76,14 @@ def test_a_flipped_byte_of_a_pack_with_labels_costs_one_block_at_most() -> None:
 def test_without_its_index_a_pack_with_labels_is_walked() -> None:
     reader = opened(written(LABELLED, BLOCKS)[:-20])
     assert [reader.read(place) for place in reader.places] == BLOCKS
+
+
+def test_golden_pack_with_labels() -> None:
+    # Read only: what zlib writes depends on its version.
+    reader = opened(bytes.fromhex(PACKS["labels"]))
+    assert reader.header == LABELLED
+    assert [reader.read(place) for place in reader.places] == BLOCKS
+    assert not reader.damage
 
 
 def test_the_first_byte_says_the_version() -> None:

@@ -26,6 +26,7 @@ from cvae.packs.ranges import numbers_in, ranges_of
 from cvae.packs.reader import Place, Range, Reader, damaged
 
 _BATCH, _BATCH_BYTES = 128, 1 << 24  # images and pixels that one thread takes at once
+_SIZE = 128  # bytes of a size in memory
 
 
 class Read(NamedTuple):
@@ -105,8 +106,11 @@ class Blocks:
         key = ("block", place.first)
         read: Read | None = self._kept.get(key)
         if read is None:
-            read = self.read(place)
-            self._kept.put(key, read, sum(part.nbytes for part in read.symbols))
+            found = self.read(place)
+            sizes = found.block.sizes
+            read = found._replace(block=Block(place.images, b"", sizes=sizes))  # no more is needed
+            size = _SIZE * len(sizes or ()) + sum(part.nbytes for part in read.symbols)
+            self._kept.put(key, read, size)
         return read
 
     def read(self, place: Place) -> Read:
