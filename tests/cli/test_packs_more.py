@@ -164,13 +164,18 @@ def test_what_is_added_gets_the_columns_of_the_pack() -> None:
     folder()
     array("a.npz", 2)
     run_here("pack", "in", "-o", "all.bin", "--fit", "--invert", *LINEAR)
-    run_here("pack", "a.npz", "in", "--append", "-o", "all.bin", "--effort", "0", "--quiet")
+    run_here("pack", "a.npz", "in", "--append", "-o", "all.bin", "--no-names", *FAST)
     with cvae.open_pack("all.bin") as pack:
         assert pack.names == ["c.png", "cats/a.png", "cats/b.png", "dogs/a.png", "", "",
                               "c.png", "cats/a.png", "cats/b.png", "dogs/a.png"]  # fmt: skip
         assert np.array_equal(pack[:4], pack[6:])
         assert pack.reader.header.inverted
         assert pack.reader.header.sizes
+    np.savez("wide.npz", x_test=np.zeros((1, 20, 40), np.uint8))
+    run_here("pack", "wide.npz", "--append", "-o", "all.bin", *FAST)  # is fitted as the others were
+    with cvae.open_pack("all.bin") as pack:
+        (_, block) = ((place, pack.reader.read(place)) for place in list(pack.reader.blocks())[-2:])
+        assert block[1].sizes == [(40, 20)]
 
 
 def test_an_append_that_fails_leaves_the_pack_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,9 +72,7 @@ def options_of(
         refuse("no inversion", "--invert")
     if codec.reading(options).scales and not header.sizes:
         refuse("the size of the model", "--fit" if options.fit else "--crop or --resize")
+    fit = options.fit or header.sizes
     return replace(
-        options,
-        quality=header.quality,
-        invert=header.inverted,
-        names=header.names and options.names,
+        options, quality=header.quality, invert=header.inverted, names=header.names, fit=fit
     )

@@ -17,7 +17,10 @@ Named = tuple[str, Reader]  # what messages call a pack, and the pack
 def common_header(readers: Sequence[Named]) -> Header:
     """The header that all packs have. Raises FormatError, which names the first that has another."""
     found = ((name, file, header) for name, reader in readers for file, header in reader.headers())
-    first, _, header = next(found)
+    known = next(found, None)
+    if known is None:
+        raise FormatError("holds no images", where=readers[0][0])
+    first, _, header = known
     for name, file, other in found:
         for expected, is_so in zip(_said(header), _said(other), strict=True):
             if expected != is_so:
