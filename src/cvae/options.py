@@ -61,6 +61,7 @@ class EncodeOptions:
         expect(self.background, (str, type(None)), "a colour as #rrggbb")
         if self.background is not None and not _COLOUR.fullmatch(self.background):
             raise CvaeError(f"expected a colour as #rrggbb, found {shown(self.background)}")
+        expect(self.labels, str, "labels auto, folder or none")
         if self.labels not in LABELS:
             raise CvaeError(f"expected labels auto, folder or none, found {shown(self.labels)}")
         for text in (self.split, self.key):
