@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import access
 import growth
 import networks
 import numpy as np
@@ -83,6 +84,16 @@ def grown(pixels: Pixels) -> str:
     return result.stdout.rstrip()
 
 
+def single(pixels: Pixels) -> str:
+    """In a small process, as above: workers of PyTorch are forks of it."""
+    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+        np.save(file, pixels)
+        file.flush()
+        command = [sys.executable, access.__file__, file.name]
+        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return result.stdout.rstrip()
+
+
 def photographs() -> str:
     """In a small process, as above."""
     command = [sys.executable, photospeed.__file__]
@@ -128,6 +139,12 @@ photographs side by side, mirrored; the large one is measured once.
 ## Packs and single images
 
 {packs.report(pixels)}
+
+## Single images of packs
+
+Effort 0. "Again" is of an image that is kept, which `pack[number]` copies.
+
+{single(pixels)}
 
 ## Entropy coders
 

@@ -33,7 +33,7 @@ from .conftest import SAMPLES, blobs, photo
 GRID = Path(__file__).parent / "golden" / "grid.cvae"
 DIGIT = blobs(1, side=28)[0]
 CLASSES = (cvae.Codec, cvae.Pack, cvae.EncodeOptions, Model)
-_DUNDERS = ("__iter__", "__len__", "__enter__")
+_DUNDERS = ("__iter__", "__len__", "__enter__", "__getitem__", "__getitems__")
 
 
 class Call(NamedTuple):
@@ -118,6 +118,8 @@ class World:
             "item": self.item, "nearest": self.coded, "model_id": self.codec.model.manifest.id,
             "shape": (28, 28, 1), "numbers": [1, 0], "ranges": [(0, 2)], "refuse": None, "name": "a",
             "max_bytes": None, "min_psnr": None, "max_pixels": None,
+            "keys": [1, 0], "pattern": "*", "labels": None, "EncodeOptions.labels": "auto",
+            "Pack.__getitem__.key": 0, "Pack.batches.size": 2,
             "size": None, "picture": self.picture, "split": "test", "key": "images",
             "crop": True, "background": "#ffffff", "pages": False,
             "verify": True, "block_images": 4096, "member": ANALYSIS, "scale": 1.0,

@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,7 @@ README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 PYTHON = (ROOT / "docs" / "python.md").read_text()
 PAGES = {"README.md": README, "docs/guide.md": GUIDE}
+SHOWN = {**PAGES, "docs/packs.md": (ROOT / "docs" / "packs.md").read_text()}
 MODELS = (ROOT / "docs" / "models.md").read_text()
 
 
@@ -142,13 +145,26 @@ def test_both_sides_of_the_page_on_python_run(row: list[list[str]], workdir: Pat
             exec(statement, given)
 
 
+PACKS = re.findall(r"(?s)```python\n(.*?)```", SHOWN["docs/packs.md"])
+
+
+@pytest.mark.parametrize("number", range(len(PACKS)), ids=["sequence", "torch", "tensorflow"])
+def test_the_python_of_the_page_on_packs_runs(number: int, workdir: Path) -> None:
+    """In a process of its own, which may be forked."""
+    for library in ("torch", "tensorflow"):
+        if f"{library} " in PACKS[number] or f"{library}." in PACKS[number]:
+            pytest.importorskip(library)
+    code = PACKS[0] if number == 0 else f"{PACKS[0]}\n{PACKS[number]}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
 def command_lines(page: str) -> list[list[str]]:
     """The words behind `cvae` of every line that is to be typed, comments left out."""
-    lines = re.findall(r"(?m)(?:^    |\| )cvae ([^#\n|<>]*)", PAGES[page])
+    lines = re.findall(r"(?m)(?:^    |\| )cvae ([^#\n|<>]*)", SHOWN[page])
     return [line.split() for line in lines]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", SHOWN)
 def test_commands_and_options_that_are_shown_exist(page: str) -> None:
     assert command_lines(page)
     for name, *words in command_lines(page):

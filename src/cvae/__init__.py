@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         DataError,
         FormatError,
         ImageError,
+        ImageIndexError,
         ImageShapeError,
         MissingExtraError,
         ModelError,
@@ -55,10 +56,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ClusterError", "Codec", "ConversionWarning", "CvaeError", "DataError", "EncodeOptions",
-    "Encoded", "FormatError", "ImageError", "ImageShapeError", "MissingExtraError", "ModelError",
-    "ModelInfo", "ModelKindError", "ModelNotFoundError", "OutputError", "Pack", "QualityWarning",
-    "StorageError", "TargetError", "TrainingError", "UnsupportedError", "__version__", "decode",
-    "denoise", "encode", "encode_pack", "from_latents", "interpolate", "latents", "list_models",
+    "Encoded", "FormatError", "ImageError", "ImageIndexError", "ImageShapeError", "MissingExtraError",
+    "ModelError", "ModelInfo", "ModelKindError", "ModelNotFoundError", "OutputError", "Pack",
+    "QualityWarning", "StorageError", "TargetError", "TrainingError", "UnsupportedError", "__version__",
+    "decode", "denoise", "encode", "encode_pack", "from_latents", "interpolate", "latents", "list_models",
     "open_model", "open_pack", "sample",
 ]  # fmt: skip
 

@@ -102,6 +102,8 @@ def encode_pack(
     effort: int = DEFAULT_EFFORT,
     names: Iterable[str] | None = None,
     force: bool = False,
+    labels: NDArray[np.integer] | Iterable[Any] | None = None,
+    block_images: int = 4096,
 ) -> None:
     """Writes any number of uint8 images of the model's shape to one pack.
 
@@ -114,16 +116,20 @@ def encode_pack(
         effort: 0 (plain rounding) to 9 (longest search).
         names: a name for every image, kept in the pack.
         force: overwrite a file that exists.
+        labels: a label for every image, kept in the pack: an array of integers, one or a row of them for
+            each; or any values that JSON has, None for an image without.
+        block_images: images a block, 1 to 4,096; with few, single images come back sooner.
 
     Raises:
         ImageError: an image is of another dtype or shape.
-        CvaeError: an image has no name, or quality or effort is out of range.
+        CvaeError: an image has no name or no label, or quality or effort is out of range.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
     from cvae.packs import encode as packing
 
-    options = EncodeOptions(quality=quality, effort=effort, verify=False)
-    packing.encode_pack(images, path, open_model(model), options, names, force)
+    block_images = whole(block_images, "1 to 4,096 images a block", 1, 4096)
+    options = EncodeOptions(quality=quality, effort=effort, verify=False, block_images=block_images)
+    packing.encode_pack(images, path, open_model(model), options, names, force, labels)
 
 
 def sample(

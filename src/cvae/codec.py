@@ -58,32 +58,43 @@ class Codec(Decoder):
         """How image files become what the model codes.
 
         It is what training did, where that read a folder; else images have to be of the shape. Of the
-        options, `fit`, `crop` and `background` change it. A model of any size takes grey images with
-        one channel. Raises ModelError when the manifest's account of it is damaged.
+        options, `fit`, `crop`, `background` and `labels` change it. A model of any size takes grey images
+        with one channel. Raises ModelError when the manifest's account of it is damaged.
         """
         expect(options, EncodeOptions, "options of an encoder")
         if self.lossless:
             return self._exact_reading(options)
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
+        labels = options.labels == "auto"
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE)
+            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE, labels=labels)
         fit: Any = known.fit if known else "stretch" if options.fit else "exact"
         if options.crop is not None:
             fit = "crop" if options.crop else "stretch"
         return Reading(
-            self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels
-        )
+            self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels,
+            labels=labels,
+        )  # fmt: skip
 
     def _exact_reading(self, options: EncodeOptions) -> Reading:
         """How a lossless model reads: pixels are as they are, or refused. Raises CvaeError."""
         if options.fit or options.crop is not None:
             text = f"model {self.name} is lossless, and does not fit images to its size"
             raise CvaeError(text, advice="a model for pictures of any size takes others")
-        channels, ground = self.image_shape[2], options.background
+        ground = options.background
         if self.any_size:
-            return Reading((0, 0, channels), "any", ground or WHITE, ground is not None, True)
-        return Reading(self.image_shape, "exact", ground or BLACK, ground is not None, True)
+            shape, colour = (0, 0, self.image_shape[2]), ground or WHITE
+        else:
+            shape, colour = self.image_shape, ground or BLACK
+        return Reading(
+            shape,
+            "any" if self.any_size else "exact",
+            colour,
+            lays=ground is not None,
+            strict=True,
+            labels=options.labels == "auto",
+        )
 
     @overload
     def encode(

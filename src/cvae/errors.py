@@ -69,6 +69,10 @@ class ModelKindError(ModelError):
     """A model is whole and not for the task: a denoiser does not code, few codecs denoise."""
 
 
+class ImageIndexError(CvaeError, IndexError):
+    """A pack has no image of such a number."""
+
+
 class DataError(CvaeError):
     """A data set cannot be read or downloaded."""
 

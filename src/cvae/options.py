@@ -20,6 +20,7 @@ _NEIGHBOURS = 3  # qualities beside the one that a bisection ends at
 
 _COLOUR = re.compile("#[0-9a-f]{6}")
 
+LABELS = ("auto", "folder", "none")
 Size = tuple[int, int]  # width, height in pixels
 
 
@@ -45,6 +46,8 @@ class EncodeOptions:
     key: str | None = None  # or the name of the array
     names: bool = True  # packs: keep the names of the images
     pages: bool = False  # packs: all pages of an image file, and not the first alone
+    # packs: of images that have some beside them (auto), the folder that a file lies in, or none
+    labels: str = "none"
     verify: bool = True  # packs: decode everything again, to know the PSNR
     block_images: int = 4096  # packs: images a block, at most
 
@@ -59,6 +62,9 @@ class EncodeOptions:
         expect(self.background, (str, type(None)), "a colour as #rrggbb")
         if self.background is not None and not _COLOUR.fullmatch(self.background):
             raise CvaeError(f"expected a colour as #rrggbb, found {shown(self.background)}")
+        expect(self.labels, str, "labels auto, folder or none")
+        if self.labels not in LABELS:
+            raise CvaeError(f"expected labels auto, folder or none, found {shown(self.labels)}")
         for text in (self.split, self.key):
             expect(text, (str, type(None)), "the name of a split or an array")
         whole(self.block_images, "1 to 65,536 images a block", 1, 1 << 16)
@@ -107,6 +113,7 @@ class Tally:
     images: int = 0
     file_bytes: int = 0
     left_out: int = 0  # images that could not be coded
+    labelled: int = 0  # images with labels
     verified: int = 0  # images that were decoded again
     psnr_sum: float = 0.0  # dB, of those
     poor: int = 0  # of those, images below what 99 % of the model's validation images reach

@@ -18,18 +18,24 @@ class LaterError(ValueError):
 
 
 def parse(data: bytes | str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError for other JSON, deep nesting and numbers that are not finite.
+    """A JSON object. Raises ValueError for other JSON, and as `value`."""
+    values = value(data)
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object, found {values!r:.80}")
+    return values
+
+
+def value(data: bytes | str) -> Any:
+    """Any JSON. Raises ValueError for deep nesting and numbers that are not finite.
 
     `msgspec.json` refuses lone surrogates, which names of files may hold.
     """
     try:
-        values = json.loads(data)
-        _check(values, MAX_DEPTH)
+        found = json.loads(data)
+        _check(found, MAX_DEPTH)
     except RecursionError:
         raise ValueError(f"expected at most {MAX_DEPTH} levels of lists and objects") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"expected an object, found {values!r:.80}")
-    return values
+    return found
 
 
 def _check(value: Any, depth: int) -> None:

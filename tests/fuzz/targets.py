@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
@@ -54,6 +55,16 @@ def packs(data: bytes) -> None:
         writer.write(Block(3, data, sizes=sizes))
         writer.close()
         _unpack(buffer.getvalue())
+    _unpack(_labelled(data))
+
+
+def _labelled(column: bytes) -> bytes:
+    """A pack whose labels are these bytes, packed as a writer packs its own."""
+    buffer, model_id = io.BytesIO(), CODECS[0].model.manifest.id
+    writer = Writer(buffer, Header(model_id, 50, labels=True))
+    writer.write_packed(3, b"", [b"", b"", zlib.compress(column)])
+    writer.close()
+    return buffer.getvalue()
 
 
 def _unpack(data: bytes) -> None:

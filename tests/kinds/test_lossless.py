@@ -299,7 +299,9 @@ def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     data = cvae.encode(picture, lossless=True)
     assert len(data) <= len(best)
     assert np.array_equal(cvae.decode(data), picture)
-    assert np.array_equal(cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0])
+    assert np.array_equal(
+        cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0]
+    )
     for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}):
         with pytest.raises(cvae.CvaeError, match="chooses the model"):
             cvae.encode(picture, lossless=True, **more)

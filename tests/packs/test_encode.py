@@ -31,7 +31,8 @@ from cvae.options import EncodeOptions, Tally
 from cvae.packs import encode as packing
 from cvae.packs import layout
 from cvae.packs import reader as readers
-from cvae.packs.decode import Pack, ranges_of, without
+from cvae.packs.decode import Pack
+from cvae.packs.ranges import ranges_of, without
 from cvae.packs.reader import Place, Range
 
 from ..conftest import blobs
@@ -91,7 +92,7 @@ def test_any_batches_in_any_blocks_come_back(
     assert all(place.images == block for place in found.reader.places[:-1])
     coded = expected(codec, 255 - pixels if inverted else pixels, 30)
     coded = 255 - coded if inverted else coded
-    images = list(found)
+    images = [picture[np.newaxis, ..., np.newaxis] for picture in found]
     assert np.array_equal(np.concatenate([coded[:0], *images]), coded)
     decoded = list(found.decode([(0, total)] if total else []))
     assert [name for part in decoded for name in part.names or []] == (names if named else [])
@@ -106,7 +107,7 @@ def test_images_come_in_the_order_of_their_numbers(codec: Codec, tmp_path: Path)
         assert np.array_equal(found.images([42, 7, 7, 0]), everything[[42, 7, 7, 0]])
         assert found.images([]).shape == (0, 28, 28, 1)
         assert metrics.psnr(pixels, everything).mean() > 20
-        for number in (-1, 50):
+        for number in (-1, 50, 10**15):
             with pytest.raises(CvaeError, match=f"no image {number}"):
                 found.images([0, number])
 
@@ -147,7 +148,7 @@ def test_python_users_write_arrays_and_iterables(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("numbers", [3, slice(3), ["a"], [1.5], [10**25], "12", None, [[1, 2]]])
+@pytest.mark.parametrize("numbers", [3, slice(3), ["a"], [1.5], "12", None, [[1, 2]]])
 def test_what_are_no_numbers_of_images_is_refused(tmp_path: Path, numbers: object) -> None:
     cvae.encode_pack(digits(3), tmp_path / "x.bin", "linear-mnist", effort=0)
     with cvae.open_pack(tmp_path / "x.bin") as found:
@@ -191,6 +192,8 @@ def test_errors_of_an_opened_pack_begin_with_its_name(tmp_path: Path) -> None:
     with cvae.open_pack(path) as found:
         for kind, work in (
             (CvaeError, lambda: found.images([5000])),
+            (IndexError, lambda: found[5000]),
+            (FormatError, lambda: found[0]),
             (FormatError, lambda: found.images([0])),
             (FormatError, lambda: list(found)),
         ):

@@ -339,7 +339,7 @@ def test_names_are_cut_to_what_the_format_holds() -> None:
         (b"", "empty"),
         (b"\xc1\x32", "at least 9 bytes"),
         (b"hello hello", "not a pack"),
-        (b"\xc5" + SMALL[1:9], "version 1"),
+        (b"\xc9" + SMALL[1:9], "version 2"),
         (SMALL[:8] + b"\x00", "check"),
     ],
 )
@@ -349,7 +349,7 @@ def test_messages_say_what_is_wrong(data: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xc1\x32\x00\x01\x08", b"\xc5\x32\x00\x01\x00", b"\xc1\x00\x00\x01\x00"]
+    "body", [b"\xc1\x32\x00\x01\x08", b"\xc9\x32\x00\x01\x00", b"\xc1\x00\x00\x01\x00"]
 )
 def test_a_header_that_is_whole_and_of_a_later_version_is_not_called_damaged(body: bytes) -> None:
     with pytest.raises(UnsupportedError, match="does not know; a later one may"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ _ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
 # A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where
 # most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
 _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
+
+# A step of numpy takes as long as so many symbols one by one. A block of few images has as few lanes.
+_FEW_LANES = 24
 
 Integers = NDArray[np.int64]
 
@@ -148,6 +152,31 @@ class Decoder:
     def _take(self, bank: Bank, rows: Rows) -> Integers:
         """The next alphabet entries (n,), of these tables."""
         self._check_worth(bank, rows)
+        few = len(self._state) < _FEW_LANES
+        return self._one_by_one(bank, rows) if few else self._by_lanes(bank, rows)
+
+    def _one_by_one(self, bank: Bank, rows: Rows) -> Integers:
+        """What `_by_lanes` gives, without numpy."""
+        state, lanes = self._state.tolist(), len(self._state)
+        words = iter(self._words[self._used : self._used + len(rows)].tolist())
+        entries, used = [], 0
+        try:
+            for place, row in enumerate(rows.tolist(), self._place):
+                starts, frequencies = bank.lists(row)
+                x = state[lane := place % lanes]
+                slot = x & TOTAL - 1
+                entry = bisect_right(starts, slot) - 1
+                entries.append(entry)
+                x = frequencies[entry] * (x >> PRECISION) + slot - starts[entry]
+                if x < _STATE_MIN:
+                    x, used = x << _WORD_BITS | next(words), used + 1
+                state[lane] = x
+        except StopIteration:
+            raise FormatError("damaged block: the stream ends too early") from None
+        self._state[:], self._used, self._place = state, self._used + used, self._place + len(rows)
+        return np.array(entries, np.int64)
+
+    def _by_lanes(self, bank: Bank, rows: Rows) -> Integers:
         # One sorted array of the starts of all tables in use: a search finds table and entry at once.
         used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
         index = np.zeros(len(bank), np.int64)

@@ -68,6 +68,17 @@ class Bank:
         return sums - self.table
 
     @cached_property
+    def _lists(self) -> dict[int, tuple[list[int], list[int]]]:
+        return {}
+
+    def lists(self, row: int) -> tuple[list[int], list[int]]:
+        """Starts and frequencies of one table, for work without numpy."""
+        found = self._lists.get(row)
+        if found is None:
+            found = self._lists[row] = self.starts[row].tolist(), self.table[row].tolist()
+        return found
+
+    @cached_property
     def entropies(self) -> NDArray[np.float64]:
         """The mean information content of a symbol of each table, in bits, escapes as one: (tables,)."""
         p = self.table / TOTAL

@@ -18,8 +18,8 @@ from cvae.cli.talk import Talk, enough_memory, harmless
 
 # In the order of use.
 COMMANDS = (
-    "encode", "decode", "pack", "unpack", "verify", "eval", "denoise", "sample", "interpolate",
-    "info", "models", "train", "export", "help", "version",
+    "encode", "decode", "pack", "unpack", "list", "merge", "verify", "eval", "denoise", "sample",
+    "interpolate", "info", "models", "train", "export", "help", "version",
 )  # fmt: skip
 
 

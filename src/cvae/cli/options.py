@@ -298,6 +298,15 @@ packing = collect(
         "--pages", is_flag=True,
         help="Take all pages of TIFF stacks and animations, named FILE/000 and so on.  [default: the first]",
     ),
+    click.option(
+        "--block-images", type=click.IntRange(1, 4096), metavar="N", default=4096,
+        help="Images a block: with few, single images come back sooner.  [default: 4,096]",
+    ),
+    click.option(
+        "--labels", type=click.Choice(["auto", "folder", "none"]), default="auto", show_default=True,
+        help="Keep labels: y_* arrays of .npz files and .cls and .json files beside images in archives "
+        "(auto), or the folder of each image.",
+    ),
     click.option("--no-names", is_flag=True, help="Keep no names of images, only their numbers."),
     click.option(
         "--no-verify", is_flag=True, help="Do not decode to know the PSNR. Much faster at --effort 0."

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae import CvaeError, ImageError, OutputError
-from cvae.cli import defaults, files, kept, options, tables
+from cvae.cli import append, defaults, files, kept, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
-from cvae.errors import Notice
+from cvae.errors import Notice, at
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cvae.data.sources import Which
     from cvae.options import EncodeOptions, Tally
     from cvae.packs.manifest import Part
+    from cvae.packs.reader import Reader
     from cvae.packs.run import Plan
 
 
@@ -79,6 +80,10 @@ _machines = options.collect(
 @options.packing
 @options.threads
 @options.force
+@click.option(
+    "--append", "adds", is_flag=True,
+    help="Add the images to the pack OUT, with its model, quality and inversion. What it has is copied.",
+)  # fmt: skip
 @options.list_skipped
 @options.talk(
     FIT_ADVICE, verbose="Name every image below the PSNR that 99 % of the model's own reach."
@@ -86,7 +91,7 @@ _machines = options.collect(
 @_machines
 def command(
     inputs: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions,
-    threads: int | None, force: bool, talk: Talk, plan: Plan | None,
+    threads: int | None, force: bool, adds: bool, talk: Talk, plan: Plan | None,
 ) -> None:  # fmt: skip
     """Encode many images to one pack, with one header.
 
@@ -94,6 +99,7 @@ def command(
       cvae pack scans/                  -> scans.bin
       cvae pack mnist.npz               -> mnist.bin, of the test images
       cvae pack scans/ more.tar -o all.bin
+      cvae pack new/ --append -o all.bin
       cvae pack 's3://bucket/*.npz' -o coded/ --workers 8
 
     IN is a folder, an image, an array of images (.npz, .npy, idx), a tar or ZIP archive, or a pack,
@@ -105,6 +111,11 @@ def command(
     """
     files.refuse_as_input(inputs, output, {".bin"}, {"CONTAINER", "PACK"})
     raw, files_take = 0, ""  # bytes of pixels, where they are known
+    if adds:
+        if plan is not None:
+            raise click.UsageError("--append adds to one pack, not to a folder of packs")
+        _append(inputs, append.target(output), model, options, threads, talk)
+        return
     if plan is None:
         target = _target(inputs, output, force)
         kept.refuse_inputs([target] if target else [], inputs)
@@ -128,6 +139,28 @@ def command(
     by = "" if model else f"; model {codec.name}, by the first image"
     talk.say_failures()
     talk.say(f"{where}: {_summary(tally, raw, codec.lossless)}{by}{files_take}")
+    if tally.poor:
+        talk.warning(_poor(tally, codec, options))
+    talk.end()
+
+
+def _append(
+    inputs: Sequence[str], target: Location, model: str | None, options: EncodeOptions,
+    threads: int | None, talk: Talk,
+) -> None:  # fmt: skip
+    """Adds to a pack, says what was added, and ends the command."""
+    kept.refuse_inputs([target], inputs)
+    if inputs != (STDIO,):
+        _refuse_coded(inputs)
+    sources = [_stdin() if item == STDIO else item for item in inputs]
+    with at(target), append.opened(target) as before:
+        codec = append.codec_of(model, before.header, target).restoring(options.max_pixels)
+        options = append.options_of(before.header, options, codec, target)
+        tally, _ = _pack_file(codec, sources, target, options, threads, True, talk, before)
+        images = before.images + tally.images
+    talk.say_failures()
+    added = counted(tally.images, "image")
+    talk.say(f"{target}: {added} added; {counted(images, 'image')} in {tally.file_bytes:,} bytes")
     if tally.poor:
         talk.warning(_poor(tally, codec, options))
     talk.end()
@@ -190,7 +223,7 @@ def _model(
 
 def _pack_file(
     codec: Codec, sources: Sequence[str | Source], target: Location | None, options: EncodeOptions,
-    threads: int | None, force: bool, talk: Talk,
+    threads: int | None, force: bool, talk: Talk, before: Reader | None = None,
 ) -> tuple[Tally, int]:  # fmt: skip
     """Writes one pack; what is known of it, and the bytes of all pixels."""
     from cvae.data import pipeline
@@ -214,14 +247,16 @@ def _pack_file(
         threads=threads or pipeline.processors(), paged=options.pages,
         refuse=talk.raising if _is_one_image(sources, options) else talk.error,
     )  # fmt: skip
-    options = replace(options, names=options.names and stream.named, fit=stream.reading.scales)
+    if before is None:
+        named = options.names and stream.named
+        options = replace(options, names=named, fit=stream.reading.scales)
     with (
         files.writing(target, force) as file,
         talk.progress(stream.count_images, "image") as progress,
     ):
         tally = encode(
             codec, batches(), file, options, threads=threads, progress=progress,
-            poor=poor if talk.verbose else None,
+            poor=poor if talk.verbose else None, refuse=talk.error, before=before,
         )  # fmt: skip
         if not tally.images:
             text = "expected images, found none that can be coded"
@@ -312,7 +347,8 @@ def _summary(tally: Tally, raw: int, exact: bool) -> str:
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     psnr = ", lossless" if exact else psnr
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
-    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}"
+    labels = f", {counted(tally.labelled, 'label')} kept" if tally.labelled else ""
+    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}{labels}"
 
 
 def _files_take(codec: Codec, target: Location | None, tally: Tally) -> str:

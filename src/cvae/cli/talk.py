@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,11 @@ _CLEAR = "\r\x1b[K"
 def echo(text: str, *, err: bool = False) -> None:
     """One line, in which no name or message moves a terminal's cursor or ends the line."""
     click.echo(harmless(text), err=err)
+
+
+def echo_cells(cells: Iterable[str]) -> None:
+    """A line on stdout with a tab between two cells, which have none of their own."""
+    click.echo("\t".join(map(harmless, cells)))
 
 
 def echo_json(values: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, FormatError, OutputError
-from cvae.cli import files, kept, options
+from cvae import CvaeError, OutputError
+from cvae.cli import asked, files, kept, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
 from cvae.cli.talk import Talk, counted
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
     from cvae.packs.decode import Pack
     from cvae.packs.reader import Range
 
-_NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*")
-
 
 @click.command("unpack")
 @click.argument("source", metavar="PACK")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN...]")
 @options.output(
     "A folder, .npz, .npy or .tar; an image file for one image; `-` is a tar archive on stdout.  "
     "[default: the folder NAME_reconstructed; stdin goes to stdout unless that is a terminal]"
@@ -44,7 +42,8 @@ _NUMBERS = re.compile(r"[0-9]{1,15}(-[0-9]{1,15})?(,[0-9]{1,15}(-[0-9]{1,15})?)*
 @options.list_skipped
 @options.talk(verbose="")
 def command(
-    source: str, output: str | None, model: str | None, only: tuple[str, ...], keep_going: bool,
+    source: str, patterns: tuple[str, ...], output: str | None, model: str | None,
+    only: tuple[str, ...], keep_going: bool,
     max_pixels: int | None, threads: int | None, force: bool, talk: Talk,
 ) -> None:  # fmt: skip
     """Decode the images of a pack.
@@ -53,19 +52,22 @@ def command(
       cvae unpack scans.bin                 -> scans_reconstructed/
       cvae unpack mnist.bin -o back.npz
       cvae unpack coded/ --only 17,42-50    some images of a folder of packs
+      cvae unpack scans.bin 'dogs/*.png'    those whose names match; see `cvae list`
 
     PACK is a file or a folder that `cvae pack` wrote, here or at a URL, or `-` for stdin. The model
-    is found by the id in the pack. Nothing is written when what is asked for is damaged, unless
-    --keep-going is given.
+    is found by the id in the pack. PATTERN takes images by their whole names, in which * stands for
+    anything, / included, ? for one character, and [ab] for one of some. Nothing is written when what
+    is asked for is damaged, unless --keep-going is given.
     """
     from cvae import packs
     from cvae.data import pipeline, sinks
+    from cvae.data.labels import FOLDER
     from cvae.options import EncodeOptions
 
     name = "stdin" if source == STDIO else source
     with ExitStack() as stack:
         stack.enter_context(at(name))
-        _check_pack(source)
+        asked.check_pack(source)
         opened = packs.open(files.place(source), model, damaged=True, max_pixels=max_pixels)
         pack = stack.enter_context(opened)
         if not pack.reader.images and not pack.reader.damage:
@@ -76,7 +78,7 @@ def command(
         pack.restores = not array
         if pack.codec.any_size:
             say_unused(EncodeOptions(max_pixels=max_pixels), pack.codec.name, talk)
-        ranges = _whole(pack, _chosen(pack, only), keep_going, talk, name)
+        ranges = _whole(pack, asked.chosen(pack, only, patterns), keep_going, talk, name)
         total = sum(stop - start for start, stop in ranges)
         if not total:
             raise CvaeError("no image is left to decode")
@@ -85,13 +87,16 @@ def command(
             raise OutputError(text, where=target)
         if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
+        if not _keeps_labels(target) and {*pack.reader.fields()} - {FOLDER}:
+            talk.warning(f"{target}: labels are written to .npz and .tar alone")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         names = (name for _, name in pack.reader.names())
         sink = stack.enter_context(
             sinks.open_sink(
-                target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source)
+                target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source),
+                refuse=talk.error,
             )
-        )
+        )  # fmt: skip
         with talk.bar(total) as bar:
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)
@@ -101,46 +106,6 @@ def command(
     where = target if isinstance(target, Path) else "stdout"
     talk.say(f"{name} -> {where}: {total:,} of {counted(images, 'image')} decoded")
     talk.end()
-
-
-def _check_pack(source: str) -> None:
-    """Raises FormatError, which names the command that fits, when a file is no pack."""
-    from cvae.data.contents import What
-
-    what, decode = files.what(source), files.typed("decode", [source])
-    if what is What.CONTAINER:
-        raise FormatError("holds one image and is no pack", advice=f"{decode} decodes it")
-    if what in (What.FOLDER, What.RUN):
-        raise FormatError(
-            "expected a pack, or a folder of packs with its manifest.json, found another folder",
-            advice=f"{decode} decodes a folder of single files",
-        )
-
-
-def _chosen(pack: Pack, only: tuple[str, ...]) -> list[Range]:
-    """The images that are asked for, by number or by name; all of them when none are."""
-    from cvae.packs.decode import ranges_of
-
-    if not only:
-        return [(0, len(pack))]
-    ranges: list[Range] = []
-    for text in only:
-        if _NUMBERS.fullmatch(text):
-            for part in text.split(","):
-                first, _, last = part.partition("-")
-                ranges.append((int(first), int(last or first) + 1))
-                if ranges[-1][0] >= ranges[-1][1]:
-                    raise click.UsageError(f"--only {part}: expected the smaller number first")
-            continue
-        found = pack.find(text)
-        if not found:
-            advice = "" if pack.reader.named else "this pack has no names; use numbers, as 17"
-            raise CvaeError(f"there is no image named {text!r}", advice=advice)
-        ranges += [(number, number + 1) for number in found]
-    chosen = ranges_of(ranges)
-    if chosen[-1][1] > len(pack):
-        raise CvaeError(f"there is no image {chosen[-1][1] - 1}, expected 0 to {len(pack) - 1}")
-    return chosen
 
 
 def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: str) -> list[Range]:
@@ -154,6 +119,10 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
         talk.error(error)
 
     return pack.whole(ranges, refuse)
+
+
+def _keeps_labels(target: Any) -> bool:
+    return not isinstance(target, Path) or target.suffix.lower() in (".npz", ".tar")
 
 
 def _target(source: str, output: str | None) -> Any:

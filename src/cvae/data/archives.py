@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress, groupby, islice
 from typing import Any
 
-from cvae.data import images, listing, tars, zips
+from cvae.data import images, labels, listing, tars, zips
 from cvae.data.batches import Batch, File, Source, decoded, drop
 from cvae.data.images import MAX_FILE
+from cvae.data.labels import Label
 from cvae.data.places import Location
 from cvae.data.reading import Reading
-from cvae.errors import CvaeError, DataError, ImageError, PassedOver, Refuse, told, translated
+from cvae.errors import (
+    Changed,
+    CvaeError,
+    DataError,
+    ImageError,
+    PassedOver,
+    Refuse,
+    told,
+    translated,
+)
+
+_TOGETHER = 16  # members of one name that are held at once
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,9 @@ class TarSource(Source):
         with translated(DataError, "cannot be read", self.label):
             opened = nullcontext(self.file) if is_open else self.file.open("rb")
         with opened as file:
-            wanted = _wanted(self.label, refuse)
+            wanted = _wanted(self.label, reading, refuse)
             members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
-            items = (File(f"{self.label}: {name}", name, data) for name, data in members)
+            items = _files(members, self.label, reading, refuse)
             yield from decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
@@ -57,17 +70,62 @@ class TarSource(Source):
                 yield images.open_image(data, name)
 
 
-def _wanted(label: str, refuse: Refuse) -> Callable[[str, bytes], bool]:
-    """Whether a member of an archive is an image, by its name and first bytes; others are noticed."""
+def _wanted(label: str, reading: Reading, refuse: Refuse) -> Callable[[str, bytes], bool]:
+    """Whether a member of an archive is an image, by its name and first bytes; others are noticed.
+
+    Of a reading that has labels, they are wanted, too.
+    """
     tell = told(refuse)
 
     def wanted(name: str, head: bytes) -> bool:
-        is_image = listing.is_image(name, head)
-        if not is_image:
+        is_wanted = listing.is_image(name, head) or (
+            reading.labels and _ending(name) in labels.ENDINGS
+        )
+        if not is_wanted:
             tell(PassedOver("image", where=f"{label}: {name}"))
-        return is_image
+        return is_wanted
 
     return wanted
+
+
+def _files(
+    members: Iterable[tuple[str, bytes | ImageError]], label: str, reading: Reading, refuse: Refuse
+) -> Iterator[File]:
+    """The image files among members, each with its label: in files of its name, which lie next to it."""
+    if not reading.labels:
+        yield from (File(f"{label}: {name}", name, data) for name, data in members)
+        return
+    tell = told(refuse)
+    for _, group in groupby(members, lambda member: labels.stem(member[0])):
+        while held := list(islice(group, _TOGETHER)):
+            is_label = [_ending(name) in labels.ENDINGS for name, _ in held]
+            files, others = list(compress(held, is_label)), [not known for known in is_label]
+            beside = _beside(files, tell) if any(others) else {}
+            for name, data in compress(held, others):
+                yield File(f"{label}: {name}", name, data, beside)
+            for name, _ in files if not any(others) else []:
+                tell(PassedOver("image", where=f"{label}: {name}"))
+
+
+def _beside(
+    files: Iterable[tuple[str, bytes | ImageError]], tell: Callable[[CvaeError], None]
+) -> Label:
+    """The label in files of one name."""
+    found = Label()
+    for name, data in files:
+        try:
+            if isinstance(data, ImageError):
+                raise ValueError(data.text)
+            found |= labels.from_file(_ending(name), data)
+        except ValueError:
+            what = "an integer" if _ending(name) == ".cls" else "JSON"
+            text = f"left out labels: expected {what} of at most {labels.MAX_LABEL:,} bytes"
+            tell(Changed(text, where=name))
+    return found
+
+
+def _ending(name: str) -> str:
+    return name[len(labels.stem(name)) :].lower()
 
 
 @dataclass(frozen=True)
@@ -81,16 +139,18 @@ class ZipSource(Source):
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
-        members = self._members(refuse)
-        items = (File(f"{self.place}: {name}", name, data) for name, data in members)
+        members = self._members(reading, refuse)
+        items = _files(members, str(self.place), reading, refuse)
         return decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
-        for name, data in self._members(drop):
+        for name, data in self._members(Reading((0, 0, 3), "any"), drop):
             with suppress(CvaeError):
                 if isinstance(data, bytes):
                     yield images.open_image(data, name)
 
-    def _members(self, refuse: Refuse) -> Iterator[tuple[str, bytes | ImageError]]:
+    def _members(
+        self, reading: Reading, refuse: Refuse
+    ) -> Iterator[tuple[str, bytes | ImageError]]:
         label = str(self.place)
-        return zips.members(self.place, label, _wanted(label, refuse), MAX_FILE)
+        return zips.members(self.place, label, _wanted(label, reading, refuse), MAX_FILE)

@@ -15,6 +15,7 @@ import numpy as np
 from cvae.data import images, pages, pipeline
 from cvae.data.given import check_channels
 from cvae.data.images import MAX_FILE, Pixels, Shape
+from cvae.data.labels import Label
 from cvae.data.places import Location
 from cvae.data.reading import Reading
 from cvae.errors import Changed, CvaeError, ImageError, Notice, Refuse, StorageError, told
@@ -31,6 +32,7 @@ class Batch:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height before they were fitted
+    labels: list[Label] | None = None
 
 
 class Source:
@@ -88,6 +90,7 @@ class File(NamedTuple):
     label: str  # what messages call it
     name: str
     data: bytes | Location | CvaeError  # read already or not, or why it cannot be
+    beside: Label | None = None
 
 
 class _Image(NamedTuple):
@@ -96,6 +99,7 @@ class _Image(NamedTuple):
     size: tuple[int, int]
     changes: tuple[str, ...]
     notice: Notice | None = None  # that it is one of several pages
+    beside: Label | None = None
 
     def tell(self, told: Callable[[CvaeError], None]) -> None:
         """Calls a function with notices of what was left out, lost or converted."""
@@ -127,7 +131,9 @@ def decoded(
         while batch := list(islice(group, batch_size(shape))):
             pixels = np.stack([image.pixels for image in batch])
             fitted = None if reading.fit == "exact" else [image.size for image in batch]
-            yield Batch(pixels, [image.name for image in batch], fitted)
+            labels = [image.beside or {} for image in batch]
+            names = [image.name for image in batch]
+            yield Batch(pixels, names, fitted, labels if any(labels) else None)
 
 
 def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
@@ -146,7 +152,7 @@ def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
 
 def _decode(file: File, reading: Reading, paged: bool) -> _Image | File:
     """A file's image. With `paged`, one of several pages comes back as read, for `_pages`."""
-    label, name, data = file
+    label, name, data, beside = file
     if isinstance(data, CvaeError):
         raise data
     data = data if isinstance(data, bytes) else images.read_file(data, label)
@@ -154,9 +160,9 @@ def _decode(file: File, reading: Reading, paged: bool) -> _Image | File:
         raise ImageError(f"expected at most {MAX_FILE:,} bytes, found more")
     count = pages.count(data)
     if count > 1 and paged:
-        return File(label, name, data)
+        return File(label, name, data, beside)
     notice = pages.notice(count, label) if count > 1 else None
-    return _image(data, label, name, reading)._replace(notice=notice)
+    return _image(data, label, name, reading)._replace(notice=notice, beside=beside)
 
 
 def _pages(file: File, reading: Reading) -> Iterator[_Image | CvaeError]:
@@ -170,7 +176,8 @@ def _pages(file: File, reading: Reading) -> Iterator[_Image | CvaeError]:
         if isinstance(image, ImageError):
             yield image
         else:
-            yield _attempt(label, partial(_image, image, label, name, reading))
+            found = _attempt(label, partial(_image, image, label, name, reading))
+            yield found._replace(beside=file.beside) if isinstance(found, _Image) else found
 
 
 def _image(data: Any, label: str, name: str, reading: Reading) -> _Image:

@@ -81,6 +81,7 @@ class Reading:
     lays: bool = False  # exact: they are, where they would be refused
     strict: bool = False  # exact and any: what would lose or change a sample is refused
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
+    labels: bool = False  # those beside images are read, too
     most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
     def to_json(self) -> dict[str, Any]:
@@ -90,8 +91,9 @@ class Reading:
             "lays",
             "strict",
             "tagged",
+            "labels",
             "most",
-        ):  # training lays, refuses and restores nothing, and keeps no profile
+        ):  # training lays, refuses and restores nothing, and keeps neither profile nor labels
             del values[name]
         return values
 

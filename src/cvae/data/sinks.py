@@ -18,10 +18,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cvae.data import files, images, pipeline
+from cvae.data import files, images, labels, pipeline
 from cvae.data.images import Pixels, Shape
+from cvae.data.labels import Label
 from cvae.data.names import SUFFIXES, UniqueNames
-from cvae.errors import OutputError
+from cvae.errors import Notice, OutputError, Refuse, told
 
 _ARRAYS = {".npz", ".npy"}
 _NUMBERS = 1 << 14  # that are written at once
@@ -35,6 +36,7 @@ class Decoded:
     pixels: Pixels  # (n, h, w, c)
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height that a file of its own gets
+    labels: list[Label] | None = None
 
     def size(self, index: int) -> tuple[int, int]:
         """The (width, height) that an image had before it was fitted."""
@@ -68,6 +70,7 @@ def open_sink(
     force: bool = False,
     jobs: int = 1,
     read: Path | None = None,
+    refuse: Refuse = None,
 ) -> Iterator[Sink]:
     """A place for images. It is whole when the block ends; after an error nothing is there.
 
@@ -81,6 +84,7 @@ def open_sink(
             time, so an error leaves what was written before it.
         jobs: threads that compress image files.
         read: a file that stays, since the images come from it.
+        refuse: called with notices of labels that an array cannot hold.
 
     Raises OutputError when the output exists and `force` is off, or cannot be written.
     """
@@ -92,7 +96,7 @@ def open_sink(
             yield _tar_sink(archive, jobs, names)
     elif is_array(output):
         with files.atomic_path(output, force) as path:
-            yield from _array_sinks(path, shape, ranges)
+            yield from _array_sinks(path, shape, ranges, refuse)
     elif output.suffix.lower() in SUFFIXES:
         if _count(ranges) != 1:
             raise OutputError("several images need a folder, .npz, .npy or .tar", where=output)
@@ -145,11 +149,16 @@ def _tar_sink(archive: tarfile.TarFile, jobs: int, names: Iterable[str]) -> Sink
         archive.addfile(info, io.BytesIO(data))
         archive.members = []  # type: ignore[attr-defined]  # it keeps them all
 
-    return _file_sink(put, jobs, names)
+    return _file_sink(put, jobs, names, labelled=True)
 
 
-def _file_sink(put: Callable[[str, bytes], None], jobs: int, all_names: Iterable[str]) -> Sink:
-    """Gives `put` every image as a PNG file of its original size, under a name of its own, in order."""
+def _file_sink(
+    put: Callable[[str, bytes], None], jobs: int, all_names: Iterable[str], labelled: bool = False
+) -> Sink:
+    """Gives `put` every image as a PNG file of its original size, under a name of its own, in order.
+
+    With `labelled`, the files of its label follow.
+    """
     unique = UniqueNames(all_names)
     large = threading.Lock()  # one that grows at a time, whatever threads there are
 
@@ -159,28 +168,40 @@ def _file_sink(put: Callable[[str, bytes], None], jobs: int, all_names: Iterable
                 return images.encode_image(decoded.original(index))
 
         names = decoded.names or [""] * len(decoded.numbers)
+        beside = decoded.labels if labelled and decoded.labels else [Label()] * len(names)
         coded = pipeline.ordered_map(encode, range(len(names)), jobs)
-        for number, name, data in zip(decoded.numbers.tolist(), names, coded, strict=True):
-            put(unique(number, name), data)
+        for number, name, label, data in zip(
+            decoded.numbers.tolist(), names, beside, coded, strict=True
+        ):
+            put(path := unique(number, name), data)
+            for ending, content in labels.to_files(label):
+                put(labels.stem(path) + ending, content)
 
     return write
 
 
-def _array_sinks(path: Path, shape: Shape, ranges: Ranges) -> Iterator[Sink]:
+def _array_sinks(path: Path, shape: Shape, ranges: Ranges, refuse: Refuse) -> Iterator[Sink]:
     if path.suffix.lower() == ".npy":
         with path.open("wb") as file:
             yield from _array_sink(file, shape, _count(ranges))
         return
+    stacks = labels.Stacks()
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
-            yield from _array_sink(member, shape, _count(ranges))
+            yield from _array_sink(member, shape, _count(ranges), stacks)
+        _write_labels(archive, stacks, refuse)
         if any(start for start, _ in ranges):  # not all images of a pack
             with archive.open(zipfile.ZipInfo("numbers.npy"), "w", force_zip64=True) as member:
                 _write_numbers(member, ranges)
 
 
-def _array_sink(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:
-    """A sink for exactly `count` images: the header in front of them says so already."""
+def _array_sink(
+    file: IO[bytes], shape: Shape, count: int, stacks: labels.Stacks | None = None
+) -> Iterator[Sink]:
+    """A sink for exactly `count` images: the header in front of them says so already.
+
+    `stacks` gets their labels.
+    """
     flat = shape[:2] if shape[2] == 1 else shape  # grey as keras.datasets has it
     _write_header(file, "|u1", (count, *flat))
     left = count
@@ -189,10 +210,24 @@ def _array_sink(file: IO[bytes], shape: Shape, count: int) -> Iterator[Sink]:
         nonlocal left
         file.write(np.ascontiguousarray(decoded.pixels).data)
         left -= len(decoded.pixels)
+        if stacks is not None:
+            stacks.add(decoded.labels or (), len(decoded.pixels))
 
     yield write
     if left:
         raise OutputError(f"expected {count} images, {left} of them are missing")
+
+
+def _write_labels(archive: zipfile.ZipFile, stacks: labels.Stacks, refuse: Refuse) -> None:
+    """An array for each field that can be one; the others are told."""
+    for name, array in stacks.arrays():
+        if array is None:
+            told(refuse)(
+                Notice("no array holds them, so they were left out", where=f"labels {name}")
+            )
+            continue
+        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            npy.write_array(member, array, allow_pickle=False)
 
 
 def _write_numbers(file: IO[bytes], ranges: Ranges) -> None:

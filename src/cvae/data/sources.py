@@ -5,28 +5,32 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvae.data import arrays, images, listing, places
+from cvae.data import arrays, images, labels, listing, places
 from cvae.data.archives import TarSource, ZipSource
 from cvae.data.batches import Batch, File, Source, batch_of, batch_size, decoded, drop
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE, check_channels
 from cvae.data.images import Pixels, Shape
+from cvae.data.labels import Label
 from cvae.data.places import Found, Location, Place
 from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
     DataError,
     ImageError,
+    Notice,
     Refuse,
+    told,
 )
 
 
@@ -91,13 +95,41 @@ class ArraySource(Source):
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
-        with self._open() as (rows, shape, label):
+        with self._open() as (rows, shape, label), self._beside(reading, rows, refuse) as beside:
             check_channels(shape, label)
             reading.check_array(shape, label)
             while rows.left:
                 count = min(batch_size(reading.shape), batch_size(shape))
                 pixels = rows.read(count).reshape(-1, *shape)
-                yield batch_of(pixels, reading, label, refuse=refuse)
+                batch = batch_of(pixels, reading, label, refuse=refuse)
+                yield replace(batch, labels=_rows_of(beside, len(pixels)))
+
+    @contextmanager
+    def _beside(
+        self, reading: Reading, images: arrays.Rows, refuse: Refuse
+    ) -> Iterator[dict[str, arrays.Rows]]:
+        """The arrays that have the labels of these images, by the names of their fields."""
+        tell, found = told(refuse), dict[str, arrays.Rows]()
+        with ExitStack() as stack:
+            for name in self._labels() if reading.labels else []:
+                rows = stack.enter_context(arrays.open_rows(self.path, name))
+                field = labels.array_field(name, rows.dtype, rows.shape[1:])
+                if field is None or rows.left != images.shape[0]:
+                    expected = f"expected {images.shape[0]:,} rows of integers"
+                    text = f"holds no labels and was left out: {expected}, found {rows.dtype} {rows.shape}"
+                    tell(Notice(text, where=f"{self.path}: {name}"))
+                    continue
+                rows.only(self.start, self.stop)
+                found[field] = rows
+            yield found
+
+    def _labels(self) -> list[str]:
+        """The arrays beside its own that may have labels: `y_test` of `x_test`, every `y` of others."""
+        if self.member is None:
+            return []
+        names = [name for name in arrays.names_in(self.path) if re.fullmatch("y(_.*)?", name)]
+        own = "y_" + self.member.removeprefix("x_")
+        return [name for name in names if name == own or not self.member.startswith("x_")]
 
     def opened(self) -> Generator[Any, None, None]:
         with self._open() as (rows, shape, _):
@@ -132,6 +164,12 @@ class ArraySource(Source):
             height, width, channels = (*rows.shape, 1)[1:4]
             rows.only(self.start, self.stop)
             yield rows, (height, width, channels), label
+
+
+def _rows_of(beside: dict[str, arrays.Rows], count: int) -> list[Label] | None:
+    """The labels of the next images."""
+    columns = [rows.read(count).tolist() for rows in beside.values()]
+    return [dict(zip(beside, row, strict=True)) for row in zip(*columns, strict=True)] or None
 
 
 class Stream(NamedTuple):

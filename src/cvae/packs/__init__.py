@@ -39,6 +39,7 @@ def open(
     """
     from cvae import codec as codecs
     from cvae.checks import truth
+    from cvae.data import places
     from cvae.errors import FormatError, at
     from cvae.packs.decode import Pack
     from cvae.packs.reader import shortened
@@ -51,7 +52,8 @@ def open(
                 raise FormatError("; ".join(shortened(reader.damage, _SHOWN)))
             model_id = reader.header.model_id
             codec = codecs.find_codec(model_id) if model is None else codecs.open_model(model)
-            return Pack(reader, codec.restoring(max_pixels), name)
+            where = None if hasattr(place, "read") else places.locate(place).absolute()
+            return Pack(reader, codec.restoring(max_pixels), name, where)
     except BaseException:
         reader.close()
         raise

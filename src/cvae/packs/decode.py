@@ -1,50 +1,51 @@
-"""A pack, one file or a folder of them, -> images: all of them, or some by number or name.
-
-Reading, entropy decoding and synthesis overlap; a few blocks are held at once.
-"""
+"""A pack, one file or a folder of them, as a sequence of its images; `blocks` decodes them."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
-from collections import deque
+import copy
+import fnmatch
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
-from operator import index, itemgetter
+from functools import cached_property
+from itertools import islice, repeat
+from operator import index
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvae.bitstream import container
 from cvae.bitstream.container import Container
-from cvae.bitstream.tables import Symbols
-from cvae.checks import expect, threads_of
+from cvae.checks import expect, shown, threads_of, whole
 from cvae.codec import Codec
-from cvae.data import pipeline
+from cvae.data import labels, pipeline
 from cvae.data.files import Closing
-from cvae.data.images import MAX_PIXELS, Pixels
+from cvae.data.images import Pixels, flat
+from cvae.data.places import Remote
 from cvae.data.sinks import Decoded
-from cvae.errors import CvaeError, FormatError, ModelKindError, Refuse, at
-from cvae.kinds import runs
-from cvae.options import Size
-from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
-from cvae.packs.reader import Place, Range, Reader, damaged
+from cvae.errors import CvaeError, FormatError, ModelKindError, Refuse, StorageError, at
+from cvae.packs.blocks import Blocks, no_image
+from cvae.packs.layout import Block
+from cvae.packs.ranges import checked, ranges_of, without
+from cvae.packs.reader import Range, Reader
 
-_BATCH, _BATCH_BYTES = 128, 1 << 24  # images and pixels that one thread takes at once
-
-_Part = tuple[NDArray[np.int64], Symbols, list[str] | None, list[Size] | None]
+_MANY = 4096  # images that are streamed, and not kept
+_BATCH = 128  # images of `batches`
 
 
 class Pack(Closing):
-    """A pack that is open for reading, and the codec of its model; made by `cvae.open_pack`."""
+    """A pack that is open for reading, a sequence of images; made by `cvae.open_pack`.
 
-    restores = (
-        False  # whether images are to get their original sizes, which are refused where too large
-    )
+    `pack[17]` is uint8 (h, w) or (h, w, 3); `pack[3:9]`, or with a list or an array of numbers, is an
+    array of several, and a list of them for a model of any size. What was decoded last is kept, in at
+    most 256 MB. In another process, pickled or forked, a pack opens its place again.
+    """
 
-    def __init__(self, reader: Reader, codec: Codec, name: str = "") -> None:
-        """`name` is where errors happened.
+    def __init__(
+        self, reader: Reader, codec: Codec, name: str = "", place: str | Path | Remote | None = None
+    ) -> None:
+        """`name` is where errors happened, `place` where another process finds the pack.
 
         Raises ModelNotFoundError when the codec is of another model, FormatError when the pack has
         flags that none of the model's has.
@@ -52,28 +53,132 @@ class Pack(Closing):
         expect(reader, Reader, "a reader, which `cvae.open_pack` opens")
         expect(codec, Codec, "the codec of a model")
         expect(name, str, "where errors happened, as a text")
+        expect(place, (str, Path, Remote, type(None)), "a path or a URL")
         header = reader.header
         codec.check_id(header.model_id)
         if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
             raise FormatError(f"has flags that no pack of model {codec.name} has")
-        self.reader, self.codec, self._name = reader, codec, name
+        self._blocks, self._name, self._place = Blocks(reader, codec), name, place
+
+    def _here(self) -> Blocks:
+        """What this process has of the pack. A forked one shares no position in a file with its parent."""
+        blocks = self._blocks
+        if blocks.process != os.getpid():
+            blocks.reader.check_open()
+            again = _reopened(self._place, blocks.reader)
+            self._blocks = Blocks(again, copy.copy(blocks.codec))
+            self._blocks.restores = blocks.restores
+        return self._blocks
+
+    @property
+    def reader(self) -> Reader:
+        return self._here().reader
+
+    @property
+    def codec(self) -> Codec:
+        return self._here().codec
+
+    @property
+    def restores(self) -> bool:
+        """Whether images are to get their original sizes, which are refused where too large."""
+        return self._blocks.restores
+
+    @restores.setter
+    def restores(self, restores: bool) -> None:
+        self._blocks.restores = restores
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its place and its codec. Raises StorageError when it was opened as a file."""
+        if self._place is None:
+            raise _nowhere(self._name)
+        return _again, (self._place, self.codec, self._name)
 
     def __len__(self) -> int:
-        return self.reader.images
+        return self._blocks.reader.images
 
     def __repr__(self) -> str:
-        header, name = self.reader.header, f" {self._name}" if self._name else ""
+        header, name = self._blocks.reader.header, f" {self._name}" if self._name else ""
         images = f"{len(self):,} {'image' if len(self) == 1 else 'images'}"
-        return f"<Pack{name}, {images} of {self.codec.name}, quality {header.quality}>"
+        return f"<Pack{name}, {images} of {self._blocks.codec.name}, quality {header.quality}>"
 
     def close(self) -> None:
-        self.reader.close()
+        self._blocks.reader.close()
 
-    def __iter__(self) -> Iterator[Any]:
-        """All images block by block, each as `images` gives them. Raises FormatError at a damaged block."""
+    def __iter__(self) -> Iterator[Pixels]:
+        """All images one by one, each as `pack[number]` gives it. Raises FormatError at a damaged block."""
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self, size: int = _BATCH) -> Iterator[Any]:
+        """All images in order, so many at once, each time as `pack[start:stop]` gives them.
+
+        Raises FormatError at a damaged block.
+        """
+        size = whole(size, "1 to 65,536 images a batch", 1, 1 << 16)
         self._check_open()
-        for place in self.reader.blocks():
-            yield self.images(range(place.first, place.first + place.images))
+        return self._batched(self.decode([(0, len(self))]), size)
+
+    def _batched(self, decoded: Iterable[Decoded], size: int) -> Iterator[Any]:
+        with at(self._name):
+            pictures = (picture for part in decoded for picture in part.pixels)
+            while held := list(islice(pictures, size)):
+                yield self._together(held)
+
+    def __getitem__(self, key: Any) -> Any:
+        """An image by its number, or several by a slice, or by a list or an array of numbers.
+
+        Negative numbers count from the end. Raises ImageIndexError, which is an IndexError, where there is
+        no such image; all else as `images`.
+        """
+        self._check_open()
+        with at(self._name):
+            if isinstance(key, slice):
+                return self._several(_inside(key, len(self)))
+            if isinstance(key, list) or (isinstance(key, np.ndarray) and key.ndim == 1):
+                return self._several([self._number(item) for item in key])
+            return flat(self._pictures([self._number(key)])[0])
+
+    def __getitems__(self, keys: Iterable[int]) -> list[Pixels]:
+        """A list of images by their numbers, as PyTorch asks for a batch; raises as `pack[number]`."""
+        self._check_open()
+        with at(self._name):
+            wanted = _each(keys, self._number)
+            return [flat(picture) for picture in self._pictures(wanted)]
+
+    def _number(self, key: object) -> int:
+        """A number from 0 on. Raises CvaeError when it is none, ImageIndexError when there is no such."""
+        try:
+            given = index(key)  # type: ignore[arg-type]
+        except TypeError:
+            raise CvaeError(f"expected the number of an image, found {shown(key)}") from None
+        number = given + len(self) if given < 0 else given
+        if not 0 <= number < len(self):
+            raise no_image(given, len(self))
+        return number
+
+    def _several(self, numbers: Sequence[int]) -> Any:
+        if len(numbers) > _MANY:
+            return self._streamed(numbers)
+        return self._together(self._pictures(numbers))
+
+    def _pictures(self, numbers: Sequence[int]) -> list[Pixels]:
+        """Images (h, w, c) that nobody else has: what is kept stays as it is."""
+        found = self._here().pictures(numbers)
+        return [found[number].copy() for number in numbers]
+
+    def _streamed(self, numbers: Sequence[int]) -> Any:
+        """So many images that they are not kept, whatever order they are asked for in."""
+        order, where = np.unique(np.array(numbers, np.int64), return_inverse=True)
+        ranges = ranges_of((number, number + 1) for number in order.tolist())
+        pictures = [picture for part in self.decode(ranges) for picture in part.pixels]
+        return self._together([pictures[row] for row in where.tolist()])
+
+    def _together(self, pictures: list[Pixels]) -> Any:
+        """One array (n, h, w) or (n, h, w, 3), or a list for a model of any size."""
+        codec = self._blocks.codec
+        if codec.any_size:
+            return pictures
+        return flat(np.stack(pictures) if pictures else np.empty((0, *codec.image_shape), np.uint8))
 
     def images(self, numbers: Iterable[int]) -> Any:
         """Images by their numbers, from 0, in the order of the numbers: uint8 (n, h, w, c).
@@ -85,32 +190,61 @@ class Pack(Closing):
             CvaeError: there is no image of such a number, or these are no integers.
             FormatError: a block that holds one is damaged.
         """
+        self._check_open()
         with at(self._name):
-            try:
-                wanted = np.fromiter(map(index, numbers), np.int64)
-            except (TypeError, ValueError, OverflowError) as error:
-                text = f"expected numbers of images, such as [17, 42]: {error}"
-                raise CvaeError(text) from error
-            order, where = np.unique(wanted, return_inverse=True)
-            ranges = ranges_of((number, number + 1) for number in order.tolist())
-            decoded = [part.pixels for part in self.decode(ranges)]
-            if self.codec.any_size:
-                pictures = [picture for part in decoded for picture in part]
-                return [pictures[row] for row in where.tolist()]
-            parts = [np.empty((0, *self.codec.image_shape), np.uint8), *decoded]
-            pixels: Pixels = np.concatenate(parts)[where]
-            return pixels
+            wanted = _each(numbers, index)
+            if wanted and min(wanted) < 0:
+                raise no_image(min(wanted), len(self))
+            found = self._several([self._number(number) for number in wanted])
+            return found if self.codec.any_size else found.reshape(-1, *self.codec.image_shape)
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        """The name of every image, empty where it has none; None where no image has one.
+
+        Raises FormatError at a damaged block, whose names are lost.
+        """
+        with at(self._name):
+            self._check_open()
+            if not self.reader.named:
+                return None
+            return [name for block in self._read() for name in block.names or [""] * block.images]
+
+    @cached_property
+    def labels(self) -> Any:
+        """The label of every image, as an array, or as a list with None where an image has none.
+
+        Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Else labels are those of
+        the one field that there is, of files `.cls` or `.json` or of folders; where there are several,
+        each label is a dictionary. None where no image has a label. Raises FormatError at damage.
+        """
+        with at(self._name):
+            self._check_open()
+            if not self.reader.labelled:
+                return None
+            rows = [row for block in self._read() for row in block.labels or [{}] * block.images]
+            return labels.together(rows)
+
+    def _read(self) -> Iterator[Block]:
+        """All blocks. Raises FormatError when one is damaged or lost."""
+        images = 0
+        for place in self.reader.blocks():
+            images += place.images
+            yield self.reader.read(place)
+        if images != len(self):
+            raise FormatError("damaged: some images are lost")
 
     def decode(self, ranges: Sequence[Range], threads: int | None = None) -> Iterator[Decoded]:
         """Images in batches of one size, in order of their numbers; raises as `images` does.
 
         `ranges` are sorted and do not overlap; `threads` of the networks are by default all processors.
         """
-        ranges = _checked(ranges)
+        ranges = checked(ranges)
         threads = threads_of(threads) or pipeline.processors()
         self._check_open()
-        blocks = self._blocks(ranges)  # here, so that a wrong number raises before the first batch
-        return self._decoded(blocks, ranges, threads)
+        blocks = self._here()
+        places = blocks.places(ranges)  # here, so that a wrong number raises before the first batch
+        return blocks.decode(places, ranges, threads)
 
     def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
         """Sorted ranges without what cannot be decoded; `refuse` gets each FormatError.
@@ -118,7 +252,7 @@ class Pack(Closing):
         None raises the first. Check sums tell damage. With `refuse`, blocks are decoded as well, but for
         their pictures: somebody may have made up a block whose check sum holds.
         """
-        ranges = _checked(ranges)
+        ranges = checked(ranges)
         if refuse is not None and not callable(refuse):
             raise CvaeError(f"expected a function that takes errors, found {type(refuse).__name__}")
         self._check_open()
@@ -132,10 +266,10 @@ class Pack(Closing):
         return left if refuse is None else self._decodable(left, refuse)
 
     def _decodable(self, ranges: list[Range], refuse: Callable[[CvaeError], None]) -> list[Range]:
-        lost = []
-        for place in self._blocks(ranges):
+        blocks, lost = self._here(), []
+        for place in blocks.places(ranges):
             try:
-                self._symbols(place)
+                blocks.read(place)
             except FormatError as error:
                 refuse(error)
                 lost.append((place.first, place.first + place.images))
@@ -146,6 +280,13 @@ class Pack(Closing):
         expect(name, str, "the name of an image")
         self._check_open()
         return [number for number, found in self.reader.names() if found == name]
+
+    def match(self, pattern: str) -> list[int]:
+        """The numbers of the images whose whole names match, as `fnmatch` does; reads as `find`."""
+        expect(pattern, str, "a pattern of names, such as 'dogs/*.png'")
+        self._check_open()
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return [number for number, found in self.reader.names() if matches(found)]
 
     def single_bytes(self) -> int:
         """Bytes that its images take as single files; codes all of them again.
@@ -158,7 +299,7 @@ class Pack(Closing):
         header, total = self.reader.header, 0
         height, width, _ = self.codec.image_shape
         for place in self.reader.blocks():
-            _, block, found = self._symbols(place)
+            _, block, found = self._here().read(place)
             payloads = self.codec.coding.encode_each(np.concatenate(found), header.quality)
             for payload, size in zip(payloads, block.sizes or repeat(None), strict=False):
                 own = None if size == (width, height) else size
@@ -171,135 +312,44 @@ class Pack(Closing):
         with at(self._name):
             self.reader.check_open()
 
-    def _blocks(self, ranges: Sequence[Range]) -> list[Place]:
-        """The blocks that hold these images; raises as `images` does."""
-        if ranges and not (ranges[0][0] >= 0 and ranges[-1][1] <= len(self)):
-            number = ranges[0][0] if ranges[0][0] < 0 else ranges[-1][1] - 1
-            raise CvaeError(f"there is no image {number}, expected 0 to {len(self) - 1}")
-        found: list[Place] = []
-        for start, stop in ranges:
-            while start < stop:
-                place = self.reader.find(start)
-                if place is None:
-                    raise FormatError(f"damaged: image {start} is lost")
-                if not found or found[-1] != place:
-                    found.append(place)
-                start = place.first + place.images
-        return found
 
-    def _decoded(
-        self, blocks: list[Place], ranges: Sequence[Range], threads: int
-    ) -> Iterator[Decoded]:
-        quality, inverted = self.reader.header.quality, self.reader.header.inverted
-
-        def parts() -> Iterator[_Part]:
-            for place, block, found in pipeline.ahead(map(self._symbols, blocks)):
-                numbers, first = _numbers(place, ranges), place.first
-                for symbols in found:
-                    inside = numbers[(numbers >= first) & (numbers < first + len(symbols))]
-                    batch = self._batch(block, first - place.first)
-                    for start in range(0, len(inside), batch):
-                        some = inside[start : start + batch]
-                        rows = some - place.first
-                        names, sizes = _rows(block.names, rows), _rows(block.sizes, rows)
-                        yield some, symbols[some - first], names, sizes
-                    first += len(symbols)
-
-        def synthesize(part: _Part) -> Decoded:
-            numbers, symbols, names, sizes = part
-            codec = self.codec
-            if sizes and codec.any_size:
-                codec = codec.sized(*sizes[0][::-1])
-            pixels = codec.synthesize(symbols, quality, threads=1)
-            return Decoded(numbers, 255 - pixels if inverted else pixels, names, sizes)
-
-        with pipeline.frequent_switches():
-            yield from pipeline.ahead(pipeline.ordered_map(synthesize, parts(), threads))
-
-    def _batch(self, block: Block, row: int) -> int:
-        """How many images one thread takes at once, of those in a block from a row on."""
-        if self.codec.any_size and block.sizes:
-            return min(_BATCH, self.codec.batch(block.sizes[row]))
-        return max(1, min(_BATCH, _BATCH_BYTES // math.prod(self.codec.image_shape)))
-
-    def _symbols(self, place: Place) -> tuple[Place, Block, list[Symbols]]:
-        """A block and its symbols (k, elements), in parts of one size."""
-        block, coding = self.reader.read(place), self.codec.coding
-        quality = self.reader.header.quality
-        with damaged(place):
-            for size in set(block.sizes or ()):
-                self._check_size(size)
-            if block.sizes and self.codec.any_size:
-                found = runs.runs_of(coding, block.sizes)
-                self._check(block, sum(run.symbols for run in found))
-                return place, block, runs.decode(found, block.payload, quality)
-            self._check(block, block.images * coding.elements)
-            return place, block, [coding.decode_block(block.payload, block.images, quality)]
-
-    def _check_size(self, size: Size) -> None:
-        if self.restores:
-            self.codec.check_restorable(size)
-        elif size[0] * size[1] > MAX_PIXELS:
-            raise FormatError(f"expected original sizes of at most {MAX_PIXELS:,} pixels")
-
-    def _check(self, block: Block, symbols: int) -> None:
-        if block.images > 1 and symbols > MAX_BLOCK_SYMBOLS:
-            raise FormatError(f"expected at most {MAX_BLOCK_SYMBOLS:,} symbols in a block")
-
-
-def _numbers(place: Place, ranges: Sequence[Range]) -> NDArray[np.int64]:
-    """Which of a block's images lie in the ranges."""
-    first, last = place.first, place.first + place.images
-    inside = []
-    for row in range(bisect_right(ranges, first, key=itemgetter(1)), len(ranges)):
-        start, stop = ranges[row]
-        if start >= last:
-            break
-        inside.append(np.arange(max(start, first), min(stop, last), dtype=np.int64))
-    return np.concatenate(inside)
-
-
-def _rows(column: list[Any] | None, rows: NDArray[np.int64]) -> list[Any] | None:
-    """These rows of a column, if the pack has it."""
-    return None if column is None else [column[row] for row in rows]
-
-
-def _checked(ranges: Sequence[Range]) -> list[Range]:
-    """Ranges that a caller gives. Raises CvaeError unless they are sorted and do not overlap."""
-    expected = "expected sorted ranges of numbers, such as [(0, 10), (20, 30)]"
+def _inside(key: slice, length: int) -> range:
+    """The numbers of a slice. Raises CvaeError when its ends are no numbers."""
     try:
-        found = [(index(start), index(stop)) for start, stop in ranges]
+        return range(*key.indices(length))
     except (TypeError, ValueError) as error:
-        raise CvaeError(f"{expected}: {error}") from error
-    edges = [edge for pair in found for edge in pair]
-    if edges != sorted(edges):
-        raise CvaeError(f"{expected}, found {found!r:.99}")
-    return found
+        raise CvaeError(f"expected a slice of numbers, such as [3:9]: {error}") from error
 
 
-def ranges_of(ranges: Iterable[Range]) -> list[Range]:
-    """Half-open ranges of numbers, sorted and joined where they touch."""
-    joined: list[Range] = []
-    for start, stop in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], stop))
-        elif stop > start:
-            joined.append((start, stop))
-    return joined
+def _each(numbers: Iterable[int], work: Callable[[Any], int]) -> list[int]:
+    """Numbers that a caller gives, checked one by one. Raises CvaeError when they are none."""
+    try:
+        return [work(number) for number in numbers]
+    except (TypeError, ValueError, OSError) as error:  # also of what cannot be iterated over
+        text = f"expected numbers of images, such as [17, 42]: {error}"
+        raise CvaeError(text) from error
 
 
-def without(ranges: Sequence[Range], lost: Iterable[Range]) -> list[Range]:
-    """Sorted ranges without what is lost, in one pass: a pack may have lost any number of blocks."""
-    left, holes = [], deque(ranges_of(lost))
-    for start, stop in ranges:
-        while holes and holes[0][0] < stop:
-            low, high = holes[0]
-            if low > start:
-                left.append((start, low))
-            start = max(start, high)
-            if high > stop:
-                break  # it reaches into the next range
-            holes.popleft()
-        if start < stop:
-            left.append((start, stop))
-    return left
+def _again(place: str | Path | Remote, codec: Codec, name: str) -> Pack:
+    """A pack that was pickled."""
+    from cvae import packs
+
+    return Pack(packs.open_reader(place), codec, name, place)
+
+
+def _reopened(place: str | Path | Remote | None, before: Reader) -> Reader:
+    """The same pack in another process. Raises StorageError when it is not the same any more."""
+    from cvae import packs
+
+    if place is None:
+        raise _nowhere("")
+    reader = packs.open_reader(place)
+    if (reader.header, reader.images) != (before.header, before.images):
+        reader.close()
+        raise StorageError("is another pack than before", where=place)
+    return reader
+
+
+def _nowhere(name: str) -> StorageError:
+    text = "was opened as a file, which stays in its process; another one needs a path or a URL"
+    return StorageError(text, where=name)

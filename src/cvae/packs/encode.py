@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,10 +25,13 @@ from cvae.data import files, metrics, pipeline
 from cvae.data.batches import Batch
 from cvae.data.given import as_picture
 from cvae.data.images import Pixels
-from cvae.errors import CvaeError, ImageError, at
+from cvae.data.labels import Label, array_field, from_value, of_folder
+from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
+from cvae.packs import merge
 from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
+from cvae.packs.reader import Reader
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _ENCODED = 256  # images that one thread takes at once
@@ -42,6 +45,7 @@ class _Coded(NamedTuple):
     symbols: Symbols  # (n, elements)
     names: list[str]
     sizes: list[Size]
+    labels: list[Label] | None
     psnr: NDArray[np.float64] | None  # (n,) in dB, where they were decoded again
     tally: Tally
 
@@ -55,6 +59,8 @@ def encode(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
     poor: Callable[[str, float], None] | None = None,
+    refuse: Refuse = None,
+    before: Reader | None = None,
 ) -> Tally:
     """Writes images of the model's shape as a pack to an open binary file, which need not be seekable.
 
@@ -66,9 +72,13 @@ def encode(
         progress: called, from another thread, with the numbers of images that were coded.
         poor: called in order, from another thread, with name (or number) and PSNR in dB of every
             image below the model's expected PSNR.
+        refuse: called with a notice of labels that are left out: the header of a pack says whether it has
+            some, and no image of its first block has one.
+        before: a pack of the same options, whose blocks come first; its header holds for all.
 
     Returns:
-        All but `left_out`, which only the reader of the images knows.
+        What is known of these images, but for `left_out`, which only their reader knows, and the bytes
+        of the whole file.
 
     Raises:
         CvaeError: a batch has another shape, quality or effort is out of range, or the model cannot
@@ -77,8 +87,9 @@ def encode(
     codec.check_invert(options.invert)
     quality, tally = codec.quality(options.quality), Tally()
     model_id = codec.model.manifest.id
+    options = replace(options, fit=before.header.sizes) if before else options
     sizes = options.fit or codec.any_size
-    writer = Writer(file, Header(model_id, quality, options.invert, options.names, sizes))
+    header = Header(model_id, quality, options.invert, options.names, sizes)
 
     def counted(parts: Iterable[_Coded]) -> Iterator[_Coded]:
         nonlocal tally
@@ -100,10 +111,26 @@ def encode(
             yield _block(codec, quality, list(group))
 
     with pipeline.frequent_switches():
-        for block in pipeline.ahead(blocks()):
-            writer.write(block)
+        written = pipeline.ahead(blocks())
+        first = next(written, None)
+        header = replace(header, labels=first is not None and first.labels is not None)
+        writer = Writer(file, before.header if before else header)
+        if before:
+            merge.copy("", before, writer)
+        known = chain([first] if first else [], written)
+        labelled = sum(_write(writer, block, refuse) for block in known)
     writer.close()
-    return replace(tally, file_bytes=writer.size)
+    return replace(tally, file_bytes=writer.size, labelled=labelled)
+
+
+def _write(writer: Writer, block: Block, refuse: Refuse) -> int:
+    """Writes a block; how many of its images have labels that the pack keeps."""
+    labelled = sum(map(bool, block.labels or []))
+    if labelled and not writer.header.labels:
+        text = "left out labels: none of the first images has one"
+        told(refuse)(Changed(text, where=f"block {writer.blocks}", images=labelled))
+    writer.write(block if block.labels else replace(block, labels=[{}] * block.images))
+    return labelled if writer.header.labels else 0
 
 
 def _block(codec: Codec, quality: int, held: list[_Coded]) -> Block:
@@ -115,7 +142,11 @@ def _block(codec: Codec, quality: int, held: list[_Coded]) -> Block:
         payload = runs.encode(codec.coding, sizes, symbols, quality)
     else:
         payload = codec.coding.encode_block(np.concatenate(symbols), quality)
-    return Block(sum(map(len, symbols)), payload, names or None, sizes or None)
+    images = sum(map(len, symbols))
+    labels = None
+    if any(any(part.labels or ()) for part in held):
+        labels = [label for part in held for label in part.labels or [{}] * len(part.symbols)]
+    return Block(images, payload, names or None, sizes or None, labels)
 
 
 def _parts(
@@ -134,7 +165,9 @@ def _parts(
                 continue
             stop = min(shape[0], start + max(1, min(at_once, room)))
             part = slice(start, stop)
-            yield block, Batch(batch.pixels[part], names and names[part], sizes and sizes[part])
+            labels = batch.labels and batch.labels[part]
+            cut = Batch(batch.pixels[part], names and names[part], sizes and sizes[part], labels)
+            yield block, cut
             images, symbols = images + stop - start, symbols + (stop - start) * each
 
 
@@ -155,8 +188,11 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
     names = (batch.names or [""] * count) if options.names else []
     own = [(width, height)] * count
     sizes = own if codec.any_size else (batch.sizes or own) if options.fit else []
+    labels = batch.labels if options.labels == "auto" else None
+    if options.labels == "folder":
+        labels = [of_folder(name) for name in batch.names or []]
     if not options.verify:
-        return _Coded(block, symbols, names, sizes, None, Tally(images=count))
+        return _Coded(block, symbols, names, sizes, labels, None, Tally(images=count))
     expected = codec.expected_psnr(quality)
     psnr = metrics.psnr(pixels, codec.synthesize(symbols, quality, threads=1))
     poor = np.flatnonzero(psnr < expected)
@@ -170,7 +206,7 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
         images=count, verified=count, psnr_sum=float(psnr.sum()),
         poor=len(poor), poor_sampled=len(tried), poor_inverted=fine,
     )  # fmt: skip
-    return _Coded(block, symbols, names, sizes, psnr, tally)
+    return _Coded(block, symbols, names, sizes, labels, psnr, tally)
 
 
 def encode_pack(
@@ -180,22 +216,28 @@ def encode_pack(
     options: EncodeOptions,
     names: Iterable[str] | None = None,
     force: bool = False,
+    labels: Any = None,
 ) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
-    Those of a model of any size may differ in size, and be grey or RGB.
+    Those of a model of any size may differ in size, and be grey or RGB. `labels` are those of
+    `cvae.encode_pack`.
 
     Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
-    options, place = replace(options, names=names is not None), files.as_path(path)
+    kept = "none" if labels is None else "auto"
+    options, place = replace(options, names=names is not None, labels=kept), files.as_path(path)
     with files.atomic_path(place, truth(force, "force")) as temporary, temporary.open("wb") as file:
-        return encode(codec, _batches(codec, images, names), file, options)
+        return encode(codec, _batches(codec, images, names, labels), file, options)
 
 
-def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator[Batch]:
-    if names is not None and not _is_several(names):
-        raise CvaeError(f"expected a name for every image, found {shown(names)}")
-    labels = None if names is None else iter(names)
+def _batches(
+    codec: Codec, images: Any, names: Iterable[str] | None, labels: Any
+) -> Iterator[Batch]:
+    for what, given in (("name", names), ("label", labels)):
+        if given is not None and not _is_several(given):
+            raise CvaeError(f"expected a {what} for every image, found {shown(given)}")
+    called, labelled = iter(names or ()), _labels(labels)
     if not _is_several(images):
         raise ImageError(
             f"expected an array of images, or an iterable of single ones, found {shown(images)}; "
@@ -203,12 +245,28 @@ def _batches(codec: Codec, images: Any, names: Iterable[str] | None) -> Iterator
         )
     parts = _pictures(codec, images) if codec.any_size else _stacks(codec, images)
     for pixels in parts:
-        own = None if labels is None else list(islice(labels, len(pixels)))
-        if own is not None and len(own) != len(pixels):
-            raise CvaeError("expected a name for every image, found fewer")
-        for name in own or ():
+        own, beside = list(islice(called, len(pixels))), list(islice(labelled, len(pixels)))
+        for what, given, found in (("name", names, own), ("label", labels, beside)):
+            if given is not None and len(found) != len(pixels):
+                raise CvaeError(f"expected a {what} for every image, found fewer")
+        for name in own:
             expect(name, str, "names of images as texts")
-        yield Batch(pixels, own)
+        yield Batch(pixels, own or None, labels=beside or None)
+
+
+def _labels(labels: Any) -> Iterator[Label]:
+    """What a caller gives as labels, one by one. Raises CvaeError when it is none."""
+    if isinstance(labels, np.ndarray) and (
+        field := array_field("y", labels.dtype, labels.shape[1:])
+    ):
+        yield from ({field: row.tolist()} for row in labels)
+        return
+    for number, label in enumerate([] if labels is None else labels):
+        try:
+            yield from_value(label)
+        except (TypeError, ValueError, RecursionError) as error:
+            text = f"expected a label that JSON can hold: {first_line(error)}"
+            raise CvaeError(text, where=f"image {number}") from error
 
 
 def _is_several(given: Any) -> bool:

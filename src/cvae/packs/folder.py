@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -66,9 +66,17 @@ class FolderReader(Reader):
     @cached_property
     def named(self) -> bool:  # type: ignore[override]
         # Shards of arrays have no names, others of the same folder may.
+        return self._some(lambda reader: reader.named)
+
+    @cached_property
+    def labelled(self) -> bool:  # type: ignore[override]
+        return self._some(lambda reader: reader.labelled)
+
+    def _some(self, test: Callable[[FileReader], bool]) -> bool:
+        """Whether a shard that can be read has what others may lack."""
         for shard in self.shards:
             with suppress(FormatError), self._lock:
-                if self._reader(shard).named:
+                if test(self._reader(shard)):
                     return True
         return False
 
@@ -86,6 +94,17 @@ class FolderReader(Reader):
         assert isinstance(place, ShardPlace)
         with self._lock:
             return self._reader(place.shard).read_block(place.local)
+
+    def read_packed(self, place: Place) -> list[bytes]:
+        assert isinstance(place, ShardPlace)
+        with self._lock:
+            return self._reader(place.shard).read_packed(place.local)
+
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        for shard in self.shards:
+            with self._lock:
+                header = self._reader(shard).header
+            yield shard.file, header
 
     def facts(self) -> dict[str, Any]:
         left_out, psnr = self.tally.left_out, self.tally.psnr_mean
@@ -155,8 +174,8 @@ class FolderReader(Reader):
         try:
             with at(place):
                 reader = readers.open_file(file)
-                # All but `names` is the same in all shards.
-                same = replace(reader.header, names=False) == self.header
+                # All but these columns is the same in all shards.
+                same = replace(reader.header, names=False, labels=False) == self.header
                 if not same or reader.images > shard.images:
                     raise FormatError("is another pack than the manifest names")
         except FormatError:

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 from cvae.bitstream import container
-from cvae.bitstream.container import LOSSLESS, MAX_QUALITY, MAX_SIDE, VERSION
+from cvae.bitstream.container import LOSSLESS, MAX_QUALITY, MAX_SIDE
+from cvae.data import labels
+from cvae.data.labels import Label
 from cvae.errors import CvaeError, FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
 MAX_BLOCK_SYMBOLS = 1 << 22  # bounds what decoding a block takes, whatever its header claims
 MAX_NAME = 4095  # bytes
-_MAX_NAMES = 1 << 24  # bytes of a block's names: 4,096 of the longest
+_MAX_NAMES, _MAX_LABELS = 1 << 24, 1 << 25  # bytes of a block's: 4,096 of the longest
 # Bytes of a block's parts, and blocks of a pack: what a reader holds at once, whatever the file claims.
 MAX_PAYLOAD, MAX_COLUMN, MAX_BLOCKS = 1 << 27, 1 << 25, 1 << 19
 
+LABELLED = 1  # the version of packs with a column of labels; others are of version 0
 _SIZES, _INVERTED, _NAMES = 0x01, 0x02, 0x04
 BLOCK_MARKER, INDEX_MARKER = b"\xc1BLK", b"\xc1IDX"
 
 _HEADER = struct.Struct(">BBHB")
 CHECK = struct.Struct(">I")
-BLOCK_HEADER = struct.Struct(">4sIQIIII")
+# By version: marker, ordinal, first, images, then the length of the payload and of each column.
+_BLOCK_HEADERS = struct.Struct(">4sIQIIII"), struct.Struct(">4sIQIIIII")
 INDEX = struct.Struct(">4sIQ")
 ENTRY = struct.Struct(">QI")
 TRAILER = struct.Struct(">QI4s")
 
 HEADER_SIZE = _HEADER.size + CHECK.size
-BLOCK_HEADER_SIZE = BLOCK_HEADER.size + CHECK.size
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,33 @@ class Header:
     inverted: bool = False
     names: bool = False  # blocks have a column of names
     sizes: bool = False  # blocks have a column of original sizes
+    labels: bool = False  # blocks have a column of labels
+
+    @property
+    def version(self) -> int:
+        return LABELLED if self.labels else 0
+
+    @property
+    def block(self) -> struct.Struct:
+        """The header of a block, without its check."""
+        return _BLOCK_HEADERS[self.version]
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block's header with its check."""
+        return self.block.size + CHECK.size
+
+    @cached_property
+    def data(self) -> bytes:
+        """Its bytes."""
+        return self.to_bytes()
 
     def to_bytes(self) -> bytes:
         """Raises ValueError when the quality is out of range."""
         if not LOSSLESS <= self.quality <= MAX_QUALITY:
             raise ValueError(f"expected a quality of 0 to 100, found {self.quality}")
         flags = self.sizes * _SIZES | self.inverted * _INVERTED | self.names * _NAMES
-        first = container.MAGIC | VERSION << 2 | container.KIND_PACK
+        first = container.MAGIC | self.version << 2 | container.KIND_PACK
         body = _HEADER.pack(first, self.quality, self.model_id, flags)
         return body + CHECK.pack(zlib.crc32(body))
 
@@ -60,8 +85,9 @@ class Header:
         if not container.is_pack(data):
             raise FormatError("not a pack (the first byte differs)")
         whole = CHECK.unpack_from(data, _HEADER.size)[0] == zlib.crc32(data[: _HEADER.size])
-        if first >> 2 & 7 != VERSION:
-            raise container.unsupported(f"version {first >> 2 & 7}", whole)
+        version = first >> 2 & 7
+        if version > LABELLED:
+            raise container.unsupported(f"version {version}", whole)
         if not whole:
             raise FormatError("damaged: the check over its header does not hold")
         if flags & ~(_SIZES | _INVERTED | _NAMES):
@@ -69,7 +95,7 @@ class Header:
         if not LOSSLESS <= quality <= MAX_QUALITY:
             raise container.unsupported(f"quality {quality}")
         inverted, names, sizes = (bool(flags & bit) for bit in (_INVERTED, _NAMES, _SIZES))
-        return cls(model_id, quality, inverted, names, sizes)
+        return cls(model_id, quality, inverted, names, sizes, version == LABELLED)
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,7 @@ class Block:
     payload: bytes  # of `Coding.encode_block`
     names: list[str] | None = None
     sizes: list[tuple[int, int]] | None = None  # width, height in pixels
+    labels: list[Label] | None = None
 
 
 class Writer:
@@ -87,7 +114,7 @@ class Writer:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self.images = self.blocks = self.size = 0  # written so far; size in bytes
-        self._file, self._header, self._head = file, header, header.to_bytes()
+        self.header, self._file, self._head = header, file, header.to_bytes()
         self._entries = bytearray()
         self._write(self._head)
 
@@ -96,24 +123,30 @@ class Writer:
 
         Raises CvaeError when the pack has as many blocks as it may.
         """
-        if not 1 <= block.images <= MAX_BLOCK_IMAGES:
-            raise ValueError(f"expected 1 to {MAX_BLOCK_IMAGES} images, found {block.images}")
-        if len(block.payload) > MAX_PAYLOAD:
+        columns = [_pack_names(block) if self.header.names else b""]
+        columns += [_pack_sizes(block) if self.header.sizes else b""]
+        columns += [_pack_labels(block)] if self.header.labels else []
+        self.write_packed(block.images, block.payload, columns)
+
+    def write_packed(self, images: int, payload: bytes, columns: Sequence[bytes]) -> None:
+        """A block as it lies in a file: with one of each column of the header's version, empty or not.
+
+        Raises as `write` does.
+        """
+        if not 1 <= images <= MAX_BLOCK_IMAGES:
+            raise ValueError(f"expected 1 to {MAX_BLOCK_IMAGES} images, found {images}")
+        if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"expected a payload of at most {MAX_PAYLOAD:,} bytes")
         if self.blocks == MAX_BLOCKS:
             advice = "a folder of packs holds more"
             raise CvaeError(f"expected at most {MAX_BLOCKS:,} blocks in a pack", advice=advice)
-        names = _pack_names(block) if self._header.names else b""
-        sizes = _pack_sizes(block) if self._header.sizes else b""
-        head = BLOCK_HEADER.pack(
-            BLOCK_MARKER, self.blocks, self.images, block.images,
-            len(block.payload), len(names), len(sizes),
-        )  # fmt: skip
+        lengths = map(len, (payload, *columns))
+        head = self.header.block.pack(BLOCK_MARKER, self.blocks, self.images, images, *lengths)
         head += CHECK.pack(zlib.crc32(self._head + head))
-        body = head + block.payload + names + sizes
-        self._entries += ENTRY.pack(self.size, block.images)
+        body = b"".join((head, payload, *columns))
+        self._entries += ENTRY.pack(self.size, images)
         self._write(body + CHECK.pack(zlib.crc32(self._head + body)))
-        self.images += block.images
+        self.images += images
         self.blocks += 1
 
     def close(self) -> None:
@@ -172,6 +205,20 @@ def unpack_sizes(data: bytes, images: int) -> list[tuple[int, int]]:
     if any(0 in size for size in sizes):
         raise FormatError("an original size of zero")
     return sizes
+
+
+def _pack_labels(block: Block) -> bytes:
+    if block.labels is None or len(block.labels) != block.images:
+        raise ValueError(f"expected {block.images} labels")
+    text = labels.to_text(block.labels)
+    if len(text) > _MAX_LABELS:
+        raise ValueError(f"expected at most {_MAX_LABELS:,} bytes of labels, found {len(text):,}")
+    return zlib.compress(text, 9)
+
+
+def unpack_labels(data: bytes, images: int) -> list[Label]:
+    """The label of each image. Raises FormatError when the column is damaged."""
+    return labels.from_text(_inflate(data, _MAX_LABELS), images)
 
 
 def _inflate(data: bytes, limit: int) -> bytes:

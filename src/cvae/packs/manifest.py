@@ -54,6 +54,7 @@ class Part:
     poor: _Count
     poor_sampled: _Count
     poor_inverted: _Count
+    labelled: _Count = 0  # not written where it is none
     # What a worker has to say, which is not written: what images lost or had converted when they were
     # read, in words, and how many of them; notices; and all that was skipped or passed over.
     changes: dict[str, _Count] = field(default_factory=dict)
@@ -67,7 +68,8 @@ class Part:
     @property
     def values(self) -> dict[str, Any]:
         """What is written of it."""
-        return {name: value for name, value in vars(self).items() if name not in _SAID}
+        left_out = _SAID if self.labelled else {*_SAID, "labelled"}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def to_json(self) -> bytes:
         return records.dump(self.values)

@@ -13,14 +13,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any, BinaryIO
 
-from cvae.bitstream.container import END_MARKER, VERSION
+from cvae.bitstream.container import END_MARKER
+from cvae.data import labels
 from cvae.data.files import Closing
 from cvae.errors import FormatError, StorageError, translated
 from cvae.packs import layout
-from cvae.packs.layout import BLOCK_HEADER_SIZE, HEADER_SIZE, Block, Header
+from cvae.packs.layout import HEADER_SIZE, Block, Header
 
 Range = tuple[int, int]  # numbers of images, half-open
 
@@ -64,8 +65,9 @@ def images_text(first: int, images: int) -> str:
 class Reader(Closing):
     """A pack, in one file or in a folder of files, opened for reading; thread-safe."""
 
-    header: Header  # what holds for all images, but for `names`
+    header: Header  # what holds for all images, but for `names` and `labels`
     named: bool  # whether there are images with names
+    labelled: bool  # whether there are images with labels
     images: int  # of a file without its index, as far as is known
     size: int  # bytes of all files
     damage: Sequence[Damage] = ()  # as far as opening shows it; `damage_in` reads more
@@ -85,6 +87,14 @@ class Reader(Closing):
 
     def read_block(self, place: Place) -> Block:
         """As `read`, with a message that says only what is wrong."""
+        raise NotImplementedError
+
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        """The header of each file, and the name of one in a folder. Raises FormatError at damage."""
+        raise NotImplementedError
+
+    def read_packed(self, place: Place) -> list[bytes]:
+        """Payload and columns of a block as they lie in the file; raises as `read_block`."""
         raise NotImplementedError
 
     def find(self, number: int) -> Place | None:
@@ -112,9 +122,18 @@ class Reader(Closing):
             "quality": header.quality, "images": self.images, **more, "file_bytes": self.size,
             "bytes_per_image": round(self.size / self.images, 2) if self.images else None,
             "inverted": header.inverted, "original_sizes": header.sizes,
+            "labels": self.fields() or None,
             "names": [name for _, name in islice(self.names(), _SHOWN)] or None,
             "damage": shortened(self.damage_in([(0, self.images)]), _SHOWN_DAMAGE) or None,
         }  # fmt: skip
+
+    def fields(self) -> list[str]:
+        """The fields of the labels of the first block that has some."""
+        for place in self.blocks() if self.labelled else ():
+            with suppress(FormatError):
+                if found := labels.fields_of(self.read(place).labels or ()):
+                    return found
+        return []
 
 
 class FileReader(Reader):
@@ -124,7 +143,7 @@ class FileReader(Reader):
         self, file: BinaryIO, size: int, header: Header, places: list[Place], images: int
     ) -> None:
         self.size, self.header, self.places, self.images = size, header, places, images
-        self.named = header.names
+        self.named, self.labelled = header.names, header.labels
         self.damage: list[Damage] = []
         self._file = file
         self._lock = threading.Lock()  # the file has one position
@@ -139,8 +158,11 @@ class FileReader(Reader):
     def blocks(self) -> Iterator[Place]:
         return iter(self.places)
 
+    def headers(self) -> Iterator[tuple[str, Header]]:
+        yield "", self.header
+
     def facts(self) -> dict[str, Any]:
-        return self._facts("pack of images", VERSION, blocks=len(self.places))
+        return self._facts("pack of images", self.header.version, blocks=len(self.places))
 
     def find(self, number: int) -> Place | None:
         return find(self.places, number)
@@ -150,36 +172,41 @@ class FileReader(Reader):
         for place in self.places:
             if overlap(ranges, place.first, place.images):
                 try:
-                    with damaged(place):
-                        self._bytes(place)
+                    self.read(place)  # with its columns: their check may hold, and they be made up
                 except FormatError as error:
                     found.append(Damage(error.text, place.first, place.images))
         return found
 
     def read_block(self, place: Place) -> Block:
-        data = self._bytes(place)
-        *_, payload, names, sizes = layout.BLOCK_HEADER.unpack_from(data)
-        if (bool(names), bool(sizes)) != (self.header.names, self.header.sizes):
-            raise FormatError("its columns are not those that the pack's header names")
-        names_at = BLOCK_HEADER_SIZE + payload
-        sizes_at = names_at + names
+        payload, names, sizes, *rest = self.read_packed(place)
+        labelled = rest[0] if rest else b""
         return Block(
             place.images,
-            data[BLOCK_HEADER_SIZE:names_at],
-            layout.unpack_names(data[names_at:sizes_at], place.images) if names else None,
-            layout.unpack_sizes(data[sizes_at:], place.images) if sizes else None,
+            payload,
+            layout.unpack_names(names, place.images) if names else None,
+            layout.unpack_sizes(sizes, place.images) if sizes else None,
+            layout.unpack_labels(labelled, place.images) if labelled else None,
         )
+
+    def read_packed(self, place: Place) -> list[bytes]:
+        data, header = self._bytes(place), self.header
+        _, _, _, _, *lengths = header.block.unpack_from(data)
+        wanted = [header.names, header.sizes, *([True] if header.labels else [])]
+        if list(map(bool, lengths[1:])) != wanted:
+            raise FormatError("its columns are not those that the pack's header names")
+        edges = list(accumulate(lengths, initial=header.block_size))
+        return [data[start:stop] for start, stop in pairwise(edges)]
 
     def _bytes(self, place: Place) -> bytes:
         """A block's header and body. Raises FormatError when a check fails or the header is another's."""
         self.check_open()
-        head = self.header.to_bytes()
+        header = self.header
         # Another thread may close the file meanwhile, which is a ValueError.
         with self._lock, translated(StorageError, "cannot be read", "", (OSError, ValueError)):
             self._file.seek(place.offset)
-            start = self._file.read(BLOCK_HEADER_SIZE)
+            start = self._file.read(header.block_size)
             # First the header: an index may claim any number of bytes for a block.
-            found = _parse_block_header(start, place.offset, head)
+            found = _parse_block_header(start, place.offset, header)
             data = start + self._file.read(place.size - len(start)) if found == place else b""
         if found is None:
             raise FormatError("the check over its header does not hold")
@@ -188,7 +215,7 @@ class FileReader(Reader):
         if len(data) < place.size:
             raise FormatError("it is cut off")
         body = data[: -layout.CHECK.size]
-        if layout.CHECK.unpack(data[len(body) :])[0] != zlib.crc32(body, zlib.crc32(head)):
+        if layout.CHECK.unpack(data[len(body) :])[0] != zlib.crc32(body, zlib.crc32(header.data)):
             raise FormatError("the check over its bytes does not hold")
         return body
 
@@ -286,32 +313,32 @@ def _read_index(file: BinaryIO, size: int) -> FileReader:
         for ordinal, (start, count) in enumerate(entries)
     ]
     fine = all(
-        1 <= p.images <= layout.MAX_BLOCK_IMAGES and p.size >= BLOCK_HEADER_SIZE for p in places
+        1 <= p.images <= layout.MAX_BLOCK_IMAGES and p.size >= header.block_size for p in places
     )
     if not fine or edges[0] != HEADER_SIZE or firsts[-1] != images:
         raise FormatError("the index contradicts itself")
     return FileReader(file, size, header, places, images)
 
 
-def _parse_block_header(data: bytes, offset: int, head: bytes) -> Place | None:
+def _parse_block_header(data: bytes, offset: int, header: Header) -> Place | None:
     """Where a block is and what it holds; None without a header whose check holds."""
-    if len(data) < BLOCK_HEADER_SIZE or not data.startswith(layout.BLOCK_MARKER):
+    struct = header.block
+    if len(data) < header.block_size or not data.startswith(layout.BLOCK_MARKER):
         return None
-    check = zlib.crc32(data[: layout.BLOCK_HEADER.size], zlib.crc32(head))
-    if layout.CHECK.unpack_from(data, layout.BLOCK_HEADER.size)[0] != check:
+    check = zlib.crc32(data[: struct.size], zlib.crc32(header.data))
+    if layout.CHECK.unpack_from(data, struct.size)[0] != check:
         return None
-    _, ordinal, first, images, *lengths = layout.BLOCK_HEADER.unpack_from(data)
+    _, ordinal, first, images, *lengths = struct.unpack_from(data)
     if not 1 <= images <= layout.MAX_BLOCK_IMAGES or first > _MAX_IMAGES:
         return None
     if lengths[0] > layout.MAX_PAYLOAD or max(lengths[1:]) > layout.MAX_COLUMN:
         return None
-    size = BLOCK_HEADER_SIZE + sum(lengths) + layout.CHECK.size
+    size = header.block_size + sum(lengths) + layout.CHECK.size
     return Place(ordinal, offset, size, first, images)
 
 
 def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> Iterator[Place]:
     """The blocks of a pack without an index; what is missing between them is added to `damage`."""
-    head = header.to_bytes()
     position, ordinal, first = HEADER_SIZE, 0, 0
 
     def follows(place: Place) -> bool:
@@ -319,9 +346,9 @@ def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> It
 
     while position < size:
         file.seek(position)
-        expected = _parse_block_header(file.read(BLOCK_HEADER_SIZE), position, head)
+        expected = _parse_block_header(file.read(header.block_size), position, header)
         # What is behind is looked at only where the expected block is not whole.
-        behind = _headers(file, position + 1, head)
+        behind = _headers(file, position + 1, header)
         cut_off = None
         for place in filter(follows, chain([expected] if expected else [], behind)):
             if place.offset + place.size <= size:
@@ -342,15 +369,15 @@ def _walk(file: BinaryIO, size: int, header: Header, damage: list[Damage]) -> It
         ordinal, first = place.ordinal + 1, place.first + place.images
 
 
-def _headers(file: BinaryIO, position: int, head: bytes) -> Iterator[Place]:
+def _headers(file: BinaryIO, position: int, header: Header) -> Iterator[Place]:
     """Everything behind a position that looks like a block's header."""
     while True:
         file.seek(position)
         # A header may lie across the edge.
-        data = file.read(_SCAN + BLOCK_HEADER_SIZE)
+        data = file.read(_SCAN + header.block_size)
         for found in _MARKER.finditer(data, 0, _SCAN + 3):
             at = found.start()
-            place = _parse_block_header(data[at : at + BLOCK_HEADER_SIZE], position + at, head)
+            place = _parse_block_header(data[at : at + header.block_size], position + at, header)
             if place is not None:
                 yield place
         if len(data) < _SCAN:

@@ -164,6 +164,7 @@ def _job(
         **({"background": options.background} if options.background else {}),
         **({"pages": True} if options.pages else {}),
         **({"key": options.key} if options.key else {}),
+        **({"labels": options.labels} if options.labels != "none" else {}),
     }
     if options.max_pixels is not None:  # which without it are as they always were
         request["max_pixels"] = options.max_pixels
@@ -325,7 +326,8 @@ def _encode(job: Job, shard: Shard, request: str, codec: Codec) -> Part:
     batches = shard.source.batches(reading, job.readers, refuse, options.pages)
     with (job.folder / shard.name).writing(force=True) as temporary:
         with temporary.open("wb") as file:
-            tally = encode.encode(codec, batches, file, options, threads=job.plan.threads or 1)
+            threads = job.plan.threads or 1
+            tally = encode.encode(codec, batches, file, options, threads=threads, refuse=refuse)
         digest = manifest.digest_of(places.locate(temporary.parent), temporary.name) or ""
     known = {**vars(tally), "left_out": skipped}
     more = [f"{len(notices) - _MESSAGES:,} more like these"] if len(notices) > _MESSAGES else []

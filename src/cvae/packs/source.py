@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from cvae import packs
 from cvae.data import images, sources
 from cvae.data.batches import Batch, Source, batch_of
 from cvae.data.images import Pixels
+from cvae.data.labels import Label
 from cvae.data.places import Location
 from cvae.data.reading import Reading, Size
 from cvae.data.sinks import Decoded
@@ -32,7 +33,7 @@ class PackSource(Source):
     ) -> Iterator[Batch]:
         with packs.open(self.place, damaged=True) as pack:
             for part in pack.decode(pack.whole([(0, len(pack))], refuse), threads):
-                for pixels, names, sizes in _of_one_size(part, reading):
+                for pixels, names, sizes, labels in _of_one_size(part, reading):
                     try:
                         label = str(self.place)
                         batch = batch_of(pixels, reading, label, names, sizes, refuse)
@@ -41,7 +42,7 @@ class PackSource(Source):
                             raise
                         refuse(error)
                     else:
-                        yield batch
+                        yield replace(batch, labels=labels if reading.labels else None)
 
     def count(self) -> int | None:
         with suppress(CvaeError), packs.open_reader(self.place) as reader:
@@ -56,18 +57,19 @@ class PackSource(Source):
 
 def _of_one_size(
     part: Decoded, reading: Reading
-) -> Iterator[tuple[Pixels, list[str] | None, list[Size] | None]]:
-    """Images and their names, at their original sizes.
+) -> Iterator[tuple[Pixels, list[str] | None, list[Size] | None, list[Label] | None]]:
+    """Images, their names and labels, at their original sizes.
 
     Where the reading takes them as they are, they stay so, and the original sizes are beside them.
     """
     if part.pixels.shape[1:] == reading.shape:
-        yield part.pixels, part.names, part.sizes
+        yield part.pixels, part.names, part.sizes, part.labels
         return
     start = 0
     for pixels in images.alike([part.original(row) for row in range(len(part.numbers))]):
         stop = start + len(pixels)
-        yield pixels, part.names and part.names[start:stop], None
+        names, labels = part.names, part.labels
+        yield pixels, names and names[start:stop], None, labels and labels[start:stop]
         start = stop
 
 
