@@ -76,10 +76,14 @@ class Layer:
 
     def sums(self, *inputs: NDArray[Any]) -> Whole:
         """As `of_rows`, before they are shifted and clipped."""
-        total = np.broadcast_to(self.bias.astype(np.float32), (len(inputs[0]), len(self.bias)))
+        total = self._biases
         for x, kernel in zip(inputs, self._matrices, strict=True):
-            total = total + x.astype(np.float32, copy=False) @ kernel
+            total = x.astype(np.float32, copy=False) @ kernel + total
         return total
+
+    @cached_property
+    def _biases(self) -> Whole:
+        return self.bias.astype(np.float32)
 
     @cached_property
     def _matrices(self) -> list[Whole]:

@@ -13,7 +13,7 @@ from cvae.bitstream.container import LOSSLESS
 from cvae.bitstream.tables import TOTAL, Bank, Symbols
 from cvae.data import images
 from cvae.data.images import Pixels
-from cvae.errors import FormatError, ModelError, ModelKindError, translated
+from cvae.errors import ModelError, ModelKindError, translated
 from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
 from cvae.kinds.causal import Canvas, Causal
 from cvae.kinds.exactnet import one_thread
@@ -220,16 +220,14 @@ class LosslessCoding(Coding):
 
     def _walked(self, n: int, ask: Callable[[Any, Any], Any]) -> Symbols:
         """The symbols of n images, whose decisions `ask` gives. Raises FormatError at damage."""
-
-        def checked(rows: Any, owners: Any, bits: Any) -> Any:
-            found = ask(rows, owners)
-            if np.any(found & ~1):
-                raise FormatError("damaged: a decision is neither 0 nor 1")
-            return found
-
         canvas = self._canvas(n)
         with one_thread():
-            self._shared.causal.walk(canvas, (n, self._height, self._width), checked, known=False)
+            self._shared.causal.walk(
+                canvas,
+                (n, self._height, self._width),
+                lambda rows, owners, _: ask(rows, owners),
+                False,
+            )
         return canvas.pixels.astype(np.int32).reshape(n, -1)
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:

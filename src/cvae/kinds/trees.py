@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Rows
+from cvae.errors import FormatError
 from cvae.models.lossless import LEVELS
 
 MOST_DEPTH = 64  # decisions of a value
 # An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
 ROW_SHIFT = 7
+
+_ENTRIES = (0, 1, 2, -1)  # of a table: what an array of four finds at these places
 
 Bits = NDArray[Any]  # integers, or truth values
 # Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
@@ -32,8 +35,8 @@ class Tree:
         ranges, self._half = ranges_of(splits), rows // 2
         self.splits = splits.astype(np.int64)
         first = {(low, high): node for node, (low, high) in enumerate(ranges)}
-        # The nodes, or ~value, that a decision leads to.
-        self._next = np.empty((len(ranges), 2), np.intp)
+        # The nodes, or ~value, that a decision leads to; the other entries of the bank lead to no value.
+        self._next = np.full((len(ranges), len(_ENTRIES)), ~LEVELS, np.intp)
         for node, (low, high) in enumerate(ranges):
             split = int(splits[node])
             for turn, part in enumerate(((low, split), (split, high))):
@@ -42,7 +45,7 @@ class Tree:
     def walk(self, sums: NDArray[np.float32], ask: Ask, values: NDArray[Any] | None) -> Any:
         """The values (m,) that decisions lead to, whose outputs of the last layer are (m, 255).
 
-        Where the values are known, so are the decisions.
+        Where the values are known, so are the decisions. Raises FormatError when one is neither 0 nor 1.
         """
         found, place = np.empty(len(sums), np.int64), np.arange(len(sums))
         node, half = np.zeros(len(sums), np.intp), self._half
@@ -54,6 +57,8 @@ class Tree:
             done = node < 0
             found[place[done]] = ~node[done]
             place, node = place[~done], node[~done]
+        if found.max(initial=0) == LEVELS:
+            raise FormatError("damaged: a decision is neither 0 nor 1")
         return found
 
 
