@@ -35,6 +35,9 @@ def golden() -> Iterator[tuple[str, cvae.Codec, list[bytes]]]:
             yield path.stem, cvae.open_model(model), [bytes.fromhex(c["data"]) for c in cases]
     cases = json.loads((GOLDEN / "grid.json").read_text())["images"]
     yield "grid", cvae.open_model(GOLDEN / "grid.cvae"), [bytes.fromhex(c["data"]) for c in cases]
+    for name, of in json.loads((GOLDEN / "lossless.json").read_text()).items():
+        codec = cvae.open_model(GOLDEN / f"{name}.cvae")
+        yield name, codec, [bytes.fromhex(c["data"]) for c in of["images"]]
 
 
 def digest(array: np.ndarray, dtype: str) -> str:
