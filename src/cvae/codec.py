@@ -54,8 +54,10 @@ class Codec(Decoder):
     Whatever is wrong with an argument is a CvaeError.
     """
 
-    def reading(self, options: EncodeOptions = _DEFAULTS) -> Reading:
+    def reading(self, options: EncodeOptions = _DEFAULTS, alpha: bool = False) -> Reading:
         """How image files become what the model codes.
+
+        With `alpha`, as single files have it, a lossless model of any size keeps transparency.
 
         It is what training did, where that read a folder; else images have to be of the shape. Of the
         options, `fit`, `crop`, `background` and `labels` change it. A model of any size takes grey images
@@ -63,7 +65,7 @@ class Codec(Decoder):
         """
         expect(options, EncodeOptions, "options of an encoder")
         if self.lossless:
-            return self._exact_reading(options)
+            return self._exact_reading(options, alpha)
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
         labels = options.labels == "auto"
@@ -77,7 +79,7 @@ class Codec(Decoder):
             labels=labels,
         )  # fmt: skip
 
-    def _exact_reading(self, options: EncodeOptions) -> Reading:
+    def _exact_reading(self, options: EncodeOptions, alpha: bool) -> Reading:
         """How a lossless model reads: pixels are as they are, or refused. Raises CvaeError."""
         if options.fit or options.crop is not None:
             text = f"model {self.name} is lossless, and does not fit images to its size"
@@ -93,6 +95,7 @@ class Codec(Decoder):
             colour,
             lays=ground is not None,
             strict=True,
+            alpha=alpha and self.any_size and ground is None,
             labels=options.labels == "auto",
         )
 
@@ -160,8 +163,9 @@ class Codec(Decoder):
         _check_effort(effort)
         self._check_batch(batch)
         quality, threads = self.quality(quality), threads_of(threads)
-        coding = self.sized(*batch.shape[1:3]).coding
-        x = coding.prepared(self.coloured(batch))
+        coloured = self.coloured(batch)
+        coding = self.sized(*coloured.shape[1:3]).coding
+        x = coding.prepared(coloured)
         return coding.choose(x, coding.analyse(x, threads), quality, effort, threads)
 
     def latents(self, images: Any) -> Any:
@@ -227,7 +231,10 @@ class Codec(Decoder):
         self.check_invert(options.invert)
         self._check_batch(batch)
         _check_sizes(sizes, len(batch))
-        codec, grey = self.sized(*batch.shape[1:3]), self.any_size and batch.shape[3] == 1
+        grey, alpha = self.any_size and batch.shape[3] == 1, batch.shape[3] == 4
+        own = batch.shape[2], batch.shape[1]
+        batch = self.coloured(batch) if alpha else batch
+        codec = self.sized(*batch.shape[1:3])
         coding, model_id = codec.coding, self.model.manifest.id
         pixels = 255 - batch if options.invert else batch
         x = coding.prepared(self.coloured(pixels))
@@ -242,10 +249,9 @@ class Codec(Decoder):
             back = codec.synthesize(symbols, quality)
             psnr = metrics.psnr(pixels, images.as_grey(back) if grey else back).tolist()
             expected, coded = self.expected_psnr(quality), []
-            own = batch.shape[2], batch.shape[1]
             for i, payload in enumerate(payloads):
                 size = own if self.any_size else sizes[i] if sizes else None
-                flags = options.invert, self.staged, grey
+                flags = options.invert, self.staged, grey, alpha
                 data = container.pack(Container(model_id, quality, payload, size, *flags))
                 known = len(payload), bits[i], psnr[i], expected
                 coded.append(Encoded(data, symbols[i], quality, *known))
@@ -256,14 +262,19 @@ class Codec(Decoder):
     def takes(self, shape: Shape) -> bool:
         """Whether pictures (h, w, c) are of the model's shape."""
         if self.any_size:
-            return shape[2] in (1, self.image_shape[2])
+            return shape[2] in (1, self.image_shape[2], *self._more)
         return shape == self.image_shape
+
+    @property
+    def _more(self) -> tuple[int, ...]:
+        """Further channels that pictures may have: those with alpha."""
+        return (4,) if self.lossless and self.any_size else ()
 
     def bits(self, pictures: Sequence[Pixels]) -> float:
         """The information content of pictures (h, w, c), together, at the default quality and no effort."""
         quality, total = self.quality(None), 0.0
         for batch in alike(list(pictures)):
-            coding = self.sized(*batch.shape[1:3]).coding
+            coding = self.sized(*self.coloured(batch).shape[1:3]).coding
             symbols = self.quantize(batch, quality, 0)
             total += float(coding.information_bits(symbols, quality).sum())
         return total
@@ -290,7 +301,7 @@ class Codec(Decoder):
 
     def as_pictures(self, images: Any) -> list[Pixels]:
         """Images of any sizes as arrays (h, w, 1 or 3); raises ImageError when they are none."""
-        return given.as_pictures(images)
+        return given.as_pictures(images, (1, 3, *self._more))
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
@@ -322,18 +333,19 @@ class Codec(Decoder):
         expected = f"uint8 arrays of shape (n, {height}, {width}, {channels})"
         given.check_batch(batch, expected)
         found = batch.shape[1:]
-        if not (found[2] in (1, channels) if self.any_size else found == self.image_shape):
+        if not self.takes(found):
             raise given.refusal(expected, batch)
 
     def coloured(self, batch: Pixels) -> Pixels:
-        """A batch with the model's channels: a model of any size takes grey pictures, too."""
+        """A batch as it is coded: grey pictures in three channels, transparency below the colours."""
         if self.any_size and batch.shape[3] == 1:
             return np.repeat(batch, self.image_shape[2], axis=3)
-        return batch
+        return images.below(batch) if batch.shape[3] == 4 else batch
 
     def _analysed(self, batch: Pixels) -> Latents:
-        coding = self.sized(*batch.shape[1:3]).coding
-        return coding.analyse(coding.prepared(self.coloured(batch)))
+        coloured = self.coloured(batch)
+        coding = self.sized(*coloured.shape[1:3]).coding
+        return coding.analyse(coding.prepared(coloured))
 
 
 def _reached(item: Encoded | TargetError) -> Encoded:

@@ -172,8 +172,10 @@ class Decoder:
             wrong = "has no size" if item.staged == self.staged else "is of another kind"
             raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
         _check_pixels(item.original_size, MAX_PIXELS)
+        if item.alpha and not (self.lossless and self.any_size):
+            raise FormatError(f"has alpha, unlike the containers of model {self.name}")
         width, height = item.original_size or (1, 1)
-        return self.sized(height, width)
+        return self.sized(2 * height if item.alpha else height, width)
 
     def check_restorable(self, size: Size | None) -> None:
         """Raises FormatError when (width, height) are more pixels than this codec restores."""
@@ -227,6 +229,7 @@ class Decoder:
         picture = as_picture(picture)
         picture = 255 - picture if item.inverted else picture
         picture = images.as_grey(picture) if item.grey else picture
+        picture = images.from_below(picture) if item.alpha else picture
         if self.any_size or item.original_size is None:
             return picture
         return images.resize(picture, *item.original_size)

@@ -36,7 +36,7 @@ def encode(image: object) -> bytes:
 
     Raises ImageError when no lossless model takes it.
     """
-    (picture,) = given.as_pictures([image])
+    (picture,) = given.as_pictures([image], (1, 3, 4))
     able = fitting(codecs(), picture.shape)
     if not able:
         text = f"no lossless model takes pictures of shape {picture.shape}"

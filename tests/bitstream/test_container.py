@@ -92,10 +92,10 @@ def sealed(body: str) -> bytes:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("c232beef04", "damaged"),  # an unknown flag, and no size
-        ("c232beef05", "has flags 0x05"),
+        ("c232beef08", "damaged"),  # an unknown flag, and no size
+        ("c232beef09", "has flags 0x09"),
+        ("c232beef07", "has flags 0x07"),  # grey and alpha
         ("c2b2beef01", "has quality 178"),
-        ("c200beef01", "has quality 0"),
         ("c265beef01", "has quality 101"),
         ("c232beef000001", "a side of 1 to 65535"),
         ("c232beef000100", "a side of 1 to 65535"),

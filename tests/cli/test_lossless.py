@@ -101,6 +101,9 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)[0]["psnr_mean"] == 99
     picture[3, 4, 1] ^= 1
     save("a/x.png", picture)
+    run_here("encode", "a/x.png", "--lossless", "-o", "x.bin")
+    run_here("verify", "x.bin", "--against", "a", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["images_that_differ"] == 0
     run_here("verify", "a.bin", "--against", "a", "--json", code=1)
     said = capsys.readouterr()
     assert json.loads(said.out)[0]["images_that_differ"] == 1
@@ -130,12 +133,14 @@ def test_pictures_that_would_lose_something_are_refused_with_advice(
     Image.fromarray(np.arange(72, dtype=np.uint16).reshape(8, 9) * 900).save("deep.png")
     Image.new("CMYK", (9, 8), (9, 99, 0, 3)).save("ink.tif")
     for name, found in [
-        ("alpha.png", "transparent parts; --background #rrggbb lays them on a colour"),
         ("deep.png", "16 bits a sample; convert it to 8 bits"),
         ("ink.tif", "CMYK; convert it to RGB"),
     ]:
         run_here("encode", name, "--lossless", code=1)
         assert found in capsys.readouterr().err
+    run_here("pack", "alpha.png", "--lossless", "-o", "a.bin", code=1)
+    found = "transparent parts; --background #rrggbb lays them on a colour"
+    assert found in capsys.readouterr().err
     back = there_and_back(Path("alpha.png"), "--background", "white")
     assert not np.array_equal(back[2, 2], (1, 2, 3))
 
@@ -195,3 +200,26 @@ def test_pictures_are_drawn_again_by_their_seed_and_lie_between_no_others(
     path = save("a.png", photo(*SHAPE))
     run_here("interpolate", path, path, "-m", "one-1", "-o", "x.png", code=1)
     assert "lossless: its latents are the pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_comes_back(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (7, 9, 4), np.uint8)
+    if mode == "LA":
+        pixels[..., 1:3] = pixels[..., :1]
+    picture = Image.fromarray(pixels)
+    if mode == "P":
+        picture = picture.convert("RGB").quantize(8)
+        picture.info["transparency"] = 3
+    elif mode == "LA":
+        picture = picture.convert("LA")
+    picture.save("x.png")
+    expected = np.asarray(Image.open("x.png").convert("RGBA"))
+    assert expected[..., 3].min() < 255
+    back = there_and_back(Path("x.png"))
+    assert np.array_equal(back, expected)
+    assert "transparent" not in capsys.readouterr().err
+    run_here("verify", "coded.bin", "--against", "x.png", "--json", code=0)
+    assert json.loads(capsys.readouterr().out)[0]["images_that_differ"] == 0
+    run_here("decode", "coded.bin", "-o", "x.jpg", code=1)

@@ -305,3 +305,20 @@ def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}):
         with pytest.raises(cvae.CvaeError, match="chooses the model"):
             cvae.encode(picture, lossless=True, **more)
+
+
+def test_pictures_with_alpha_are_coded_as_twice_as_high_ones(free: Codec) -> None:
+    pixels = np.concatenate([photo(6, 8, 3), photo(6, 8, 1, seed=4)], axis=2)
+    item = container.unpack(free.encode(pixels))
+    assert item.alpha
+    assert item.original_size == (8, 6)
+    assert np.array_equal(free.decode(free.encode(pixels)), pixels)
+    assert free.bits([pixels]) == pytest.approx(
+        free.information_bits(item, free.decode_payload(item))
+    )
+    grid = cvae.open_model(GOLDEN / "grid.cvae")
+    with pytest.raises(cvae.CvaeError, match="drops the alpha"):
+        grid.encode(pixels)
+    wrong = replace(item, model_id=grid.model.manifest.id, quality=50)
+    with pytest.raises(cvae.FormatError, match="has alpha, unlike"):
+        grid.decode(container.pack(wrong))

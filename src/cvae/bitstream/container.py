@@ -22,6 +22,7 @@ _INVERTED = 0x02
 # The flags of a container of several stages.
 _OWN_SIZE = 0x01
 _GREY = 0x02
+_ALPHA = 0x04
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
 LOSSLESS = 0  # in place of a quality: every pixel comes back; of staged containers and packs
@@ -49,6 +50,7 @@ class Container:
     inverted: bool = False
     staged: bool = False  # of KIND_STAGED, which models of several stages write
     grey: bool = False  # staged ones only: the mean of the three channels is the picture
+    alpha: bool = False  # staged ones only: what is coded has the transparency below the colours
 
 
 def pack(container: Container) -> bytes:
@@ -144,12 +146,12 @@ def _unpack_staged(data: bytes) -> Container:
         height, start = _unpack_varint(data, start)
         size = width, height
     payload = _payload(data, start)
-    if flags & ~(_OWN_SIZE | _GREY):
+    if flags & ~(_OWN_SIZE | _GREY | _ALPHA) or flags & (_GREY | _ALPHA) == _GREY | _ALPHA:
         raise unsupported(f"flags {flags:#04x}")
     if not LOSSLESS <= quality <= MAX_QUALITY:
         raise unsupported(f"quality {quality}")
-    grey = bool(flags & _GREY)
-    return Container(model_id, quality, payload, size, staged=True, grey=grey)
+    marks = {"grey": bool(flags & _GREY), "alpha": bool(flags & _ALPHA)}
+    return Container(model_id, quality, payload, size, staged=True, **marks)
 
 
 def _payload(data: bytes, start: int) -> bytes:
@@ -181,7 +183,9 @@ def _pack_staged(container: Container) -> bytes:
     """Flags and size. Raises ValueError when a side is out of range, or the image was inverted."""
     if container.inverted:
         raise ValueError("expected no inversion in a container of several stages")
-    flags = _GREY if container.grey else 0
+    if container.grey and container.alpha:
+        raise ValueError("expected a grey picture or one with alpha, found both flags")
+    flags = (_GREY if container.grey else 0) | (_ALPHA if container.alpha else 0)
     if container.original_size is None:
         return bytes([flags | _OWN_SIZE])
     _check_sides(container.original_size)
@@ -211,8 +215,8 @@ def _unpack_varint(data: bytes, start: int) -> tuple[int, int]:
 
 def _pack_extension(container: Container) -> bytes:
     flags = (_HAS_SIZE if container.original_size else 0) | (_INVERTED if container.inverted else 0)
-    if container.grey:
-        raise ValueError("expected a grey flag in a container of several stages only")
+    if container.grey or container.alpha:
+        raise ValueError("expected a flag of grey or alpha in a container of several stages only")
     if not flags:
         return b""
     if container.original_size is None:

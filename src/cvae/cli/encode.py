@@ -217,7 +217,7 @@ class _Encoder:
         codec = self._restoring(self._models.of(data, task.name))
         self._check(codec)
         with decoding(task.name):
-            picture = codec.reading(self._options).picture(data, task.name)
+            picture = codec.reading(self._options, alpha=True).picture(data, task.name)
             found = self._as_read(task, codec, picture)
         for change in picture.changes:
             self._talk.changed(task.name, change)
@@ -226,7 +226,7 @@ class _Encoder:
         return found
 
     def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
-        reading = codec.reading(self._options)
+        reading = codec.reading(self._options, alpha=True)
         height, width, _ = codec.image_shape
         own = codec.any_size or picture.size == (width, height)
         return _Read(task, codec, reading.pixels(picture), None if own else picture.size)

@@ -52,24 +52,27 @@ def as_array(given: Any, channels: int | None = None) -> NDArray:
         raise ImageError(wrong) from error
 
 
-def as_picture(given: Any) -> Pixels:
+def as_picture(given: Any, channels: tuple[int, ...] = (1, 3)) -> Pixels:
     """One image (h, w) or (h, w, 1 or 3) as (h, w, c). Raises ImageError when it is none to code."""
     image = as_array(given)
     pixels = image[..., np.newaxis] if image.ndim == 2 else image
     expected = "uint8 arrays of shape (h, w) or (h, w, 3)"
-    fits = pixels.ndim == 3 and min(pixels.shape) > 0 and pixels.shape[2] in (1, 3)
+    fits = pixels.ndim == 3 and min(pixels.shape) > 0 and pixels.shape[2] in channels
     if pixels.dtype != np.uint8 or not fits:
         raise refusal(expected, image)
     check_batch(pixels[np.newaxis], expected)
     return pixels
 
 
-def as_pictures(given: Any) -> list[Pixels]:
-    """Images of any sizes, or one, as arrays (h, w, 1 or 3); raises ImageError when they are none."""
+def as_pictures(given: Any, channels: tuple[int, ...] = (1, 3)) -> list[Pixels]:
+    """Images of any sizes, or one, as arrays (h, w, 1 or 3); raises ImageError when they are none.
+
+    `channels` are those that pictures may have.
+    """
     if not is_list(given):
         given = as_array(given)
         given = given if given.ndim > 3 else [given]
-    return [as_picture(image) for image in given]
+    return [as_picture(image, channels) for image in given]
 
 
 def check_batch(batch: Any, expected: str) -> None:

@@ -129,6 +129,18 @@ def flat(pixels: Pixels) -> Pixels:
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
+def below(batch: Pixels) -> Pixels:
+    """RGBA (n, h, w, 4) -> (n, 2 h, w, 3): the transparency as a grey picture below the colours."""
+    alpha = np.repeat(batch[..., 3:], 3, axis=3)
+    return np.concatenate([batch[..., :3], alpha], axis=1)
+
+
+def from_below(picture: Pixels) -> Pixels:
+    """The inverse of `below` for one picture: (2 h, w, 3) -> (h, w, 4)."""
+    height = len(picture) // 2
+    return np.concatenate([picture[:height], picture[height:, :, :1]], axis=2)
+
+
 def as_grey(pixels: Pixels) -> Pixels:
     """(..., c) -> (..., 1): the mean of the channels, rounded; row by row of the first axis, as floats
     take four times the memory."""

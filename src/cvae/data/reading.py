@@ -80,6 +80,7 @@ class Reading:
     background: Annotated[str, msgspec.Meta(pattern=r"^#[0-9a-f]{6}\Z")] = "#000000"
     lays: bool = False  # exact: they are, where they would be refused
     strict: bool = False  # exact and any: what would lose or change a sample is refused
+    alpha: bool = False  # any: transparency stays, as a fourth channel
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
     labels: bool = False  # those beside images are read, too
     most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
@@ -90,6 +91,7 @@ class Reading:
         for name in (
             "lays",
             "strict",
+            "alpha",
             "tagged",
             "labels",
             "most",
@@ -159,7 +161,8 @@ class Reading:
                 colours, changes = None, [_LEFT_OUT] if colours else []
                 changes += [] if turn is None else [_TURNED]
             factors = self._factors(image.size, turn)
-            flat = samples.flat(image, found, self.background, colours, factors)
+            keep = self.alpha
+            flat = samples.flat(image, found, self.background, colours, factors, keep)
         inside = drafted[1][2:] if drafted else image.size
         inside = inside[0] / factors[0], inside[1] / factors[1]
         box = images.turned_box(inside, flat.image.size, turn)
@@ -195,7 +198,7 @@ class Reading:
     def _changes(self, flat: Flat, size: Size, bits: int, mode: str) -> list[str]:
         """What was lost or converted, and will be by `pixels`."""
         changes = []
-        if flat.transparent:
+        if flat.transparent and not self.alpha:
             changes.append(f"transparent parts laid on {self.background}")
         if bits > 8:
             changes.append(f"{bits} bits a sample reduced to 8")
@@ -256,7 +259,7 @@ class Reading:
             found, advice = f"{bits} bits a sample", "convert it to 8 bits, which loses the others"
         elif mode in ("CMYK", "YCbCr"):
             found, advice = mode, "convert it to RGB"
-        elif flat.transparent and not self.lays:
+        elif flat.transparent and not (self.lays or self.alpha):
             found, advice = "transparent parts", "--background #rrggbb lays them on a colour"
         if found:
             expected = "expected 8 bits of grey or RGB, which come back as they are"

@@ -97,7 +97,7 @@ def _of_tiff(image: Any) -> Samples:
 
 def flat(
     image: Image.Image, samples: Samples, background: str, colours: Any = None,
-    factors: Factors = (1, 1),
+    factors: Factors = (1, 1), keep: bool = False,
 ) -> Flat:  # fmt: skip
     """A decoded image in 8 bits, without transparency, its sides divided by the factors.
 
@@ -106,7 +106,10 @@ def flat(
         background: what transparent parts are laid on, `#rrggbb`.
         colours: a transform of Pillow's to sRGB from the image's own profile; see `profiles`.
         factors: cells of so many pixels become their mean.
+        keep: transparency stays, as the fourth channel of an image in mode RGBA.
     """
+    if keep and (kept := _transparent(image, samples)):
+        return Flat(kept, True)
     width, height = image.size
     step = max(1, _STRIP // width // factors[1]) * factors[1]
     if step >= height:
@@ -147,6 +150,16 @@ def _flat(image: Image.Image, samples: Samples, background: str, colours: Any) -
     else:
         opaque, ground = opaque.convert("RGB"), Image.new("RGB", opaque.size, background)
     return Flat(Image.composite(opaque, ground, alpha), True)
+
+
+def _transparent(image: Image.Image, samples: Samples) -> Image.Image | None:
+    """The image in mode RGBA; None where nothing of it is transparent."""
+    opaque, alpha = _eight_bits(image, samples)
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return None
+    found = opaque.convert("RGB")
+    found.putalpha(alpha)
+    return found
 
 
 def _eight_bits(image: Image.Image, samples: Samples) -> tuple[Image.Image, Image.Image | None]:

@@ -173,7 +173,8 @@ def _read(
     original: tuple[Place, str], codec: Codec, item: Container, options: EncodeOptions, refuse: Tell
 ) -> Pixels | None:
     """An original as the model codes it, (h, w, c); None when it is refused."""
-    batches = ListSource([original]).batches(codec.reading(options), refuse=refuse)
+    options = replace(options, fit=options.fit and not codec.lossless)
+    batches = ListSource([original]).batches(codec.reading(options, alpha=True), refuse=refuse)
     batch = next(batches, None)
     if batch is None:
         return None
@@ -182,7 +183,7 @@ def _read(
     height, width, channels = pixels.shape
     size, coded_channels = (width, height), channels
     if codec.any_size:
-        coded_channels = 1 if item.grey else 3
+        coded_channels = 1 if item.grey else 4 if item.alpha else 3
     else:
         size = batch.sizes[0] if batch.sizes else size  # before it was fitted
         advice = "--crop and --resize read it as it was coded" if item.original_size else ""
