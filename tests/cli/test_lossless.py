@@ -30,7 +30,6 @@ def _models(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(folder / f"one-{seed}.cvae", SHAPE, made=made, id=500 + number)
     write(folder / "any.cvae", (8, 8, 3), any_size=True, id=502)
     monkeypatch.setenv("CVAE_MODELS", str(folder))
-    monkeypatch.setattr("cvae.models.registry.SHIPPED", folder / "none", raising=False)
 
 
 def save(name: str, pixels: Pixels, **options: object) -> Path:

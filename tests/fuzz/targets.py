@@ -23,7 +23,8 @@ from cvae.packs.layout import Block, Header, Writer
 
 from ..malformed.make import GRID, MODEL
 
-CODECS = [cvae.open_model(MODEL), cvae.open_model(GRID)]
+LOSSLESS = [GRID.with_name(f"lossless-{name}.cvae") for name in ("one", "any")]
+CODECS = [cvae.open_model(path) for path in (MODEL, GRID, *LOSSLESS)]
 _FEW = 8  # images of a pack
 _LARGE = 1 << 20  # pixels; larger pictures take longer than a fuzzer waits
 _READINGS = [Reading((28, 28, 1), fit) for fit in ("exact", "stretch")] + [
@@ -51,7 +52,7 @@ def packs(data: bytes) -> None:
     for codec in CODECS:
         sizes = [(20, 30), (20, 30), (17, 9)] if codec.any_size else None
         buffer = io.BytesIO()
-        writer = Writer(buffer, Header(codec.model.manifest.id, 50, sizes=codec.any_size))
+        writer = Writer(buffer, Header(codec.model.manifest.id, codec.quality(None), sizes=codec.any_size))
         writer.write(Block(3, data, sizes=sizes))
         writer.close()
         _unpack(buffer.getvalue())
