@@ -32,7 +32,7 @@ class Decoder:
         self.model = model
         kind = kinds.of(model.manifest, model.path)
         self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
-        self.lossless = kind.lossless
+        self.lossless, self._most = kind.lossless, kind.most_pixels
         self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)
@@ -63,6 +63,9 @@ class Decoder:
         if not self.any_size:
             return self
         height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
+        if height * width > self._most:
+            found = f"found {width}x{height}"
+            raise CvaeError(f"expected an image of at most {self._most:,} pixels, {found}")
         sized = self._copy()
         sized.coding = self._whole.sized(height, width)
         sized.image_shape = height, width, self.image_shape[2]
@@ -171,7 +174,7 @@ class Decoder:
         if item.staged != self.staged or (self.any_size and item.original_size is None):
             wrong = "has no size" if item.staged == self.staged else "is of another kind"
             raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
-        _check_pixels(item.original_size, MAX_PIXELS)
+        _check_pixels(item.original_size, min(MAX_PIXELS, self._most))
         if item.alpha and not (self.lossless and self.any_size):
             raise FormatError(f"has alpha, unlike the containers of model {self.name}")
         width, height = item.original_size or (1, 1)

@@ -52,7 +52,9 @@ def packs(data: bytes) -> None:
     for codec in CODECS:
         sizes = [(20, 30), (20, 30), (17, 9)] if codec.any_size else None
         buffer = io.BytesIO()
-        writer = Writer(buffer, Header(codec.model.manifest.id, codec.quality(None), sizes=codec.any_size))
+        writer = Writer(
+            buffer, Header(codec.model.manifest.id, codec.quality(None), sizes=codec.any_size)
+        )
         writer.write(Block(3, data, sizes=sizes))
         writer.close()
         _unpack(buffer.getvalue())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cvae.bitstream import coders, exact, rans
 from cvae.bitstream.tables import Bank, Symbols
-from cvae.data.images import Pixels, as_floats, as_pixels
+from cvae.data.images import MAX_PIXELS, Pixels, as_floats, as_pixels
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import QUALITIES, Latents
 
@@ -135,6 +135,7 @@ class Kind(ABC):
     codes = False  # models of this kind write files
     any_size = False  # they take images of any height and width; else those of one size
     staged = False  # they write containers of `container.KIND_STAGED`; else of `KIND_IMAGE`
+    most_pixels = MAX_PIXELS  # of an image, where they take any size
     lossless = False  # every pixel comes back, and there is one quality, `qualities.LOSSLESS`
 
     @abstractmethod

@@ -17,12 +17,16 @@ from cvae.errors import ModelError, ModelKindError, translated
 from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
 from cvae.kinds.causal import Canvas, Causal
 from cvae.kinds.exactnet import one_thread
-from cvae.kinds.trees import MOST_DEPTH
+from cvae.kinds.trees import MOST_DEPTH, Ask
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
 # The network takes longer than the coder, so lanes, which cost bytes, are few.
 _BYTES_A_LANE = 2400
+# Of a picture: its decisions take the encoder some hundred bytes a pixel, and minutes of ten million.
+_MOST_PIXELS = 1 << 24
+# Decisions that go to a coder at once: a large picture has a hundred million.
+_HELD = 1 << 20
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
 
@@ -31,6 +35,7 @@ class Lossless(Kind):
     """A lossless codec for pictures of one size, or of any."""
 
     codes = staged = lossless = True
+    most_pixels = _MOST_PIXELS
 
     def __init__(self, any_size: bool) -> None:
         self.any_size = any_size
@@ -151,13 +156,35 @@ class LosslessCoding(Coding):
         return self.elements * MOST_DEPTH
 
     def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
-        rows, bits, _ = self._decisions(symbols)
-        coder.push(rows[np.newaxis], bits[np.newaxis])
+        held: list[tuple[Any, Any]] = []
+        count = 0
+
+        def ask(rows: Any, owners: Any, bits: Any) -> Any:
+            nonlocal count
+            held.append((rows, bits.astype(np.int32)))
+            count += len(rows)
+            if count > _HELD:
+                give()
+            return bits.astype(np.intp)
+
+        def give() -> None:
+            nonlocal count
+            rows, bits = (np.concatenate(part)[np.newaxis] for part in zip(*held, strict=True))
+            coder.push(rows, bits)
+            held.clear()
+            count = 0
+
+        self._told(symbols, ask)
+        if held:
+            give()
 
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
 
     def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        if not self._is_small:
+            found = [self._block(row[np.newaxis]) for row in symbols]
+            return [payload for payload, _ in found], np.array([bits for _, bits in found])
         payloads: list[bytes] = []
         bits: list[float] = []
         for part in self._parts(symbols):
@@ -166,24 +193,20 @@ class LosslessCoding(Coding):
             ends = np.cumsum(np.bincount(owners, minlength=len(part)))[:-1]
             for chosen in np.split(order, ends):
                 given = rows[chosen][np.newaxis], decisions[chosen][np.newaxis]
-                payloads.append(self._coded(*given))
+                single = exact.Encoder(self.bank)
+                single.push(*given)
+                payloads += single.finish()
                 bits.append(float(self.bank.bits(*given).sum()))
         return payloads, np.array(bits)
 
-    def _coded(self, rows: Any, decisions: Symbols) -> bytes:
-        """One image's payload."""
-        if self._is_small:
-            single = exact.Encoder(self.bank)
-            single.push(rows, decisions)
-            return single.finish()[0]
-        block = rans.Encoder(self.bank, self.stages)
-        block.push(rows, decisions)
-        return block.finish(bytes_a_lane=_BYTES_A_LANE)
+    def _block(self, symbols: Symbols, lanes: int | None = None) -> tuple[bytes, float]:
+        """The payload of a block, and its information content."""
+        block, meter = rans.Encoder(self.bank, self.stages), coders.Meter(self.bank, 1)
+        self.push(coders.Both(block, meter), symbols, LOSSLESS)
+        return block.finish(lanes, _BYTES_A_LANE), float(meter.bits[0])
 
     def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
-        block = rans.Encoder(self.bank, self.stages)
-        self.push(block, symbols, quality)
-        return block.finish(lanes, _BYTES_A_LANE)
+        return self._block(symbols, lanes)[0]
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if not self._is_small:
@@ -254,18 +277,22 @@ class LosslessCoding(Coding):
 
     def _decisions(self, symbols: Symbols) -> tuple[Any, Symbols, Any]:
         """Rows of the bank, decisions, and which image each is of, all (k,) in the order of coding."""
-        n = len(symbols)
-        if symbols.size and not 0 <= symbols.min() <= symbols.max() <= 255:
-            raise ValueError("expected values of 0 to 255 as symbols")
         found: list[tuple[Any, Any, Any]] = []
 
         def ask(rows: Any, owners: Any, bits: Any) -> Any:
             found.append((rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32)))
             return bits.astype(np.intp)
 
-        canvas = self._canvas(n)
-        canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
-        with one_thread():
-            self._shared.causal.walk(canvas, (n, self._height, self._width), ask, known=True)
+        self._told(symbols, ask)
         rows, bits, owners = (np.concatenate(part) for part in zip(*found, strict=True))
         return rows, bits.astype(np.int32), owners
+
+    def _told(self, symbols: Symbols, ask: Ask) -> None:
+        """Tells the decisions of images, which are known. Raises ValueError at a symbol out of range."""
+        if symbols.size and not 0 <= symbols.min() <= symbols.max() <= 255:
+            raise ValueError("expected values of 0 to 255 as symbols")
+        canvas = self._canvas(len(symbols))
+        canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
+        shape = len(symbols), self._height, self._width
+        with one_thread():
+            self._shared.causal.walk(canvas, shape, ask, known=True)
