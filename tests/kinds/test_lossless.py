@@ -328,7 +328,7 @@ def test_a_size_that_lies_is_refused_before_memory_is_taken(free: Codec) -> None
     item = container.unpack(free.encode(photo(4, 4, 3)))
     for size in ((65535, 65535), (4097, 4096), (4096, 2049)):
         alpha = size == (4096, 2049)  # twice as high
-        with pytest.raises(cvae.CvaeError, match="at most (16,777,216|64,000,000) pixels"):
+        with pytest.raises(cvae.CvaeError, match=r"at most (16,777,216|64,000,000) pixels"):
             free.decode(container.pack(replace(item, original_size=size, alpha=alpha)))
     with pytest.raises(cvae.CvaeError, match="at most 16,777,216 pixels"):
         free.encode(np.zeros((4097, 4096), np.uint8))

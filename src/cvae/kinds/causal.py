@@ -7,18 +7,18 @@ the values themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream.tables import Bank
+from cvae.bitstream.tables import Bank, Rows
 from cvae.data import pipeline
 from cvae.data.images import Pixels
 from cvae.kinds.exactnet import LIMIT, MOST, Whole, activated, stored_layers
-from cvae.kinds.trees import Ask, Tree
+from cvae.kinds.trees import MOST_DEPTH, Ask, Tree
 from cvae.models.lossless import LEVELS, LosslessTables
 
 MIDDLE = 128  # the leaf of a value that is as predicted
@@ -26,8 +26,14 @@ MIDDLE = 128  # the leaf of a value that is as predicted
 ORDERS = {1: (0,), 3: (1, 0, 2)}
 _TRUNK = 2  # layers that all channels share; each has two of its own behind them
 
+# Pixels that are known, and looked at together.
+_AT_ONCE = 1 << 14
+
 Places = NDArray[np.intp]
+Line = tuple[Places, Places]  # rows and columns
 Levels = NDArray[np.int16]
+# Takes rows of the bank, decisions, and which picture each is of, all (k,).
+Take = Callable[[NDArray[Any], NDArray[Any], Places], None]
 
 
 @dataclass(frozen=True)
@@ -220,29 +226,86 @@ class Causal:
         given = [shared, sides] if turn else [shared]
         return last.of_rows(hidden.of_rows(*given))
 
-    def walk(self, canvas: Canvas, shape: tuple[int, int, int], ask: Ask, known: bool) -> None:
-        """Goes through the pixels of n pictures (n, h, w), which `ask` gives where they are not known."""
+    def walk(self, canvas: Canvas, shape: tuple[int, int, int], ask: Ask) -> None:
+        """Goes through the pixels of n pictures (n, h, w), which the decisions that `ask` gives tell."""
         n, height, width = shape
         pixels = canvas.pixels
         for rows, columns in self.window.lines(height, width):
             pipeline.checkpoint()
             images = np.repeat(np.arange(n), len(rows))
             rows, columns = np.tile(rows, n), np.tile(columns, n)
-            inputs, base = self.sight.inputs(*canvas.seen(images, rows, columns))
-            placed = rows * width + columns if len(self._positions) else None
-            shared, turn = self.at(inputs, placed), Turn(self.sight, base, self.window.predicts)
+            shared, turn = self._seen(canvas, images, rows, columns, width)
 
             def asked(found: Any, place: Any, bits: Any, images: Any = images) -> Any:
                 return ask(found, images[place], bits)
 
             for number, channel in enumerate(self.order):
-                sums, leaves = self.sums(number, shared, turn.sides()), None
-                if known:
-                    values = pixels[images, rows, columns, channel].astype(np.int16)
-                    leaves = turn.leaves(channel, values)
-                    self.trees[channel].walk(sums, asked, leaves)
-                else:
-                    leaves = self.trees[channel].walk(sums, asked, None).astype(np.int16)
-                    values = turn.values(channel, leaves)
-                    pixels[images, rows, columns, channel] = values
+                sums = self.sums(number, shared, turn.sides())
+                leaves = self.trees[channel].walk(sums, asked, None).astype(np.int16)
+                values = turn.values(channel, leaves)
+                pixels[images, rows, columns, channel] = values
                 turn.put(channel, values)
+
+    def tell(self, canvas: Canvas, shape: tuple[int, int, int], take: Take) -> None:
+        """Gives the decisions of n pictures (n, h, w), which are known, in the order of `walk`."""
+        n, height, width = shape
+        pixels, channels = canvas.pixels, len(self.order)
+        for lines in _several(self.window.lines(height, width), max(1, _AT_ONCE // n)):
+            pipeline.checkpoint()
+            line = np.repeat(np.arange(len(lines)), [n * len(rows) for rows, _ in lines])
+            images = np.concatenate([np.repeat(np.arange(n), len(rows)) for rows, _ in lines])
+            rows, columns = (
+                np.concatenate([np.tile(places, n) for places in of])
+                for of in zip(*lines, strict=True)
+            )
+            shared, turn = self._seen(canvas, images, rows, columns, width)
+            told = _Told(line, images)
+            for number, channel in enumerate(self.order):
+                told.turn(number, channels)
+                values = pixels[images, rows, columns, channel].astype(np.int16)
+                sums = self.sums(number, shared, turn.sides())
+                self.trees[channel].walk(sums, told, turn.leaves(channel, values))
+                turn.put(channel, values)
+            take(*told.in_order())
+
+    def _seen(
+        self, canvas: Canvas, images: Places, rows: Places, columns: Places, width: int
+    ) -> tuple[Whole, Turn]:
+        inputs, base = self.sight.inputs(*canvas.seen(images, rows, columns))
+        placed = rows * width + columns if len(self._positions) else None
+        return self.at(inputs, placed), Turn(self.sight, base, self.window.predicts)
+
+
+class _Told:
+    """Decisions of pixels whose lines and pictures are known, which come channel by channel."""
+
+    def __init__(self, line: Places, images: Places) -> None:
+        self._line, self._images = line, images
+        self._parts: list[tuple[Any, Any, Any, Any]] = []
+
+    def turn(self, number: int, channels: int) -> None:
+        """A channel's turn begins: lines, in a line channels, and of these depths follow each other."""
+        self._next = (self._line * channels + number) * MOST_DEPTH
+
+    def __call__(self, rows: Rows, place: Places, bits: Any) -> Places:
+        key = self._next[place] * len(self._line) + place
+        self._parts.append((rows, bits, self._images[place], key))
+        self._next = self._next + 1
+        return np.asarray(bits, np.intp)
+
+    def in_order(self) -> list[NDArray[Any]]:
+        """Rows, decisions and images (k,) in the order of coding."""
+        *found, key = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        order = np.argsort(key)
+        return [part[order] for part in found]
+
+
+def _several(lines: Iterable[Line], pixels: int) -> Iterator[list[Line]]:
+    """Lines that are known, so many pixels of a picture at once."""
+    held: list[Line] = []
+    for line in lines:
+        if held and sum(len(rows) for rows, _ in held) + len(line[0]) > pixels:
+            yield held
+            held = []
+        held.append(line)
+    yield held

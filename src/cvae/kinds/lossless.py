@@ -15,9 +15,9 @@ from cvae.data import images
 from cvae.data.images import Pixels
 from cvae.errors import ModelError, ModelKindError, translated
 from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
-from cvae.kinds.causal import Canvas, Causal
+from cvae.kinds.causal import Canvas, Causal, Take
 from cvae.kinds.exactnet import one_thread
-from cvae.kinds.trees import MOST_DEPTH, Ask
+from cvae.kinds.trees import MOST_DEPTH
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
@@ -25,8 +25,6 @@ from cvae.models.qualities import Latents
 _BYTES_A_LANE = 2400
 # Of a picture: its decisions take the encoder some hundred bytes a pixel, and minutes of ten million.
 _MOST_PIXELS = 1 << 24
-# Decisions that go to a coder at once: a large picture has a hundred million.
-_HELD = 1 << 20
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
 
@@ -156,27 +154,11 @@ class LosslessCoding(Coding):
         return self.elements * MOST_DEPTH
 
     def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
-        held: list[tuple[Any, Any]] = []
-        count = 0
-
-        def ask(rows: Any, owners: Any, bits: Any) -> Any:
-            nonlocal count
-            held.append((rows, bits.astype(np.int32)))
-            count += len(rows)
-            if count > _HELD:
-                give()
-            return bits.astype(np.intp)
-
-        def give() -> None:
-            nonlocal count
-            rows, bits = (np.concatenate(part)[np.newaxis] for part in zip(*held, strict=True))
-            coder.push(rows, bits)
-            held.clear()
-            count = 0
-
-        self._told(symbols, ask)
-        if held:
-            give()
+        # A large picture has a hundred million decisions, which come some ten thousand at once.
+        self._told(
+            symbols,
+            lambda rows, bits, _: coder.push(rows[np.newaxis], bits[np.newaxis].astype(np.int32)),
+        )
 
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
@@ -222,6 +204,8 @@ class LosslessCoding(Coding):
             each = [exact.Decoder(payload, self.bank, self.decisions) for payload in part]
 
             def ask(rows: Any, owners: Any, each: Any = each) -> Any:
+                if len(each) == 1:
+                    return each[0].pull(rows)
                 ends = np.searchsorted(owners, np.arange(1, len(each)))
                 parts = zip(each, np.split(rows, ends), strict=True)
                 return np.concatenate([coder.pull(own) for coder, own in parts if len(own)])
@@ -249,7 +233,6 @@ class LosslessCoding(Coding):
                 canvas,
                 (n, self._height, self._width),
                 lambda rows, owners, _: ask(rows, owners),
-                False,
             )
         return canvas.pixels.astype(np.int32).reshape(n, -1)
 
@@ -278,16 +261,16 @@ class LosslessCoding(Coding):
     def _decisions(self, symbols: Symbols) -> tuple[Any, Symbols, Any]:
         """Rows of the bank, decisions, and which image each is of, all (k,) in the order of coding."""
         found: list[tuple[Any, Any, Any]] = []
-
-        def ask(rows: Any, owners: Any, bits: Any) -> Any:
-            found.append((rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32)))
-            return bits.astype(np.intp)
-
-        self._told(symbols, ask)
+        self._told(
+            symbols,
+            lambda rows, bits, owners: found.append(
+                (rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32))
+            ),
+        )
         rows, bits, owners = (np.concatenate(part) for part in zip(*found, strict=True))
         return rows, bits.astype(np.int32), owners
 
-    def _told(self, symbols: Symbols, ask: Ask) -> None:
+    def _told(self, symbols: Symbols, take: Take) -> None:
         """Tells the decisions of images, which are known. Raises ValueError at a symbol out of range."""
         if symbols.size and not 0 <= symbols.min() <= symbols.max() <= 255:
             raise ValueError("expected values of 0 to 255 as symbols")
@@ -295,4 +278,4 @@ class LosslessCoding(Coding):
         canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
         shape = len(symbols), self._height, self._width
         with one_thread():
-            self._shared.causal.walk(canvas, shape, ask, known=True)
+            self._shared.causal.tell(canvas, shape, take)
