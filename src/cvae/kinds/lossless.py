@@ -90,9 +90,8 @@ class _Shared:
 
     def _read(self) -> Causal:
         model, tables = self.model, self.model.causal
-        places = (
-            0 if self.any_size else model.manifest.image_shape[0] * model.manifest.image_shape[1]
-        )
+        height, width, _ = model.manifest.image_shape
+        places = 0 if self.any_size else height * width
         with translated(ModelError, "damaged", model.path, ValueError):
             causal = Causal(tables)
             if causal.channels != self.channels or len(tables.positions) not in (0, places):
@@ -238,6 +237,12 @@ class LosslessCoding(Coding):
 
     def information_bits(self, symbols: Symbols, quality: int) -> NDArray[np.float64]:
         found: list[NDArray[np.float64]] = [np.empty(0)]
+        if not self._is_small:
+            for row in symbols:
+                meter = coders.Meter(self.bank, 1)
+                self.push(meter, row[np.newaxis], quality)
+                found.append(meter.bits)
+            return np.concatenate(found)
         for part in self._parts(symbols):
             rows, bits, owners = self._decisions(part)
             found.append(
