@@ -114,7 +114,7 @@ def test_crops_are_scaled_down_by_two_where_the_preset_says_so(
 
     run = Run.open(tiny_lossless_any_run)
     dataset = datasets.load(run.source, "own", (16, 16, 3), run.reading)
-    halves = replace(run.preset, lossless=replace(run.preset.lossless, halved=True))
+    halves = replace(run.preset, lossless=replace(run.preset.lossless, halved=1.0))
     drawn = [
         pixels.crops_of(dataset.train, preset, False)(np.random.default_rng(0))
         for preset in (run.preset, halves)

@@ -140,25 +140,20 @@ def any_of(images: Images, count: int, flip: bool) -> Draw:
 
 
 def crops_of(pictures: Photos, preset: Preset, flip: bool) -> Draw:
-    """Draws square parts of as many pictures, of those scaled down by two where the preset says so."""
-    sizes, scale = preset.lossless, 2 if preset.lossless.halved else 1
-    # Where most pictures are smaller than a part, parts are as small: little is reflected.
-    usual = int(np.median(pictures.sizes.min(axis=1))) // scale
-    crop = max(1, min(preset.crop, usual))
+    """Draws square parts of as many pictures, scaled down by two as often as the preset says."""
+    sizes, usual = preset.lossless, int(np.median(pictures.sizes.min(axis=1)))
 
     def draw(rng: np.random.Generator) -> Pixels:
         numbers = rng.integers(0, len(pictures), sizes.pictures)
-        side = scale * crop
+        scale = 2 if rng.random() < sizes.halved else 1
+        # Where most pictures are smaller than a part, parts are as small: little is reflected.
+        side = scale * max(1, min(preset.crop, usual // scale))
         parts = np.concatenate([
             crops.crops(pictures.whole(int(number)), side, 1, flip, rng) for number in numbers
         ])  # fmt: skip
         grey = rng.random(len(parts)) < _GREY
         parts[grey] = parts[grey][..., 1:2]
-        if scale == 1:
-            return parts
-        quarters = [parts[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        total: NDArray[np.uint16] = np.sum(quarters, axis=0, dtype=np.uint16)
-        return (total + 2 >> 2).astype(np.uint8)
+        return parts if scale == 1 else _halved(parts)
 
     return draw
 
@@ -177,6 +172,13 @@ def splits(preset: Preset, draw: Draw) -> NDArray[np.uint8]:
 def _parts(examples: Examples) -> list[tuple[Any, Any]]:
     numbers = np.arange(examples.count)
     return [examples.at(numbers[i : i + _AT_ONCE]) for i in range(0, len(numbers), _AT_ONCE)]
+
+
+def _halved(parts: Pixels) -> Pixels:
+    """The means of cells of 2x2 pixels."""
+    quarters = [parts[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    total: NDArray[np.uint16] = np.sum(quarters, axis=0, dtype=np.uint16)
+    return (total + 2 >> 2).astype(np.uint8)
 
 
 def _mirrored(pixels: Pixels, rng: np.random.Generator) -> Pixels:

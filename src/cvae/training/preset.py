@@ -33,9 +33,8 @@ class LosslessSizes:
     placed: bool = True  # knows where in the picture it is; of models of one size
     hidden: tuple[int, int, int] = (128, 96, 64)  # two layers of all channels, one of each
     pictures: int = 256  # of which the pixels of a batch are taken
-    halved: bool = (
-        False  # trains on crops that are scaled down by two, as of pictures that were JPEG
-    )
+    # The share of batches whose crops are scaled down by two, as of pictures that were JPEG; any size only.
+    halved: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -156,13 +156,13 @@ LOSSLESS_PHOTO = replace(
     summary="every pixel back, for photographs of any size",
     architecture="lossless-any", crop=96, batch_size=4096, epochs=40, learning_rate=2e-3,
     lossless=LosslessSizes(
-        4, 4, predicts=True, placed=False, hidden=(192, 96, 64), pictures=16, halved=True
+        4, 4, predicts=True, placed=False, hidden=(192, 96, 64), pictures=16, halved=0.4
     ),
 )
 LOSSLESS = replace(
     LOSSLESS_PHOTO, name="lossless", dataset="own",
     summary="the network of lossless-photo for pictures of your own, as they are",
-    lossless=replace(LOSSLESS_PHOTO.lossless, halved=False), epochs=30,
+    lossless=replace(LOSSLESS_PHOTO.lossless, halved=0.0), epochs=30,
 )
 
 OWN = replace(
