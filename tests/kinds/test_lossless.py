@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cvae
-from cvae.bitstream import container
+from cvae.bitstream import container, exact, rans
 from cvae.codec import Codec
 from cvae.data.images import Pixels
 from cvae.kinds import lossless
@@ -178,9 +178,28 @@ def test_damage_behind_a_good_check_is_refused_or_gives_some_picture(
     assert refused > 5
 
 
+@pytest.mark.parametrize("symbol", [-32768, -5, -1, 2, 5, 32768])
+def test_a_decision_that_is_none_is_refused_also_as_an_escape(codec: Codec, symbol: int) -> None:
+    coding = codec.sized(*codec.image_shape[:2]).coding
+    coder = exact.Encoder(coding.bank)
+
+    def ask(rows: Any, owners: Any) -> Any:
+        found = np.zeros((1, len(rows)), np.int32)
+        found[0, -1] = symbol
+        coder.push(rows[np.newaxis], found)
+        return found[0].clip(0, 1)
+
+    coding._walked(1, ask)
+    item = container.unpack(codec.encode(photo(*codec.image_shape)))
+    with pytest.raises(cvae.FormatError, match="neither 0 nor 1"):
+        codec.decode(container.pack(replace(item, payload=coder.finish()[0])))
+
+
 def test_lossless_models_have_no_qualities_targets_or_inversion(codec: Codec) -> None:
     picture = photo(*codec.image_shape)
-    for wrong in ({"quality": 50}, {"max_bytes": 1000}, {"min_psnr": 30.0}):
+    for wrong in (
+        {"quality": 50}, {"quality": np.zeros(2)}, {"max_bytes": 1000}, {"min_psnr": 30.0}
+    ):  # fmt: skip
         with pytest.raises(cvae.CvaeError, match="lossless"):
             codec.encode(picture, **wrong)
     with pytest.raises(cvae.CvaeError, match="invert"):

@@ -201,7 +201,8 @@ class LosslessCoding(Coding):
             def ask(rows: Any, owners: Any, each: Any = each) -> Any:
                 ends = np.searchsorted(owners, np.arange(1, len(each)))
                 parts = zip(each, np.split(rows, ends), strict=True)
-                return np.concatenate([coder.pull(own) for coder, own in parts if len(own)])
+                found = [coder.pull(own) for coder, own in parts if len(own)]
+                return np.clip(np.concatenate(found), -1, 2)  # of an escape, which is no decision
 
             symbols = self._walked(len(part), ask)
             for coder in each:
