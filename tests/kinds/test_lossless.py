@@ -97,6 +97,15 @@ def test_large_pictures_take_the_coder_of_blocks_and_come_back(free: Codec) -> N
         assert np.array_equal(free.decode(data), picture.squeeze(2) if shape[2] == 1 else picture)
 
 
+def test_pictures_of_more_steps_than_other_blocks_may_have_come_back(
+    free: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rans, "MAX_STEPS", 1 << 10)
+    monkeypatch.setattr(rans, "_LANES_MAX", 8)
+    picture = photo(40, 60, 3)
+    assert np.array_equal(free.decode(free.encode(picture)), picture)
+
+
 def test_the_information_is_what_files_take(codec: Codec) -> None:
     batch = np.stack([photo(*codec.image_shape, seed=seed) for seed in range(3)])
     for item in codec.encode_batch(batch):
