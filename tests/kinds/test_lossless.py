@@ -330,6 +330,6 @@ def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     assert np.array_equal(
         cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0]
     )
-    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}):
+    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}, {"quality": np.zeros(2)}):
         with pytest.raises(cvae.CvaeError, match="chooses the model"):
             cvae.encode(picture, lossless=True, **more)
