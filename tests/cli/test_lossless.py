@@ -147,6 +147,9 @@ def test_a_profile_is_left_out_with_a_word_and_pixels_stay(
     Image.fromarray(picture).save("wide.png", icc_profile=swapped_profile())
     assert np.array_equal(there_and_back(Path("wide.png")), picture)
     assert "colour profile left out" in capsys.readouterr().err
+    Image.fromarray(picture).save("bad.png", icc_profile=b"none" * 40)
+    assert np.array_equal(there_and_back(Path("bad.png")), picture)
+    assert "damaged colour profile ignored" in capsys.readouterr().err
     turned = Image.fromarray(picture)
     exif = turned.getexif()
     exif[0x0112] = 6
