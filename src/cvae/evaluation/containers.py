@@ -173,7 +173,8 @@ def _read(
     original: tuple[Place, str], codec: Codec, item: Container, options: EncodeOptions, refuse: Tell
 ) -> Pixels | None:
     """An original as the model codes it, (h, w, c); None when it is refused."""
-    batches = ListSource([original]).batches(codec.reading(options), refuse=refuse)
+    reading = codec.reading(replace(options, fit=options.fit and not codec.lossless))
+    batches = ListSource([original]).batches(reading, refuse=refuse)
     batch = next(batches, None)
     if batch is None:
         return None
