@@ -78,8 +78,9 @@ def encode(
     image. A lossless model by its name does without it.
     """
     if truth(lossless, "lossless"):
+        usual = (registry.DEFAULT, None, DEFAULT_EFFORT, None, None)
         asked = (model, quality, effort, max_bytes, min_psnr)
-        if asked != (registry.DEFAULT, None, DEFAULT_EFFORT, None, None):
+        if any(one is not other for one, other in zip(asked, usual, strict=True)):
             raise CvaeError("lossless=True chooses the model and has no quality, found one, too")
         return exactly.encode(image)
     codec = open_model(model)

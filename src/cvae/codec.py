@@ -81,7 +81,7 @@ class Codec(Decoder):
 
     def _exact_reading(self, options: EncodeOptions, alpha: bool) -> Reading:
         """How a lossless model reads: pixels are as they are, or refused. Raises CvaeError."""
-        if options.fit or options.crop is not None:
+        if not self.any_size and (options.fit or options.crop is not None):
             text = f"model {self.name} is lossless, and does not fit images to its size"
             raise CvaeError(text, advice="a model for pictures of any size takes others")
         ground = options.background

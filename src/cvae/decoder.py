@@ -110,7 +110,7 @@ class Decoder:
         if quality is None:
             return self.model.manifest.default_quality
         if self.lossless:
-            if quality == LOSSLESS:
+            if isinstance(quality, int | np.integer) and quality == LOSSLESS:
                 return LOSSLESS
             text = f"model {self.name} is lossless and has no qualities, found {shown(quality)}"
             raise CvaeError(text)

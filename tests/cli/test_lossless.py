@@ -109,6 +109,38 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     assert "a.bin: 1 lossless image and their originals differ" in said.err
 
 
+def test_packs_and_files_of_any_size_are_verified_and_added_to(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("a").mkdir()
+    save("a/x.png", photo(7, 5, 3))
+    save("a/y.png", photo(4, 9, 1))
+    run_here("pack", "a", "--lossless", "-o", "a.bin")
+    run_here("verify", "a.bin", "--against", "a")
+    for model in ("any", "one-1"):
+        path = save(f"{model}.png", photo(*SHAPE))
+        run_here("encode", path, "-m", model, "-o", f"{model}.bin")
+        run_here("verify", f"{model}.bin", "--against", path)
+    run_here("pack", "any.png", "--append", "--lossless", "-o", "a.bin")
+    capsys.readouterr()
+    run_here("list", "a.bin", "--json")
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [image["size"] for image in found] == [[5, 7], [9, 4], [10, 12]]
+
+
+def test_nothing_lossless_is_added_to_a_lossy_pack(capsys: pytest.CaptureFixture[str]) -> None:
+    path = save("a.png", photo(28, 28, 1))
+    run_here("pack", path, "-m", "mnist", "--effort", "0", "-o", "a.bin")
+    run_here("pack", path, "--append", "--lossless", "-o", "a.bin", code=1)
+    assert "of all images, found --lossless" in capsys.readouterr().err
+
+
+def test_no_curve_is_drawn_of_a_lossless_model(capsys: pytest.CaptureFixture[str]) -> None:
+    path = save("a.png", photo(*SHAPE))
+    run_here("eval", path, "-m", "one-1", "--against", "png", "--plot", "p.png", code=2)
+    assert "one-1 is lossless" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option", [["-q", "50"], ["--effort", "3"], ["--max-bytes", "99"], ["--min-psnr", "30"]]
 )
@@ -151,6 +183,9 @@ def test_a_profile_is_left_out_with_a_word_and_pixels_stay(
     Image.fromarray(picture).save("wide.png", icc_profile=swapped_profile())
     assert np.array_equal(there_and_back(Path("wide.png")), picture)
     assert "colour profile left out" in capsys.readouterr().err
+    Image.fromarray(picture).save("bad.png", icc_profile=b"none" * 40)
+    assert np.array_equal(there_and_back(Path("bad.png")), picture)
+    assert "damaged colour profile ignored" in capsys.readouterr().err
     turned = Image.fromarray(picture)
     exif = turned.getexif()
     exif[0x0112] = 6

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cvae
-from cvae.bitstream import container
+from cvae.bitstream import container, exact, rans
 from cvae.codec import Codec
 from cvae.data.images import Pixels
 from cvae.kinds import lossless
@@ -95,6 +95,15 @@ def test_large_pictures_take_the_coder_of_blocks_and_come_back(free: Codec) -> N
         picture = photo(*shape)
         data = free.encode(picture)
         assert np.array_equal(free.decode(data), picture.squeeze(2) if shape[2] == 1 else picture)
+
+
+def test_pictures_of_more_steps_than_other_blocks_may_have_come_back(
+    free: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rans, "MAX_STEPS", 1 << 10)
+    monkeypatch.setattr(rans, "_LANES_MAX", 8)
+    picture = photo(40, 60, 3)
+    assert np.array_equal(free.decode(free.encode(picture)), picture)
 
 
 def test_the_information_is_what_files_take(codec: Codec) -> None:
@@ -178,9 +187,28 @@ def test_damage_behind_a_good_check_is_refused_or_gives_some_picture(
     assert refused > 5
 
 
+@pytest.mark.parametrize("symbol", [-32768, -5, -1, 2, 5, 32768])
+def test_a_decision_that_is_none_is_refused_also_as_an_escape(codec: Codec, symbol: int) -> None:
+    coding = codec.sized(*codec.image_shape[:2]).coding
+    coder = exact.Encoder(coding.bank)
+
+    def ask(rows: Any, owners: Any) -> Any:
+        found = np.zeros((1, len(rows)), np.int32)
+        found[0, -1] = symbol
+        coder.push(rows[np.newaxis], found)
+        return found[0].clip(0, 1)
+
+    coding._walked(1, ask)
+    item = container.unpack(codec.encode(photo(*codec.image_shape)))
+    with pytest.raises(cvae.FormatError, match="neither 0 nor 1"):
+        codec.decode(container.pack(replace(item, payload=coder.finish()[0])))
+
+
 def test_lossless_models_have_no_qualities_targets_or_inversion(codec: Codec) -> None:
     picture = photo(*codec.image_shape)
-    for wrong in ({"quality": 50}, {"max_bytes": 1000}, {"min_psnr": 30.0}):
+    for wrong in (
+        {"quality": 50}, {"quality": np.zeros(2)}, {"max_bytes": 1000}, {"min_psnr": 30.0}
+    ):  # fmt: skip
         with pytest.raises(cvae.CvaeError, match="lossless"):
             codec.encode(picture, **wrong)
     with pytest.raises(cvae.CvaeError, match="invert"):
@@ -302,7 +330,7 @@ def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     assert np.array_equal(
         cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0]
     )
-    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}):
+    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}, {"quality": np.zeros(2)}):
         with pytest.raises(cvae.CvaeError, match="chooses the model"):
             cvae.encode(picture, lossless=True, **more)
 

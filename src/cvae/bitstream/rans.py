@@ -22,6 +22,7 @@ _STATE_MIN = 1 << 16
 _WORD_BITS = 16
 _LANES_MAX = 1024
 # A step takes a decoder some microseconds, whatever it reads: a file of a few bytes may ask for millions.
+# A block of all lanes may have more: that of a large lossless picture has.
 MAX_STEPS = 1 << 17
 _HEAD = struct.Struct("<H")
 _ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
@@ -210,8 +211,7 @@ class Decoder:
         A state near its least may lose half of what a likely symbol costs, never more.
         """
         lanes = len(self._state)
-        # Decisions of pictures are as many as their pixels allow.
-        if self._left is not None and self._place + len(rows) > MAX_STEPS * lanes:
+        if lanes < _LANES_MAX and self._place + len(rows) > MAX_STEPS * lanes:
             expected = f"expected at most {MAX_STEPS:,} steps"
             raise FormatError(f"{expected} of the coder, found more")
         states = float(np.log2(np.maximum(self._state, 1)).sum()) - _WORD_BITS * lanes

@@ -68,6 +68,8 @@ def options_of(
 
     if options.quality not in (None, header.quality):
         refuse(f"quality {header.quality}", f"quality {options.quality}")
+    if options.lossless and not codec.lossless:
+        refuse(f"quality {header.quality}", "--lossless")
     if options.invert and not header.inverted:
         refuse("no inversion", "--invert")
     if codec.reading(options).scales and not header.sizes:

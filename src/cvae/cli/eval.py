@@ -121,6 +121,8 @@ def command(
     else:
         opened = registry.open_model(model)
     result = {"model": opened.manifest.name, "dataset": Path(dataset).stem, "split": name}
+    if outputs.plot is not None and kinds.of(opened.manifest).lossless:
+        raise click.UsageError(f"--plot draws distortion, and {opened.manifest.name} is lossless")
     run = _Run(dataset, which, limit, reading, opened, talk, result)
     try:
         if noise is not None and not kinds.codes(opened.manifest):

@@ -158,7 +158,7 @@ class Reading:
             colours, changes = (None, []) if self._tags(image) else _to_srgb(image)
             turn = images.turn_of(image)
             if self.strict:
-                colours, changes = None, [_LEFT_OUT] if colours else []
+                colours, changes = None, [_LEFT_OUT] if colours else changes
                 changes += [] if turn is None else [_TURNED]
             factors = self._factors(image.size, turn)
             keep = self.alpha

@@ -160,7 +160,7 @@ class LosslessCoding(Coding):
         )
 
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
-        return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
+        return self._walked(images, lambda rows, owners: _checked(coder.pull(rows[np.newaxis])[0]))
 
     def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
         if not self._is_small:
@@ -204,10 +204,11 @@ class LosslessCoding(Coding):
 
             def ask(rows: Any, owners: Any, each: Any = each) -> Any:
                 if len(each) == 1:
-                    return each[0].pull(rows)
+                    return _checked(each[0].pull(rows))
                 ends = np.searchsorted(owners, np.arange(1, len(each)))
                 parts = zip(each, np.split(rows, ends), strict=True)
-                return np.concatenate([coder.pull(own) for coder, own in parts if len(own)])
+                found = [coder.pull(own) for coder, own in parts if len(own)]
+                return _checked(np.concatenate(found))
 
             symbols = self._walked(len(part), ask)
             for coder in each:
@@ -284,3 +285,8 @@ class LosslessCoding(Coding):
         shape = len(symbols), self._height, self._width
         with one_thread():
             self._shared.causal.tell(canvas, shape, take)
+
+
+def _checked(symbols: Symbols) -> Any:
+    """Decisions, and 2 for every symbol that is none: -1, and what follows an escape."""
+    return np.minimum(symbols.view(np.uint32), 2)

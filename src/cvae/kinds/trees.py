@@ -16,11 +16,9 @@ MOST_DEPTH = 64  # decisions of a value
 # An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
 ROW_SHIFT = 7
 
-_ENTRIES = (0, 1, 2, -1)  # of a table: what an array of four finds at these places
-
 Bits = NDArray[Any]  # integers, or truth values
 # Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
-# Returns the decisions.
+# Returns the decisions, or 2 for what is none.
 Ask = Callable[[Rows, NDArray[np.intp], Bits | None], Bits]
 
 
@@ -35,8 +33,8 @@ class Tree:
         ranges, self._half = ranges_of(splits), rows // 2
         self.splits = splits.astype(np.int64)
         first = {(low, high): node for node, (low, high) in enumerate(ranges)}
-        # The nodes, or ~value, that a decision leads to; the other entries of the bank lead to no value.
-        self._next = np.full((len(ranges), len(_ENTRIES)), ~LEVELS, np.intp)
+        # The nodes, or ~value, that a decision leads to; 2 stands for what is none.
+        self._next = np.full((len(ranges), 3), ~LEVELS, np.intp)
         for node, (low, high) in enumerate(ranges):
             split = int(splits[node])
             for turn, part in enumerate(((low, split), (split, high))):
