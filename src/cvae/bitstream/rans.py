@@ -53,9 +53,9 @@ class Encoder:
     def __init__(self, bank: Bank, stages: int | None = 1) -> None:
         """Of so many stages; None: of any number, in which no symbol is beyond the radius."""
         self._bank, self._left = bank, stages
-        # In half the bytes of what is calculated with: a photograph has millions.
-        self._widths: list[NDArray[np.uint32]] = []
-        self._starts: list[NDArray[np.uint32]] = []
+        # In a quarter of the bytes of what is calculated with: a photograph has millions.
+        self._widths: list[NDArray[np.uint16]] = []
+        self._starts: list[NDArray[np.uint16]] = []
         self._bits = 0.0
         self._escaped: list[int] = []  # symbols of the last stage that are beyond the radius
 
@@ -84,11 +84,12 @@ class Encoder:
         lanes = lanes or lane_count(self._bits, count, bytes_a_lane)
         state = np.full(lanes, _STATE_MIN, np.int64)
         words = []
-        widths, starts = _in_lanes(self._widths, lanes, TOTAL), _in_lanes(self._starts, lanes, 0)
+        widths, starts = _in_lanes(self._widths, lanes), _in_lanes(self._starts, lanes)
         for step in reversed(range(len(widths))):
             width, start = widths[step].astype(np.int64), starts[step].astype(np.int64)
+            # A padded place, of width 0, gets 2^16: it is never full and leaves the state as it is.
+            width[width == 0] = TOTAL
             full = state >= width << _WORD_BITS
-            # A padded place has width 2^16: it is never full and leaves the state as it is.
             words.append(state[full] & 0xFFFF)
             state = np.where(full, state >> _WORD_BITS, state)
             quotient, rest = np.divmod(state, width)
@@ -99,8 +100,8 @@ class Encoder:
         return head + stream.astype("<u2").tobytes() + escapes
 
     def _append(self, bank: Bank, rows: Rows, entries: Integers) -> None:
-        self._widths.append(bank.table[rows, entries].ravel().astype(np.uint32))
-        self._starts.append(bank.starts[rows, entries].ravel().astype(np.uint32))
+        self._widths.append(bank.table[rows, entries].ravel().astype(np.uint16))
+        self._starts.append(bank.starts[rows, entries].ravel().astype(np.uint16))
 
 
 class Decoder:
@@ -237,12 +238,12 @@ class Decoder:
         return symbols
 
 
-def _in_lanes(parts: list[NDArray[np.uint32]], lanes: int, fill: int) -> NDArray[np.uint32]:
-    """Arrays one behind the other -> (steps, lanes) in reading order, the last step filled up."""
+def _in_lanes(parts: list[NDArray[np.uint16]], lanes: int) -> NDArray[np.uint16]:
+    """Arrays one behind the other -> (steps, lanes) in reading order, the last step filled up with 0."""
     count = sum(part.size for part in parts)
     steps = -(-count // lanes)
-    padded = np.empty(steps * lanes, np.uint32)
-    np.concatenate([*parts, np.full(steps * lanes - count, fill, np.uint32)], out=padded)
+    padded = np.empty(steps * lanes, np.uint16)
+    np.concatenate([*parts, np.zeros(steps * lanes - count, np.uint16)], out=padded)
     return padded.reshape(steps, lanes)
 
 

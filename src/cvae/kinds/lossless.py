@@ -25,6 +25,7 @@ from cvae.models.qualities import Latents
 _BYTES_A_LANE = 2400
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
+_AT_ONCE = 1 << 17  # decisions that a coder of blocks takes at once
 
 
 class Lossless(Kind):
@@ -151,13 +152,16 @@ class LosslessCoding(Coding):
         return self.elements * MOST_DEPTH
 
     def push(self, coder: coders.Encoder, symbols: Symbols, quality: int) -> None:
-        rows, bits, _ = self._decisions(symbols)
-        coder.push(rows[np.newaxis], bits[np.newaxis])
+        gathered = _Gathered(coder)
+        self._walk(symbols, lambda rows, owners, bits: gathered.add(rows, bits))
+        gathered.flush()
 
     def pull(self, coder: coders.Decoder, images: int, quality: int) -> Symbols:
         return self._walked(images, lambda rows, owners: coder.pull(rows[np.newaxis])[0])
 
     def coded_each(self, symbols: Symbols, quality: int) -> tuple[list[bytes], NDArray[np.float64]]:
+        if not self._is_small:
+            return self._coded_alone(symbols, quality)
         payloads: list[bytes] = []
         bits: list[float] = []
         for part in self._parts(symbols):
@@ -166,19 +170,23 @@ class LosslessCoding(Coding):
             ends = np.cumsum(np.bincount(owners, minlength=len(part)))[:-1]
             for chosen in np.split(order, ends):
                 given = rows[chosen][np.newaxis], decisions[chosen][np.newaxis]
-                payloads.append(self._coded(*given))
+                single = exact.Encoder(self.bank)
+                single.push(*given)
+                payloads += single.finish()
                 bits.append(float(self.bank.bits(*given).sum()))
         return payloads, np.array(bits)
 
-    def _coded(self, rows: Any, decisions: Symbols) -> bytes:
-        """One image's payload."""
-        if self._is_small:
-            single = exact.Encoder(self.bank)
-            single.push(rows, decisions)
-            return single.finish()[0]
-        block = rans.Encoder(self.bank, self.stages)
-        block.push(rows, decisions)
-        return block.finish(bytes_a_lane=_BYTES_A_LANE)
+    def _coded_alone(
+        self, symbols: Symbols, quality: int
+    ) -> tuple[list[bytes], NDArray[np.float64]]:
+        """`coded_each` of large images, one by one, whose decisions are never held together."""
+        payloads, bits = list[bytes](), list[float]()
+        for row in symbols:
+            block, meter = rans.Encoder(self.bank, self.stages), coders.Meter(self.bank, 1)
+            self.push(coders.Both(block, meter), row[np.newaxis], quality)
+            payloads.append(block.finish(bytes_a_lane=_BYTES_A_LANE))
+            bits.append(float(meter.bits[0]))
+        return payloads, np.array(bits)
 
     def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
         block = rans.Encoder(self.bank, self.stages)
@@ -255,18 +263,46 @@ class LosslessCoding(Coding):
 
     def _decisions(self, symbols: Symbols) -> tuple[Any, Symbols, Any]:
         """Rows of the bank, decisions, and which image each is of, all (k,) in the order of coding."""
+        found: list[tuple[Any, Any, Any]] = []
+
+        def take(rows: Any, owners: Any, bits: Any) -> None:
+            found.append((rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32)))
+
+        self._walk(symbols, take)
+        rows, bits, owners = (np.concatenate(part) for part in zip(*found, strict=True))
+        return rows, bits.astype(np.int32), owners
+
+    def _walk(self, symbols: Symbols, take: Callable[[Any, Any, Any], None]) -> None:
+        """Gives all decisions in the order of coding: rows of the bank, images, and 0 or 1."""
         n = len(symbols)
         if symbols.size and not 0 <= symbols.min() <= symbols.max() <= 255:
             raise ValueError("expected values of 0 to 255 as symbols")
-        found: list[tuple[Any, Any, Any]] = []
 
         def ask(rows: Any, owners: Any, bits: Any) -> Any:
-            found.append((rows.astype(np.uint16), bits.astype(np.int8), owners.astype(np.int32)))
+            take(rows, owners, bits)
             return bits.astype(np.intp)
 
         canvas = self._canvas(n)
         canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
         with one_thread():
             self._shared.causal.walk(canvas, (n, self._height, self._width), ask, known=True)
-        rows, bits, owners = (np.concatenate(part) for part in zip(*found, strict=True))
-        return rows, bits.astype(np.int32), owners
+
+
+class _Gathered:
+    """Decisions on their way to a coder, which takes many at once; all together they may be billions."""
+
+    def __init__(self, coder: coders.Encoder) -> None:
+        self._coder, self._count = coder, 0
+        self._held: list[tuple[Any, Any]] = []
+
+    def add(self, rows: Any, bits: Any) -> None:
+        self._held.append((rows, bits))
+        self._count += len(rows)
+        if self._count >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._held:
+            rows, bits = (np.concatenate(part) for part in zip(*self._held, strict=True))
+            self._coder.push(rows[np.newaxis], bits[np.newaxis].astype(np.int32))
+        self._held, self._count = [], 0
