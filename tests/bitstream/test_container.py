@@ -206,8 +206,8 @@ def test_a_quality_out_of_range_is_not_packed(quality: int) -> None:
         "c332beef",
         "de32beef0102",
         "c4b2beef" + "07" * 300,
-        "c232beef05",
-        "c200beef01",
+        "c232beef09",
+        "c265beef01",
         "c0b2beef08",
     ],
 )

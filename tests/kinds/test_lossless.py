@@ -106,6 +106,23 @@ def test_pictures_of_more_steps_than_other_blocks_may_have_come_back(
     assert np.array_equal(free.decode(free.encode(picture)), picture)
 
 
+def test_the_decisions_of_a_large_picture_are_coded_in_parts_to_the_same_bytes(
+    free: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = photo(40, 60, 3)
+    data = free.encode(picture)
+    pushed, push = [], rans.Encoder.push
+
+    def watched(self: Any, rows: Any, symbols: Any) -> None:
+        pushed.append(rows.size)
+        push(self, rows, symbols)
+
+    monkeypatch.setattr(lossless, "_AT_ONCE", 1 << 10)
+    monkeypatch.setattr(rans.Encoder, "push", watched)
+    assert free.encode(picture) == data
+    assert sum(pushed) > picture.size > 2 * max(pushed)
+
+
 def test_the_information_is_what_files_take(codec: Codec) -> None:
     batch = np.stack([photo(*codec.image_shape, seed=seed) for seed in range(3)])
     for item in codec.encode_batch(batch):

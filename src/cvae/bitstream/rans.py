@@ -89,7 +89,6 @@ class Encoder:
             width, start = widths[step].astype(np.int64), starts[step].astype(np.int64)
             width[width == 0] = TOTAL  # of the padded places of the last step
             full = state >= width << _WORD_BITS
-            # A padded place has width 2^16: it is never full and leaves the state as it is.
             words.append(state[full] & 0xFFFF)
             state = np.where(full, state >> _WORD_BITS, state)
             quotient, rest = np.divmod(state, width)

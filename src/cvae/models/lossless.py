@@ -43,7 +43,7 @@ class LosslessTables:
                 raise ValueError(f"expected {field.name} as {dtype}, found {array.dtype}")
             if array.ndim != _AXES.get(field.name, 1):
                 raise ValueError(f"unexpected shape {array.shape} of {field.name}")
-        if self.bank.shape[1] != 4 or len(self.bank) % 2:
+        if self.bank.shape[1] != 4 or len(self.bank) % 2 or len(self.bank) > 1 << 16:
             raise ValueError(f"expected tables of one decision, found {self.bank.shape}")
         if self.window.shape != (3,) or not self.window[:2].min() >= 1:
             raise ValueError(f"expected a window of three numbers, found {self.window.shape}")
