@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from cvae.data.images import Pixels, as_image
 
-from ..conftest import photo, run_here
+from ..conftest import ROOT, photo, run_here
 from ..data.pictures import swapped_profile
 from ..lossless import tables, write
 
@@ -30,6 +31,11 @@ def _models(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(folder / f"one-{seed}.cvae", SHAPE, made=made, id=500 + number)
     write(folder / "any.cvae", (8, 8, 3), any_size=True, id=502)
     monkeypatch.setenv("CVAE_MODELS", str(folder))
+    # Of the shipped models one that is not lossless is left.
+    shipped = workdir / "shipped"
+    shipped.mkdir()
+    shutil.copy(ROOT / "weights" / "mnist.cvae", shipped)
+    monkeypatch.setattr("cvae.models.registry.shipped_folder", lambda: shipped)
 
 
 def save(name: str, pixels: Pixels, **options: object) -> Path:

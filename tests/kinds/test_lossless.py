@@ -19,7 +19,7 @@ import cvae
 from cvae.bitstream import container, exact, rans
 from cvae.codec import Codec
 from cvae.data.images import Pixels
-from cvae.kinds import lossless
+from cvae.kinds import causal, lossless
 from cvae.models.file import Model
 from cvae.models.lossless import LosslessTables
 from cvae.options import EncodeOptions
@@ -117,7 +117,7 @@ def test_the_decisions_of_a_large_picture_are_coded_in_parts_to_the_same_bytes(
         pushed.append(rows.size)
         push(self, rows, symbols)
 
-    monkeypatch.setattr(lossless, "_AT_ONCE", 1 << 10)
+    monkeypatch.setattr(causal, "_AT_ONCE", 1 << 7)
     monkeypatch.setattr(rans.Encoder, "push", watched)
     assert free.encode(picture) == data
     assert sum(pushed) > picture.size > 2 * max(pushed)
@@ -335,7 +335,7 @@ def test_a_model_loads_nothing_but_numpy(tmp_path: Path) -> None:
 def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CVAE_MODELS", str(tmp_path))
+    monkeypatch.setattr("cvae.models.registry.shipped_folder", lambda: tmp_path)
     names = ("one", "any")
     for number, (name, any_size) in enumerate(zip(names, (False, True), strict=True)):
         write(tmp_path / f"{name}.cvae", COLOUR, any_size, id=900 + number)
