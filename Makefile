@@ -44,7 +44,7 @@ fuzz: .venv-dev/installed
 	$(DEV)/python -m tests.fuzz build/fuzz $(TARGETS)
 
 docs: .venv-dev/installed
-	PYTHONPATH=src $(DEV)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(DEV)/mkdocs build --quiet
 
 notebook: .venv-dev/installed
 	cd docs/notebooks && ../../$(DEV)/jupyter-execute --inplace *.ipynb
