@@ -17,7 +17,9 @@ from cvae.cli import main
 DOCS = Path(__file__).parent
 _FORMULA = re.compile(r'(?s)<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>')
 # Files of the repository that are no pages; where it is hosted, the site does not know.
-_OUT = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!(?:howto|theory|reference|notebooks|models|results)/)[A-Zbcsw][^)]*\)")
+_OUT = re.compile(
+    r"\[([^\]]+)\]\((?:\.\./)+(?!(?:howto|theory|reference|notebooks|models|results)/)[A-Zbcsw][^)]*\)"
+)
 
 
 def on_files(files: Any, config: Any) -> Any:

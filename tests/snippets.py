@@ -33,7 +33,9 @@ _BLOCK = re.compile(
     r"(?:^```(?P<language>\w*)\n(?P<fenced>(?s:.*?))^```$|(?P<indented>(?:^    .*\n|^\n(?=    ))+))"
 )
 # What makes an indented block one of commands; layouts of bytes are indented, too.
-_TYPED = re.compile(r"(?m)^(?:cvae|python3?|pip|make|dask|export|eval|apt-get|[.]venv/bin/pip)\s|\| cvae ")
+_TYPED = re.compile(
+    r"(?m)^(?:cvae|python3?|pip|make|dask|export|eval|apt-get|[.]venv/bin/pip)\s|\| cvae "
+)
 
 
 @dataclass(frozen=True)
