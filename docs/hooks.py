@@ -1,4 +1,4 @@
-"""What `make docs` adds to Markdown: help of commands, formulas as MathML, notebooks, no links that lead out."""
+"""What `make docs` adds to Markdown: help of commands, formulas as MathML, notebooks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from cvae.cli import main
 DOCS = Path(__file__).parent
 _FORMULA = re.compile(r'(?s)<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>')
 # Files of the repository that are no pages; where it is hosted, the site does not know.
-_OUT = re.compile(
-    r"\[([^\]]+)\]\((?:\.\./)+(?!(?:howto|theory|reference|notebooks|models|results)/)[A-Zbcsw][^)]*\)"
-)
+_OUT = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:samples|benchmarks|src|tests|[A-Z])[^)]*\)")
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -1,6 +1,7 @@
 """The commands and programs that README and docs show, and the files that they speak of.
 
-A block that no test can run says so, and why, in a comment above it, for all of its lines or for those that hold one of some words:
+A block that no test can run says so, and why, in a comment above it, for all of its lines or for
+those that hold one of some words:
 
     <!-- not run: downloads MNIST -->
     <!-- not run (--scheduler, s3://): needs a cluster -->
@@ -153,7 +154,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "digit.bin": lambda path: path.write_bytes(cvae.encode(digits()[0], effort=0)),
     "digit_3.bin": lambda path: path.write_bytes(cvae.encode(digits()[3], effort=0)),
     "digit.npy": lambda path: np.save(path, np.zeros(16, np.int32)),
-    **{name: _pack for name in ("digits.bin", "all.bin", "x.bin", "archive.bin", "good.bin")},
+    **dict.fromkeys(("digits.bin", "all.bin", "x.bin", "archive.bin", "good.bin"), _pack),
     "damaged.bin": _damaged,
 }  # fmt: skip
 
