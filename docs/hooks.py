@@ -16,6 +16,8 @@ from cvae.cli import main
 
 DOCS = Path(__file__).parent
 _FORMULA = re.compile(r'(?s)<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>')
+# Between a function's name and what it is of, the converter leaves no space.
+_FUNCTION = re.compile(r"\\(?:log|ln)\b(?:_\w)?(?= )")
 # Files of the repository that are no pages; where it is hosted, the site does not know.
 _OUT = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:samples|benchmarks|src|tests|[A-Z])[^)]*\)")
 
@@ -42,7 +44,8 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def _formula(found: re.Match[str]) -> str:
     tag, latex = found.groups()
-    return convert(unescape(latex).strip(), display="block" if tag == "div" else "inline")
+    latex = _FUNCTION.sub(r"\g<0>\\,", unescape(latex).strip())
+    return convert(latex, display="block" if tag == "div" else "inline")
 
 
 def _commands() -> str:
