@@ -50,7 +50,7 @@ def _typed(line: str, folder: Path) -> None:
     path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
     line = f"set -euo pipefail; {line}"
-    subprocess.run(["bash", "-c", line], check=True, env=env, timeout=120, capture_output=True)
+    subprocess.run(["bash", "-c", line], check=True, env=env, timeout=300, capture_output=True)
 
 
 @_of("python")
