@@ -17,7 +17,9 @@ from cvae.cli import main
 
 DOCS = Path(__file__).parent
 _FORMULA = re.compile(r'(?s)<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>')
-_ELSEWHERE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+_ELSEWHERE = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>"
+)
 # Between a function's name and what it is of, the converter leaves no space.
 _FUNCTION = re.compile(r"\\(?:log|ln)\b(?:_\w)?(?= )")
 # Files of the repository that are no pages; where it is hosted, the site does not know.
@@ -48,7 +50,9 @@ def on_post_page(html: str, page: Any, **_: Any) -> str:
     """Raises PluginError when a browser would load something from another host."""
     found = _ELSEWHERE.search(html)
     if found:
-        raise PluginError(f"{page.file.src_uri}: expected nothing from other hosts, found {found[0]}")
+        raise PluginError(
+            f"{page.file.src_uri}: expected nothing from other hosts, found {found[0]}"
+        )
     return html
 
 
