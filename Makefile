@@ -4,6 +4,8 @@
 # make check   lint, types, import contract
 # make fix     format and sort
 # make fuzz    containers, packs, models, pictures and archives that nobody wrote, a minute each
+# make docs    the documentation site -> site/index.html
+# make notebook   runs the notebooks again and keeps what they print and draw
 # make bench   ratios of speed -> docs/benchmarks.md; NPZ=mnist.npz: on its test images
 # make results DATA=folder-with-npz-files   figures of the shipped models -> docs/results.md
 # make results-any-size DATA=...   of these only the pictures of any size
@@ -17,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTEST := $(DEV)/pytest -q -n auto --dist worksteal
 
-.PHONY: demo test test-all check fix fuzz bench results results-any-size clean
+.PHONY: demo test test-all check fix fuzz docs notebook bench results results-any-size clean
 
 demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
@@ -41,6 +43,12 @@ fix: .venv-dev/installed
 fuzz: .venv-dev/installed
 	$(DEV)/python -m tests.fuzz build/fuzz $(TARGETS)
 
+docs: .venv-dev/installed
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(DEV)/mkdocs build --quiet
+
+notebook: .venv-dev/installed
+	cd docs/notebooks && ../../$(DEV)/jupyter-execute --inplace *.ipynb
+
 bench: .venv-dev/installed
 	$(DEV)/python benchmarks/speed.py --out docs/benchmarks.md $(if $(NPZ),--data $(NPZ))
 
@@ -62,4 +70,4 @@ results-any-size: .venv-dev/installed
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-demo .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis site

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -35,6 +36,7 @@ BELOW = {
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
 PYTHON = (ROOT / "docs" / "python.md").read_text()
+SITE = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = {"README.md": README, "docs/guide.md": GUIDE}
 SHOWN = {**PAGES, "docs/packs.md": (ROOT / "docs" / "packs.md").read_text()}
 MODELS = (ROOT / "docs" / "models.md").read_text()
@@ -158,15 +160,15 @@ def test_the_python_of_the_page_on_packs_runs(number: int, workdir: Path) -> Non
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def command_lines(page: str) -> list[list[str]]:
-    """The words behind `cvae` of every line that is to be typed, comments left out."""
-    lines = re.findall(r"(?m)(?:^    |\| )cvae ([^#\n|<>]*)", SHOWN[page])
+def command_lines(page: Path) -> list[list[str]]:
+    """The words behind `cvae` of every line that is to be typed, and in sentences; no comments."""
+    lines = re.findall(r"(?m)(?:^    |\| |`)cvae ([a-z][^#\n|<>`]*)", page.read_text())
     return [line.split() for line in lines]
 
 
-@pytest.mark.parametrize("page", SHOWN)
-def test_commands_and_options_that_are_shown_exist(page: str) -> None:
-    assert command_lines(page)
+@pytest.mark.parametrize("page", SITE, ids=lambda page: page.stem)
+def test_commands_and_options_that_are_shown_exist(page: Path) -> None:
+    """Also those that no test runs."""
     for name, *words in command_lines(page):
         command = LOADED[name]
         if isinstance(command, click.Group) and words and words[0] in command.commands:
@@ -198,6 +200,23 @@ def test_figures_of_models_are_those_of_the_results() -> None:
 
 
 def test_pictures_in_the_docs_exist() -> None:
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in SITE:
         for link in re.findall(r"!\[.*?\]\((.*?)\)", page.read_text()):
             assert (page.parent / link).is_file(), f"{page.name}: {link}"
+
+
+def test_every_public_name_and_every_page_is_in_the_site() -> None:
+    names = re.findall(r"(?m)^::: (\S+)$", (ROOT / "docs" / "reference" / "python.md").read_text())
+    shown = {
+        f"{found.__module__}.{found.__name__}" for found in map(_public, cvae.__all__) if found
+    }
+    assert {*names} == shown
+    listed = re.findall(r"\b[\w/-]+\.md\b", (ROOT / "mkdocs.yml").read_text())
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    made = {f"notebooks/{path.stem}.md" for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
+    assert {*listed} == {*pages, *made, "reference/commands.md"}
+
+
+def _public(name: str) -> Any:
+    found = getattr(cvae, name)
+    return None if isinstance(found, str) else found

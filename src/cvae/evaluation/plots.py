@@ -26,6 +26,15 @@ _MARKERS = "osD^vPX*"
 _BELOW, _ABOVE = 3.0, 6.0
 
 
+def look(number: int) -> dict[str, str]:
+    """Colour and marker of the curve of this number, in every figure.
+
+    Past the last colour they begin again, with other markers.
+    """
+    marker = _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
+    return {"color": _COLOURS[number % len(_COLOURS)], "marker": marker}
+
+
 def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
     """Draws each training loss of a history with its validation counterpart, one panel each, as PNG.
 
@@ -36,8 +45,8 @@ def loss_curves(rows: list[dict[str, Any]], path: Path) -> None:
     epochs = [row["epoch"] for row in rows]
     figure = _figure(4 * len(names), 3.2, "train")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        axes.plot(epochs, [row[name] for row in rows], ".-", label="training")
-        axes.plot(epochs, [row[f"val_{name}"] for row in rows], ".-", label="validation")
+        for number, (key, label) in enumerate(((name, "training"), (f"val_{name}", "validation"))):
+            axes.plot(epochs, [row[key] for row in rows], **look(number), markersize=3, label=label)
         # The first epochs are so much worse that on a linear axis nothing else would be seen.
         axes.set(title=name, xlabel="epoch", yscale="log")
         axes.yaxis.set_major_formatter("{x:.4g}")
@@ -84,10 +93,8 @@ def rate_distortion_plot(curve: list[dict[str, Any]], rivals: list[dict[str, Any
     figure = _figure(8, 5, "eval")
     axes = figure.subplots()
     for number, codec in enumerate(dict.fromkeys(row["codec"] for row in rows)):
-        line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.6 if number else 2.6}
-        # Past the last colour they begin again, with other markers.
-        marker = _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)]
-        _draw(axes, [row for row in rows if row["codec"] == codec], line, marker)
+        line: dict[str, Any] = {**look(number), "linewidth": 1.6 if number else 2.6}
+        _draw(axes, [row for row in rows if row["codec"] == codec], line)
     _frame(axes, curve, rows)
     figure.legend(loc="outside right upper", frameon=False)
     return _png(figure, 130)
@@ -106,9 +113,8 @@ def rates_plot(curves: dict[str, list[tuple[float, float]]], rates: tuple[float,
     left, right = rates[0] / 2, rates[1] * 2
     for number, (name, curve) in enumerate(curves.items()):
         bits, psnr = zip(*curve, strict=True) if curve else ((), ())
-        line = {"color": _COLOURS[number % len(_COLOURS)], "linewidth": 1.6 if number else 2.6}
-        marker = _MARKERS[number % len(_MARKERS)]
-        axes.plot(bits, psnr, "-", label=name, marker=marker, markersize=4.5, **line)
+        width = 1.6 if number else 2.6
+        axes.plot(bits, psnr, "-", label=name, markersize=4.5, linewidth=width, **look(number))
     shown = [psnr for bits, psnr in chain.from_iterable(curves.values()) if left <= bits <= right]
     if shown:
         axes.set(ylim=(min(shown) - 0.5, max(shown) + 0.5))
@@ -137,7 +143,7 @@ def _png(figure: Any, dpi: int) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(axes: Any, rows: list[dict[str, Any]], line: dict[str, Any], marker: str) -> None:
+def _draw(axes: Any, rows: list[dict[str, Any]], line: dict[str, Any]) -> None:
     """The curves of one codec, with one label for all."""
     label: str | None = rows[0]["codec"]
     for layout, group in groupby(rows, itemgetter("layout")):
@@ -145,10 +151,11 @@ def _draw(axes: Any, rows: list[dict[str, Any]], line: dict[str, Any], marker: s
         lossy = sorted((r["psnr_mean"], r["file_bytes_mean"]) for r in found if not r["lossless"])
         if lossy:
             psnr, size = zip(*lossy, strict=True)
-            axes.plot(size, psnr, dash, label=label, marker=marker, markersize=4.5, **line)
+            axes.plot(size, psnr, dash, label=label, markersize=4.5, **line)
         else:
             name = label and f"{label} (lossless)"
-            axes.axvline(found[0]["file_bytes_mean"], linestyle=dash, label=name, **line)
+            plain = {key: value for key, value in line.items() if key != "marker"}
+            axes.axvline(found[0]["file_bytes_mean"], linestyle=dash, label=name, **plain)
         label = None
 
 
