@@ -29,7 +29,6 @@ def tab(model: str) -> None:
                     elem_id="pad",
                     elem_classes="pad",
                 )
-                wipe = gr.Button("Wipe", size="sm")
             names = [work.AUTOMATIC, *parts.models()]
             names = names if model in names else [model, *names]
             name = gr.Dropdown(names, value=model, label="Model", elem_id="model",
@@ -47,7 +46,7 @@ def tab(model: str) -> None:
                 error = parts.result("Error: black none, yellow 64 levels and more", min_width=200)
                 with gr.Column(min_width=200):
                     save = gr.HTML(elem_id="save")
-                    file = gr.HTML(elem_id="hex", label="The file", show_label=True)
+                    file = gr.HTML(elem_id="hex", label="The file")
             others = gr.HTML(elem_id="others")
     with gr.Accordion("Your own files: a model (.cvae), or a coded picture (.bin)", open=False):
         with gr.Row():
@@ -68,7 +67,6 @@ def tab(model: str) -> None:
         api_name="beside",
     )  # fmt: skip
     parts.now([pad.submit], _drawn, pad, picture)
-    wipe.click(None, js=look.WIPE, api_visibility="private")
     parts.now([coded.change], _decoded, [coded, own], [back, told, file], api_name="decode",
               api_visibility="public")  # fmt: skip
 

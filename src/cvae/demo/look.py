@@ -38,11 +38,14 @@ a.save:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
 .picture { width: 100%; max-width: 22rem; }
 .pad canvas { width: 100%; max-width: 280px; aspect-ratio: 1; background: #000; border-radius: .5rem;
   touch-action: none; cursor: crosshair; display: block; }
+.pad button { margin-top: .4rem; padding: .3rem .9rem; border-radius: .5rem;
+  border: 1px solid var(--border-color-primary); }
 """
 
 # A canvas that gives what was drawn as a PNG of 112x112 pixels, in a data URL. It is drawn at twice
 # the size that it has on a phone.
-PAD = '<canvas width="280" height="280" role="img" aria-label="Draw a digit with mouse or finger"></canvas>'
+PAD = """<canvas width="280" height="280" role="img" aria-label="Draw a digit with mouse or finger">
+</canvas><button type="button">Wipe</button>"""
 PAD_CODE = """
 const canvas = element.querySelector('canvas'), pen = canvas.getContext('2d');
 const wipe = () => { pen.fillStyle = '#000'; pen.fillRect(0, 0, 280, 280); };
@@ -71,9 +74,8 @@ canvas.addEventListener('pointerup', () => {
   props.value = small.toDataURL('image/png');
   trigger('submit');
 });
-element.addEventListener('wipe', wipe);
+element.querySelector('button').addEventListener('click', wipe);
 """
-WIPE = "() => { document.querySelector('#pad canvas').closest('[id=pad]').querySelectorAll('canvas').forEach(canvas => { const pen = canvas.getContext('2d'); pen.fillRect(0, 0, 280, 280); }); }"
 
 
 def theme() -> Any:

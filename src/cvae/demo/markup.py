@@ -49,7 +49,9 @@ def _digits(part: bytes) -> str:
 def download(data: bytes, name: str) -> str:
     """A link that saves bytes under a name; they are in the page already."""
     source = data_url(data, "application/octet-stream")
-    return f'<a class="save" download="{escape(name)}" href="{source}">Save {escape(name)}, {len(data):,} B</a>'
+    name = escape(name)
+    text = f"Save {name}, {len(data):,} B"
+    return f'<a class="save" download="{name}" href="{source}">{text}</a>'
 
 
 def picture(data: bytes, kind: str, alt: str) -> str:

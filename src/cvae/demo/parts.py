@@ -92,9 +92,7 @@ def drawing(url: str | None) -> Pixels:
 
 def samples(*names: str) -> list[Path]:
     """The pictures that come with the package, those that are here."""
-    package = Path(work.__file__).parent
-    inside = package / "samples"
-    folder = inside if inside.is_dir() else package.parents[2] / "samples"
+    folder = work.samples_folder()
     return [path for name in names if (path := folder / f"{name}.png").is_file()]
 
 

@@ -293,3 +293,9 @@ def smoothed(original: Pixels, pixels: Pixels) -> tuple[Pixels, float]:
         low, high = (low, middle) if error(middle) <= error(middle + 1) else (middle + 1, high)
     error(low)
     return tried[low][1], noise.TV_WEIGHTS[low]
+
+
+def samples_folder() -> Path:
+    """The pictures that come with the package: inside it, or at the top of a checkout."""
+    inside = Path(__file__).with_name("samples")
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "samples"
