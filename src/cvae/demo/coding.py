@@ -16,8 +16,8 @@ _PHOTOS = ["photo_lake", "photo_gecko", "photo_launch"]
 _PHOTO_EFFORT = 1  # a visitor who moves a slider waits for no longer search
 
 
-def tab(model: str) -> None:
-    """Builds the tab, in which `model` is chosen."""
+def tab(app: gr.Blocks, model: str) -> None:
+    """Builds the tab, in which `model` is chosen; its sample is coded when the page is loaded."""
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             picture = parts.picture("Picture", *parts.samples(_DIGITS[3]), elem_id="picture")
@@ -60,7 +60,7 @@ def tab(model: str) -> None:
         told = gr.HTML(elem_id="told")
     inputs = [picture, name, own, quality, effort, invert]
     outputs = [figures, slider, error, save, file]
-    events = [item.change for item in (picture, name, own, quality, effort, invert)]
+    events = [app.load, *(item.change for item in (picture, name, own, quality, effort, invert))]
     first = parts.now(events, _coded, inputs, outputs, api_name="code", api_visibility="public")
     first.success(
         parts.told(_beside), inputs, others, trigger_mode="always_last", show_progress="minimal",

@@ -44,7 +44,8 @@ class _Rewriting:
     """Holds the body of a page until it is whole; all else goes through."""
 
     def __init__(self, send: Send) -> None:
-        self._send, self._start, self._body = send, None, b""  # type: ignore[var-annotated]
+        self._send, self._body = send, b""
+        self._start: Message | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -15,7 +15,7 @@ def build(model: str = work.AUTOMATIC) -> gr.Blocks:
     with gr.Blocks(title=look.TITLE, analytics_enabled=False, delete_cache=(60, _STALE)) as app:
         gr.Markdown(look.INTRO)
         with gr.Tab("Code"):
-            coding.tab(model)
+            coding.tab(app, model)
         with gr.Tab("Latents"):
             latents.tab()
         with gr.Tab("Denoise"):

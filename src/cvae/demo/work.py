@@ -132,7 +132,7 @@ def error_map(original: Pixels, back: Pixels) -> Pixels:
     place = np.minimum(off / _FULL, 1) * (len(_RAMP) - 1)
     knots = np.arange(len(_RAMP))
     channels = [np.interp(place, knots, _RAMP[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=2)).astype(np.uint8)
+    return np.asarray(np.rint(np.stack(channels, axis=2)), np.uint8)
 
 
 def shown(pixels: Pixels) -> Pixels:
@@ -208,7 +208,8 @@ def noisy(data: bytes, name: str, factor: float) -> tuple[Read, Pixels, Model]:
 
 def denoised(model: Model, pixels: Pixels) -> Pixels:
     """A picture (h, w, c) with less noise."""
-    return denoising.denoise_any(model, pixels[np.newaxis])[0]
+    clean: Pixels = denoising.denoise_any(model, pixels[np.newaxis])[0]
+    return clean
 
 
 def drawn(name: str, count: int, seed: int) -> Pixels:
