@@ -25,13 +25,15 @@ def figure(page: Any, name: str, within: str = "#figures") -> str:
 
 
 def until_other(page: Any, before: str, within: str = "#figures") -> None:
+    """Waits until the figures are others; while they are computed there are none."""
     page.wait_for_function(
-        "([place, text]) => document.querySelector(place)?.innerText !== text", arg=[within, before]
+        "([place, text]) => ![undefined, text].includes(document.querySelector(place)?.innerText)",
+        arg=[f"{within} .facts", before],
     )
 
 
 def told(page: Any, within: str = "#figures") -> str:
-    return str(page.locator(within).inner_text())
+    return str(page.locator(f"{within} .facts, {within} table").inner_text())
 
 
 def move(page: Any, name: str, value: int) -> None:
@@ -42,9 +44,7 @@ def move(page: Any, name: str, value: int) -> None:
 
 
 def upload(page: Any, path: Path, name: str = "picture") -> None:
-    page.locator(
-        f"#{name} button[aria-label*='emove'], #{name} button[aria-label='Clear']"
-    ).first.click()
+    page.locator(f"#{name} button[aria-label='Remove Image']").click()
     page.locator(f"#{name} input[type=file]").first.set_input_files(path)
 
 

@@ -43,7 +43,7 @@ def tab(app: gr.Blocks, model: str) -> None:
             figures = gr.HTML(elem_id="figures")
             slider = parts.slider("Original and what comes back", elem_id="slider")
             with gr.Row():
-                error = parts.result("Error: black none, yellow 64 levels and more", min_width=200)
+                error = parts.result("Error, of 64 levels", min_width=200)
                 with gr.Column(min_width=200):
                     save = gr.HTML(elem_id="save")
                     file = gr.HTML(elem_id="hex", label="The file")

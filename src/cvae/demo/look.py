@@ -7,12 +7,16 @@ from typing import Any
 TITLE = "cvae: a neural image codec"
 INTRO = (
     "# cvae\nA neural image codec: a digit in a dozen bytes, a photograph in a part of what JPEG takes. "
-    "Everything is computed by the machine that serves this page, and nothing is kept."
+    "Everything is computed by the machine that serves this page, and uploads are deleted after ten minutes."
 )
 
 # Dark text on light grounds in both schemes: header, size, payload and check differ in lightness.
 CSS = """
 .gradio-container { max-width: 72rem !important; margin: 0 auto; }
+@media (max-width: 40rem) {
+  .gradio-container main, .gradio-container .app { padding: .5rem !important; }
+  .tab-container button { padding: 0 .55rem !important; }
+}
 .facts { display: flex; flex-wrap: wrap; gap: .5rem; margin: 0 0 .4rem; }
 .facts div { flex: 1 1 6.5rem; border-radius: .5rem; padding: .5rem .8rem;
   background: var(--background-fill-secondary); font-size: .85rem; }
@@ -27,7 +31,8 @@ CSS = """
 .wide { overflow-x: auto; }
 .wide table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .wide caption { text-align: left; font-size: .85rem; padding: .2rem 0; }
-.wide th, .wide td { border-bottom: 1px solid var(--border-color-primary); padding: .3rem .5rem;
+.wide th, .wide td { border: 0 solid var(--border-color-primary) !important;
+  border-bottom-width: 1px !important; padding: .3rem .5rem;
   text-align: right; white-space: nowrap; }
 .wide th:first-child { text-align: left; }
 a.save { display: inline-block; padding: .5rem .9rem; border-radius: .5rem; font-weight: 600;
@@ -35,6 +40,7 @@ a.save { display: inline-block; padding: .5rem .9rem; border-radius: .5rem; font
   text-decoration: none !important; }
 a.save:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
 .picture, .pixels img { image-rendering: pixelated; }
+.upload img { min-height: 9rem; object-fit: contain; }
 .picture { width: 100%; max-width: 22rem; }
 .pad canvas { width: 100%; max-width: 280px; aspect-ratio: 1; background: #000; border-radius: .5rem;
   touch-action: none; cursor: crosshair; display: block; }

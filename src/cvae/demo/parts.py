@@ -43,7 +43,7 @@ def picture(label: str, path: Path | None = None, **attributes: Any) -> gr.Image
     value = str(path) if path else None
     found = gr.Image(
         value, type="filepath", sources=["upload", "clipboard"], label=label, format="png",
-        image_mode=None, height=240, buttons=[], elem_classes="pixels", **attributes,
+        image_mode=None, height=240, buttons=[], elem_classes=["pixels", "upload"], **attributes,
     )  # fmt: skip
     return as_path(found)
 
