@@ -18,17 +18,21 @@ def tab() -> None:
     gr.Markdown(
         f"Each slider moves one latent of `{work.LATENTS}`; the picture is what they decode to."
     )
+    middle = work.shown(work.picture_of([0.0] * elements))
     with gr.Row():
-        with gr.Column(scale=3, min_width=280):
-            sliders = [_slider(number) for number in range(elements)]
         with gr.Column(scale=2, min_width=280):
-            shown = parts.result(
-                "Decoded", elem_id="decoded", value=work.shown(work.picture_of([0.0] * elements))
-            )
-            source = parts.picture("Start from a picture", elem_id="start")
-            parts.examples(source, *(f"digit_{number}" for number in range(10)))
+            shown = parts.result("Decoded", elem_id="decoded", value=middle)
             with gr.Row():
                 zero, random = gr.Button("All zero"), gr.Button("Random")
+        with gr.Column(scale=3, min_width=280):
+            sliders = []
+            for start in range(0, elements, _A_ROW):
+                with gr.Row():
+                    sliders += [
+                        _slider(start + place) for place in range(min(_A_ROW, elements - start))
+                    ]
+    source = parts.picture("Start from a picture", elem_id="start")
+    parts.examples(source, *(f"digit_{number}" for number in range(10)))
     parts.now([item.input for item in sliders], _decoded, sliders, shown, api_name="latents",
               api_visibility="public")  # fmt: skip
     everything = [*sliders, shown]
@@ -45,14 +49,15 @@ def tab() -> None:
             name = gr.Dropdown(parts.models(one_size=True, lossless=False), label="Model")
             steps = gr.Slider(2, work.MOST_STEPS, 12, step=1, label="Pictures")
             go = gr.Button("Animate", variant="primary", elem_id="animate")
-        moving = gr.HTML(elem_id="moving")
+        with gr.Column(min_width=240):
+            moving = gr.HTML(elem_id="moving")
     parts.now([go.click], _animated, [first, last, name, steps], moving, api_name="interpolate",
               api_visibility="public")  # fmt: skip
 
 
 def _slider(number: int) -> gr.Slider:
     return gr.Slider(
-        -work.BOUND, work.BOUND, 0, step=0.05, label=f"Latent {number + 1}", min_width=120,
+        -work.BOUND, work.BOUND, 0, step=0.05, label=f"Latent {number + 1}", min_width=130,
         elem_classes="latent",
     )  # fmt: skip
 
