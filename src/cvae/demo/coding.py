@@ -48,7 +48,7 @@ def tab(app: gr.Blocks, model: str) -> None:
                     save = gr.HTML(elem_id="save")
                     file = gr.HTML(elem_id="hex", label="The file")
             others = gr.HTML(elem_id="others")
-    with gr.Accordion("Your own files: a model (.cvae), or a coded picture (.bin)", open=False):
+    with gr.Accordion("Your own model, or a .bin", open=False):
         with gr.Row():
             own = parts.as_path(
                 gr.File(label="Model", file_types=[".cvae"], elem_id="own", height=120)
