@@ -23,7 +23,7 @@ def tab() -> None:
             )
             go = gr.Button("Draw", variant="primary", elem_id="draw")
         with gr.Column(scale=3, min_width=280):
-            shown = parts.result("Drawn", elem_id="drawn")
+            shown = parts.result("Drawn", elem_id="drawn", show_label=False)
     parts.now([go.click, seed.submit], _drawn, [name, count, seed], shown, api_name="draw",
               api_visibility="public")  # fmt: skip
 
