@@ -39,7 +39,7 @@ def address() -> Iterator[str]:
 def client(address: str) -> Any:
     from gradio_client import Client
 
-    return Client(address, verbose=False)
+    return Client(address, verbose=False, httpx_kwargs={"timeout": 300})
 
 
 def asked(client: Any, path: Path | str, **other: Any) -> Any:
@@ -119,7 +119,7 @@ def test_ten_visitors_at_once_queue_and_none_sees_an_error(address: str) -> None
     from gradio_client import Client
 
     def visit(number: int) -> str:
-        visitor = Client(address, verbose=False)
+        visitor = Client(address, verbose=False, httpx_kwargs={"timeout": 300})
         return str(asked(visitor, DIGIT, quality=10 + 8 * number)[0])
 
     with ThreadPoolExecutor(10) as pool:

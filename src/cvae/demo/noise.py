@@ -19,8 +19,8 @@ def tab() -> None:
                 picture, "photo_gecko", "photo_lake", "photo_launch", "digit_3", "digit_8"
             )
             factor = gr.Slider(
-                0, 1, 0.2, step=0.02, label="Noise", elem_id="noise",
-                info="standard deviation, of the range from black to white",
+                0, 1, 0.4, step=0.02, label="Noise", elem_id="noise",
+                info="standard deviation, of the range from black to white; photo-dae knows 0.4",
             )  # fmt: skip
             names = [work.AUTOMATIC, *parts.models(denoise=True)]
             name = gr.Dropdown(names, value=work.AUTOMATIC, label="Model",
