@@ -1,6 +1,7 @@
 # make demo    encode, decode and measure the samples (sets up .venv-demo, without TensorFlow)
 # make test    the tests (sets up .venv-dev, with TensorFlow)
 # make test-all    and the slow ones: the wheel installed by itself, training on JAX
+# make test-browser   the page of cvae demo in Chromium, if it is installed; pictures of it -> build/screenshots
 # make check   lint, types, import contract
 # make fix     format and sort
 # make fuzz    containers, packs, models, pictures and archives that nobody wrote, a minute each
@@ -17,9 +18,10 @@ DEV := .venv-dev/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-PYTEST := $(DEV)/pytest -q -n auto --dist worksteal
+# The page in a browser takes a minute and a Chromium: it is asked for by its own name.
+PYTEST := $(DEV)/pytest -q -n auto --dist worksteal --ignore tests/browser
 
-.PHONY: demo test test-all check fix fuzz docs notebook bench results results-any-size clean
+.PHONY: demo test test-all test-browser check fix fuzz docs notebook bench results results-any-size clean
 
 demo: .venv-demo/installed
 	$(DEMO)/python samples/demo.py
@@ -29,6 +31,9 @@ test: .venv-dev/installed
 
 test-all: .venv-dev/installed
 	$(PYTEST)
+
+test-browser: .venv-dev/installed
+	$(DEV)/pytest -q tests/browser
 
 check: .venv-dev/installed
 	$(DEV)/ruff check .
@@ -66,7 +71,7 @@ results-any-size: .venv-dev/installed
 .venv-dev/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-dev
 	$(DEV)/pip install --quiet "pip>=25.1"
-	$(DEV)/pip install --quiet --editable ".[train,eval,jxl,tensorboard,s3]" --group dev
+	$(DEV)/pip install --quiet --editable ".[train,eval,jxl,tensorboard,s3,demo]" --group dev
 	touch $@
 
 clean:

@@ -333,7 +333,7 @@ def test_the_weight_is_the_best_for_all_images_and_not_for_the_first() -> None:
     assert (row["images"], alone["images"]) == (8, 1)
     assert alone["weight"] > row["weight"]
     stacks = list(noise._stacks(data, 0.1))
-    weaker = [metrics.mse(a, noise._tv(b, alone["weight"])) for a, b in stacks]
+    weaker = [metrics.mse(a, noise.tv(b, alone["weight"])) for a, b in stacks]
     assert row["psnr"] > noise._means(weaker)[1] + 1
 
 

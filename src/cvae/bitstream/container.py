@@ -122,6 +122,16 @@ def unpack(data: bytes) -> Container:
     return _unpack_staged(data) if kind == KIND_STAGED else _unpack_image(data)
 
 
+def parts(data: bytes) -> dict[str, bytes]:
+    """The header, size, payload and check that a container is made of; raises as `unpack` does."""
+    payload = len(unpack(data).payload)
+    end = len(data) - (2 if payload < _LONG_PAYLOAD else 4)
+    has_flags = data[0] & 3 == KIND_STAGED or data[1] & _EXTENSION
+    fixed, start = 5 if has_flags else 4, end - payload
+    pieces = data[:fixed], data[fixed:start], data[start:end], data[end:]
+    return dict(zip(("header", "size", "payload", "check"), pieces, strict=True))
+
+
 def _unpack_image(data: bytes) -> Container:
     extended = data[1] & _EXTENSION
     flags = data[4] if extended else 0

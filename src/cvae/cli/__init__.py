@@ -19,7 +19,7 @@ from cvae.cli.talk import Talk, enough_memory, harmless
 # In the order of use.
 COMMANDS = (
     "encode", "decode", "pack", "unpack", "list", "merge", "verify", "eval", "denoise", "sample",
-    "interpolate", "info", "models", "train", "export", "help", "version",
+    "interpolate", "info", "models", "train", "export", "demo", "help", "version",
 )  # fmt: skip
 
 
