@@ -147,7 +147,7 @@ LOSSLESS_CIFAR = replace(
     batch_size=2048, epochs=45, learning_rate=3e-3, augment=("flip",),
 )
 LOSSLESS_TILES = replace(
-    LOSSLESS_CIFAR, name="lossless-tiles", dataset="tiles", epochs=20,
+    LOSSLESS_CIFAR, name="lossless-tiles", dataset="tiles", epochs=10,
     lossless=LosslessSizes(4, 4, predicts=True, hidden=(192, 96, 64)),
     summary="every pixel back, for the drawn 32x32 tiles of a game",
 )
