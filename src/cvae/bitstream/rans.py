@@ -29,6 +29,7 @@ _ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
 # A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where
 # most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
 _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
+_THRIFTY_BYTES = 4800  # a lane
 
 # A step of numpy takes as long as so many symbols one by one. A block of few images has as few lanes.
 _FEW_LANES = 24
@@ -36,14 +37,18 @@ _FEW_LANES = 24
 Integers = NDArray[np.int64]
 
 
-def lane_count(bits: float, symbols: int, bytes_a_lane: int = _BYTES_A_LANE) -> int:
-    """How many lanes code so much information in so many symbols: 1 to 1,024."""
+def lane_count(bits: float, symbols: int, thrifty: bool = False) -> int:
+    """How many lanes code so much information in so many symbols: 1 to 1,024.
+
+    Thrifty: as few as bytes want, where the coder's time does not count.
+    """
     size = bits / 8
-    wanted = max(
-        size / bytes_a_lane,
-        min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE),
-        2 * symbols / MAX_STEPS,  # twice, as it is rounded down
-    )
+    least = 2 * symbols / MAX_STEPS  # twice, as it is rounded down
+    if thrifty:
+        wanted = max(size / _THRIFTY_BYTES, least)
+    else:
+        fast = min(symbols / _STEPS, size / _FEWEST_BYTES_A_LANE)
+        wanted = max(size / _BYTES_A_LANE, fast, least)
     return max(1, min(_LANES_MAX, int(wanted)))
 
 
@@ -78,10 +83,10 @@ class Encoder:
             halves = np.stack([numbers >> 8, numbers & 0xFF], axis=1)
             self._append(tables.uniform(256), np.zeros(1, np.int64), halves)
 
-    def finish(self, lanes: int | None = None, bytes_a_lane: int = _BYTES_A_LANE) -> bytes:
+    def finish(self, lanes: int | None = None, thrifty: bool = False) -> bytes:
         """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
         count = sum(part.size for part in self._widths)
-        lanes = lanes or lane_count(self._bits, count, bytes_a_lane)
+        lanes = lanes or lane_count(self._bits, count, thrifty)
         state = np.full(lanes, _STATE_MIN, np.int64)
         words = []
         widths, starts = _in_lanes(self._widths, lanes), _in_lanes(self._starts, lanes)

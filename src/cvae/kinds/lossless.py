@@ -21,8 +21,6 @@ from cvae.kinds.trees import MOST_DEPTH
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
-# The network takes longer than the coder, so lanes, which cost bytes, are few.
-_BYTES_A_LANE = 2400
 # Of a picture: its decisions take the encoder some hundred bytes a pixel, and minutes of ten million.
 _MOST_PIXELS = 1 << 24
 # Single images that are decoded together, and values whose decisions are held.
@@ -184,7 +182,8 @@ class LosslessCoding(Coding):
         """The payload of a block, and its information content."""
         block, meter = rans.Encoder(self.bank, self.stages), coders.Meter(self.bank, 1)
         self.push(coders.Both(block, meter), symbols, LOSSLESS)
-        return block.finish(lanes, _BYTES_A_LANE), float(meter.bits[0])
+        # The network takes longer than the coder.
+        return block.finish(lanes, thrifty=True), float(meter.bits[0])
 
     def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
         return self._block(symbols, lanes)[0]
