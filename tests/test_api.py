@@ -121,6 +121,7 @@ class World:
             "keys": [1, 0], "pattern": "*", "labels": None, "EncodeOptions.labels": "auto",
             "Pack.__getitem__.key": 0, "Pack.batches.size": 2,
             "size": None, "picture": self.picture, "split": "test", "key": "images",
+            "pictures": [self.picture], "alpha": False, "lossless": False,
             "crop": True, "background": "#ffffff", "pages": False,
             "verify": True, "block_images": 4096, "member": ANALYSIS, "scale": 1.0,
             "session_threads": 1, "input_shapes": [self.codec.image_shape],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,12 @@ def _files() -> dict[str, Callable[[Path], object]]:
             shutil.copy(digits[number % 10], path / f"{number}.png")
 
     def arrays(path: Path) -> None:
-        np.savez(path, x_test=np.stack([np.asarray(Image.open(digit)) for digit in digits]))
+        pixels = np.stack([np.asarray(Image.open(digit)) for digit in digits])
+        np.savez(path, x_test=pixels, y_test=np.arange(len(pixels)))
+
+    def pack(path: Path) -> None:
+        names = [f"dogs/{number}.png" for number in range(50)]
+        cvae.encode_pack([Image.open(digits[0])] * 50, path, names=names)
 
     images = {name: partial(shutil.copy, digit) for name, digit in zip(
         ["digit.png", "3.png", "8.png"], digits, strict=False
@@ -101,8 +107,11 @@ def _files() -> dict[str, Callable[[Path], object]]:
         "scans/": scans,
         "photo.jpg": lambda path: Image.new("RGB", (40, 30)).save(path),
         "images.npz": arrays,
+        "mnist.npz": arrays,
+        "a.bin": pack,
+        "b.bin": pack,
         "digit.bin": lambda path: path.write_bytes(cvae.encode(Image.open(digits[0]))),
-        "all.bin": lambda path: cvae.encode_pack([Image.open(digits[0])] * 50, path),
+        "all.bin": pack,
     }
 
 
@@ -117,7 +126,7 @@ ROWS = [
 def test_both_sides_of_the_page_on_python_run(row: list[list[str]], workdir: Path) -> None:
     _, commands, statements = row
     known = _files()
-    lines = [line.split() for line in commands if line.startswith("cvae ")]
+    lines = [shlex.split(line) for line in commands if line.startswith("cvae ")]
     read = {
         word for line in lines for before, word in itertools.pairwise(line) if before != "-o"
     } & known.keys()
@@ -138,11 +147,12 @@ def test_both_sides_of_the_page_on_python_run(row: list[list[str]], workdir: Pat
     given = {
         "cvae": cvae, "codec": codec, "image": image, "images": [image] * 50, "a": image, "b": pixels,
         "batch": pixels[np.newaxis, ..., np.newaxis], "data": codec.encode(image), "psnr": 0,
-        "datas": codec.encode([image] * 2), "x": cvae.latents(image),
+        "datas": codec.encode([image] * 2), "x": cvae.latents(image), "y": np.arange(50),
     }  # fmt: skip
     with contextlib.chdir("python"):
-        if "all.bin" in read:
-            given["pack"] = cvae.open_pack("all.bin")
+        if any(statement.startswith(("pack", "len(pack", "list(pack")) for statement in statements):
+            known["all.bin"](Path("pack.bin"))
+            given["pack"] = cvae.open_pack("pack.bin")
         for statement in statements:
             exec(statement, given)
 

@@ -64,6 +64,7 @@ class Codec(Decoder):
         with one channel. Raises ModelError when the manifest's account of it is damaged.
         """
         expect(options, EncodeOptions, "options of an encoder")
+        truth(alpha, "alpha")
         if self.lossless:
             return self._exact_reading(options, alpha)
         known = recorded_reading(self.model)
@@ -261,6 +262,9 @@ class Codec(Decoder):
 
     def takes(self, shape: Shape) -> bool:
         """Whether pictures (h, w, c) are of the model's shape."""
+        expect(shape, tuple, "a shape (h, w, c)")
+        if len(shape) != 3:
+            return False
         if self.any_size:
             return shape[2] in (1, self.image_shape[2], *self._more)
         return shape == self.image_shape
@@ -273,7 +277,7 @@ class Codec(Decoder):
     def bits(self, pictures: Sequence[Pixels]) -> float:
         """The information content of pictures (h, w, c), together, at the default quality and no effort."""
         quality, total = self.quality(None), 0.0
-        for batch in alike(list(pictures)):
+        for batch in alike(self.as_pictures(pictures)):
             coding = self.sized(*self.coloured(batch).shape[1:3]).coding
             symbols = self.quantize(batch, quality, 0)
             total += float(coding.information_bits(symbols, quality).sum())
@@ -338,6 +342,7 @@ class Codec(Decoder):
 
     def coloured(self, batch: Pixels) -> Pixels:
         """A batch as it is coded: grey pictures in three channels, transparency below the colours."""
+        self._check_batch(batch)
         if self.any_size and batch.shape[3] == 1:
             return np.repeat(batch, self.image_shape[2], axis=3)
         return images.below(batch) if batch.shape[3] == 4 else batch
