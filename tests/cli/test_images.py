@@ -117,7 +117,7 @@ def figures(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 
 def unpacked(pack: str) -> np.ndarray:
     with cvae.open_pack(pack) as found:
-        return np.concatenate(list(found))
+        return found.images(range(len(found)))
 
 
 @pytest.fixture(scope="module")

@@ -74,8 +74,8 @@ def test_ends_of_interpolate_are_kept(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_model_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(ROOT / "weights/mnist.cvae", "m.cvae")
-    kept(capsys, "encode", "in/0.png", "-m", "m.cvae", "-o", "m.cvae")
     Path("m.bin").symlink_to("m.cvae")
+    kept(capsys, "encode", "in/0.png", "-m", "m.cvae", "-o", "m.bin")
     kept(capsys, "pack", "in", "-m", "./m.cvae", "-o", "m.bin")
     kept(capsys, "sample", "-m", "m.cvae", "-n", "1", "-o", "m.cvae")
     kept(capsys, "eval", "in", "-m", "m.cvae", "--csv", "m.cvae")

@@ -125,7 +125,7 @@ def test_why_a_pack_gives_no_image_is_said(
         (["empty.bin"], "empty.bin: holds no images"),
         (
             ["digits.bin", "--only", "000017.png"],
-            "'000017.png'; this pack has no names; use numbers",
+            "'000017.png'; this pack has no names; --only takes numbers",
         ),
     ):
         run_here("unpack", *arguments, "-o", "never", code=1)

@@ -349,7 +349,7 @@ def test_messages_say_what_is_wrong(data: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xc1\x32\x00\x01\x08", b"\xc9\x32\x00\x01\x00", b"\xc1\x00\x00\x01\x00"]
+    "body", [b"\xc1\x32\x00\x01\x08", b"\xc9\x32\x00\x01\x00", b"\xc1\x65\x00\x01\x00"]
 )
 def test_a_header_that_is_whole_and_of_a_later_version_is_not_called_damaged(body: bytes) -> None:
     with pytest.raises(UnsupportedError, match="does not know; a later one may"):

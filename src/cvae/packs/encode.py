@@ -237,7 +237,7 @@ def _batches(
     for what, given in (("name", names), ("label", labels)):
         if given is not None and not _is_several(given):
             raise CvaeError(f"expected a {what} for every image, found {shown(given)}")
-    called, labelled = iter(names or ()), _labels(labels)
+    called, labelled = iter(() if names is None else names), _labels(labels)
     if not _is_several(images):
         raise ImageError(
             f"expected an array of images, or an iterable of single ones, found {shown(images)}; "

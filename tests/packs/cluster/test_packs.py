@@ -46,6 +46,7 @@ def test_the_manifest_has_what_was_asked_for(made: Path) -> None:
     assert list(request.items()) == [
         ("quality", 50), ("effort", 0), ("inverted", False), ("fitted", False), ("names", True),
         ("verified", True), ("split", None), ("shard_images", 40), ("block_images", 4096),
+        ("labels", "auto"),
     ]  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def test_it_decodes_to_what_one_pack_does(made: Path) -> None:
 def test_python_opens_a_folder_of_packs_as_one(made: Path) -> None:
     with cvae.open_pack(made / "out") as found:
         assert len(found) == 150
-        everything = np.concatenate(list(found))
+        everything = np.stack(list(found))[..., np.newaxis]
         assert np.array_equal(found.images([149, 40, 39, 0]), everything[[149, 40, 39, 0]])
         with pytest.raises(CvaeError, match="no image 150"):
             found.images([150])
@@ -152,7 +153,7 @@ def test_two_threads_read_one_folder_of_packs(out: Path, monkeypatch: pytest.Mon
         {"psnr_sum": 10**400}, {"psnr_sum": math.nan}, {"psnr_sum": math.inf}, {"psnr_sum": -1},
         {"psnr_sum": True}, {"poor": True}, {"verified": 2**48},
         {"file": "part-\u0661\u0661\u0661\u0661\u0661.bin"},
-        {"quality": 0}, {"quality": 10**400}, {"model_id": -1}, {"model_id": 65536},
+        {"quality": -1}, {"quality": 10**400}, {"model_id": -1}, {"model_id": 65536},
     ],
 )  # fmt: skip
 def test_a_made_up_manifest_is_refused(
