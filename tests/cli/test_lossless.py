@@ -99,12 +99,30 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     run_here("pack", "a", "--lossless", "-o", "a.bin")
     run_here("verify", "a.bin", "--against", "a", "--json")
     assert json.loads(capsys.readouterr().out)[0]["psnr_mean"] == 99
+    run_here("verify", "a.bin", "--against", "a")
+    said = capsys.readouterr().out
+    assert "1 image, lossless\n" in said
+    assert "0 of 1 images\n" in said
+    assert "quality" not in said
     picture[3, 4, 1] ^= 1
     save("a/x.png", picture)
     run_here("verify", "a.bin", "--against", "a", "--json", code=1)
     said = capsys.readouterr()
     assert json.loads(said.out)[0]["images_that_differ"] == 1
     assert "a.bin: 1 lossless image and their originals differ" in said.err
+
+
+def test_a_picture_that_no_lossless_model_takes_gets_advice_that_loses_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = save("a.png", photo(20, 30, 3))
+    Path("models/any.cvae").unlink()
+    for model in ([], ["-m", "one-1"]):
+        run_here("encode", path, "--lossless", *model, code=1)
+        said = capsys.readouterr().err
+        assert "`cvae train auto --lossless` makes others" in said
+        assert "photo" not in said
+        assert "--fit" not in said
 
 
 @pytest.mark.parametrize(
