@@ -104,6 +104,11 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     run_here("pack", "a", "--lossless", "-o", "a.bin")
     run_here("verify", "a.bin", "--against", "a", "--json")
     assert json.loads(capsys.readouterr().out)[0]["psnr_mean"] == 99
+    run_here("verify", "a.bin", "--against", "a")
+    said = capsys.readouterr().out
+    assert "1 image, lossless\n" in said
+    assert "0 of 1 images\n" in said
+    assert "quality" not in said
     picture[3, 4, 1] ^= 1
     save("a/x.png", picture)
     run_here("encode", "a/x.png", "--lossless", "-o", "x.bin")
@@ -145,6 +150,19 @@ def test_no_curve_is_drawn_of_a_lossless_model(capsys: pytest.CaptureFixture[str
     path = save("a.png", photo(*SHAPE))
     run_here("eval", path, "-m", "one-1", "--against", "png", "--plot", "p.png", code=2)
     assert "one-1 is lossless" in capsys.readouterr().err
+
+
+def test_a_picture_that_no_lossless_model_takes_gets_advice_that_loses_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = save("a.png", photo(20, 30, 3))
+    Path("models/any.cvae").unlink()
+    for model in ([], ["-m", "one-1"]):
+        run_here("encode", path, "--lossless", *model, code=1)
+        said = capsys.readouterr().err
+        assert "`cvae train auto --lossless` makes others" in said
+        assert "photo" not in said
+        assert "--fit" not in said
 
 
 @pytest.mark.parametrize(

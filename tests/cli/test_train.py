@@ -154,10 +154,13 @@ def test_help_shows_first_what_a_newcomer_needs(capsys: pytest.CaptureFixture[st
     assert options["Options"] == {"data", "key", "out", "resume", "name", "force", "quiet", "help"}
     assert {"epochs", "latents", "fine-tune", "seed"} <= options["Recipe"]
     assert {"mixed-precision", "xla", "devices", "tensorboard"} == options["Machine"]
-    assert {"size", "grey", "crop", "background"} == options["A folder of images as --data"]
+    assert {"size", "grey", "crop", "background", "lossless"} == options[
+        "A folder of images as --data"
+    ]
     presets = said.partition("  Presets:\n")[2]
     assert "  auto  " in presets
     assert "  fashion-ae  " in presets
+    assert "  lossless-fashion  " in presets  # the longest name has room, too
     assert "tiny" not in presets
 
 

@@ -79,6 +79,12 @@ def test_changes_of_mode_that_lose_something_take_fit(image: Image.Image) -> Non
     assert read(image, fit=True).shape == GREY
 
 
+def test_a_transparent_palette_is_named_in_words() -> None:
+    data = png(grey.convert("P"), transparency=int(PIXELS[0, 0]))
+    with pytest.raises(ImageShapeError, match="found 5x6 palette with transparency"):
+        of_data(data)
+
+
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert np.array_equal(
         read(Image.fromarray(PIXELS.astype(np.uint16) * 257), fit=True)[..., 0], PIXELS

@@ -151,6 +151,26 @@ def test_the_command_that_is_printed_repeats_a_run_of_large_pictures(
     assert (recipe.minutes, recipe.epochs) == (minutes, epochs)
 
 
+def test_the_command_that_is_printed_repeats_a_lossless_run(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(Path("x"), 14, (150, 140), colour=True)
+    begun: list[Preset] = []
+
+    def start(folder: Path, preset: Preset, *others: Any) -> None:
+        begun.append(preset)
+        raise TrainingError("stopped here")
+
+    monkeypatch.setattr(runs, "start", start)
+    run_here("train", "auto", "--lossless", "--data", "x", "--out", "run", "--epochs", "1", code=1)
+    said = capsys.readouterr().err
+    assert "; 1 epoch\n" in said
+    (line,) = (line for line in said.splitlines() if "the same again" in line)
+    run_here(*shlex.split(line.partition("the same again: cvae ")[2]), code=1)
+    recipe, again = begun
+    assert again == recipe
+
+
 # --- through the command line -------------------------------------------------------------------
 
 

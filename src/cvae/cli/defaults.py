@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PHOTO = "photo"  # the default for all but small grey images, where a model of that name is there
 TEXT = "mnist for 28x28 grey images, else photo"  # what `--help` says
 
+_LOSSLESS_ADVICE = (
+    "`cvae models` lists the lossless models, `cvae train auto --lossless` makes others"
+)
 _SIDE = 28
 _FIRST = 64  # pictures that the lossless model of a pack is chosen by
 
@@ -38,6 +41,8 @@ class Models:
 
         self._talk, self._photo = talk, None if name or lossless else _find_photo()
         self._lossless = _lossless() if lossless and not name else []
+        if lossless:  # neither photo nor --fit would keep the pixels
+            talk.advice = _LOSSLESS_ADVICE
         if self._lossless:
             self.only = None
             return

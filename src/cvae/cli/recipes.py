@@ -210,6 +210,7 @@ def _further_options() -> list[str]:
         "data",
         "size",
         "grey",
+        "lossless",
         "latent_dim",
         "epochs",
         "minutes",

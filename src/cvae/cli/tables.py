@@ -38,6 +38,12 @@ _LOSSLESS: Rows = [
     ("encode", "{encode_images_per_second:,.0f} images a second"),
     _DECODE,
 ]
+_KEPT: Rows = [
+    ("file", "{file_bytes_mean:.2f} bytes an image"),
+    _SIZE,
+    ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
+    _DECODE,
+]
 _CODED: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes an image"),
     _SIZE,
@@ -76,6 +82,8 @@ def coding(result: dict[str, Any]) -> Iterator[str]:
 
 def coded(result: dict[str, Any]) -> Iterator[str]:
     """The figures of coded files against their originals."""
+    if "images_that_differ" in result:
+        return _table("{file} against {dataset}: {count}, lossless", _KEPT, result)
     return _table("{file} against {dataset}: {count}, quality {quality}", _CODED, result)
 
 

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from cvae.training.runs import Run
 
 _SHOWN = [name for name in presets.PRESETS if not name.startswith("tiny")]  # which are for tests
-_EPILOG = "\b\nPresets:\n  auto            looks at a folder of images and chooses\n" + "\n".join(
-    f"  {preset.name:16}{preset.summary}"
-    for preset in presets.PRESETS.values()
-    if preset.name in _SHOWN
+_WIDTH = max(map(len, _SHOWN)) + 2
+_EPILOG = (
+    f"\b\nPresets:\n  {recipes.AUTO:{_WIDTH}}looks at a folder of images and chooses\n"
+    + "\n".join(
+        f"  {preset.name:{_WIDTH}}{preset.summary}"
+        for preset in presets.PRESETS.values()
+        if preset.name in _SHOWN
+    )
 )
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)

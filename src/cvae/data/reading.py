@@ -34,7 +34,7 @@ _COPIED = 24_000_000
 # What messages call Pillow's modes.
 _MODES = {
     "L": "grey", "I": "16-bit grey", "I;16": "16-bit grey", "I;16B": "16-bit grey",
-    "RGBA": "RGB with alpha", "LA": "grey with alpha",
+    "RGBA": "RGB with alpha", "LA": "grey with alpha", "P": "palette", "1": "black and white",
 }  # fmt: skip
 # What is said where it was done.
 _DAMAGED_PROFILE = "damaged colour profile ignored"
@@ -288,7 +288,10 @@ class Reading:
         raise ImageError(f"expected {expected}, found {size[0]}x{size[1]}", where=name)
 
     def _refuse(self, image: Image.Image, name: str) -> NoReturn:
-        found = f"{image.width}x{image.height} {_MODES.get(image.mode, image.mode)}"
+        mode = _MODES.get(image.mode, image.mode)
+        # By one colour, or by entries of the palette.
+        keyed = "alpha" not in mode and image.has_transparency_data
+        found = f"{image.width}x{image.height} {mode}{' with transparency' if keyed else ''}"
         raise ImageShapeError(f"expected {images.describe(self.shape)}, found {found}", where=name)
 
     def _factors(self, size: Size, turn: Image.Transpose | None) -> Factors:

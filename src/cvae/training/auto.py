@@ -120,6 +120,7 @@ def explain(
     own = recipe.crop > 0
     limit = "minutes" if recipe.minutes else "epochs"
     length = f"{getattr(recipe, limit):g}"
+    units = limit if length != "1" else limit[:-1]
     scaling = [] if own else ["--size", str(side)]
     latents = [] if own else ["--latents", str(recipe.latent_dim)]
     command = [
@@ -135,7 +136,7 @@ def explain(
     )
     return [
         f"{found.count:,} files, typically of {found.side} pixels a side, {colour}{seen}",
-        f"{networks}{';' if own else ','} {length} {limit}",
+        f"{networks}{';' if own else ','} {length} {units}",
         *([start] if begun else []),
         f"the same again: {shlex.join(command)}",
     ]
