@@ -95,6 +95,13 @@ def _folder(path: Path) -> None:
     Image.fromarray(digits()[0]).save(path / "a.png")
 
 
+def _pictures(path: Path) -> None:
+    """A folder with a subfolder."""
+    _folder(path)
+    (path / "actions").mkdir()
+    Image.fromarray(digits()[1]).save(path / "actions" / "edit-copy.png")
+
+
 def _coded(path: Path) -> None:
     path.mkdir()
     for number, data in enumerate(cvae.open_model("mnist").encode(digits(), effort=0)):
@@ -150,9 +157,10 @@ def _arrays(*keys: str) -> Callable[[Path], None]:
 
 # By the names that pages use.
 FILES: dict[str, Callable[[Path], object]] = {
-    **{f"{name}/": _folder for name in ("scans", "pages", "photos", "pictures", "noisy", "more")},
+    **{f"{name}/": _folder for name in ("scans", "pages", "photos", "noisy", "more")},
     **{f"{name}.png": _picture(n) for n, name in enumerate(["digit", "dark", "shoe", "a", "b", "3", "8"])},
     **{f"{name}/": lambda path, name=name: path.symlink_to(ROOT / name) for name in ("samples", "docs")},
+    "pictures/": _pictures,
     "coded/": _coded,
     "stacks/": _stacks,
     "runs/mine": _run,
