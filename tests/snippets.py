@@ -10,9 +10,11 @@ those that hold one of some words:
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cvae
+from cvae.models.file import MANIFEST
 
 from .conftest import ROOT
 
@@ -92,6 +95,13 @@ def _folder(path: Path) -> None:
     Image.fromarray(digits()[0]).save(path / "a.png")
 
 
+def _pictures(path: Path) -> None:
+    """A folder with a subfolder."""
+    _folder(path)
+    (path / "actions").mkdir()
+    Image.fromarray(digits()[1]).save(path / "actions" / "edit-copy.png")
+
+
 def _coded(path: Path) -> None:
     path.mkdir()
     for number, data in enumerate(cvae.open_model("mnist").encode(digits(), effort=0)):
@@ -122,9 +132,19 @@ def _tar(path: Path) -> None:
     shutil.make_archive(str(path.with_suffix("")), "tar", path.with_suffix(""))
 
 
+def _model(path: Path) -> None:
+    """The model `mnist` under another name and id."""
+    with zipfile.ZipFile(ROOT / "weights" / "mnist.cvae") as old, zipfile.ZipFile(path, "w") as new:
+        for member in old.namelist():
+            data = old.read(member)
+            if member == MANIFEST:
+                data = json.dumps({**json.loads(data), "name": "mine", "id": 1}).encode()
+            new.writestr(member, data)
+
+
 def _run(path: Path) -> None:
     path.mkdir(parents=True)
-    shutil.copy(ROOT / "weights" / "mnist.cvae", path / "mine.cvae")
+    _model(path / "mine.cvae")
 
 
 def _picture(number: int) -> Callable[[Path], None]:
@@ -132,18 +152,19 @@ def _picture(number: int) -> Callable[[Path], None]:
 
 
 def _arrays(*keys: str) -> Callable[[Path], None]:
-    return lambda path: np.savez(path, **dict.fromkeys(keys, digits()))
+    return lambda path: np.savez(path, **dict.fromkeys(keys, digits()[:12]))
 
 
 # By the names that pages use.
 FILES: dict[str, Callable[[Path], object]] = {
-    **{f"{name}/": _folder for name in ("scans", "pages", "photos", "pictures", "noisy", "more")},
+    **{f"{name}/": _folder for name in ("scans", "pages", "photos", "noisy", "more")},
     **{f"{name}.png": _picture(n) for n, name in enumerate(["digit", "dark", "shoe", "a", "b", "3", "8"])},
     **{f"{name}/": lambda path, name=name: path.symlink_to(ROOT / name) for name in ("samples", "docs")},
+    "pictures/": _pictures,
     "coded/": _coded,
     "stacks/": _stacks,
     "runs/mine": _run,
-    "mine.cvae": lambda path: shutil.copy(ROOT / "weights" / "mnist.cvae", path),
+    "mine.cvae": _model,
     "scan.jpg": lambda path: Image.new("RGB", (40, 30), "grey").save(path),
     "photo.jpg": lambda path: Image.new("RGB", (40, 30), "grey").save(path),
     "small.png": lambda path: Image.fromarray(cvae.sample(1, "cifar", seed=1)[0]).save(path),
