@@ -120,6 +120,11 @@ def _pack(path: Path) -> None:
     cvae.encode_pack([*digits(), digits()[0]], path, effort=0, names=names)
 
 
+def _kennel(path: Path) -> None:
+    names = [f"dogs/{number:02}.png" for number in range(60)]
+    cvae.encode_pack(digits(), path, effort=0, names=names)
+
+
 def _damaged(path: Path) -> None:
     _pack(path)
     data = bytearray(path.read_bytes())
@@ -172,6 +177,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "data.npz": _arrays("train_images"),
     "back.npz": _arrays("images"),
     "images.tar": _tar,
+    **{f"{name}.bin": _kennel for name in ("scans", "monday", "tuesday")},
     "digit.bin": lambda path: path.write_bytes(cvae.encode(digits()[0], effort=0)),
     "digit_3.bin": lambda path: path.write_bytes(cvae.encode(digits()[3], effort=0)),
     "digit.npy": lambda path: np.save(path, np.zeros(16, np.int32)),
