@@ -221,7 +221,7 @@ def test_a_folder_trains_with_no_more_than_its_name(
     run_here("train", "auto", "--data", data, "--epochs", "1")
     said = capsys.readouterr().err
     assert "auto: 60 files, typically of 16 pixels a side, grey\n" in said
-    assert "8 latents, 1 epochs" in said
+    assert "8 latents, 1 epoch" in said
     model = Model(Path("runs/auto/own-grey.cvae"))
     assert model.manifest.image_shape == (16, 16, 1)
     for name in ("curves", "reconstructions", "samples", "latents"):
