@@ -85,20 +85,13 @@ class Codec(Decoder):
         if not self.any_size and (options.fit or options.crop is not None):
             text = f"model {self.name} is lossless, and does not fit images to its size"
             raise CvaeError(text, advice="a model for pictures of any size takes others")
-        ground = options.background
-        if self.any_size:
-            shape, colour = (0, 0, self.image_shape[2]), ground or WHITE
-        else:
-            shape, colour = self.image_shape, ground or BLACK
+        ground, channels = options.background, self.image_shape[2]
+        shape = (0, 0, channels) if self.any_size else self.image_shape
         return Reading(
-            shape,
-            "any" if self.any_size else "exact",
-            colour,
-            lays=ground is not None,
-            strict=True,
-            alpha=alpha and self.any_size and ground is None,
+            shape, "any" if self.any_size else "exact", ground or (WHITE if self.any_size else BLACK),
+            lays=ground is not None, strict=True, alpha=alpha and self.any_size and ground is None,
             labels=options.labels == "auto",
-        )
+        )  # fmt: skip
 
     @overload
     def encode(
