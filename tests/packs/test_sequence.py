@@ -128,10 +128,6 @@ def test_more_than_is_kept_is_streamed(pack: cvae.Pack, whole: NDArray[np.uint8]
     assert np.array_equal(pack.images(numbers)[..., 0], whole[numbers])
 
 
-def sums(pack: cvae.Pack, numbers: list[int]) -> tuple[int, list[int]]:
-    return os.getpid(), [int(pack[number].sum()) for number in numbers]
-
-
 @pytest.mark.parametrize("start", ["spawn", "fork"])
 def test_two_other_processes_read_a_pickled_pack(
     pack: cvae.Pack, whole: NDArray[np.uint8], start: str, monkeypatch: pytest.MonkeyPatch
@@ -141,11 +137,10 @@ def test_two_other_processes_read_a_pickled_pack(
     assert np.array_equal(again[3], whole[3])
     context = multiprocessing.get_context(start)
     with ProcessPoolExecutor(2, context) as pool:
-        calls = [pool.submit(sums, pack, list(range(n, IMAGES, 5))) for n in range(5)]
+        # A method of the pack, not a function of this module, which a new process need not find.
+        calls = [pool.submit(pack.images, list(range(n, IMAGES, 5))) for n in range(5)]
         for n, call in enumerate(calls):
-            process, found = call.result(120)
-            assert process != os.getpid()
-            assert found == whole[n::5].sum(axis=(1, 2)).tolist()
+            assert np.array_equal(call.result(120)[..., 0], whole[n::5])
 
 
 def _read_all(pack: cvae.Pack, queue: Any) -> None:
