@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import cvae
 from cvae.cli import train
+from cvae.errors import TrainingError
 from cvae.kinds.causal import Window
-from cvae.training import checkpoints, pixels, presets, runs
+from cvae.models.file import Model
+from cvae.training import architectures, auto, checkpoints, pixels, presets, runs
 from cvae.training.backend import Machine
+from cvae.training.export import losslessweights
 from cvae.training.preset import LosslessSizes
 from cvae.training.runs import Run
 
@@ -71,6 +76,52 @@ def test_an_export_of_the_same_weights_keeps_the_id(
     assert "(as before)" in capsys.readouterr().err
 
 
+# Weights that are read back out of model files
+
+
+def networks(**changes: Any) -> Any:
+    """Those of the preset of tests, untrained."""
+    sizes = replace(presets.TINY_LOSSLESS.lossless, **changes)
+    preset = replace(presets.TINY_LOSSLESS, lossless=sizes)
+    model = architectures.of(preset).model(preset, seed=3)
+    model.build(architectures.of(preset).shape(preset))
+    return model
+
+
+def test_a_network_begins_as_that_of_a_model_file(tiny_lossless_run: Path) -> None:
+    trained = checkpoints.load(Run.open(tiny_lossless_run))
+    source = Model(tiny_lossless_run / "tiny-lossless.cvae")
+    examples = pixels.Examples(trained.window, blobs(4, seed=6))
+    x, _ = examples.at(np.arange(examples.count))
+    for hidden in ((8, 8, 8), (13, 9, 10)):  # the same, and more units
+        model = networks(hidden=hidden)
+        assert not np.array_equal(model(x), trained(x))
+        losslessweights.restore(model, source)
+        assert np.array_equal(model(x), trained(x))
+        assert np.array_equal(model.splits(), trained.splits())
+
+
+@pytest.mark.parametrize("other", [{"hidden": (8, 7, 8)}, {"up": 3}, {"placed": False}])
+def test_a_network_of_other_sizes_does_not(tiny_lossless_run: Path, other: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="this preset's window"):
+        losslessweights.restore(networks(**other), Model(tiny_lossless_run / "tiny-lossless.cvae"))
+
+
+def test_fine_tuning_a_model_file(
+    tiny_lossless_run: Path, tiny_data: Path, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tiny_lossless_run / "tiny-lossless.cvae"
+    begun = "--data", tiny_data, "--fine-tune", source
+    run_here("train", "tiny-lossless", *begun, "-o", "run", "--epochs", "1", "--quiet")
+    before = runs.read_history(Run.open(tiny_lossless_run))
+    after = runs.read_history(Run.open(Path("run")))
+    assert after[0]["val_loss"] < before[0]["val_loss"]
+    run_here("train", "tiny-lossless-any", *begun, "-o", "other", code=1)
+    assert "expected a model of the kind lossless-any, found one of the kind lossless" in (
+        capsys.readouterr().err
+    )
+
+
 # Batches
 
 
@@ -108,8 +159,6 @@ def test_weights_make_the_mean_of_a_sample_that_of_all_pixels() -> None:
 def test_crops_are_scaled_down_by_two_where_the_preset_says_so(
     tiny_lossless_any_run: Path,
 ) -> None:
-    from dataclasses import replace
-
     from cvae.training import datasets
 
     run = Run.open(tiny_lossless_any_run)
@@ -173,12 +222,19 @@ def test_presets_see_what_their_kind_can() -> None:
     assert LosslessSizes().placed
 
 
+def test_auto_begins_with_the_shipped_model_of_photographs() -> None:
+    recipe, start = auto.tuned(presets.LOSSLESS)
+    assert start is not None
+    assert start.name == "lossless-photo"
+    assert recipe.minutes
+    other = replace(presets.LOSSLESS.lossless, up=9)
+    assert auto.tuned(replace(presets.LOSSLESS, lossless=other))[1] is None
+
+
 def test_auto_makes_a_lossless_model_of_a_folder(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from dataclasses import replace
-
     sizes = replace(presets.LOSSLESS.lossless, hidden=(8, 8, 8), up=2, side=2)
     quick = replace(presets.LOSSLESS, lossless=sizes, batch_size=64, steps=3)
     monkeypatch.setattr(presets, "LOSSLESS", quick)

@@ -3,6 +3,10 @@
 Duda 2013, arXiv:1311.2540. A lane's state is in ``[2^16, 2^32)`` and moves 16-bit words; symbol ``i``
 of the block belongs to lane ``i % lanes``, through all stages. The encoder works from the last symbol
 to the first, the decoder the other way, so the words of the stream lie in the decoder's order.
+
+A small state codes likely symbols roughly: decisions of a lossless picture, most of which are as
+expected, take 0.2 % more bytes than their information. So where any number of stages is coded, states
+are in ``[2^24, 2^40)``: 0.03 %, for a byte more of each lane.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from cvae.bitstream import tables
 from cvae.bitstream.tables import PRECISION, TOTAL, Bank, Rows, Symbols
 from cvae.errors import FormatError
 
-_STATE_MIN = 1 << 16
 _WORD_BITS = 16
+# The least state is a power of two: its exponent, and the bytes of a state.
+_NARROW, _WIDE = (16, 4), (24, 5)
 _LANES_MAX = 1024
 # A step takes a decoder some microseconds, whatever it reads: a file of a few bytes may ask for millions.
 # A block of all lanes may have more: that of a large lossless picture has.
@@ -87,19 +92,21 @@ class Encoder:
         """The block, with 1 to 1,024 lanes: few for the least bytes, many for speed, or `lane_count`."""
         count = sum(part.size for part in self._widths)
         lanes = lanes or lane_count(self._bits, count, thrifty)
-        state = np.full(lanes, _STATE_MIN, np.int64)
+        low, state_bytes = _WIDE if self._left is None else _NARROW
+        state = np.full(lanes, 1 << low, np.int64)
         words = []
         widths, starts = _in_lanes(self._widths, lanes), _in_lanes(self._starts, lanes)
         for step in reversed(range(len(widths))):
             width, start = widths[step].astype(np.int64), starts[step].astype(np.int64)
             width[width == 0] = TOTAL  # of the padded places of the last step
-            full = state >= width << _WORD_BITS
+            full = state >= width << low + _WORD_BITS - PRECISION
             words.append(state[full] & 0xFFFF)
             state = np.where(full, state >> _WORD_BITS, state)
             quotient, rest = np.divmod(state, width)
             state = (quotient << PRECISION) + rest + start
         stream = np.concatenate([*words[::-1], np.empty(0, np.int64)])
-        head = _HEAD.pack(lanes) + state.astype("<u4").tobytes()
+        states = state.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :state_bytes]
+        head = _HEAD.pack(lanes) + states.tobytes()
         escapes = _pack_escapes(self._escaped, self._bank.radius)
         return head + stream.astype("<u2").tobytes() + escapes
 
@@ -116,12 +123,15 @@ class Decoder:
         lanes = _HEAD.unpack_from(data)[0] if len(data) >= _HEAD.size else 0
         if not 1 <= lanes <= _LANES_MAX:
             raise FormatError(f"damaged block: expected 1 to {_LANES_MAX} lanes, found {lanes}")
-        start = _HEAD.size + 4 * lanes
+        low, state_bytes = _WIDE if stages is None else _NARROW
+        start = _HEAD.size + state_bytes * lanes
         most = start + tables.MAX_SYMBOL_BYTES * symbols + 1
         if not start <= len(data) <= most:
             raise FormatError(f"damaged block: expected {start} to {most} bytes, found {len(data)}")
         self._bank, self._left = bank, stages
-        self._state = np.frombuffer(data, "<u4", lanes, _HEAD.size).astype(np.int64)
+        states = np.frombuffer(data, np.uint8, state_bytes * lanes, _HEAD.size).astype(np.int64)
+        self._state = states.reshape(lanes, -1) @ (1 << 8 * np.arange(state_bytes))
+        self._least = 1 << low
         self._body = memoryview(data)[start:]
         # Where the words end and the escapes begin is known once the words are read.
         self._words = np.frombuffer(self._body[: len(self._body) // 2 * 2], "<u2")
@@ -149,7 +159,7 @@ class Decoder:
 
     def finish(self) -> None:
         """Raises FormatError unless the lanes end where they began, and nothing is left over."""
-        if self._left or np.any(self._state != _STATE_MIN):
+        if self._left or np.any(self._state != self._least):
             raise FormatError("damaged block: the coder does not end where it began")
         left = len(self._body) - 2 * self._used if self._left is None else 0
         if left or len(self._rest) >= 8 or "1" in self._rest:
@@ -163,7 +173,7 @@ class Decoder:
 
     def _one_by_one(self, bank: Bank, rows: Rows) -> Integers:
         """What `_by_lanes` gives, without numpy."""
-        state, lanes = self._state.tolist(), len(self._state)
+        state, lanes, least = self._state.tolist(), len(self._state), self._least
         words = iter(self._words[self._used : self._used + len(rows)].tolist())
         entries, used = [], 0
         try:
@@ -174,7 +184,7 @@ class Decoder:
                 entry = bisect_right(starts, slot) - 1
                 entries.append(entry)
                 x = frequencies[entry] * (x >> PRECISION) + slot - starts[entry]
-                if x < _STATE_MIN:
+                if x < least:
                     x, used = x << _WORD_BITS | next(words), used + 1
                 state[lane] = x
         except StopIteration:
@@ -201,7 +211,7 @@ class Decoder:
             found = np.searchsorted(keys, row * TOTAL + slot, side="right") - 1
             entries[done : done + active] = found - row * alphabet
             x[:] = frequencies[found] * (x >> PRECISION) + slot - flat_starts[found]
-            low = np.flatnonzero(x < _STATE_MIN)
+            low = np.flatnonzero(x < self._least)
             end = self._used + len(low)
             if end > len(words):
                 raise FormatError("damaged block: the stream ends too early")
@@ -218,7 +228,7 @@ class Decoder:
         if lanes < _LANES_MAX and self._place + len(rows) > MAX_STEPS * lanes:
             expected = f"expected at most {MAX_STEPS:,} steps"
             raise FormatError(f"{expected} of the coder, found more")
-        states = float(np.log2(np.maximum(self._state, 1)).sum()) - _WORD_BITS * lanes
+        states = float(np.log2(np.maximum(self._state, 1) / self._least).sum())
         left = states + _WORD_BITS * (len(self._words) - self._used)
         if float(bank.least_bits[rows].sum()) > 2 * left + lanes:
             raise FormatError("damaged block: the stream ends too early")

@@ -149,7 +149,8 @@ _machine = collect(
 @grouped(
     _RECIPE, "--fine-tune", metavar="RUN|MODEL",
     help="Start from the weights of another run of the same networks, at a tenth of the preset's "
-    "learning rate; photo at 0.4 of it, and also from those of a model, by its name or file.",
+    "learning rate (photo at 0.4 of it); photo and lossless presets also from those of a model, by "
+    "its name or file.",
 )  # fmt: skip
 @grouped(
     _RECIPE, "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,

@@ -276,6 +276,7 @@ class Lossless(Architecture):
     """A network that gives the probabilities of each pixel from those before it."""
 
     codes = has_rate = False
+    restores = "lossless"
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         for name in ("latent_dim", "perceptual_weight", "features"):
@@ -301,6 +302,11 @@ class Lossless(Architecture):
         from cvae.training import pixels
 
         model.set_splits(pixels.splits(run.preset, self._draw(run, train, False)))
+
+    def restore(self, model: Trainable, source: Model) -> None:
+        from cvae.training.export import losslessweights
+
+        losslessweights.restore(model, source)
 
     def batches(
         self, run: Run, train: Images, epoch: int, devices: int
@@ -334,6 +340,7 @@ class LosslessAny(Lossless):
     """The same for pictures of any size, of which it sees crops."""
 
     reads = "own"
+    restores = "lossless-any"
 
     def refusal(self, preset: Preset, options: Collection[str]) -> str:
         return _refused(preset, options) or super().refusal(preset, options)

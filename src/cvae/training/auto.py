@@ -20,7 +20,7 @@ from cvae.models.file import Manifest
 from cvae.training import begin
 from cvae.training.begin import Begin
 from cvae.training.preset import Preset
-from cvae.training.presets import OWN, OWN_GREY, PHOTO
+from cvae.training.presets import LOSSLESS, LOSSLESS_PHOTO, OWN, OWN_GREY, PHOTO
 
 # Files whose header is read, and how many of them are decoded.
 _SEEN, _DECODED = 500, 100
@@ -37,6 +37,9 @@ _MINUTES = 60.0  # for networks that are never done
 _TUNING = 30.0  # and for those that can code already
 # What networks of any size are made of.
 _NETWORKS = ("architecture", "latent_dim", "filters", "refine", "grid")
+_SIZES = ("up", "side", "predicts", "placed", "hidden")  # of the lossless ones
+# The model that a recipe goes on from, where it is one of another name.
+_FORERUNNERS = {LOSSLESS.name: LOSSLESS_PHOTO.name}
 
 
 @dataclass(frozen=True)
@@ -90,23 +93,27 @@ def choose(found: Survey, size: int | None, grey: bool | None, scaled: bool = Fa
 
 
 def tuned(recipe: Preset) -> tuple[Preset, Begin | None]:
-    """The recipe to go on from the known model of its name, and that model, where there is one.
+    """The recipe to go on from the known model of its name, or of its forerunner's, and that model.
 
     This is for recipes whose weights can be read back out of a model file.
     """
+    name = _FORERUNNERS.get(recipe.name, recipe.name)
     known, _ = registry.known_models()
-    named = [manifest for _, manifest in known if manifest.name == recipe.name]
-    taken = Path(recipe.name).exists()  # which the name would mean
+    named = [manifest for _, manifest in known if manifest.name == name]
+    taken = Path(name).exists()  # which the name would mean
     if len(named) != 1 or taken or not _has_networks(named[0], recipe):
         return recipe, None
-    found = begin.find(recipe.name)
-    return replace(recipe, minutes=_TUNING), replace(found, name=recipe.name)
+    found = begin.find(name)
+    return replace(recipe, minutes=_TUNING), replace(found, name=name)
 
 
 def _has_networks(manifest: Manifest, recipe: Preset) -> bool:
     ours: dict[str, Any] = json.loads(json.dumps(recipe.to_json()))  # which knows no tuples
     theirs = {"architecture": manifest.kind, **manifest.preset}
-    return all(theirs.get(name, ours[name]) == ours[name] for name in _NETWORKS)
+    sizes, others = ours["lossless"], theirs.get("lossless", {})
+    return all(theirs.get(name, ours[name]) == ours[name] for name in _NETWORKS) and all(
+        others.get(name, sizes[name]) == sizes[name] for name in _SIZES
+    )
 
 
 def explain(

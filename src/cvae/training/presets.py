@@ -156,7 +156,7 @@ LOSSLESS_PHOTO = replace(
     summary="every pixel back, for photographs of any size",
     architecture="lossless-any", crop=96, batch_size=4096, epochs=40, learning_rate=2e-3,
     lossless=LosslessSizes(
-        4, 4, predicts=True, placed=False, hidden=(192, 96, 64), pictures=16, halved=0.4
+        4, 4, predicts=True, placed=False, hidden=(384, 160, 96), pictures=16, halved=0.4
     ),
 )
 LOSSLESS = replace(

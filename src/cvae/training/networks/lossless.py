@@ -34,7 +34,8 @@ class Lossless(Trainable):
         super().__init__(preset, seed)
         sizes, channels = preset.lossless, preset.image_shape[2]
         self.order = ORDERS[channels]
-        self.inputs = Window(sizes.up, sizes.side, sizes.predicts).inputs(channels)
+        self.window = Window(sizes.up, sizes.side, sizes.predicts)
+        self.inputs = self.window.inputs(channels)
         self.places = math.prod(preset.image_shape[:2]) if sizes.placed else 0
         first, second, third = sizes.hidden
         self.first = Exact(first, 1, bits=_FIRST_BITS, name="first")
