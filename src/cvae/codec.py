@@ -320,7 +320,7 @@ class Codec(Decoder):
             batch = np.empty((0, *shape), np.uint8)
         single = not several and batch.shape in (shape, flat)
         if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
-            raise given.refusal(f"uint8 arrays of shape {flat}", batch)
+            raise given.refusal(f"uint8 arrays of shape {flat}", batch, sized=True)
         return batch.reshape(-1, *shape), single
 
     def _check_batch(self, batch: Pixels) -> None:

@@ -281,3 +281,15 @@ def test_transparency_comes_back(mode: str, capsys: pytest.CaptureFixture[str]) 
     run_here("verify", "coded.bin", "--against", "x.png", "--json", code=0)
     assert json.loads(capsys.readouterr().out)[0]["images_that_differ"] == 0
     run_here("decode", "coded.bin", "-o", "x.jpg", code=1)
+
+
+def test_a_lossless_model_has_nothing_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    path = save("a.png", photo(*SHAPE))
+    for command in ("encode", "pack"):
+        run_here(command, path, "-m", "one-1", "-o", "a.bin", "--effort", "3", code=1)
+        said = capsys.readouterr().err
+        assert "model one-1 keeps every pixel: --effort has nothing to choose" in said
+        assert not Path("a.bin").exists()
+    run_here("encode", path, "-m", "one-1", "-o", "a.bin")
+    run_here("info", "a.bin")
+    assert "quality           lossless\n" in capsys.readouterr().out

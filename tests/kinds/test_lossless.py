@@ -377,3 +377,8 @@ def test_a_size_that_lies_is_refused_before_memory_is_taken(free: Codec) -> None
             free.decode(container.pack(replace(item, original_size=size, alpha=alpha)))
     with pytest.raises(cvae.CvaeError, match="at most 16,777,216 pixels"):
         free.encode(np.zeros((4097, 4096), np.uint8))
+
+
+def test_no_pictures_are_no_files(tmp_path: Path) -> None:
+    codec = cvae.open_model(write(tmp_path / "a.cvae", (9, 11, 1)))
+    assert codec.encode_batch(np.zeros((0, 9, 11, 1), np.uint8)) == []

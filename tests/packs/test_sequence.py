@@ -8,6 +8,7 @@ import pickle
 import random
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,10 @@ def test_what_is_kept_has_a_bound_in_bytes() -> None:
     cache.put("large", "", 20_000)
     assert cache.get("large") is None
     assert cache.size == 0
+
+
+def test_a_pack_of_a_quality_that_its_model_has_not_is_refused(pack: cvae.Pack) -> None:
+    reader = pack.reader
+    reader.header = replace(reader.header, quality=0)
+    with pytest.raises(cvae.FormatError, match="has quality 0, which no pack of linear-mnist has"):
+        cvae.Pack(reader, pack.codec)

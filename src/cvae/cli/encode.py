@@ -15,7 +15,7 @@ import click
 from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
-from cvae.cli.options import say_unused
+from cvae.cli.options import refuse_lossy, say_unused
 from cvae.cli.talk import BATCH, FIT_ADVICE, NO_MEMORY, Talk
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ class _Encoder:
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
         codec.check_invert(self._options.invert)
+        refuse_lossy(codec)
         if self._npy and codec.staged:
             codec.refuse_npy()
         if not codec.any_size:

@@ -85,6 +85,8 @@ def _facts(name: str, talk: Talk) -> dict[str, Any]:
 
 def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts for people: of the names of a pack there are the first alone, and how to see all."""
+    if facts.get("quality") == 0:
+        facts = {**facts, "quality": "lossless"}
     names = facts.get("names")
     if not names or len(names) == facts["images"]:
         return facts

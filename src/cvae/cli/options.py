@@ -13,8 +13,10 @@ import click
 from cvae.cli import completion
 from cvae.cli.skipped import Listing
 from cvae.cli.talk import NAMES_OUTPUT, SKIP_EXISTING, Talk
+from cvae.errors import CvaeError
 
 if TYPE_CHECKING:
+    from cvae.codec import Codec
     from cvae.options import EncodeOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -246,14 +248,21 @@ def _encode_options(
     """Raises UsageError when --lossless comes with what has nothing to choose then."""
     from cvae.options import EncodeOptions
 
-    if values.get("lossless"):
-        context = click.get_current_context()
-        given = [text for name, text in _LOSSY.items() if is_given(context, name)]
-        if given:
-            raise click.UsageError(
-                f"--lossless keeps every pixel: {given[0]} has nothing to choose"
-            )
+    if values.get("lossless") and (given := _lossy()):
+        raise click.UsageError(f"--lossless keeps every pixel: {given[0]} has nothing to choose")
     return EncodeOptions(names=not no_names, verify=not no_verify, **values)
+
+
+def refuse_lossy(codec: Codec) -> None:
+    """Raises CvaeError when a lossless model is to choose between pictures that lose something."""
+    if codec.lossless and (given := _lossy()):
+        text = f"model {codec.name} keeps every pixel: {given[0]} has nothing to choose"
+        raise CvaeError(text)
+
+
+def _lossy() -> list[str]:
+    context = click.get_current_context()
+    return [text for name, text in _LOSSY.items() if is_given(context, name)]
 
 
 def say_unused(options: EncodeOptions, model: str, talk: Talk) -> None:

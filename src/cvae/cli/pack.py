@@ -14,7 +14,7 @@ import click
 from cvae import CvaeError, ImageError, OutputError
 from cvae.cli import append, defaults, files, kept, options, tables
 from cvae.cli.files import STDIO
-from cvae.cli.options import say_unused
+from cvae.cli.options import refuse_lossy, say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
 from cvae.errors import Notice, at
 
@@ -216,6 +216,7 @@ def _model(
     """The model that is named, or that of the first image; says what it does not do."""
     codec = defaults.Models(name, talk, options.lossless).of_first(sources, _which(options))
     codec.check_invert(options.invert)
+    refuse_lossy(codec)
     if codec.any_size:
         say_unused(options, codec.name, talk)
     return codec.restoring(options.max_pixels)

@@ -102,11 +102,13 @@ def _channels_advice(shape: tuple[int, ...]) -> str:
     return _CHANNELS_ADVICE.get(shape[-1], "") if len(shape) in (3, 4) else ""
 
 
-def refusal(expected: str, found: Any) -> ImageError:
-    """The error for what is no such array of images."""
+def refusal(expected: str, found: Any, sized: bool = False) -> ImageError:
+    """The error for what is no such array of images, of one size or of any."""
     advice = ""
     if isinstance(found, np.ndarray):
         advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
+        if sized and not advice and found.dtype == np.uint8 and found.ndim in (2, 3):
+            advice = "the models photo and lossless-photo take pictures of any size"
         if found.dtype.kind == "U":  # a path
             advice = "PIL.Image.open(path) reads a file"
     return ImageError(f"expected {expected}, found {described(found)}", advice=advice)

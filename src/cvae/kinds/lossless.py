@@ -126,12 +126,12 @@ class LosslessCoding(Coding):
         return pixels
 
     def analyse(self, x: Any, threads: int | None = None) -> Latents:
-        return np.asarray(x, np.float32).reshape(len(x), -1)
+        return np.asarray(x, np.float32).reshape(len(x), self.elements)
 
     def choose(
         self, x: Any, latents: Latents, quality: int, effort: int, threads: int | None = None
     ) -> Symbols:
-        return np.asarray(x, np.int32).reshape(len(x), -1)
+        return np.asarray(x, np.int32).reshape(len(x), self.elements)
 
     def dequantize(self, symbols: Symbols, quality: int) -> Latents:
         return symbols.astype(np.float32)

@@ -17,6 +17,7 @@ import numpy as np
 
 from cvae.bitstream import container
 from cvae.bitstream.container import Container
+from cvae.bitstream.container import LOSSLESS
 from cvae.checks import expect, shown, threads_of, whole
 from cvae.codec import Codec
 from cvae.data import labels, pipeline
@@ -48,7 +49,7 @@ class Pack(Closing):
         """`name` is where errors happened, `place` where another process finds the pack.
 
         Raises ModelNotFoundError when the codec is of another model, FormatError when the pack has
-        flags that none of the model's has.
+        flags or a quality that none of the model's has.
         """
         expect(reader, Reader, "a reader, which `cvae.open_pack` opens")
         expect(codec, Codec, "the codec of a model")
@@ -58,6 +59,8 @@ class Pack(Closing):
         codec.check_id(header.model_id)
         if (codec.staged and header.inverted) or (codec.any_size and not header.sizes):
             raise FormatError(f"has flags that no pack of model {codec.name} has")
+        if codec.lossless != (header.quality == LOSSLESS):
+            raise FormatError(f"has quality {header.quality}, which no pack of {codec.name} has")
         self._blocks, self._name, self._place = Blocks(reader, codec), name, place
 
     def _here(self) -> Blocks:

@@ -143,7 +143,7 @@ LOSSLESS_FASHION = replace(
 LOSSLESS_CIFAR = replace(
     LOSSLESS_MNIST, name="lossless-cifar", dataset="cifar10", image_shape=(32, 32, 3),
     summary="every pixel back, for CIFAR-10 in colour",
-    lossless=LosslessSizes(4, 4, predicts=True, placed=False, hidden=(384, 160, 96)),
+    lossless=LosslessSizes(4, 4, predicts=True, placed=False, hidden=(512, 192, 96)),
     batch_size=2048, epochs=45, learning_rate=3e-3, augment=("flip",),
 )
 LOSSLESS_TILES = replace(
