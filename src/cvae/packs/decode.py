@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from cvae.bitstream import container
-from cvae.bitstream.container import Container
-from cvae.bitstream.container import LOSSLESS
+from cvae.bitstream.container import LOSSLESS, Container
 from cvae.checks import expect, shown, threads_of, whole
 from cvae.codec import Codec
 from cvae.data import labels, pipeline
