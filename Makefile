@@ -15,6 +15,7 @@ PYTHON ?= python3
 DATA ?= $(HOME)/.keras/datasets
 DEMO := .venv-demo/bin
 DEV := .venv-dev/bin
+PAGE := .venv-page/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -32,10 +33,8 @@ test: .venv-dev/installed
 test-all: .venv-dev/installed
 	$(PYTEST)
 
-# Gradio asks for Pillow below 13, so it is not in the environment of the other tests.
-test-browser: .venv-dev/installed
-	$(DEV)/pip install --quiet --editable ".[demo]"
-	$(DEV)/pytest -q tests/browser
+test-browser: .venv-page/installed
+	$(PAGE)/pytest -q -rs tests/browser tests/demo
 
 check: .venv-dev/installed
 	$(DEV)/ruff check .
@@ -76,5 +75,12 @@ results-any-size: .venv-dev/installed
 	$(DEV)/pip install --quiet --editable ".[train,eval,jxl,tensorboard,s3]" --group dev
 	touch $@
 
+# Gradio asks for Pillow below 13, so it is not in the environment of the other tests.
+.venv-page/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-page
+	$(PAGE)/pip install --quiet "pip>=25.1"
+	$(PAGE)/pip install --quiet --editable ".[demo]" --group page
+	touch $@
+
 clean:
-	rm -rf .venv-demo .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis site
+	rm -rf .venv-demo .venv-dev .venv-page build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis site

@@ -125,10 +125,10 @@ def test_what_is_no_picture_ends_in_one_line(
     toast.wait_for()
     assert said in toast.inner_text()
     assert str(workdir) not in toast.inner_text()
-    before = told(page)
+    assert not page.locator("#figures .facts").count()  # of no picture there are no figures
     page.locator(".toast-close").first.click()
     upload(page, SAMPLES / "digit_1.png")
-    until_other(page, before)
+    page.locator("#figures .facts").wait_for()
 
 
 def test_the_keyboard_alone_moves_a_slider(page: Any) -> None:

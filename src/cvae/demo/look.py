@@ -12,7 +12,9 @@ INTRO = (
 
 # Dark text on light grounds in both schemes: header, size, payload and check differ in lightness.
 CSS = """
-.gradio-container { max-width: 72rem !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: min(72rem, 100vw) !important; min-width: 0 !important;
+  margin: 0 auto; }
+.gradio-container .app { min-width: 0; max-width: 100%; }
 @media (max-width: 40rem) {
   .gradio-container main, .gradio-container .app { padding: .5rem !important; }
   .tab-container button { padding: 0 .55rem !important; }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+import tempfile
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.components import Component
 
 from cvae import kinds
@@ -55,17 +58,41 @@ def as_path(component: Any) -> Any:
 
 
 def result(label: str, **attributes: Any) -> gr.Image:
-    return gr.Image(
+    return _as_files(gr.Image(
         label=label, format="png", interactive=False, buttons=["fullscreen"], elem_classes="pixels",
         **attributes,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def slider(label: str, **attributes: Any) -> gr.ImageSlider:
-    return gr.ImageSlider(
+    return _as_files(gr.ImageSlider(
         label=label, format="png", interactive=False, buttons=["fullscreen"], elem_classes="pixels",
         max_height=420, **attributes,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def _as_files(component: Any) -> Any:
+    """The component, whose pictures are written to a file of each visitor.
+
+    Gradio names a picture by its pixels, and writes it again where it is: who is just reading it for
+    another visitor gets a part. Files it copies, and renames when they are whole.
+    """
+    usual = component.postprocess
+
+    def written(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(written, value))
+        if not isinstance(value, np.ndarray):
+            return value
+        Path(component.GRADIO_CACHE).mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(".png", dir=component.GRADIO_CACHE)
+        component.temp_files.add(path)  # which Gradio deletes when they are old
+        with os.fdopen(handle, "wb") as file:
+            images.as_image(value).save(file, "png")
+        return path
+
+    component.postprocess = lambda value: usual(written(value))
+    return component
 
 
 def loaded(path: str | None) -> bytes:
