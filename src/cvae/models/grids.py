@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cvae.bitstream.tables import Bank
-from cvae.data import arrays
-from cvae.errors import ModelError, translated
-from cvae.models.qualities import ARRAY_LIMIT, QUALITIES
+from cvae.models.qualities import QUALITIES
+from cvae.models.stored import Stored
 
 MOST_CHANNELS = 1024
 _MOST_REACH = 16  # cells; tiles, and so memory, grow with it
 
 
 @dataclass(frozen=True, eq=False)
-class GridTables:
+class GridTables(Stored):
     """Arrays of a grid model for G groups of C channels in all, and Z channels of hyper latents.
 
     `weights` and `biases` hold the layers of the exact networks one behind the other: those of the
@@ -44,19 +43,24 @@ class GridTables:
     ]  # (2,): how many cells analysis and synthesis look beyond a cell's edges
     check: NDArray[np.int64]  # what `kinds.grid` computes from its test vector
 
+    types: ClassVar[dict[str, DTypeLike]] = {
+        "bank": np.uint16, "hyper_index": np.uint16, "step": np.float32, "curvature": np.float32,
+        "weight": np.float32, "level": np.uint8, "groups": np.uint16, "companding": np.uint8,
+        "layers": np.int32, "weights": np.int8, "biases": np.int32, "reach": np.uint8,
+        "check": np.int64,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
         """Raises ValueError when the arrays do not belong together; a file may be hostile."""
         Bank(self.bank)
+        self.check_types()
         count = len(QUALITIES)
-        for field in fields(self):
-            array, dtype = getattr(self, field.name), _DTYPES[field.name]
-            if array.dtype != dtype:
-                raise ValueError(f"expected {field.name} as {dtype}, found {array.dtype}")
+        for name in self.types:
+            array = getattr(self, name)
             if not np.isfinite(array).all():
-                raise ValueError(f"expected finite values in {field.name}")
-            flat = field.name in ("groups", "companding", "weights", "biases")
-            if flat and array.ndim != 1:
-                raise ValueError(f"expected {field.name} as a row, found {array.shape}")
+                raise ValueError(f"expected finite values in {name}")
+            if name in ("groups", "companding", "weights", "biases") and array.ndim != 1:
+                raise ValueError(f"expected {name} as a row, found {array.shape}")
         channels = int(self.groups.sum())
         shapes = {
             "step": (count, channels), "curvature": (channels,), "weight": (count,), "level": (count,),
@@ -79,26 +83,3 @@ class GridTables:
             raise ValueError("expected steps above zero, curvature and weight of zero or more")
         if not 1 <= len(self.companding) <= 1 << 16:
             raise ValueError("expected a companding of 1 to 65,536 values")
-
-    def hashes(self) -> dict[str, str]:
-        """The `arrays.digest` of each array."""
-        return {name: arrays.digest(array) for name, array in vars(self).items()}
-
-    def to_npz(self) -> bytes:
-        return arrays.npz_bytes(vars(self))
-
-    @classmethod
-    def from_npz(cls, file: BinaryIO, label: str) -> GridTables:
-        """Raises ModelError when the file holds no such arrays."""
-        found = arrays.read_npz(file, list(_DTYPES), label, ModelError, ARRAY_LIMIT)
-        with translated(ModelError, "damaged", label, (ValueError, TypeError)):
-            return cls(*map(arrays.native, found))
-
-
-_DTYPES = {
-    "bank": np.dtype(np.uint16), "hyper_index": np.dtype(np.uint16), "step": np.dtype(np.float32),
-    "curvature": np.dtype(np.float32), "weight": np.dtype(np.float32), "level": np.dtype(np.uint8),
-    "groups": np.dtype(np.uint16), "companding": np.dtype(np.uint8), "layers": np.dtype(np.int32),
-    "weights": np.dtype(np.int8), "biases": np.dtype(np.int32), "reach": np.dtype(np.uint8),
-    "check": np.dtype(np.int64),
-}  # fmt: skip

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cvae.bitstream.tables import Bank
-from cvae.data import arrays
-from cvae.errors import ModelError, translated
-from cvae.models.qualities import ARRAY_LIMIT
+from cvae.models.stored import Stored
 
 LEVELS = 256
 _MOST_WINDOW = 16  # rows, and columns to each side
 
 
 @dataclass(frozen=True, eq=False)
-class LosslessTables:
+class LosslessTables(Stored):
     """Arrays of a lossless model for pictures of C channels."""
 
     bank: NDArray[np.uint16]  # (rows, 4): tables of one decision, the entries -1 and 2 of no use
@@ -34,15 +32,19 @@ class LosslessTables:
     biases: NDArray[np.int32]
     check: NDArray[np.int64]  # what `kinds.causal` computes from its test vector
 
+    types: ClassVar[dict[str, DTypeLike]] = {
+        "bank": np.uint16, "window": np.uint8, "companding": np.uint8, "trees": np.uint8,
+        "positions": np.int32, "layers": np.int32, "weights": np.int8, "biases": np.int32,
+        "check": np.int64,
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
         """Raises ValueError when the arrays do not belong together; a file may be hostile."""
         Bank(self.bank)
-        for field in fields(self):
-            array, dtype = getattr(self, field.name), _DTYPES[field.name]
-            if array.dtype != dtype:
-                raise ValueError(f"expected {field.name} as {dtype}, found {array.dtype}")
-            if array.ndim != _AXES.get(field.name, 1):
-                raise ValueError(f"unexpected shape {array.shape} of {field.name}")
+        self.check_types()
+        for name in self.types:
+            if (found := getattr(self, name)).ndim != _AXES.get(name, 1):
+                raise ValueError(f"unexpected shape {found.shape} of {name}")
         if self.bank.shape[1] != 4 or len(self.bank) % 2 or len(self.bank) > 1 << 16:
             raise ValueError(f"expected tables of one decision, found {self.bank.shape}")
         if self.window.shape != (3,) or not self.window[:2].min() >= 1:
@@ -54,24 +56,5 @@ class LosslessTables:
         if self.trees.shape not in ((1, LEVELS - 1), (3, LEVELS - 1)):
             raise ValueError(f"expected trees of {LEVELS - 1} nodes, found {self.trees.shape}")
 
-    def hashes(self) -> dict[str, str]:
-        """The `arrays.digest` of each array."""
-        return {name: arrays.digest(array) for name, array in vars(self).items()}
 
-    def to_npz(self) -> bytes:
-        return arrays.npz_bytes(vars(self))
-
-    @classmethod
-    def from_npz(cls, file: BinaryIO, label: str) -> LosslessTables:
-        """Raises ModelError when the file holds no such arrays."""
-        found = arrays.read_npz(file, list(_DTYPES), label, ModelError, ARRAY_LIMIT)
-        with translated(ModelError, "damaged", label, (ValueError, TypeError)):
-            return cls(*map(arrays.native, found))
-
-
-_DTYPES = {
-    "bank": np.dtype(np.uint16), "window": np.dtype(np.uint8), "companding": np.dtype(np.uint8),
-    "trees": np.dtype(np.uint8), "positions": np.dtype(np.int32), "layers": np.dtype(np.int32),
-    "weights": np.dtype(np.int8), "biases": np.dtype(np.int32), "check": np.dtype(np.int64),
-}  # fmt: skip
 _AXES = {"bank": 2, "trees": 2, "positions": 2, "layers": 2}

@@ -15,7 +15,7 @@ from cvae.models.file import ANALYSIS, GRADIENT, HYPER, SYNTHESIS
 from cvae.training.export import layers
 from cvae.training.export.gradient import Tape
 from cvae.training.export.graph import Graph, eight_bits, half_precision, without_constants
-from cvae.training.networks import grid
+from cvae.training.networks import exact, grid
 
 _FREE = ("height", "width")
 
@@ -80,26 +80,15 @@ def _gradient(synthesis: bytes, channels: int) -> bytes:
 
 def exact_arrays(model: Any) -> dict[str, NDArray]:
     """`layers`, `weights` and `biases` of `GridTables`."""
-    rows: list[list[int]] = []
-    weights, biases = [], []
     stages = [layer for stage in model.stages for layer in stage]
     # Their last input is the first half of the checkerboard.
     second_turns = {stage[0].name for stage in model.stages[1::2]}
-    for number, layer in enumerate([*model.hyper_synthesis, *stages]):
-        kernels, bias = layer.integers()
-        for place, kernel in enumerate(kernels):
-            whole = np.rint(np.asarray(kernel)).astype(np.int8)
-            if layer.name in second_turns and place == len(kernels) - 1:
-                whole[_unseen(len(whole))] = 0
-            shift = -1 if layer.last else layer.bits
-            rows.append([number, whole.shape[0], *whole.shape[2:], shift])
-            weights.append(whole.ravel())
-        biases.append(np.rint(np.asarray(bias)).astype(np.int32))
-    return {
-        "layers": np.array(rows, np.int32),
-        "weights": np.concatenate(weights),
-        "biases": np.concatenate(biases),
-    }
+
+    def hide(layer: Any, place: int, whole: NDArray) -> None:
+        if layer.name in second_turns and place == len(layer.kernels) - 1:
+            whole[_unseen(len(whole))] = 0
+
+    return exact.arrays([*model.hyper_synthesis, *stages], hide)
 
 
 def _unseen(side: int) -> NDArray[np.bool_]:

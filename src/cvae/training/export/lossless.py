@@ -20,7 +20,7 @@ from cvae.models.file import Manifest
 from cvae.models.lossless import LosslessTables
 from cvae.training.datasets import Dataset
 from cvae.training.export.made import Made, Say, previous
-from cvae.training.networks import lossless
+from cvae.training.networks import exact, lossless
 from cvae.training.networks.exact import ONE
 from cvae.training.pixels import companding
 from cvae.training.runs import Run
@@ -70,7 +70,7 @@ def made_tables(model: Any, run: Run) -> LosslessTables:
         "companding": companding(),
         "trees": model.splits(),
         "positions": positions,
-        **_layer_arrays(layers),
+        **exact.arrays(layers, lambda *_: None),
     }
     try:
         untested = LosslessTables(**arrays, check=np.zeros(0, np.int64))
@@ -88,23 +88,6 @@ def bank() -> NDArray[np.uint16]:
     ones = np.clip(np.rint(TOTAL / (1 + np.exp(-logits))), 2, TOTAL - 4).astype(np.int64)
     rows = np.stack([np.ones_like(ones), TOTAL - 2 - ones, ones, np.ones_like(ones)], axis=1)
     return rows.astype(np.uint16)
-
-
-def _layer_arrays(layers: list[Any]) -> dict[str, NDArray[Any]]:
-    """`layers`, `weights` and `biases` of `LosslessTables`."""
-    rows, weights, biases = [], [], []
-    for number, layer in enumerate(layers):
-        kernels, bias = layer.integers()
-        for kernel in kernels:
-            whole = np.rint(np.asarray(kernel)).astype(np.int8)
-            rows.append([number, 1, *whole.shape[2:], -1 if layer.last else layer.bits])
-            weights.append(whole.ravel())
-        biases.append(np.rint(np.asarray(bias)).astype(np.int32))
-    return {
-        "layers": np.array(rows, np.int32),
-        "weights": np.concatenate(weights),
-        "biases": np.concatenate(biases),
-    }
 
 
 def _compare(model: Any, causal: Causal) -> None:

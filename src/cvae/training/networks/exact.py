@@ -9,9 +9,11 @@ pass through the rounding as if it were not there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from cvae.kinds.exactnet import MOST, MOST_WEIGHT
@@ -77,6 +79,29 @@ class Exact(layers.Layer):
 
     def activated(self, sums: Any) -> Any:
         return ops.clip(rounded(sums * 2.0**-self.bits, ops.floor), 0, MOST)
+
+
+def arrays(layers: Sequence[Exact], hide: Callable[[Exact, int, Any], None]) -> dict[str, Any]:
+    """`layers`, `weights` and `biases` as models store them, one layer behind the other.
+
+    `hide` may take weights out of a layer's kernel, whose place among its kernels it is told.
+    """
+    rows: list[list[int]] = []
+    weights, biases = [], []
+    for number, layer in enumerate(layers):
+        kernels, bias = layer.integers()
+        for place, kernel in enumerate(kernels):
+            whole = np.rint(np.asarray(kernel)).astype(np.int8)
+            hide(layer, place, whole)
+            shift = -1 if layer.last else layer.bits
+            rows.append([number, whole.shape[0], *whole.shape[2:], shift])
+            weights.append(whole.ravel())
+        biases.append(np.rint(np.asarray(bias)).astype(np.int32))
+    return {
+        "layers": np.array(rows, np.int32),
+        "weights": np.concatenate(weights),
+        "biases": np.concatenate(biases),
+    }
 
 
 def companded(steps: Any) -> Any:
