@@ -293,3 +293,21 @@ def test_a_lossless_model_has_nothing_to_choose(capsys: pytest.CaptureFixture[st
     run_here("encode", path, "-m", "one-1", "-o", "a.bin")
     run_here("info", "a.bin")
     assert "quality           lossless\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_grey_picture_is_one_however_it_is_stored(mode: str) -> None:
+    shape = (8, 9, 1)
+    write(Path("models/grey.cvae"), shape, id=503)
+    grey = photo(*shape)
+    path = Path("a.png")
+    as_image(grey).convert(mode).save(path)
+    sizes = []
+    for options in (["--lossless"], ["-m", "grey"], ["-m", "any"]):
+        run_here("encode", path, *options, "-o", "a.bin", "-f")
+        sizes.append(Path("a.bin").stat().st_size)
+        run_here("verify", "a.bin", "--against", path)
+    assert sizes[0] <= min(sizes)
+    Path("models/grey.cvae").unlink()
+    assert np.array_equal(there_and_back(path), grey[..., 0])
+    run_here("verify", "coded.bin", "--against", path)

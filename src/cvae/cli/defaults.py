@@ -82,13 +82,14 @@ class Models:
     def _best(self, codec: Codec, inputs: list[str | Source], which: Which) -> Codec:
         """The codec, or the lossless one that codes the first pictures in fewer bits."""
         from cvae import lossless
+        from cvae.data.images import grey_if_equal
         from cvae.packs.source import open_images
 
         first: list[Pixels] = []
         if all(isinstance(item, str) for item in inputs):  # stdin is read but once
             stream = open_images(inputs, codec.reading(), which=which, refuse=lambda error: None)
             for batch in stream.batches():
-                first += list(batch.pixels)
+                first += map(grey_if_equal, batch.pixels)
                 if len(first) >= _FIRST:
                     break
         shapes = {picture.shape for picture in first}

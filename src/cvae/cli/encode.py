@@ -226,10 +226,15 @@ class _Encoder:
         return found
 
     def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
+        from cvae.data.images import grey_if_equal
+
         reading = codec.reading(self._options, alpha=True)
         height, width, _ = codec.image_shape
         own = codec.any_size or picture.size == (width, height)
-        return _Read(task, codec, reading.pixels(picture), None if own else picture.size)
+        pixels = reading.pixels(picture)
+        if self._options.lossless:  # models of grey pictures take them, too
+            pixels = grey_if_equal(pixels)
+        return _Read(task, codec, pixels, None if own else picture.size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""

@@ -223,6 +223,12 @@ def as_image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
+def grey_if_equal(pixels: Pixels) -> Pixels:
+    """(h, w, 3) pixels whose channels are equal as (h, w, 1); others as they are."""
+    first = pixels[..., :1]
+    return first if pixels.shape[2] == 3 and bool((pixels == first).all()) else pixels
+
+
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     """(h, w, c) uint8 pixels resampled to another size.
 

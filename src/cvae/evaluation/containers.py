@@ -15,7 +15,7 @@ from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import metrics, places
-from cvae.data.images import BATCH_PIXELS, Pixels
+from cvae.data.images import BATCH_PIXELS, Pixels, grey_if_equal
 from cvae.data.places import Place
 from cvae.data.sources import ListSource
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, translated
@@ -178,7 +178,7 @@ def _read(
     batch = next(batches, None)
     if batch is None:
         return None
-    pixels: Pixels = batch.pixels[0]
+    pixels: Pixels = grey_if_equal(batch.pixels[0]) if item.grey else batch.pixels[0]
     advice = ""
     height, width, channels = pixels.shape
     size, coded_channels = (width, height), channels
