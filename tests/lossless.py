@@ -10,13 +10,19 @@ import numpy as np
 import cvae
 from cvae.bitstream.container import LOSSLESS
 from cvae.codec import Codec
-from cvae.data.images import Shape
+from cvae.data.images import Pixels, Shape
 from cvae.kinds.causal import Causal, Window
 from cvae.kinds.trees import balanced
 from cvae.models.file import Manifest, member_hashes, write_model
 from cvae.models.lossless import LosslessTables
 
 HIDDEN = 6
+WIDTH = {True: 1, False: 8}  # how far leaves lie from the likeliest: no difference, or black
+
+
+def dark(picture: Pixels) -> Pixels:
+    """A picture that models of grey ones expect, so that decisions take fewer bytes than values."""
+    return picture // 6
 
 
 def tables(shape: Shape, any_size: bool, seed: int = 0, **others: Any) -> LosslessTables:
@@ -32,7 +38,9 @@ def tables(shape: Shape, any_size: bool, seed: int = 0, **others: Any) -> Lossle
         last = outputs == 255
         for count in given:
             rows.append([number, 1, count, outputs, -1 if last else 6])
-            weights.append(rng.integers(-30, 31, count * outputs))
+            # Last ones are small: decisions are rather as the trees have them, which suits pictures.
+            most = 3 if last else 30
+            weights.append(rng.integers(-most, most + 1, count * outputs))
         biases.append(rng.integers(-500, 500, outputs))
     ones = np.rint(65536 / (1 + np.exp(-np.arange(-184, 184) / 16))).clip(2, 65532)
     values = np.arange(256)
@@ -40,7 +48,9 @@ def tables(shape: Shape, any_size: bool, seed: int = 0, **others: Any) -> Lossle
         "bank": np.stack([ones * 0 + 1, 65534 - ones, ones, ones * 0 + 1], 1).astype(np.uint16),
         "window": np.array([up, side, predicts], np.uint8),
         "companding": (16 * np.sqrt(values)).astype(np.uint8),
-        "trees": np.stack([balanced(1.0 / (1 + abs(values - 128 * predicts)))] * channels),
+        "trees": np.stack(
+            [balanced(1.0 / (WIDTH[predicts] + abs(values - 128 * predicts)))] * channels
+        ),
         "positions": rng.integers(
             -900, 900, (0 if any_size else height * width, HIDDEN), dtype=np.int32
         ),

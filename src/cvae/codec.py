@@ -227,6 +227,10 @@ class Codec(Decoder):
         _check_sizes(sizes, len(batch))
         grey, alpha = self.any_size and batch.shape[3] == 1, batch.shape[3] == 4
         own = batch.shape[2], batch.shape[1]
+        if alpha and own[0] * own[1] > self._most // 2:
+            found = f"found {own[0]}x{own[1]}"
+            text = f"expected an image of at most {self._most // 2:,} pixels with alpha, {found}"
+            raise CvaeError(text)
         batch = self.coloured(batch) if alpha else batch
         codec = self.sized(*batch.shape[1:3])
         coding, model_id = codec.coding, self.model.manifest.id

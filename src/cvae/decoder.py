@@ -62,7 +62,9 @@ class Decoder:
         """
         if not self.any_size:
             return self
-        height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
+        width = whole(width, "sides in pixels", 1, MAX_SIDE)
+        # A picture with alpha is coded as one of twice the height.
+        height = whole(height, "sides in pixels", 1, MAX_SIDE * (1 + self.lossless))
         if height * width > self._most:
             found = f"found {width}x{height}"
             raise CvaeError(f"expected an image of at most {self._most:,} pixels, {found}")
@@ -174,7 +176,9 @@ class Decoder:
         if item.staged != self.staged or (self.any_size and item.original_size is None):
             wrong = "has no size" if item.staged == self.staged else "is of another kind"
             raise FormatError(f"{wrong}, unlike the containers of model {self.name}")
-        _check_pixels(item.original_size, min(MAX_PIXELS, self._most))
+        _check_pixels(item.original_size, min(MAX_PIXELS, self._most) // (1 + item.alpha))
+        if self.lossless and not self.any_size and (item.original_size or item.grey):
+            raise FormatError(f"has a size or is grey, unlike the containers of model {self.name}")
         if item.alpha and not (self.lossless and self.any_size):
             raise FormatError(f"has alpha, unlike the containers of model {self.name}")
         width, height = item.original_size or (1, 1)

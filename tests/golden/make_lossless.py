@@ -13,7 +13,7 @@ from typing import Any
 import cvae
 
 from ..conftest import photo
-from ..lossless import write
+from ..lossless import dark, write
 
 GOLDEN = Path(__file__).parent
 MODELS = {"lossless-one": ((9, 11, 1), False), "lossless-any": ((8, 8, 3), True)}
@@ -21,7 +21,7 @@ SIZES = [(1, 1, 3), (9, 14, 3), (13, 5, 1), (40, 60, 3)]
 
 
 def case(codec: cvae.Codec, shape: tuple[int, int, int], seed: int) -> dict[str, Any]:
-    data = codec.encode(photo(*shape, seed=seed))
+    data = codec.encode(dark(photo(*shape, seed=seed)))
     return {"data": data.hex(), "pixels": codec.decode(data).tolist()}
 
 

@@ -132,6 +132,8 @@ class Decoder:
         states = np.frombuffer(data, np.uint8, state_bytes * lanes, _HEAD.size).astype(np.int64)
         self._state = states.reshape(lanes, -1) @ (1 << 8 * np.arange(state_bytes))
         self._least = 1 << low
+        if self._state.min() < self._least:
+            raise FormatError("damaged block: a state is below the least")
         self._body = memoryview(data)[start:]
         # Where the words end and the escapes begin is known once the words are read.
         self._words = np.frombuffer(self._body[: len(self._body) // 2 * 2], "<u2")
@@ -228,7 +230,7 @@ class Decoder:
         if lanes < _LANES_MAX and self._place + len(rows) > MAX_STEPS * lanes:
             expected = f"expected at most {MAX_STEPS:,} steps"
             raise FormatError(f"{expected} of the coder, found more")
-        states = float(np.log2(np.maximum(self._state, 1) / self._least).sum())
+        states = float(np.log2(self._state / self._least).sum())
         left = states + _WORD_BITS * (len(self._words) - self._used)
         if float(bank.least_bits[rows].sum()) > 2 * left + lanes:
             raise FormatError("damaged block: the stream ends too early")

@@ -89,16 +89,26 @@ class Models:
         if all(isinstance(item, str) for item in inputs):  # stdin is read but once
             stream = open_images(inputs, codec.reading(), which=which, refuse=lambda error: None)
             for batch in stream.batches():
-                first += map(grey_if_equal, batch.pixels)
+                first += list(batch.pixels)
                 if len(first) >= _FIRST:
                     break
+            grey = [grey_if_equal(picture) for picture in first]
+            first = grey if all(picture.shape[2] == 1 for picture in grey) else first
         shapes = {picture.shape for picture in first}
         others = self.rivals(codec, shapes.pop()) if len(shapes) == 1 else []
         return lossless.fewest_bits([codec, *others], first[:_FIRST])
 
-    def rivals(self, codec: Codec, shape: Shape) -> list[Codec]:
-        """The other lossless codecs for pictures (h, w, c); the shortest file is kept."""
-        return [other for other in self._lossless if other is not codec and other.takes(shape)]
+    def rivals(self, codec: Codec, shape: Shape, grey: bool = False) -> list[Codec]:
+        """The other lossless codecs for pictures (h, w, c); the shortest file is kept.
+
+        Those for one channel, too, where the pictures are `grey`, however they are stored.
+        """
+        shapes = [shape, (*shape[:2], 1)] if grey else [shape]
+        return [
+            other
+            for other in self._lossless
+            if other is not codec and any(map(other.takes, shapes))
+        ]
 
     def _lossless_of(self, image: Image) -> Codec:
         """One for any size where there is one; its `rivals` take the same pictures."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -130,6 +130,19 @@ class _Read(NamedTuple):
     codec: Codec
     pixels: Pixels  # (h, w, c)
     size: tuple[int, int] | None  # width, height where `--fit` changed it
+    grey: bool = False  # its channels are equal, so that lossless models may take but one
+
+    @property
+    def kind(self) -> Any:
+        """What images that are coded together have in common."""
+        return self.codec, self.pixels.shape, self.grey
+
+    def taken_by(self, codec: Codec) -> Pixels:
+        """The pixels as a lossless model takes them: grey ones where it can."""
+        from cvae.data.images import grey_if_equal
+
+        grey = grey_if_equal(self.pixels) if self.grey else self.pixels
+        return grey if codec.takes(grey.shape) else self.pixels
 
 
 class _Written(NamedTuple):
@@ -158,9 +171,7 @@ class _Encoder:
     def encode(self, tasks: list[Task]) -> list[_Written]:
         """Encodes what can be read; what is known of each file written."""
         written = []
-        for (codec, shape), group in groupby(
-            self._read(tasks), key=lambda item: (item.codec, item.pixels.shape)
-        ):
+        for (codec, shape, _), group in groupby(self._read(tasks), key=lambda item: item.kind):
             step = codec.batch(shape) if codec.any_size else BATCH
             while held := list(islice(group, step)):
                 written += self._encode(codec, held)
@@ -170,7 +181,8 @@ class _Encoder:
         """Encodes images of one shape."""
         latents, written = codec.model.manifest.latent_shape, []
         coded = self._coded(codec, read)
-        for (task, _, image, _), item in zip(read, coded, strict=True):
+        for found, item in zip(read, coded, strict=True):
+            task, image = found.task, found.pixels
             with self._talk.trying(task.name):
                 if isinstance(item, CvaeError):
                     raise item
@@ -190,12 +202,16 @@ class _Encoder:
 
         encode = codec.encode_to_target if _chooses(self._options) else codec.encode_batch
         try:
-            pixels, sizes = [item.pixels for item in read], [item.size for item in read]
+            sizes = [item.size for item in read]
+            others = self._models.rivals(codec, read[0].pixels.shape, read[0].grey)
+
+            def pixels(codec: Codec) -> Pixels:
+                return stacked([item.taken_by(codec) for item in read])
+
             # No name holds the stacked ones, which are gone before the images are tried one by one.
-            others = self._models.rivals(codec, pixels[0].shape)
             if not others:
-                return encode(stacked(pixels), self._options, sizes)
-            tried = [each.encode_batch(stacked(pixels), self._options) for each in (codec, *others)]
+                return encode(pixels(codec), self._options, sizes)
+            tried = [each.encode_batch(pixels(each), self._options) for each in (codec, *others)]
             return [min(items, key=_file_size) for items in zip(*tried, strict=True)]
         except (MemoryError, CvaeError) as error:
             if len(read) == 1:
@@ -232,9 +248,8 @@ class _Encoder:
         height, width, _ = codec.image_shape
         own = codec.any_size or picture.size == (width, height)
         pixels = reading.pixels(picture)
-        if self._options.lossless:  # models of grey pictures take them, too
-            pixels = grey_if_equal(pixels)
-        return _Read(task, codec, pixels, None if own else picture.size)
+        grey = codec.lossless and grey_if_equal(pixels).shape != pixels.shape
+        return _Read(task, codec, pixels, None if own else picture.size, grey)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""

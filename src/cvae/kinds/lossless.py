@@ -18,6 +18,7 @@ from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
 from cvae.kinds.causal import Canvas, Causal, Take
 from cvae.kinds.exactnet import one_thread
 from cvae.kinds.trees import MOST_DEPTH
+from cvae.kinds.values import read, shorter
 from cvae.models.file import Manifest, Model
 from cvae.models.qualities import Latents
 
@@ -170,11 +171,11 @@ class LosslessCoding(Coding):
             rows, decisions, owners = self._decisions(part)
             order = np.argsort(owners, kind="stable")
             ends = np.cumsum(np.bincount(owners, minlength=len(part)))[:-1]
-            for chosen in np.split(order, ends):
+            for chosen, values in zip(np.split(order, ends), part, strict=True):
                 given = rows[chosen][np.newaxis], decisions[chosen][np.newaxis]
                 single = exact.Encoder(self.bank)
                 single.push(*given)
-                payloads += single.finish()
+                payloads.append(shorter(single.finish()[0], [values]))
                 bits.append(float(self.bank.bits(*given).sum()))
         return payloads, np.array(bits)
 
@@ -183,10 +184,17 @@ class LosslessCoding(Coding):
         block, meter = rans.Encoder(self.bank, self.stages), coders.Meter(self.bank, 1)
         self.push(coders.Both(block, meter), symbols, LOSSLESS)
         # The network takes longer than the coder.
-        return block.finish(lanes, thrifty=True), float(meter.bits[0])
+        payload = shorter(block.finish(lanes, thrifty=True), [symbols])
+        return payload, float(meter.bits[0])
 
     def encode_block(self, symbols: Symbols, quality: int, lanes: int | None = None) -> bytes:
         return self._block(symbols, lanes)[0]
+
+    def decode_block(self, payload: bytes, images: int, quality: int) -> Symbols:
+        values = read(payload, images * self.elements)
+        if values is not None:
+            return values.reshape(images, -1)
+        return super().decode_block(payload, images, quality)
 
     def decode_each(self, payload: bytes, quality: int) -> Symbols:
         if not self._is_small:
@@ -196,9 +204,11 @@ class LosslessCoding(Coding):
     def decode_all(self, payloads: Sequence[bytes], quality: int) -> list[Symbols]:
         if not self._is_small:
             return super().decode_all(payloads, quality)
-        found: list[Symbols] = []
-        for start in range(0, len(payloads), _TOGETHER):
-            part = payloads[start : start + _TOGETHER]
+        found = [read(payload, self.elements) for payload in payloads]
+        coded = [place for place, values in enumerate(found) if values is None]
+        for start in range(0, len(coded), _TOGETHER):
+            places = coded[start : start + _TOGETHER]
+            part = [payloads[place] for place in places]
             each = [exact.Decoder(payload, self.bank, self.decisions) for payload in part]
 
             def ask(rows: Any, owners: Any, each: Any = each) -> Any:
@@ -212,8 +222,9 @@ class LosslessCoding(Coding):
             symbols = self._walked(len(part), ask)
             for coder in each:
                 coder.finish()
-            found += np.split(symbols, len(part))
-        return found
+            for place, values in zip(places, symbols, strict=True):
+                found[place] = values
+        return [values.reshape(1, -1) for values in found if values is not None]
 
     def draw(self, n: int, rng: np.random.Generator) -> Pixels:
         """Pictures (n, h, w, c) as the network expects them, each decision drawn after those before it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from cvae.bitstream import rans
 from cvae.bitstream.tables import Symbols
+from cvae.kinds import values
 from cvae.kinds.base import Coding
 from cvae.options import Size
 
@@ -39,16 +40,27 @@ def encode(
     `parts` are symbols (k, elements) of images that follow each other and have one size: parts of runs.
     """
     runs = runs_of(coding, sizes)
-    coder = rans.Encoder(coding.bank, _stages(runs))
-    for run, symbols in zip(runs, _joined(runs, parts), strict=True):
+    stages = _stages(runs)
+    coder = rans.Encoder(coding.bank, stages)
+    joined: Iterable[Symbols] = _joined(runs, parts)
+    joined = joined if stages is not None else [*joined]  # which are needed again
+    for run, symbols in zip(runs, joined, strict=True):
         run.coding.push(coder, symbols, quality)
-    return coder.finish(lanes)
+    if stages is not None:
+        return coder.finish(lanes)
+    # Of lossless pictures the network takes longer than the coder.
+    return values.shorter(coder.finish(lanes, thrifty=True), joined)
 
 
 def decode(runs: Sequence[Run], payload: bytes, quality: int) -> list[Symbols]:
     """The symbols (images, elements) of each run. Raises FormatError when the payload is damaged."""
+    stages = _stages(runs)
+    ends = np.cumsum([run.symbols for run in runs])
+    if stages is None and (found := values.read(payload, int(ends[-1]))) is not None:
+        parts = np.split(found, ends[:-1])
+        return [part.reshape(run.images, -1) for run, part in zip(runs, parts, strict=True)]
     symbols_in_all = sum(run.images * run.coding.decisions for run in runs)
-    coder = rans.Decoder(payload, runs[0].coding.bank, symbols_in_all, _stages(runs))
+    coder = rans.Decoder(payload, runs[0].coding.bank, symbols_in_all, stages)
     symbols = [run.coding.pull(coder, run.images, quality) for run in runs]
     coder.finish()
     return symbols

@@ -51,8 +51,8 @@ class LosslessTables(Stored):
             raise ValueError(f"expected a window of three numbers, found {self.window.shape}")
         if self.window[:2].max() > _MOST_WINDOW or self.window[2] > 1:
             raise ValueError(f"expected a window of at most {_MOST_WINDOW} rows and columns")
-        if self.companding.shape != (LEVELS,):
-            raise ValueError(f"expected a companding of {LEVELS} values")
+        if self.companding.shape != (LEVELS,) or self.companding[0]:
+            raise ValueError(f"expected a companding of {LEVELS} values that begins with 0")
         if self.trees.shape not in ((1, LEVELS - 1), (3, LEVELS - 1)):
             raise ValueError(f"expected trees of {LEVELS - 1} nodes, found {self.trees.shape}")
 
