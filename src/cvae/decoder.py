@@ -62,9 +62,7 @@ class Decoder:
         """
         if not self.any_size:
             return self
-        width = whole(width, "sides in pixels", 1, MAX_SIDE)
-        # A picture with alpha is coded as one of twice the height.
-        height = whole(height, "sides in pixels", 1, MAX_SIDE * (1 + self.lossless))
+        height, width = (whole(side, "sides in pixels", 1, MAX_SIDE) for side in (height, width))
         if height * width > self._most:
             found = f"found {width}x{height}"
             raise CvaeError(f"expected an image of at most {self._most:,} pixels, {found}")
@@ -181,6 +179,8 @@ class Decoder:
             raise FormatError(f"has a size or is grey, unlike the containers of model {self.name}")
         if item.alpha and not (self.lossless and self.any_size):
             raise FormatError(f"has alpha, unlike the containers of model {self.name}")
+        if item.alpha and item.original_size and item.original_size[1] > MAX_SIDE // 2:
+            raise FormatError(f"damaged: expected at most {MAX_SIDE // 2:,} rows with alpha")
         width, height = item.original_size or (1, 1)
         return self.sized(2 * height if item.alpha else height, width)
 

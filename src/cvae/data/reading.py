@@ -13,7 +13,7 @@ from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images, samples
 from cvae.data.images import Box, Pixels, Shape
 from cvae.data.memory import Budget
-from cvae.data.samples import Factors, Flat
+from cvae.data.samples import Factors, Flat, Samples
 from cvae.errors import ImageError, ImageShapeError, at
 
 Size = tuple[int, int]  # width, height
@@ -170,7 +170,7 @@ class Reading:
             flat = flat._replace(image=flat.image.transpose(turn))
             size = size[::-1] if images.swaps_sides(turn) else size
         if self.strict:
-            self._check_strict(flat, found.bits, mode, name)
+            self._check_strict(flat, found, mode, name)
         if self.fit == "exact":
             self._check_exact(flat, size, found.bits, mode, image, name)
         self._check_sides(size, name)
@@ -252,11 +252,14 @@ class Reading:
             text = f"expected at most {self.most:,} pixels, found {found}"
             raise ImageError(text, where=name, advice=images.MORE_PIXELS)
 
-    def _check_strict(self, flat: Flat, bits: int, mode: str, name: str) -> None:
+    def _check_strict(self, flat: Flat, told: Samples, mode: str, name: str) -> None:
         """Raises ImageError where a lossless model would lose what the image has."""
         found, advice = "", ""
-        if bits > 8:
-            found, advice = f"{bits} bits a sample", "convert it to 8 bits, which loses the others"
+        if told.lost:
+            found = told.lost
+        elif told.bits > 8:
+            found = f"{told.bits} bits a sample"
+            advice = "convert it to 8 bits, which loses the others"
         elif mode in ("CMYK", "YCbCr"):
             found, advice = mode, "convert it to RGB"
         elif flat.transparent and not (self.lays or self.alpha):

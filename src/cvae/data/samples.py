@@ -18,11 +18,13 @@ from cvae.errors import ImageError
 
 # Tags of TIFF 6.0.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _FORMAT, _SUBSAMPLING = 258, 259, 262, 284, 339, 530
+_FURTHER, _UNKNOWN, _MULTIPLIED = 338, 0, 1  # samples beyond those of the colours
 _WHITE_IS_ZERO, _YCBCR, _CIELAB = 0, 6, 8
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _RAW = 1
 _SEPARATE = 2  # a plane for each channel
 _FLOATS = "samples are floats, of which black and white are unknown"
+_AVIF_HEAD = 1 << 16  # bytes that hold what describes an AVIF, if it is not animated
 # A large picture is converted in strips of so many pixels, beside the whole of it.
 _STRIP = 1 << 20
 
@@ -34,6 +36,7 @@ class Samples(NamedTuple):
 
     bits: int = 8
     white_is_zero: bool = False  # and Pillow has left it so
+    lost: str = ""  # what Pillow does not give back as it is, of samples of 8 bits
 
 
 def colours_of(image: Image.Image) -> str:
@@ -56,6 +59,8 @@ def samples_of(image: Image.Image) -> Samples:
         return _of_tiff(image)
     if image.mode == "F":
         raise ImageError(_FLOATS)
+    if image.format == "AVIF":
+        return Samples(_bits_of_avif(image))
     if image.format == "PNG":
         depth = re.search(r";(\d+)", str(_rawmode(image)))
         return Samples(int(depth[1]) if depth else 8)
@@ -75,6 +80,18 @@ def _top_of_ppm(image: Any) -> int:
     return known[1] if isinstance(known, tuple) and isinstance(known[-1], int) else 0
 
 
+def _bits_of_avif(image: Any) -> int:
+    """Pillow gives eight of them; how many there are is in the configuration of AV1 (its section 2.3)."""
+    place = image.fp.tell()
+    image.fp.seek(0)
+    head, bits = image.fp.read(_AVIF_HEAD), 8
+    image.fp.seek(place)
+    for found in re.finditer(rb"av1C\x81.(.)", head, re.DOTALL):
+        high, twelve = found[1][0] & 0x40, found[1][0] & 0x20
+        bits = max(bits, 8 + 2 * bool(high) + 2 * bool(high and twelve))
+    return bits
+
+
 def _of_tiff(image: Any) -> Samples:
     tags = image.tag_v2
     bits, kinds = max(tags.get(_BITS, (1,))), set(tags.get(_FORMAT, (_UNSIGNED,)))
@@ -92,7 +109,11 @@ def _of_tiff(image: Any) -> Samples:
     raw = tags.get(_COMPRESSION, _RAW) == _RAW
     if colours == _YCBCR and raw and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
         raise ImageError("colours are subsampled without compression, expected JPEG in this TIFF")
-    return Samples(bits, colours == _WHITE_IS_ZERO and image.mode.startswith("I"))
+    further = set(tags.get(_FURTHER, ()))
+    lost = "a channel of no known meaning" if _UNKNOWN in further else ""
+    if _MULTIPLIED in further:
+        lost = "colours that are multiplied with their transparency"
+    return Samples(bits, colours == _WHITE_IS_ZERO and image.mode.startswith("I"), lost)
 
 
 def flat(

@@ -37,7 +37,7 @@ HYPER = "hyper.onnx"  # of grids
 DENOISER = "denoiser.onnx"  # a denoiser has no other; a codec trained on noise has it as well
 
 _MANIFEST_LIMIT = 1 << 20  # bytes
-_MOST_ELEMENTS = 1 << 14  # of an image; the exact coder takes the square of their number
+MOST_ELEMENTS = 1 << 14  # of an image; the exact coder takes the square of their number
 REACH_LIMIT = 512  # pixels; tiles, and so memory, grow with it
 
 _NAME = r"^\w[\w.+-]{0,99}\Z"
@@ -113,7 +113,7 @@ class Manifest:
         for numbers in (manifest.figures, manifest.preset):
             msgspec.convert(numbers, _Numbers)
         check_shape(manifest.image_shape)
-        if manifest.elements > _MOST_ELEMENTS:
+        if manifest.elements > MOST_ELEMENTS:
             raise ValueError(f"latent shape {manifest.latent_shape} is out of range")
         texts = (manifest.summary, *manifest.hashes, *manifest.hashes.values())
         if not all(map(str.isprintable, texts)):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cvae.errors import TrainingError, translated
+from cvae.models.file import MOST_ELEMENTS
 from cvae.training.preset import Preset
 
 if TYPE_CHECKING:
@@ -295,6 +296,12 @@ class Lossless(Architecture):
     ) -> Trainable:
         from cvae.training.networks import lossless
 
+        if not preset.crop and math.prod(preset.image_shape) > MOST_ELEMENTS:
+            height, width, channels = preset.image_shape
+            expected = f"expected images of at most {MOST_ELEMENTS:,} values"
+            found = f"found {width}x{height} pixels of {channels}"
+            advice = "`cvae train lossless --data FOLDER` takes pictures of any size"
+            raise TrainingError(f"{expected}, {found}", where=preset.name, advice=advice)
         return lossless.Lossless(preset, seed)
 
     def begin(self, model: Any, run: Run, train: Images) -> None:
