@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,12 +171,24 @@ class Stacks:
 def together(labels: Sequence[Label]) -> Any:
     """The labels of all images, as `Pack.labels` gives them. Raises as `stacked` does."""
     fields = fields_of(labels)
-    if len(fields) > 1:
+    if len(fields) == 1 and array_of(fields[0]):
+        found = stacked(fields[0], [label.get(fields[0]) for label in labels])
+        if found is not None:
+            return found
+    if any(len(label) > 1 for label in labels):
         return list(labels)
-    (field,) = fields or [JSON]
-    values = [label.get(field) for label in labels]
-    found = stacked(field, values) if array_of(field) else None
-    return values if found is None else found
+    values = [next(iter(label.values()), None) for label in labels]
+    return _as_array(values, texts=fields == [FOLDER])
+
+
+def _as_array(values: list[Any], texts: bool) -> Any:
+    """Integers as an array, and texts where these are meant; all else as it is."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        with suppress(OverflowError):  # it stays a list of larger ones
+            return np.array(values, np.int64)
+    # Of objects: an array of texts would give each the room of the longest.
+    return np.array(values, object) if texts and kinds == {str} else values
 
 
 def to_text(labels: Sequence[Label]) -> bytes:

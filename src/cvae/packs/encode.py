@@ -252,6 +252,9 @@ def _batches(
         for name in own:
             expect(name, str, "names of images as texts")
         yield Batch(pixels, own or None, labels=beside or None)
+    for what, left in (("name", called), ("label", labelled)):
+        if any(True for _ in left):
+            raise CvaeError(f"expected a {what} for every image, found more")
 
 
 def _labels(labels: Any) -> Iterator[Label]:
