@@ -67,7 +67,7 @@ def test_a_list_has_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) ->
     run_here("pack", "in", "--labels", "folder", "--fit", *LINEAR)
     run_here("list", "in.bin")
     assert capsys.readouterr().out.splitlines() == [
-        "0\tc.png\t\t28x28", "1\tcats/a.png\tcats\t28x28", "2\tcats/b.png\tcats\t28x28",
+        "0\tc.png\tin\t28x28", "1\tcats/a.png\tcats\t28x28", "2\tcats/b.png\tcats\t28x28",
         "3\tdogs/a.png\tdogs\t28x28",
     ]  # fmt: skip
     run_here("list", "in.bin", "--json")
@@ -78,7 +78,7 @@ def test_a_list_has_a_line_for_each_image(capsys: pytest.CaptureFixture[str]) ->
         "label": {"folder": "cats"},
         "size": [28, 28],
     }
-    assert lines[0]["label"] is None
+    assert lines[0]["label"] == {"folder": "in"}
 
 
 def test_what_a_list_does_not_know_is_empty(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 import cvae
 from cvae.data import labels
@@ -283,13 +284,50 @@ def test_folders_are_labels_on_request(workdir: Path, more: list[str]) -> None:
         assert pack.labels is None
     with cvae.open_pack("coded") as pack:
         assert dict(zip(pack.names or [], pack.labels, strict=True)) == {
-            "cat/a.png": "cat", "cat/b.png": "cat", "dog/deep/c.png": "deep", "d.png": None,
+            "cat/a.png": "cat", "cat/b.png": "cat", "dog/deep/c.png": "deep", "d.png": "in",
         }  # fmt: skip
         assert pack.reader.facts()["labels"] == ["folder"]
     run_here("unpack", "coded", "-o", "back")
     names = sorted(p.relative_to("back").as_posix() for p in Path("back").rglob("*.png"))
     assert names == ["cat/a.png", "cat/b.png", "d.png", "dog/deep/c.png"]
     run_here("verify", "coded")
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]])
+def test_images_directly_in_a_folder_are_labelled_with_it(
+    workdir: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(Path("in"))
+    run_here("pack", "in/cat", "in/dog", "-o", "x", "--labels", "folder", *more, *FAST)
+    with cvae.open_pack("x") as pack:
+        assert pack.names == ["a.png", "b.png", "deep/c.png"]
+        assert pack.labels.tolist() == ["cat", "cat", "deep"]
+    run_here("pack", "in/cat/[ab].png", "-o", "y", "--labels", "folder", *more, *FAST)
+    with cvae.open_pack("y") as pack:
+        assert pack.labels.tolist() == ["cat", "cat"]
+    assert not capsys.readouterr().err
+
+
+def test_pages_of_a_file_have_its_folder(workdir: Path) -> None:
+    pages = [Image.open(SAMPLES / f"digit_{number}.png") for number in range(2)]
+    Path("in/cat").mkdir(parents=True)
+    pages[0].save("in/cat/x.tif", save_all=True, append_images=pages[1:])
+    run_here("pack", "in", "--pages", "--labels", "folder", *FAST)
+    with cvae.open_pack("in.bin") as pack:
+        assert pack.labels.tolist() == ["cat", "cat"]
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]])
+def test_where_no_image_lies_in_a_folder_it_is_said(
+    workdir: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive("in.tar", {"0.png": png(0), "1.png": png(1)})
+    npz("in.npz", x_test=blobs(2, side=28)[..., 0], y_test=np.arange(2))
+    for name in ("in.tar", "in.npz"):
+        arguments = ["--labels", "folder", *more, "--effort", "0", "-m", "linear-mnist"]
+        run_here("pack", name, "-o", f"{name}.out", *arguments, *(["--force"] if not more else []))
+        said = capsys.readouterr().err
+        assert "warning: --labels folder: expected images in folders, found none, so" in said
 
 
 def test_shards_have_labels_each_of_its_own(workdir: Path) -> None:

@@ -25,7 +25,7 @@ from cvae.data import files, metrics, pipeline
 from cvae.data.batches import Batch
 from cvae.data.given import as_picture
 from cvae.data.images import Pixels
-from cvae.data.labels import Label, array_field, from_value, of_folder
+from cvae.data.labels import Label, array_field, from_value
 from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
@@ -188,9 +188,7 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
     names = (batch.names or [""] * count) if options.names else []
     own = [(width, height)] * count
     sizes = own if codec.any_size else (batch.sizes or own) if options.fit else []
-    labels = batch.labels if options.labels == "auto" else None
-    if options.labels == "folder":
-        labels = [of_folder(name) for name in batch.names or []]
+    labels = None if options.labels == "none" else batch.labels
     if not options.verify:
         return _Coded(block, symbols, names, sizes, labels, None, Tally(images=count))
     expected = codec.expected_psnr(quality)
