@@ -212,8 +212,7 @@ def from_text(data: bytes, images: int) -> list[Label]:
         raise FormatError(f"expected {images} labels, found {count - 1}")
     try:
         first, *lines = data.decode().split("\n")[:-1]
-        fields = first.split("\t") if first else []
-        _check_fields(fields)
+        fields = _checked(first)
         known: dict[str, Any] = {}
         return [_label(fields, line, known) for line in lines]
     except UnicodeDecodeError as error:
@@ -222,12 +221,28 @@ def from_text(data: bytes, images: int) -> list[Label]:
         raise FormatError(f"its labels are damaged: {error}") from error
 
 
-def _check_fields(fields: list[str]) -> None:
+def fields_in(data: bytes) -> list[str]:
+    """The fields of a block's lines, of which only the first is read. Raises FormatError."""
+    try:
+        return _checked(data.partition(b"\n")[0].decode())
+    except ValueError as error:
+        raise FormatError(f"its labels are damaged: {error}") from error
+
+
+def said(fields: Iterable[str]) -> str:
+    """What messages call labels of these fields."""
+    return f"labels {', '.join(found)}" if (found := sorted(fields)) else "no labels"
+
+
+def _checked(line: str) -> list[str]:
+    """The fields that the first line of a block names. Raises ValueError."""
+    fields = line.split("\t") if line else []
     if len(fields) > _MAX_FIELDS or len(set(fields)) != len(fields):
         raise ValueError(f"expected at most {_MAX_FIELDS} different fields, found {len(fields)}")
     for field in fields:
         if field not in (CLS, JSON, FOLDER) and array_of(field) is None:
             raise ValueError(f"expected cls, json, folder or y_NAME:DTYPE, found {field!r:.80}")
+    return fields
 
 
 def _label(fields: list[str], line: str, known: dict[str, Any]) -> Label:
