@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from cvae.data import images, pages, pipeline
 from cvae.data.given import check_channels
 from cvae.data.images import MAX_FILE, Pixels, Shape
 from cvae.data.labels import Label, of_folder
-from cvae.data.places import Location, locate
+from cvae.data.places import Location, is_url
 from cvae.data.reading import Reading
 from cvae.errors import Changed, CvaeError, ImageError, Notice, Refuse, StorageError, told
 
@@ -141,8 +142,13 @@ def _folder_of(file: File) -> Label:
     """The folder that an image lies in; where its name has none, the one that its file is in."""
     found = of_folder(file.name)
     if not found and not isinstance(file.data, bytes | CvaeError):
-        found = of_folder(str(locate(file.data).absolute()))
+        found = of_folder(path_of(str(file.data)))
     return found
+
+
+def path_of(place: str) -> str:
+    """The whole path of a file or folder, without dots; a URL as it is."""
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - of a million names
 
 
 def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:
