@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,21 @@ def test_a_name_that_is_there_twice_is_named_by_verify(capsys: pytest.CaptureFix
     with cvae.open_pack("out") as pack:
         np.savez("originals.npz", images=np.stack(list(pack)))
     run_here("verify", "out", "--against", "originals.npz")
+
+
+def test_images_of_one_name_come_out_with_their_numbers() -> None:
+    images("in/8.png", "in/a/8.png", "in/a/b.png", "in/c.png")
+    for _ in range(3):
+        more = ["--append"] if Path("x.bin").exists() else []
+        run_here("pack", "in/a/8.png", "in/a/b.png", *more, "-o", "x.bin", *LINEAR[:2])
+    run_here("pack", "in/c.png", "--append", "-o", "x.bin", *LINEAR[:2])
+    for out, only in (("all", []), ("some", ["--only", "2,6"])):
+        run_here("unpack", "x.bin", *only, "-o", out, "--quiet")
+        run_here("unpack", "x.bin", *only, "-o", f"{out}.tar", "--quiet")
+    expected = ["8_000000.png", "b_000001.png", "8_000002.png", "b_000003.png", "8_000004.png",
+                "b_000005.png", "c.png"]  # fmt: skip
+    for out, numbers in (("all", range(7)), ("some", (2, 6))):
+        names = [expected[number] for number in numbers]
+        assert sorted(path.name for path in Path(out).iterdir()) == sorted(names)
+        with tarfile.open(f"{out}.tar") as tar:
+            assert tar.getnames() == names
