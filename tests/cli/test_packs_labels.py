@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -118,3 +119,69 @@ def test_labels_are_compared_over_all_blocks() -> None:
     run_here("pack", "a.tar", "--append", "-o", "b.bin", "--block-images", "2", "--effort", "0")
     with cvae.open_pack("b.bin") as pack:
         assert len(pack) == 6
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]])
+def test_files_of_labels_that_lie_elsewhere_are_counted(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{number}.png" for number in range(3)]
+    archive("in.tar", *names, "0.cls", "1.cls", "1.json", "2.cls")
+    arguments = [*LINEAR, *more, "-o", "out", "--list-skipped", "skipped.txt"]
+    run_here("pack", "in.tar", *arguments)
+    text = said(capsys).replace(f"{Path.cwd()}/", "")  # workers have whole paths
+    counted = "4 label files were not kept, as no image of the same name lies next to them"
+    assert f"warning: {counted} in the archive: in.tar: 0.cls, in.tar: 1.cls, " in text
+    assert "in.tar: 1.json, ...; `tar --sort=name` writes them side by side" in text
+    assert "label kept" not in text
+    with cvae.open_pack("out") as pack:
+        assert pack.labels is None
+    assert "in.tar: 2.cls\tis no label next to its image" in Path("skipped.txt").read_text()
+    archive("one.tar", "0.cls", "0.png", "1.png", "1.json", "2.cls")
+    run_here("pack", "one.tar", *LINEAR)
+    text = said(capsys)
+    assert (
+        "warning: 1 label file was not kept, as no image of the same name lies next to it" in text
+    )
+    assert "2 labels kept" in text
+
+
+def test_sorted_archives_have_labels_where_they_belong() -> None:
+    Path("in").mkdir()
+    for number in range(12):
+        shutil.copy(SAMPLES / f"digit_{number % 10}.png", f"in/{number}.png")
+        Path(f"in/{number}.cls").write_text(str(number))
+    subprocess.run(["tar", "--sort=name", "-cf", "in.tar", "-C", "in", "."], check=True)
+    run_here("pack", "in.tar", *QUIET)
+    with cvae.open_pack("in.bin") as pack:
+        assert [f"{label}.png" for label in pack.labels] == pack.names
+
+
+def test_unpack_says_which_labels_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("cat", "dog"):
+        Path("in", folder).mkdir(parents=True)
+        shutil.copy(SAMPLES / "digit_1.png", Path("in", folder, f"{folder}.png"))
+    archive("cls.tar", "0.cls", "0.png", "1.png")
+    run_here("pack", "in", "--labels", "folder", "-o", "named.bin", *QUIET)
+    run_here("pack", "in/cat", "in/dog", "--labels", "folder", "-o", "bare.bin", *QUIET)
+    run_here("pack", "cls.tar", "-o", "cls.bin", *QUIET)
+    folders = "labels folder: no file holds them, so they were left out, but for folders in names"
+    others = "labels are written to .npz and .tar alone"
+    for pack, output, text in (
+        ("named", "x.tar", folders), ("bare", "x.tar", folders), ("bare", "x", folders),
+        ("named", "x", ""), ("named", "x.npy", others), ("cls", "x", others), ("cls", "x.tar", ""),
+        ("cls", "x.npz", "labels cls: no array holds them, so they were left out"),
+        ("named", "x.npz", ""),
+    ):  # fmt: skip
+        capsys.readouterr()
+        run_here("unpack", f"{pack}.bin", "-o", output, "--force")
+        warnings = [line for line in said(capsys).splitlines() if "warning" in line]
+        where = "" if output.endswith(".npz") else f"{output}: "
+        assert warnings == ([f"cvae: warning: {where}{text}"] if text else [])
+        shutil.rmtree(output) if output == "x" else Path(output).unlink()
+    run_here("unpack", "named.bin", "-o", "x.npz", "--quiet")
+    assert np.load("x.npz")["y_folder"].tolist() == ["cat", "dog"]
+    run_here("unpack", "named.bin", "-o", "x.tar", "--quiet")
+    run_here("pack", "x.tar", "--labels", "folder", "-o", "again.bin", *QUIET)
+    with cvae.open_pack("again.bin") as again:
+        assert again.labels.tolist() == ["cat", "dog"]
