@@ -70,8 +70,11 @@ def test_labels_of_other_fields_are_neither_added_nor_merged(
             run_here("pack", *arguments, "--append", "-o", f"{number}.bin", "--effort", "0", code=1)
             (line,) = said(capsys).splitlines()
             error = f"cvae: error: {number}.bin: expected {expected} of all images, found {found}"
-            advice = "; --labels none leaves them out" if expected == "no labels" else ""
-            assert line == error + advice
+            advice = {
+                "no labels": "; --labels none leaves them out",
+                "labels folder": "; --labels folder takes them",
+            }
+            assert line == error + advice.get(expected, "")
             assert Path(f"{number}.bin").read_bytes() == before
             run_here("merge", f"{number}.bin", f"{other}.bin", "-o", "all.bin", code=1)
             (line,) = said(capsys).splitlines()

@@ -25,7 +25,7 @@ from cvae.data import files, metrics, pipeline
 from cvae.data.batches import Batch
 from cvae.data.given import as_picture
 from cvae.data.images import Pixels
-from cvae.data.labels import Label, array_field, fields_of, from_value, said
+from cvae.data.labels import FOLDER, Label, array_field, fields_of, from_value, said
 from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
@@ -131,7 +131,8 @@ def _labelled_so(blocks: Iterable[Block], fields: set[str]) -> Iterator[Block]:
 
     def check(fits: bool) -> None:
         if not fits:
-            advice = "" if fields else "--labels none leaves them out"
+            advice = "--labels folder takes them" if fields == {FOLDER} else ""
+            advice = advice if fields else "--labels none leaves them out"
             text = f"expected {said(fields)} of all images, found {said(found)}"
             raise CvaeError(text, advice=advice)
 
