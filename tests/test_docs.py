@@ -9,6 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -168,6 +170,36 @@ def test_the_python_of_the_page_on_packs_runs(number: int, workdir: Path) -> Non
             pytest.importorskip(library)
     code = PACKS[0] if number == 0 else f"{PACKS[0]}\n{PACKS[number]}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_the_data_set_of_the_page_on_packs_takes_labels_of_every_origin(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without PyTorch, of which it is but a base class."""
+    torch = types.ModuleType("torch.utils.data")
+    torch.Dataset, torch.DataLoader = object, None  # type: ignore[attr-defined]
+    for name in ("torch", "torch.utils", torch.__name__):
+        monkeypatch.setitem(sys.modules, name, torch)
+    given: dict[str, Any] = {}
+    exec(PACKS[1].split("data = Labelled")[0], given)
+    images = cvae.sample(4, seed=1)
+    with tarfile.open("cls.tar", "w") as tar:
+        for number, image in enumerate(images):
+            folder = Path("folders", "ab"[number % 2])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+            (folder / f"{number}.cls").write_text(str(number))
+            for ending in ("png", "cls"):
+                tar.add(folder / f"{number}.{ending}", f"{number}.{ending}")
+    cvae.encode_pack(images, "ints.bin", effort=0, labels=[0, 1, 2, 3])
+    run_here("pack", "cls.tar", "--effort", "0", "--quiet")
+    run_here("pack", "folders", "--labels", "folder", "--effort", "0", "--quiet")
+    for name, expected in (("ints", [3, 0]), ("cls", [3, 0]), ("folders", ["b", "a"])):
+        data = given["Labelled"](f"{name}.bin")
+        assert len(data) == 4
+        assert [label for _, label in data.__getitems__([3, 0])] == expected
+        image, label = data[3]
+        assert (image.shape, label) == ((28, 28), expected[0])
 
 
 def command_lines(page: Path) -> list[list[str]]:

@@ -123,7 +123,8 @@ def encode_pack(
 
     Raises:
         ImageError: an image is of another dtype or shape.
-        CvaeError: an image has no name or no label, or quality or effort is out of range.
+        CvaeError: there are fewer or more names or labels than images, or quality or effort is out of
+            range.
         OutputError: the file exists and `force` is off, or cannot be written.
     """
     from cvae.packs import encode as packing

@@ -69,15 +69,16 @@ class Codec(Decoder):
             return self._exact_reading(options, alpha)
         known = recorded_reading(self.model)
         ground = options.background or (known.background if known else None)
-        labels = options.labels == "auto"
+        labels, folders = options.labels == "auto", options.labels == "folder"
         if self.any_size:
-            return Reading((0, 0, self.image_shape[2]), "any", ground or WHITE, labels=labels)
+            shape = 0, 0, self.image_shape[2]
+            return Reading(shape, "any", ground or WHITE, labels=labels, folders=folders)
         fit: Any = known.fit if known else "stretch" if options.fit else "exact"
         if options.crop is not None:
             fit = "crop" if options.crop else "stretch"
         return Reading(
             self.image_shape, fit, ground or BLACK, lays=ground is not None, most=self.max_pixels,
-            labels=labels,
+            labels=labels, folders=folders,
         )  # fmt: skip
 
     def _exact_reading(self, options: EncodeOptions, alpha: bool) -> Reading:
@@ -90,7 +91,7 @@ class Codec(Decoder):
         return Reading(
             shape, "any" if self.any_size else "exact", ground or (WHITE if self.any_size else BLACK),
             lays=ground is not None, strict=True, alpha=alpha and self.any_size and ground is None,
-            labels=options.labels == "auto",
+            labels=options.labels == "auto", folders=options.labels == "folder",
         )  # fmt: skip
 
     @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -39,6 +40,24 @@ class Changed(Notice):
 
 class PassedOver(Notice):
     """A file of a folder or an archive is none of those that are looked for; `text` says which."""
+
+    def of(self, count: int) -> str:
+        """What is said of so many files."""
+        files = (
+            f"file that is no {self.text} was"
+            if count == 1
+            else f"files that are no {self.text}s were"
+        )
+        return f"{count:,} {files} passed over"
+
+
+class NotBeside(PassedOver):
+    """The file of a label does not lie next to an image of its name in an archive."""
+
+    def of(self, count: int) -> str:
+        files, them = ("file was", "it") if count == 1 else ("files were", "them")
+        why = f"as no image of the same name lies next to {them} in the archive"
+        return f"{count:,} label {files} not kept, {why}"
 
 
 class ImageError(CvaeError):
@@ -128,25 +147,24 @@ class Passed:
     _NAMED = 3
 
     def __init__(self) -> None:
-        self._found: dict[str, list[str]] = {}
-        self._counts: dict[str, int] = {}
+        self._found: dict[tuple[str, str], tuple[PassedOver, list[str]]] = {}
+        self._counts = Counter[tuple[str, str]]()
 
     def add(self, notice: PassedOver) -> None:
-        kind = notice.text
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        names = self._found.setdefault(kind, [])
+        kind = notice.text, notice.advice
+        self._counts[kind] += 1
+        _, names = self._found.setdefault(kind, (notice, []))
         if len(names) < self._NAMED:
             names.append(notice.where)
 
     def lines(self) -> Iterator[str]:
         """`3 files that are no images were passed over: notes.txt, ...`, a line a kind; empties it."""
-        for kind, names in self._found.items():
-            count = self._counts[kind]
-            more = ", ..." if count > len(names) else ""
-            one = f"1 file that is no {kind} was" if count == 1 else ""
-            what = one or f"{count:,} files that are no {kind}s were"
-            yield f"{what} passed over: {', '.join(names)}{more}"
-        self._found, self._counts = {}, {}
+        for kind, (notice, names) in self._found.items():
+            more = ", ..." if self._counts[kind] > len(names) else ""
+            advice = f"; {notice.advice}" if notice.advice else ""
+            yield f"{notice.of(self._counts[kind])}: {', '.join(names)}{more}{advice}"
+        self._found.clear()
+        self._counts.clear()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, features
 
 from cvae.data import pages
+from cvae.data.lists import ListSource
 from cvae.data.reading import Reading
-from cvae.data.sources import ListSource
 from cvae.errors import CvaeError, Notice
 
 from ..conftest import blobs

@@ -15,8 +15,9 @@ from PIL import Image
 from cvae.data import files, places, sources
 from cvae.data.batches import Batch
 from cvae.data.contents import What, what_is
+from cvae.data.lists import ListSource
 from cvae.data.reading import Reading
-from cvae.data.sources import ListSource, Refuse, Source, Which, cut, open_images, sources_at
+from cvae.data.sources import Refuse, Source, Which, cut, open_images, sources_at
 from cvae.errors import CvaeError, DataError, ImageError, ImageShapeError
 
 from ..conftest import blobs

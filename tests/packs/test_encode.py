@@ -148,11 +148,11 @@ def test_python_users_write_arrays_and_iterables(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("numbers", [3, slice(3), ["a"], [1.5], "12", None, [[1, 2]]])
+@pytest.mark.parametrize("numbers", [3, slice(3), ["a"], [1.5], "12", None, [[1, 2]], [True]])
 def test_what_are_no_numbers_of_images_is_refused(tmp_path: Path, numbers: object) -> None:
     cvae.encode_pack(digits(3), tmp_path / "x.bin", "linear-mnist", effort=0)
     with cvae.open_pack(tmp_path / "x.bin") as found:
-        for good in ([2, 1], np.array([2, 1], np.uint8), (np.int64(2), True), {1, 2}):
+        for good in ([2, 1], np.array([2, 1], np.uint8), (np.int64(2), 1), {1, 2}):
             assert len(found.images(good)) == 2  # type: ignore[arg-type]
         with pytest.raises(CvaeError, match=r"x\.bin: expected numbers of images, such as"):
             found.images(numbers)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 import cvae
 from cvae.data import labels
@@ -283,13 +284,50 @@ def test_folders_are_labels_on_request(workdir: Path, more: list[str]) -> None:
         assert pack.labels is None
     with cvae.open_pack("coded") as pack:
         assert dict(zip(pack.names or [], pack.labels, strict=True)) == {
-            "cat/a.png": "cat", "cat/b.png": "cat", "dog/deep/c.png": "deep", "d.png": None,
+            "cat/a.png": "cat", "cat/b.png": "cat", "dog/deep/c.png": "deep", "d.png": "in",
         }  # fmt: skip
         assert pack.reader.facts()["labels"] == ["folder"]
     run_here("unpack", "coded", "-o", "back")
     names = sorted(p.relative_to("back").as_posix() for p in Path("back").rglob("*.png"))
     assert names == ["cat/a.png", "cat/b.png", "d.png", "dog/deep/c.png"]
     run_here("verify", "coded")
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]])
+def test_images_directly_in_a_folder_are_labelled_with_it(
+    workdir: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(Path("in"))
+    run_here("pack", "in/cat", "in/dog", "-o", "x", "--labels", "folder", *more, *FAST)
+    with cvae.open_pack("x") as pack:
+        assert pack.names == ["a.png", "b.png", "deep/c.png"]
+        assert pack.labels.tolist() == ["cat", "cat", "deep"]
+    run_here("pack", "in/cat/[ab].png", "-o", "y", "--labels", "folder", *more, *FAST)
+    with cvae.open_pack("y") as pack:
+        assert pack.labels.tolist() == ["cat", "cat"]
+    assert not capsys.readouterr().err
+
+
+def test_pages_of_a_file_have_its_folder(workdir: Path) -> None:
+    pages = [Image.open(SAMPLES / f"digit_{number}.png") for number in range(2)]
+    Path("in/cat").mkdir(parents=True)
+    pages[0].save("in/cat/x.tif", save_all=True, append_images=pages[1:])
+    run_here("pack", "in", "--pages", "--labels", "folder", *FAST)
+    with cvae.open_pack("in.bin") as pack:
+        assert pack.labels.tolist() == ["cat", "cat"]
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"]])
+def test_where_no_image_lies_in_a_folder_it_is_said(
+    workdir: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive("in.tar", {"0.png": png(0), "1.png": png(1)})
+    npz("in.npz", x_test=blobs(2, side=28)[..., 0], y_test=np.arange(2))
+    for name in ("in.tar", "in.npz"):
+        arguments = ["--labels", "folder", *more, "--effort", "0", "-m", "linear-mnist"]
+        run_here("pack", name, "-o", f"{name}.out", *arguments, *(["--force"] if not more else []))
+        said = capsys.readouterr().err
+        assert "warning: --labels folder: expected images in folders, found none, so" in said
 
 
 def test_shards_have_labels_each_of_its_own(workdir: Path) -> None:
@@ -312,16 +350,45 @@ def test_python_users_give_labels(workdir: Path) -> None:
     cases: list[tuple[Any, Any]] = [
         (np.array([[1], [2], [3]], np.uint8), [[1], [2], [3]]), ([4, np.int8(5), 6], [4, 5, 6]),
         (["a", {"b": None}, None], ["a", {"b": None}, None]), ([None] * 3, None), (iter("abc"), [*"abc"]),
+        ([1, "a", 2], [1, "a", 2]), ([None, 1, {"cls": 2}], [None, 1, {"cls": 2}]),
+        ([True, 1, [2]], [True, 1, [2]]), ([1, 2**70, -1], [1, 2**70, -1]),
     ]  # fmt: skip
     for value, expected in cases:
         cvae.encode_pack(x, "x.bin", "linear-mnist", effort=0, force=True, labels=value)
         with cvae.open_pack("x.bin") as pack:
             found = pack.labels
-            assert (found.tolist() if isinstance(found, np.ndarray) else found) == expected
+            found = found.tolist() if isinstance(found, np.ndarray) else found
+            assert (found, [*map(type, found or ())]) == (expected, [*map(type, expected or ())])
     for bad in ([1, 2], 7, "abc", [1, 2, object()], [float("nan")] * 3, ["x" * 5000] * 3):
         with pytest.raises(cvae.CvaeError, match="label"):
             cvae.encode_pack(x, "y.bin", "linear-mnist", effort=0, labels=bad)
     assert not Path("y.bin").exists()
+
+
+def test_labels_and_names_that_are_more_than_the_images_are_refused(workdir: Path) -> None:
+    x, four = blobs(3, side=28), ["a", "b", "c", "d"]
+    for images in (x, iter(x)):
+        for what, more in (("name", {"names": four}), ("label", {"labels": iter([1, 2, 3, None])}),
+                           ("label", {"labels": np.arange(4)})):  # fmt: skip
+            message = f"expected a {what} for every image, found more"
+            with pytest.raises(cvae.CvaeError, match=message):
+                cvae.encode_pack(images, "x.bin", "linear-mnist", effort=0, **more)  # type: ignore[arg-type]
+            images = x
+    assert not Path("x.bin").exists()
+
+
+def test_an_integer_for_each_image_is_an_array(workdir: Path) -> None:
+    cvae.encode_pack(blobs(3, side=28), "ints.bin", "linear-mnist", effort=0, labels=[4, 5, 2**40])
+    archive("cls.tar", {"0.png": png(0), "0.cls": b"4", "1.png": png(1), "1.cls": b"-5"})
+    archive("both.tar", {"0.png": png(0), "0.cls": b"4", "1.png": png(1), "1.json": b'"a"'})
+    for name in ("cls.tar", "both.tar"):
+        run_here("pack", name, *FAST)
+    for name, expected in (("ints.bin", [4, 5, 2**40]), ("cls.bin", [4, -5])):
+        with cvae.open_pack(name) as pack:
+            assert pack.labels.dtype == np.int64
+            assert pack.labels.tolist() == expected
+    with cvae.open_pack("both.bin") as pack:
+        assert pack.labels == [4, "a"]
 
 
 def test_labels_that_are_not_what_their_field_says_are_damage(workdir: Path) -> None:

@@ -71,11 +71,35 @@ def test_there_is_an_end(pack: cvae.Pack) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["0", 1.0, None, slice("a", "b"), [[1]], np.zeros((2, 2), int), np.ones(3, bool), (1, 2)]
-)
+    "key",
+    ["0", 1.0, None, slice("a", "b"), [[1]], np.zeros((2, 2), int), (1, 2), True, np.False_, [True, 3],
+     np.ones((IMAGES, 1), bool), [3, np.True_]],
+)  # fmt: skip
 def test_what_is_no_number_is_a_cvae_error(pack: cvae.Pack, key: Any) -> None:
     with pytest.raises(cvae.CvaeError, match=r"x\.bin: expected"):
         pack[key]
+
+
+def test_a_mask_takes_images_as_numpy_does(pack: cvae.Pack, whole: NDArray[np.uint8]) -> None:
+    mask = np.arange(IMAGES) % 7 == 2
+    for key in (mask, mask.tolist(), list(mask), ~mask, np.zeros(IMAGES, bool)):
+        assert np.array_equal(pack[key], whole[np.array(key)])
+    for length in (0, 3, IMAGES - 1, IMAGES + 1):
+        for wrong in (np.ones(length, bool), [True, False] * length):
+            if len(wrong) == 0 and isinstance(wrong, list):
+                continue  # of no numbers
+            message = rf"x\.bin: expected a mask of 50 booleans, .*, found {len(wrong)}"
+            with pytest.raises(cvae.CvaeError, match=message):
+                pack[wrong]
+
+
+def test_a_boolean_is_no_number(pack: cvae.Pack) -> None:
+    for numbers in ([True], [np.True_], [0, False], np.ones(IMAGES, bool)):
+        for read in (pack.images, pack.__getitems__):
+            with pytest.raises(
+                cvae.CvaeError, match=r"x\.bin: expected .*number.*found (bool|True|False)"
+            ):
+                read(numbers)
 
 
 def test_a_loop_gives_every_image(pack: cvae.Pack, whole: NDArray[np.uint8]) -> None:

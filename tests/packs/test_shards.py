@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cvae.data import places as storage
-from cvae.data.sources import AS_USUAL, ArraySource, ListSource, Reading, TarSource, Which
+from cvae.data.lists import ListSource
+from cvae.data.sources import AS_USUAL, ArraySource, Reading, TarSource, Which
 from cvae.errors import CvaeError, DataError
 from cvae.packs import shards as worklist
 from cvae.packs.shards import Shard

@@ -25,8 +25,8 @@ def command(sources: tuple[str, ...], output: str | None, force: bool, talk: Tal
       cvae merge coded/ -o one.bin              a folder of packs becomes one
 
     PACK is a pack or a folder of packs, here or at a URL. All are of one model and quality, inverted or
-    not, and have the same columns (names, original sizes, labels). Nothing is written where one differs
-    or is damaged. `cvae pack --append` adds images to a pack.
+    not, and have the same columns (names, original sizes, labels of the same fields). Nothing is written
+    where one differs or is damaged. `cvae pack --append` adds images to a pack.
     """
     from cvae import packs
     from cvae.data import places

@@ -139,8 +139,7 @@ def command(
     by = "" if model else f"; model {codec.name}, by the first image"
     talk.say_failures()
     talk.say(f"{where}: {_summary(tally, raw, codec.lossless)}{by}{files_take}")
-    if tally.poor:
-        talk.warning(_poor(tally, codec, options))
+    _warn(tally, codec, options, talk)
     talk.end()
 
 
@@ -161,8 +160,7 @@ def _append(
     talk.say_failures()
     added = counted(tally.images, "image")
     talk.say(f"{target}: {added} added; {counted(images, 'image')} in {tally.file_bytes:,} bytes")
-    if tally.poor:
-        talk.warning(_poor(tally, codec, options))
+    _warn(tally, codec, options, talk)
     talk.end()
 
 
@@ -362,6 +360,14 @@ def _files_take(codec: Codec, target: Location | None, tally: Tally) -> str:
         size = pack.single_bytes()
     smaller = size < tally.file_bytes
     return f"; single files, as of `cvae encode`, would take {size:,} bytes" if smaller else ""
+
+
+def _warn(tally: Tally, codec: Codec, options: EncodeOptions, talk: Talk) -> None:
+    """Says what a caller may not have wanted."""
+    if options.labels == "folder" and not tally.labelled:
+        talk.warning("--labels folder: expected images in folders, found none, so no label is kept")
+    if tally.poor:
+        talk.warning(_poor(tally, codec, options))
 
 
 def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,6 @@ def command(
     """
     from cvae import packs
     from cvae.data import pipeline, sinks
-    from cvae.data.labels import FOLDER
     from cvae.options import EncodeOptions
 
     name = "stdin" if source == STDIO else source
@@ -87,8 +87,8 @@ def command(
             raise OutputError(text, where=target)
         if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
-        if not _keeps_labels(target) and {*pack.reader.fields()} - {FOLDER}:
-            talk.warning(f"{target}: labels are written to .npz and .tar alone")
+        for text in _left_out(pack, target):
+            talk.warning(f"{target if isinstance(target, Path) else 'stdout'}: {text}")
         jobs, shape = threads or pipeline.processors(), pack.codec.image_shape
         names = (name for _, name in pack.reader.names())
         sink = stack.enter_context(
@@ -121,8 +121,33 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
     return pack.whole(ranges, refuse)
 
 
-def _keeps_labels(target: Any) -> bool:
-    return not isinstance(target, Path) or target.suffix.lower() in (".npz", ".tar")
+def _left_out(pack: Pack, target: Any) -> Iterator[str]:
+    """What is said of labels that an output does not get; of those in an .npz file its writer tells."""
+    from cvae.data.labels import FOLDER
+
+    fields = {*pack.reader.fields()}
+    ending = target.suffix.lower() if isinstance(target, Path) else ".tar"
+    if ending == ".npz":
+        return
+    if (ending == ".npy" and fields) or (ending != ".tar" and fields - {FOLDER}):
+        yield "labels are written to .npz and .tar alone"
+    elif FOLDER in fields and (ending == ".tar" or _is_label_alone(pack)):
+        yield "labels folder: no file holds them, so they were left out, but for folders in names"
+
+
+def _is_label_alone(pack: Pack) -> bool:
+    """Whether some folder is the label of an image, and not in its name."""
+    from cvae.data.labels import FOLDER, of_folder
+    from cvae.errors import FormatError
+
+    for place in pack.reader.blocks():
+        with suppress(FormatError):
+            block = pack.reader.read(place)
+            names = block.names or [""] * block.images
+            for name, label in zip(names, block.labels or (), strict=False):
+                if FOLDER in label and label[FOLDER] != of_folder(name).get(FOLDER):
+                    return True
+    return False
 
 
 def _target(source: str, output: str | None) -> Any:

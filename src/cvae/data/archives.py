@@ -20,12 +20,16 @@ from cvae.errors import (
     CvaeError,
     DataError,
     ImageError,
+    NotBeside,
     PassedOver,
     Refuse,
     told,
     translated,
 )
 
+# Advice.
+_SORTED_TAR = "`tar --sort=name` writes them side by side"
+_SORTED_ZIP = "`find . -type f | sort | zip NAME.zip -@` writes them side by side"
 _TOGETHER = 16  # members of one name that are held at once
 
 
@@ -48,7 +52,7 @@ class TarSource(Source):
         with opened as file:
             wanted = _wanted(self.label, reading, refuse)
             members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
-            items = _files(members, self.label, reading, refuse)
+            items = _files(members, self.label, reading, refuse, _SORTED_TAR)
             yield from decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
@@ -89,9 +93,16 @@ def _wanted(label: str, reading: Reading, refuse: Refuse) -> Callable[[str, byte
 
 
 def _files(
-    members: Iterable[tuple[str, bytes | ImageError]], label: str, reading: Reading, refuse: Refuse
+    members: Iterable[tuple[str, bytes | ImageError]],
+    label: str,
+    reading: Reading,
+    refuse: Refuse,
+    advice: str,
 ) -> Iterator[File]:
-    """The image files among members, each with its label: in files of its name, which lie next to it."""
+    """The image files among members, each with its label: in files of its name, which lie next to it.
+
+    `advice` says how to order an archive so.
+    """
     if not reading.labels:
         yield from (File(f"{label}: {name}", name, data) for name, data in members)
         return
@@ -104,7 +115,8 @@ def _files(
             for name, data in compress(held, others):
                 yield File(f"{label}: {name}", name, data, beside)
             for name, _ in files if not any(others) else []:
-                tell(PassedOver("image", where=f"{label}: {name}"))
+                where = f"{label}: {name}"
+                tell(NotBeside("label next to its image", where=where, advice=advice))
 
 
 def _beside(
@@ -140,7 +152,7 @@ class ZipSource(Source):
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
         members = self._members(reading, refuse)
-        items = _files(members, str(self.place), reading, refuse)
+        items = _files(members, str(self.place), reading, refuse, _SORTED_ZIP)
         return decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import numpy as np
 from cvae.data import images, pages, pipeline
 from cvae.data.given import check_channels
 from cvae.data.images import MAX_FILE, Pixels, Shape
-from cvae.data.labels import Label
-from cvae.data.places import Location
+from cvae.data.labels import Label, of_folder
+from cvae.data.places import Location, is_url
 from cvae.data.reading import Reading
 from cvae.errors import Changed, CvaeError, ImageError, Notice, Refuse, StorageError, told
 
@@ -116,6 +117,7 @@ def decoded(
     tell = told(refuse)
 
     def decode(file: File) -> _Image | File | CvaeError:
+        file = file._replace(beside=_folder_of(file)) if reading.folders else file
         return _attempt(file.label, partial(_decode, file, reading, paged))
 
     def found() -> Iterator[_Image]:
@@ -134,6 +136,19 @@ def decoded(
             labels = [image.beside or {} for image in batch]
             names = [image.name for image in batch]
             yield Batch(pixels, names, fitted, labels if any(labels) else None)
+
+
+def _folder_of(file: File) -> Label:
+    """The folder that an image lies in; where its name has none, the one that its file is in."""
+    found = of_folder(file.name)
+    if not found and not isinstance(file.data, bytes | CvaeError):
+        found = of_folder(path_of(str(file.data)))
+    return found
+
+
+def path_of(place: str) -> str:
+    """The whole path of a file or folder, without dots; a URL as it is."""
+    return place if is_url(place) else os.path.abspath(place)  # noqa: PTH100 - of a million names
 
 
 def _attempt(label: str, work: Callable[[], Result]) -> Result | CvaeError:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,12 +171,24 @@ class Stacks:
 def together(labels: Sequence[Label]) -> Any:
     """The labels of all images, as `Pack.labels` gives them. Raises as `stacked` does."""
     fields = fields_of(labels)
-    if len(fields) > 1:
+    if len(fields) == 1 and array_of(fields[0]):
+        found = stacked(fields[0], [label.get(fields[0]) for label in labels])
+        if found is not None:
+            return found
+    if any(len(label) > 1 for label in labels):
         return list(labels)
-    (field,) = fields or [JSON]
-    values = [label.get(field) for label in labels]
-    found = stacked(field, values) if array_of(field) else None
-    return values if found is None else found
+    values = [next(iter(label.values()), None) for label in labels]
+    return _as_array(values, texts=fields == [FOLDER])
+
+
+def _as_array(values: list[Any], texts: bool) -> Any:
+    """Integers as an array, and texts where these are meant; all else as it is."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        with suppress(OverflowError):  # it stays a list of larger ones
+            return np.array(values, np.int64)
+    # Of objects: an array of texts would give each the room of the longest.
+    return np.array(values, object) if texts and kinds == {str} else values
 
 
 def to_text(labels: Sequence[Label]) -> bytes:
@@ -199,8 +212,7 @@ def from_text(data: bytes, images: int) -> list[Label]:
         raise FormatError(f"expected {images} labels, found {count - 1}")
     try:
         first, *lines = data.decode().split("\n")[:-1]
-        fields = first.split("\t") if first else []
-        _check_fields(fields)
+        fields = _checked(first)
         known: dict[str, Any] = {}
         return [_label(fields, line, known) for line in lines]
     except UnicodeDecodeError as error:
@@ -209,12 +221,28 @@ def from_text(data: bytes, images: int) -> list[Label]:
         raise FormatError(f"its labels are damaged: {error}") from error
 
 
-def _check_fields(fields: list[str]) -> None:
+def fields_in(data: bytes) -> list[str]:
+    """The fields of a block's lines, of which only the first is read. Raises FormatError."""
+    try:
+        return _checked(data.partition(b"\n")[0].decode())
+    except ValueError as error:
+        raise FormatError(f"its labels are damaged: {error}") from error
+
+
+def said(fields: Iterable[str]) -> str:
+    """What messages call labels of these fields."""
+    return f"labels {', '.join(found)}" if (found := sorted(fields)) else "no labels"
+
+
+def _checked(line: str) -> list[str]:
+    """The fields that the first line of a block names. Raises ValueError."""
+    fields = line.split("\t") if line else []
     if len(fields) > _MAX_FIELDS or len(set(fields)) != len(fields):
         raise ValueError(f"expected at most {_MAX_FIELDS} different fields, found {len(fields)}")
     for field in fields:
         if field not in (CLS, JSON, FOLDER) and array_of(field) is None:
             raise ValueError(f"expected cls, json, folder or y_NAME:DTYPE, found {field!r:.80}")
+    return fields
 
 
 def _label(fields: list[str], line: str, known: dict[str, Any]) -> Label:

@@ -73,23 +73,35 @@ class UniqueNames:
     """Safe names for numbered images, no two alike."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """`names` are all that may come: those that would share one keep the endings of their files."""
+        """`names` are all that may come: those that several images have get the numbers of these.
+
+        Different names that would share one keep the endings of their files.
+        """
         # Hashes take less memory. Where two names share one, the second gets its number.
-        self._seen: set[int] = set()
-        self._shared = {
-            _key(found) for name in names if (found := safe_name(name)) and not self._is_new(found)
-        }
+        self._seen, self._shared, self._several = set[int](), set[int](), set[int]()
+        given = set[int]()
+        for name in names:
+            if not (found := safe_name(name)):
+                continue
+            if (key := _key(name)) in given:
+                self._several.add(key)
+            elif not self._is_new(found):
+                self._shared.add(_key(found))
+            given.add(key)
         self._seen.clear()
 
     def __call__(self, number: int, name: str = "") -> str:
         """The safe name of an image, with its number where the name is not new, or is empty."""
         digits = f"{number:0{_DIGITS}d}"
         found = safe_name(name)
-        if found and _key(found) in self._shared:
+        if not found:
+            found = f"{digits}.png"
+        elif _key(name) in self._several:
+            found = _numbered(found, digits)
+        elif _key(found) in self._shared:
             found = safe_name(f"{name}.png")
-        found = found or f"{digits}.png"
         while not self._is_new(found):
-            found = f"{found.removesuffix('.png')}_{digits}.png"
+            found = _numbered(found, digits)
         return found
 
     def _is_new(self, name: str) -> bool:
@@ -97,6 +109,10 @@ class UniqueNames:
         new = key not in self._seen
         self._seen.add(key)
         return new
+
+
+def _numbered(name: str, digits: str) -> str:
+    return f"{name.removesuffix('.png')}_{digits}.png"
 
 
 def _key(name: str) -> int:

@@ -83,6 +83,7 @@ class Reading:
     alpha: bool = False  # any: transparency stays, as a fourth channel
     tagged: bool = False  # colours are left as the profile has them, which `Picture` keeps
     labels: bool = False  # those beside images are read, too
+    folders: bool = False  # the folder of an image is its label
     most: int = images.MAX_PIXELS  # stretch: pixels of an image, which decoding has to restore
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +95,7 @@ class Reading:
             "alpha",
             "tagged",
             "labels",
+            "folders",
             "most",
         ):  # training lays, refuses and restores nothing, and keeps neither profile nor labels
             del values[name]

@@ -6,7 +6,7 @@ Packs are decoded by `packs.source`. What is held at once does not grow with the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -17,12 +17,13 @@ import numpy as np
 
 from cvae.data import arrays, images, labels, listing, places
 from cvae.data.archives import TarSource, ZipSource
-from cvae.data.batches import Batch, File, Source, batch_of, batch_size, decoded, drop
+from cvae.data.batches import Batch, Source, batch_of, batch_size, drop
 from cvae.data.contents import What, what_is, what_lies_at
 from cvae.data.given import FLOATS_ADVICE, check_channels
 from cvae.data.images import Pixels, Shape
 from cvae.data.labels import Label
-from cvae.data.places import Found, Location, Place
+from cvae.data.lists import ListSource, apart
+from cvae.data.places import Found, Location
 from cvae.data.reading import Reading
 from cvae.errors import (
     CvaeError,
@@ -47,34 +48,6 @@ AS_USUAL = Which()
 
 
 Packs = Callable[[Location], Source]  # the images of a pack, or of a folder of packs
-
-
-@dataclass(frozen=True)
-class ListSource(Source):
-    """Image files, each with the name it has in a pack."""
-
-    files: Iterable[tuple[Location, str]]
-    folder: Place | None = None  # that they are all images of
-
-    named, rows = True, ()
-
-    def count(self) -> int | None:
-        if self.folder is None:
-            return len(self.files) if isinstance(self.files, Sized) else None
-        if self.folder.far:
-            return None
-        return sum(1 for _ in listing.images(self.folder.below(refuse=drop)))
-
-    def batches(
-        self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
-    ) -> Iterator[Batch]:
-        items = (File(str(place), name, place) for place, name in self.files)
-        return decoded(items, reading, threads, refuse, paged)
-
-    def opened(self) -> Generator[Any, None, None]:
-        for place, _ in self.files:
-            with suppress(CvaeError):
-                yield images.open_image(images.read_file(place), str(place))
 
 
 @dataclass(frozen=True)
@@ -227,6 +200,8 @@ def open_images(
 ) -> Stream:
     """The images of every place that they can come from.
 
+    Files of several items that have one name get that of their folder before it.
+
     Args:
         items: files, folders, arrays, archives, URLs or patterns of such, or sources.
         reading: how each image becomes one of the shape.
@@ -252,7 +227,7 @@ def open_images(
     if which.key and which.key not in keys:
         where = " ".join("stdin" if isinstance(item, Source) else str(item) for item in items)
         raise DataError(f"expected an .npz file for --key {which.key}, found none", where=where)
-    return Stream(sources, reading, threads, refuse, paged)
+    return Stream(apart(sources), reading, threads, refuse, paged)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
 from cvae.data import metrics, places
 from cvae.data.images import BATCH_PIXELS, Pixels, grey_if_equal
+from cvae.data.lists import ListSource
 from cvae.data.places import Place
-from cvae.data.sources import ListSource
 from cvae.errors import CvaeError, DataError, ImageError, StorageError, at, translated
 from cvae.evaluation import coded
 from cvae.evaluation.coded import Compared

@@ -18,9 +18,10 @@ from cvae.data import metrics, pages, sources
 from cvae.data.batches import Batch
 from cvae.data.contents import What, what_lies_at
 from cvae.data.images import Pixels
+from cvae.data.lists import ListSource
 from cvae.data.places import Place
 from cvae.data.sinks import Decoded
-from cvae.data.sources import ListSource, Which
+from cvae.data.sources import Which
 from cvae.errors import (
     CvaeError,
     DataError,
@@ -268,9 +269,10 @@ class _Pairs:
         seen: set[str] = set()
         for part in self._decoded():
             names = _names(part)
-            if len(set(names)) < len(names) or seen.intersection(names):
-                raise DataError("expected a name for each coded image alone, found one twice")
-            seen.update(names)
+            for name in names:
+                if name in seen:
+                    raise _twice(name)
+                seen.add(name)
             rows = {name: row for row, name in enumerate(names)}
             whole = [(places[name], name) for name in names if name in places]
             stacks = dict.fromkeys(pages.file_of(name) for name in names if name not in places)
@@ -302,6 +304,12 @@ def _alike(found: Sequence[Pixels]) -> Iterator[Range]:
         stop = start + sum(1 for _ in group)
         yield start, stop
         start = stop
+
+
+def _twice(name: str) -> DataError:
+    text = f"expected each name once, to find the originals by; found {name!r} twice"
+    advice = "an array (.npz) of the originals, in the order of the pack, is compared by number"
+    return DataError(text, advice=advice)
 
 
 def _other_size(where: str, found: tuple[int, ...], part: Decoded) -> DataError:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice, repeat
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from cvae.data.sinks import Decoded
 from cvae.errors import CvaeError, FormatError, ModelKindError, Refuse, StorageError, at
 from cvae.packs.blocks import Blocks, no_image
 from cvae.packs.layout import Block
-from cvae.packs.ranges import checked, ranges_of, without
+from cvae.packs.ranges import as_number, checked, is_mask, ranges_of, taken, without
 from cvae.packs.reader import Range, Reader
 
 _MANY = 4096  # images that are streamed, and not kept
@@ -37,9 +36,10 @@ _BATCH = 128  # images of `batches`
 class Pack(Closing):
     """A pack that is open for reading, a sequence of images; made by `cvae.open_pack`.
 
-    `pack[17]` is uint8 (h, w) or (h, w, 3); `pack[3:9]`, or with a list or an array of numbers, is an
-    array of several, and a list of them for a model of any size. What was decoded last is kept, in at
-    most 256 MB. In another process, pickled or forked, a pack opens its place again.
+    `pack[17]` is uint8 (h, w) or (h, w, 3); `pack[3:9]`, or with a list or an array of numbers, or a mask
+    of one boolean for each image, is an array of several, and a list of them for a model of any size.
+    What was decoded last is kept, in at most 256 MB. In another process, pickled or forked, a pack opens
+    its place again.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Pack(Closing):
                 yield self._together(held)
 
     def __getitem__(self, key: Any) -> Any:
-        """An image by its number, or several by a slice, or by a list or an array of numbers.
+        """An image by its number, or several by a slice, or by a list or an array of numbers or a mask.
 
         Negative numbers count from the end. Raises ImageIndexError, which is an IndexError, where there is
         no such image; all else as `images`.
@@ -137,6 +137,8 @@ class Pack(Closing):
             if isinstance(key, slice):
                 return self._several(_inside(key, len(self)))
             if isinstance(key, list) or (isinstance(key, np.ndarray) and key.ndim == 1):
+                if is_mask(key):
+                    return self._several(taken(key, len(self)))
                 return self._several([self._number(item) for item in key])
             return flat(self._pictures([self._number(key)])[0])
 
@@ -150,7 +152,7 @@ class Pack(Closing):
     def _number(self, key: object) -> int:
         """A number from 0 on. Raises CvaeError when it is none, ImageIndexError when there is no such."""
         try:
-            given = index(key)  # type: ignore[arg-type]
+            given = as_number(key)
         except TypeError:
             raise CvaeError(f"expected the number of an image, found {shown(key)}") from None
         number = given + len(self) if given < 0 else given
@@ -194,7 +196,7 @@ class Pack(Closing):
         """
         self._check_open()
         with at(self._name):
-            wanted = _each(numbers, index)
+            wanted = _each(numbers, as_number)
             if wanted and min(wanted) < 0:
                 raise no_image(min(wanted), len(self))
             found = self._several([self._number(number) for number in wanted])
@@ -216,9 +218,10 @@ class Pack(Closing):
     def labels(self) -> Any:
         """The label of every image, as an array, or as a list with None where an image has none.
 
-        Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Else labels are those of
-        the one field that there is, of files `.cls` or `.json` or of folders; where there are several,
-        each label is a dictionary. None where no image has a label. Raises FormatError at damage.
+        Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Where every image has an
+        integer, of a file `.cls` or from Python, they are int64 (n,); where each has a folder, an array of
+        these texts. Where an image has several, each label is a dictionary. None where no image has a
+        label. Raises FormatError at damage.
         """
         with at(self._name):
             self._check_open()

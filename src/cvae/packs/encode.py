@@ -25,7 +25,7 @@ from cvae.data import files, metrics, pipeline
 from cvae.data.batches import Batch
 from cvae.data.given import as_picture
 from cvae.data.images import Pixels
-from cvae.data.labels import Label, array_field, from_value, of_folder
+from cvae.data.labels import FOLDER, Label, array_field, fields_of, from_value, said
 from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
@@ -74,15 +74,16 @@ def encode(
             image below the model's expected PSNR.
         refuse: called with a notice of labels that are left out: the header of a pack says whether it has
             some, and no image of its first block has one.
-        before: a pack of the same options, whose blocks come first; its header holds for all.
+        before: a pack of the same options, whose blocks come first; its header and the fields of its
+            labels hold for all.
 
     Returns:
         What is known of these images, but for `left_out`, which only their reader knows, and the bytes
         of the whole file.
 
     Raises:
-        CvaeError: a batch has another shape, quality or effort is out of range, or the model cannot
-            invert.
+        CvaeError: a batch has another shape, quality or effort is out of range, the model cannot
+            invert, or images have other labels than those before.
     """
     codec.check_invert(options.invert)
     quality, tally = codec.quality(options.quality), Tally()
@@ -115,12 +116,33 @@ def encode(
         first = next(written, None)
         header = replace(header, labels=first is not None and first.labels is not None)
         writer = Writer(file, before.header if before else header)
+        known = chain([first], written) if first else iter(())
         if before:
-            merge.copy("", before, writer)
-        known = chain([first] if first else [], written)
+            fields = merge.copy("", before, writer)
+            known = _labelled_so(known, set().union(*fields.values())) if first else known
         labelled = sum(_write(writer, block, refuse) for block in known)
     writer.close()
     return replace(tally, file_bytes=writer.size, labelled=labelled)
+
+
+def _labelled_so(blocks: Iterable[Block], fields: set[str]) -> Iterator[Block]:
+    """Blocks to be added to a pack whose labels have these fields. Raises CvaeError where theirs differ."""
+    found = set[str]()
+
+    def check(fits: bool) -> None:
+        if not fits:
+            advice = "--labels folder takes them" if fields == {FOLDER} else ""
+            advice = advice if fields else "--labels none leaves them out"
+            text = f"expected {said(fields)} of all images, found {said(found)}"
+            raise CvaeError(text, advice=advice)
+
+    for block in blocks:
+        found.update(fields_of(block.labels or ()))
+        check(
+            found <= fields and bool(found) == bool(fields)
+        )  # as the first block says of a new pack
+        yield block
+    check(found == fields)
 
 
 def _write(writer: Writer, block: Block, refuse: Refuse) -> int:
@@ -188,9 +210,7 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
     names = (batch.names or [""] * count) if options.names else []
     own = [(width, height)] * count
     sizes = own if codec.any_size else (batch.sizes or own) if options.fit else []
-    labels = batch.labels if options.labels == "auto" else None
-    if options.labels == "folder":
-        labels = [of_folder(name) for name in batch.names or []]
+    labels = None if options.labels == "none" else batch.labels
     if not options.verify:
         return _Coded(block, symbols, names, sizes, labels, None, Tally(images=count))
     expected = codec.expected_psnr(quality)
@@ -252,6 +272,9 @@ def _batches(
         for name in own:
             expect(name, str, "names of images as texts")
         yield Batch(pixels, own or None, labels=beside or None)
+    for what, left in (("name", called), ("label", labelled)):
+        if any(True for _ in left):
+            raise CvaeError(f"expected a {what} for every image, found more")
 
 
 def _labels(labels: Any) -> Iterator[Label]:

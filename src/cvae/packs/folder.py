@@ -29,6 +29,10 @@ class ShardPlace(Place):
     shard: Part = field(kw_only=True)
     local: Place = field(kw_only=True)
 
+    @property
+    def file(self) -> str:
+        return self.shard.file
+
     def __str__(self) -> str:
         return f"{self.shard.file}, {images_text(self.first, self.images)}"
 

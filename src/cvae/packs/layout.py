@@ -221,6 +221,11 @@ def unpack_labels(data: bytes, images: int) -> list[Label]:
     return labels.from_text(_inflate(data, _MAX_LABELS), images)
 
 
+def unpack_fields(data: bytes) -> list[str]:
+    """The fields of the labels alone; raises as `unpack_labels` does."""
+    return labels.fields_in(_inflate(data, _MAX_LABELS))
+
+
 def _inflate(data: bytes, limit: int) -> bytes:
     """Unpacks at most `limit` bytes; a small column can unpack to a large one."""
     unpacker = zlib.decompressobj()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
+from cvae.data import labels
 from cvae.errors import FormatError, at
-from cvae.packs.layout import Header, Writer
+from cvae.packs.layout import Header, Writer, unpack_fields
 from cvae.packs.reader import Reader, damaged, shortened
 
 _SHOWN = 3  # damages in an error
@@ -43,17 +44,25 @@ def _said(header: Header) -> Iterator[str]:
 def merge(readers: Iterable[Named], header: Header, file: BinaryIO) -> tuple[int, int]:
     """Writes one pack of all blocks to an open file; how many images and bytes it has.
 
-    Raises FormatError at a damaged pack.
+    Raises FormatError at a damaged pack, or one whose labels have other fields than those of the first.
     """
-    writer = Writer(file, header)
+    writer, first, known = Writer(file, header), "", set[str]()
     for name, reader in readers:
-        copy(name, reader, writer)
+        for part, fields in copy(name, reader, writer).items():
+            first, known = (first, known) if first else (name, fields)
+            if fields != known:
+                text = f"expected {labels.said(known)} as in {first}, found {labels.said(fields)}"
+                raise FormatError(text, where=f"{name}: {part}" if part else name)
     writer.close()
     return writer.images, writer.size
 
 
-def copy(name: str, reader: Reader, writer: Writer) -> None:
-    """Appends the blocks of a pack, which has the writer's header. Raises FormatError at damage."""
+def copy(name: str, reader: Reader, writer: Writer) -> dict[str, set[str]]:
+    """Appends the blocks of a pack, which has the writer's header. Raises FormatError at damage.
+
+    Returns the fields of the labels in each of its files.
+    """
+    found: dict[str, set[str]] = {}
     with at(name):
         if reader.damage:
             raise FormatError("; ".join(shortened(reader.damage, _SHOWN)))
@@ -61,7 +70,10 @@ def copy(name: str, reader: Reader, writer: Writer) -> None:
         for place in reader.blocks():
             with damaged(place):
                 payload, *columns = reader.read_packed(place)
+                if writer.header.labels:
+                    found.setdefault(place.file, set()).update(unpack_fields(columns[-1]))
             writer.write_packed(place.images, payload, columns)
             images += place.images
         if images != reader.images:
             raise FormatError(f"damaged: {reader.images - images:,} images are lost")
+    return found

@@ -1,4 +1,4 @@
-"""Sorted ranges of numbers of images."""
+"""Numbers of images: checked, taken from masks, and in sorted ranges."""
 
 from __future__ import annotations
 
@@ -6,12 +6,35 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import index, itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae.errors import CvaeError
 from cvae.packs.reader import Range
+
+
+def as_number(key: Any) -> int:
+    """An integer. Raises TypeError where it is none, and of a boolean, which Python takes for 0 or 1."""
+    if isinstance(key, bool | np.bool_):
+        raise TypeError(f"found {key}")
+    return index(key)
+
+
+def is_mask(key: list[Any] | NDArray[Any]) -> bool:
+    """Whether a key is one of booleans alone."""
+    if isinstance(key, np.ndarray):
+        return key.dtype == np.bool_
+    return bool(key) and all(isinstance(item, bool | np.bool_) for item in key)
+
+
+def taken(mask: list[Any] | NDArray[Any], images: int) -> list[int]:
+    """The numbers that a mask takes. Raises CvaeError where it is not one of so many images."""
+    if len(mask) != images:
+        expected = f"expected a mask of {images:,} booleans, one for each image"
+        raise CvaeError(f"{expected}, found {len(mask):,}")
+    return np.flatnonzero(mask).tolist()
 
 
 def numbers_in(ranges: Sequence[Range], first: int, images: int) -> NDArray[np.int64]:

@@ -41,6 +41,11 @@ class Place:
     first: int  # number of its first image
     images: int
 
+    @property
+    def file(self) -> str:
+        """The file of a folder that has the block; empty of a pack in one file."""
+        return ""
+
     def __str__(self) -> str:
         return f"block {self.ordinal}, {images_text(self.first, self.images)}"
 

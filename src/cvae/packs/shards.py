@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from cvae.data import listing, places, sources
 from cvae.data.apart import read_as_well
-from cvae.data.batches import Source
+from cvae.data.batches import Source, drop
 from cvae.data.contents import What, what_lies_at
+from cvae.data.lists import Names
 from cvae.data.places import Found, Location, Place
 from cvae.data.sources import AS_USUAL, Which
 from cvae.errors import CvaeError, DataError, OutputError, Refuse
@@ -76,9 +77,14 @@ def cut(
 ) -> Iterator[Shard]:
     """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`.
 
-    `refuse` is that of `Input.found`.
+    `refuse` is that of `Input.found`. Files of several inputs that have one name get that of their folder
+    before it.
     """
-    found = chain.from_iterable(item.found(refuse) for item in inputs)
+    inputs = list(inputs)
+    found: Iterable[Found] = chain.from_iterable(item.found(refuse) for item in inputs)
+    if len(inputs) > 1:
+        names = Names(((f.place, f.name) for f in item.found(drop)) for item in inputs)
+        found = (file._replace(name=names(file.place, file.name)) for file in found)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, which, pack_source)):
         # What tells a shard from others, and from itself with other images.
         digest = hashlib.sha256(repr(source.rows).encode())

@@ -12,7 +12,7 @@ from cvae import packs
 from cvae.data import images, sources
 from cvae.data.batches import Batch, Source, batch_of
 from cvae.data.images import Pixels
-from cvae.data.labels import Label
+from cvae.data.labels import Label, of_folder
 from cvae.data.places import Location
 from cvae.data.reading import Reading, Size
 from cvae.data.sinks import Decoded
@@ -42,7 +42,10 @@ class PackSource(Source):
                             raise
                         refuse(error)
                     else:
-                        yield replace(batch, labels=labels if reading.labels else None)
+                        if reading.folders:
+                            labels = [of_folder(name) for name in names or []]
+                        kept = reading.labels or reading.folders
+                        yield replace(batch, labels=labels if kept else None)
 
     def count(self) -> int | None:
         with suppress(CvaeError), packs.open_reader(self.place) as reader:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.data import places, sources
+from cvae.data import places
+from cvae.data.lists import ListSource
 from cvae.data.reading import Reading
 from cvae.errors import CvaeError, ImageError, ModelError, StorageError
 from cvae.packs import run, shards
@@ -122,7 +123,7 @@ def test_only_a_file_that_is_not_there_is_left_out(
 
     monkeypatch.setattr(Path, "open", fail)
     refused: list[CvaeError] = []
-    source = sources.ListSource(((Path("a.png"), "a.png"),))
+    source = ListSource(((Path("a.png"), "a.png"),))
     reading = Reading((28, 28, 1), "exact")
     if found is StorageError:
         with pytest.raises(StorageError, match=r"a\.png: cannot be reached: stale"):
