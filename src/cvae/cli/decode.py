@@ -118,16 +118,23 @@ class _Decoder:
                 item = _read(task)
                 codec = self._codec(item.model_id)
                 codec.check_restorable(item.original_size)
-                found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
-                    if not self._noticed:
-                        self._noticed = True
-                        say_unused(self._asked, codec.name, self._talk)
+                    self._say_once(codec)
+                    self._talk.slow()
+                found = _Read(task, item, codec.decode_payload(item))
+                if codec.any_size:
                     self._reconstruct(codec, [found])
+                    self._talk.slow(1)
                 else:
                     read.setdefault(codec, []).append(found)
         for codec, group in read.items():
             self._reconstruct(codec, group)
+
+    def _say_once(self, codec: Codec) -> None:
+        """Says which options change nothing."""
+        if not self._noticed:
+            self._noticed = True
+            say_unused(self._asked, codec.name, self._talk)
 
     def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
         """Decodes files of one model together, and one by one where that fails."""

@@ -164,6 +164,8 @@ class _Encoder:
             step = codec.batch(shape) if codec.any_size else BATCH
             while held := list(islice(group, step)):
                 written += self._encode(codec, held)
+                if codec.any_size:
+                    self._talk.slow(len(held))
         return written
 
     def _encode(self, codec: Codec, read: list[_Read]) -> list[_Written]:
@@ -216,6 +218,8 @@ class _Encoder:
         data = task.read()
         codec = self._restoring(self._models.of(data, task.name))
         self._check(codec)
+        if codec.any_size:
+            self._talk.slow()
         with decoding(task.name):
             picture = codec.reading(self._options, alpha=True).picture(data, task.name)
             found = self._as_read(task, codec, picture)

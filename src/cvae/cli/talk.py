@@ -124,6 +124,7 @@ class Talk:
         self.listing, self._failures, self._poor = listing, Failures(), Failures()
         self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
+        self._bar: Any = None  # of the work under way, where it can be shown
         self._status = False  # whether the cursor stands behind a status
 
     def say(self, text: str) -> None:
@@ -243,9 +244,22 @@ class Talk:
         self.end()
 
     def bar(self, length: int) -> Any:
-        """A progress bar on a terminal for long work, invisible elsewhere."""
-        hidden = self.quiet or self.verbose or length <= BATCH or not _on_terminal()
-        return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+        """A progress bar on a terminal for long work, invisible elsewhere.
+
+        That of less work is shown when `slow` is told of it.
+        """
+        shown = not self.quiet and not self.verbose and length > 1 and _on_terminal()
+        hidden = not shown or length <= BATCH
+        bar = click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+        self._bar = bar if shown else None
+        return bar
+
+    def slow(self, done: int = 0) -> None:
+        """Shows the bar of work of which each part takes long, as pictures of any size do, so many done."""
+        if self._bar is not None:
+            self._bar.hidden = False
+            self._bar.update(done)
+            self._bar.render_progress()
 
     @contextmanager
     def progress(

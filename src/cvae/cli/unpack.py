@@ -98,6 +98,8 @@ def command(
             )
         )  # fmt: skip
         with talk.bar(total) as bar:
+            if pack.codec.any_size:
+                talk.slow()
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)
                 bar.update(len(decoded.numbers))
