@@ -150,6 +150,7 @@ class _Encoder:
         """Raises CvaeError when the one model does not do what is asked for."""
         self._models, self._options, self._npy = models, options, npy
         self._results, self._force, self._talk, self._noticed = results, force, talk, False
+        self._others = cache(lambda codec: tables.others(codec.model.manifest))
         self._restoring = cache(lambda codec: codec.restoring(options.max_pixels))
         self.exact = models.only.lossless if models.only else options.lossless
         if models.only:
@@ -183,7 +184,7 @@ class _Encoder:
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
                 if item.poor:
-                    self._talk.poor(task.name, self._poor(codec, image, item))
+                    self._talk.poor(task.name, *self._poor(codec, image, item))
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
@@ -260,19 +261,20 @@ class _Encoder:
             return f"{payload}, {ratio}, lossless"
         return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
 
-    def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> str:
+    def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> tuple[str, str]:
         """What a warning says of an image that comes back badly, and what helps."""
         below = tables.below(item.expected_psnr, codec.name)
         text = f"comes back at {item.psnr:.1f} dB, {below}"
         if codec.staged:
-            return text
+            return text, ""
         invert = self._options.invert
         other = replace(self._options, quality=item.quality, invert=not invert)
         (inverted,) = codec.encode_batch(pixels[None], other)
         if inverted.psnr <= item.psnr or inverted.poor:
-            return text
+            return text, self._others(codec)
         option = "leaving out --invert" if invert else "--invert"
-        return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+        text = f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+        return text, ""
 
 
 def _file_size(item: Encoded) -> int:

@@ -370,6 +370,7 @@ def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
     comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
     text = f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back {below}"
     if 2 * tally.poor_inverted <= tally.poor_sampled:
-        return text
+        other = "" if codec.any_size else tables.others(codec.model.manifest)
+        return f"{text}; {other}" if other else text
     option = "leaving out --invert" if options.invert else "--invert"
     return f"{text}; {are} of the other polarity: {option} helps"

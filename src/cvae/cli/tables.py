@@ -9,6 +9,7 @@ from cvae.cli.talk import counted, echo, harmless
 
 if TYPE_CHECKING:
     from cvae.evaluation.comparison import Comparison
+    from cvae.models.file import Manifest
 
 COLUMNS = 80
 Rows = Sequence[tuple[str, str]]
@@ -67,6 +68,24 @@ def ratio(raw: int, size: float) -> str:
 def below(expected_psnr: float, model: str) -> str:
     """What warnings say of the PSNR of images that come back badly."""
     return f"below the {expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
+
+
+def others(manifest: Manifest) -> str:
+    """The advice beside `below`: models that learned other images of the size, if there are some."""
+    from cvae import kinds
+
+    def fits(other: Manifest) -> bool:
+        kind = kinds.of(other)
+        codes = kind.codes and not (kind.any_size or kind.lossless or kind.denoises(other))
+        learned = other.data.get("sha256") != manifest.data.get("sha256")
+        return codes and learned and other.image_shape == manifest.image_shape
+
+    names = sorted({other.name for _, other in kinds.known_models()[0] if fits(other)})
+    if not names:
+        return ""
+    size = kinds.of(manifest).describe(manifest)
+    models, take = ("model", "takes") if len(names) == 1 else ("models", "take")
+    return f"{models} {', '.join(names)} {take} {size} images, too: -m NAME"
 
 
 def coding(result: dict[str, Any]) -> Iterator[str]:

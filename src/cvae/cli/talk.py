@@ -142,12 +142,13 @@ class Talk:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
         self._changes.setdefault(change, _Change()).add(name, images)
 
-    def poor(self, name: str, text: str) -> None:
+    def poor(self, name: str, text: str, advice: str = "") -> None:
         """Keeps how badly an image comes back, to be said once for all that do; at once if verbose."""
+        found = ImageError(text, where=name, advice=advice)
         if self.verbose:
-            self.warning(f"{name}: {text}")
+            self.warning(str(found))
         else:
-            self._poor.add(ImageError(text, where=name), alike=True)
+            self._poor.add(found, alike=True)
 
     def exists(self, name: str, result: str) -> None:
         """Counts an input that need not be done, as its result is there."""
