@@ -78,6 +78,26 @@ def test_the_shortest_file_of_all_lossless_models_that_fit_is_kept(
     assert "symbols" not in facts
 
 
+def test_files_of_other_formats_keep_every_pixel_or_say_that_they_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clear = np.concatenate([photo(30, 40), photo(30, 40, 1, seed=1) // 2], axis=2)
+    clear[:5, :, 3] = 0  # what lies below it is kept, too
+    for number, picture in enumerate((photo(30, 40), photo(30, 40, 1), clear)):
+        run_here("encode", save("a.png", picture), "--lossless", "-o", f"coded/{number}.bin")
+        capsys.readouterr()
+        for ending in ("webp", "tif"):
+            run_here("decode", f"coded/{number}.bin", "-o", f"x.{ending}", "-f")
+            mode = as_image(picture).mode
+            assert np.array_equal(Image.open(f"x.{ending}").convert(mode), picture.squeeze())
+            assert "changed pixels" not in capsys.readouterr().err
+    run_here("decode", "coded/0.bin", "-o", "x.jpg")
+    said = capsys.readouterr().err
+    assert "x.jpg: this format changed pixels of a lossless file; .png and .webp keep all" in said
+    run_here("decode", "coded/0.bin", "-o", "x.jp2")
+    assert "changed pixels" not in capsys.readouterr().err
+
+
 def test_a_pack_takes_one_model_by_its_first_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     pictures = [photo(*SHAPE, seed=seed) for seed in range(5)]
     for seed, picture in enumerate(pictures):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cvae.data.files import Files
     from cvae.data.images import Pixels
 
+_CHANGED = "this format changed pixels of a lossless file; .png and .webp keep all"
+
 
 class _Read(NamedTuple):
     """A container that was read."""
@@ -148,7 +150,7 @@ class _Decoder:
         if wrong is None:
             for task, item, pixels in zip(tasks, containers, pictures, strict=True):
                 with self._talk.trying(task.name):
-                    self._write(task, codec.restored(item, pixels))
+                    self._write(task, codec.restored(item, pixels), codec.lossless)
         elif len(group) == 1:
             self._talk.error(CvaeError(wrong, where=tasks[0].name))
         else:
@@ -171,9 +173,16 @@ class _Decoder:
             raise CvaeError("symbols carry no header; decoding them takes --model and --quality")
         return self._given.decode_symbols(arrays.read_npy(path), self._quality)
 
-    def _write(self, task: Task, pixels: Pixels) -> None:
+    def _write(self, task: Task, pixels: Pixels, exact: bool = False) -> None:
+        """Writes a picture; with `exact`, says where its format changes pixels."""
+        from cvae.data import images
+
         with self._talk.trying(task.target_name):
-            self.written += task.write_image(pixels, self._results)
+            data = images.encode_image(pixels, task.target.name if task.target else "", exact=exact)
+            task.write(data, self._results)
+            self.written += len(data)
+            if exact and not images.holds(data, pixels):
+                self._talk.changed(task.target_name, _CHANGED)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 

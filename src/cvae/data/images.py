@@ -240,10 +240,13 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return resized
 
 
-def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -> bytes:
+def encode_image(
+    pixels: Pixels, name: str = "", profile: bytes | None = None, exact: bool = False
+) -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
 
-    `profile` is the ICC profile of its colours, for formats that have one.
+    `profile` is the ICC profile of its colours, for formats that have one. With `exact`, a format that can
+    keep every pixel does; see `holds`.
 
     Raises OutputError when Pillow does not write such files, or not from such pixels.
     """
@@ -251,8 +254,20 @@ def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
-        as_image(pixels).save(buffer, icc_profile=profile)
+        # Options of WebP; no other format that is read knows them. `exact`: transparent colours, too.
+        kept = {"lossless": True, "exact": True} if exact else {}
+        as_image(pixels).save(buffer, icc_profile=profile, **kept)
     return buffer.getvalue()
+
+
+def holds(data: bytes, pixels: Pixels) -> bool:
+    """Whether an image file has the pixels that it was made of, as JPEG has not; True where nobody knows."""
+    expected = as_image(pixels)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return bool(image.convert(expected.mode).tobytes() == expected.tobytes())
+    except Exception:  # of a format that is written and not read
+        return True
 
 
 @contextmanager
