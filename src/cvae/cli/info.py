@@ -17,6 +17,7 @@ from cvae import CvaeError, FormatError, ModelError
 from cvae.cli import files, options, tables
 from cvae.cli.talk import Talk, echo, echo_json
 
+_LARGE = 1 << 16  # bytes of a payload: to decode more, or a lossless one, takes seconds
 # What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
 _OTHERS = {
     "latent_shape",
@@ -135,11 +136,14 @@ def _container(file: str) -> dict[str, Any]:
         codec = find_codec(item.model_id)
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
+    facts["model"] = codec.name
+    if codec.lossless or len(item.payload) > _LARGE:
+        return facts
     symbols = codec.decode_payload(item)
     bits = codec.information_bits(item, symbols)
     # Those of photographs are too many to read.
     named = {"symbol_count": symbols.size} if codec.staged else {"symbols": symbols[0].tolist()}
-    return {**facts, "model": codec.name, "information_bits": round(bits, 2), **named}
+    return {**facts, "information_bits": round(bits, 2), **named}
 
 
 def _pack(source: str) -> dict[str, Any]:
