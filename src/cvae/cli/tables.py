@@ -20,14 +20,14 @@ _PICTURE: Rows = [
     ("SSIM", "{ssim}"),
     ("below expected quality", "{warned:,} of {images:,} images"),
 ]
-_DECODE = ("decode", "{decode_images_per_second:,.0f} images a second")
+_DECODE = ("decode", "{decode_speed}")
 _CODING: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
     ("information", "{information_bits_mean:.2f} bits on average"),
     _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     *_PICTURE,
-    ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
+    ("encode", "{encode_speed}, decoding to check included"),
     _DECODE,
 ]
 _LOSSLESS: Rows = [
@@ -36,7 +36,7 @@ _LOSSLESS: Rows = [
     _SIZE,
     ("bits a dimension", "{bits_per_dimension:.3f}"),
     ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
-    ("encode", "{encode_images_per_second:,.0f} images a second"),
+    ("encode", "{encode_speed}"),
     _DECODE,
 ]
 _KEPT: Rows = [
@@ -176,10 +176,19 @@ def facts(found: dict[str, Any], columns: int = COLUMNS) -> Iterator[str]:
 
 def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
     values = {**result, "count": counted(result["images"], "image"), "ssim": _ssim(result)}
+    for work in ("encode", "decode"):
+        values[f"{work}_speed"] = _speed(result.get(f"{work}_images_per_second", 0))
     yield title.format(**values)
     width = max((len(label) for label, _ in rows), default=0)
     for label, text in rows:
         yield f"  {label:{width}}  {text.format(**values)}"
+
+
+def _speed(per_second: float) -> str:
+    """Images a second; where they are less than one, seconds an image."""
+    if 0 < per_second < 1:
+        return f"{1 / per_second:,.1f} seconds an image"
+    return f"{per_second:,.0f} images a second"
 
 
 def _ssim(result: dict[str, Any]) -> str:
