@@ -203,7 +203,7 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     lines, _ = run("sample", "-m", "grids", code=1)
     assert lines[0].endswith("such as mnist")
     lines, _ = run("encode", "a.png", "-o", "x.cvae", code=2)
-    assert lines[-1].endswith("-o x.cvae would be a container with the ending of a model")
+    assert lines[-1].endswith("the ending of a model; -o x.bin names one")
 
 
 def test_info(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["decode", "coded.bin", "c.bin", "-o", "x.png"], "several inputs need a folder"),
         (["decode", "coded.bin", "c.bin", "-o", "-"], "one input for stdout"),
         (["decode", "coded.bin", "-o", "coded.bin", "-f"], "input and output at once"),
+        (["encode", "a.png", "-o", "b.png"], "the ending of an image; -o b.bin names one"),
+        (["encod", "a.png"], "No such command 'encod'. Did you mean 'encode'?"),
+        (["help", "unpak"], "No such command 'unpak'. Did you mean 'unpack'?"),
         (["decode", "x.npy"], "takes -m and -q"),
         (["decode", "x.npy", "-m", "mnist"], "takes -m and -q"),
         (["encode", "http://host/a.png"], "is a URL"),
@@ -133,6 +136,20 @@ def test_wrong_usage_exits_with_two_and_says_what_is_right(
     before = names()
     run_here(*command, code=2)
     assert message in capsys.readouterr().err
+    assert names() == before
+
+
+def test_what_is_no_container_or_has_no_ending_says_what_helps(made: Path) -> None:
+    shutil.copytree(made, ".", dirs_exist_ok=True)
+    before = names()
+    line = error_line(run_cvae("decode", "a.png", "-o", "b.png", code=1))
+    found = "a.png: expected a container, found an image (PNG); `cvae encode a.png` codes it"
+    assert line == f"cvae: error: {found}"
+    line = error_line(run_cvae("decode", "coded.bin", "-o", "folder", code=1))
+    assert "folder: expected the ending of an image format" in line
+    assert line.endswith("; put a / behind it if a folder is meant")
+    line = error_line(run_cvae("merge", "coded.bin", "-o", "all.bin", code=1))
+    assert line.startswith("cvae: error: coded.bin: holds one image and is no pack; ")
     assert names() == before
 
 

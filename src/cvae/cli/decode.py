@@ -191,11 +191,19 @@ def _read(task: Task) -> Container:
     """The container in a file. Raises CvaeError; of a pack, before all of it is read."""
     from cvae.bitstream import container
     from cvae.data.contents import What
+    from cvae.data.signatures import HEAD, image_format
 
     name = str(task.source or STDIO)
     if files.what(name) is What.PACK:
         raise _pack_found(name)
-    return container.unpack(task.read())
+    data = task.read()
+    try:
+        return container.unpack(data)
+    except FormatError as error:
+        if found := image_format(data[:HEAD]):
+            text = f"expected a container, found an image ({found})"
+            raise FormatError(text, advice=f"{files.typed('encode', [name])} codes it") from error
+        raise
 
 
 def _pack_found(name: str) -> FormatError:

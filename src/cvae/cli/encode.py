@@ -102,9 +102,14 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     from cvae.data.contents import What
 
     if output is not None and Path(output).suffix.lower() in suffixes:
-        raise click.UsageError(f"-o {output} would be a container with the ending of an image")
-    if output is not None and Path(output).suffix.lower() == ".cvae":
-        raise click.UsageError(f"-o {output} would be a container with the ending of a model")
+        what = "an image"
+    elif output is not None and Path(output).suffix.lower() == ".cvae":
+        what = "a model"
+    else:
+        what = ""
+    if what and output:
+        text = f"-o {output} would be a container with the ending of {what}"
+        raise click.UsageError(f"{text}; -o {Path(output).with_suffix('.bin')} names one")
     named = output or ("NAME.bin" if len(inputs) > 1 else None)
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
     files.refuse_coded(inputs)

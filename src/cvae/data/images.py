@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
+from pathlib import PurePath
 from typing import Protocol
 
 import numpy as np
@@ -253,6 +254,9 @@ def encode_image(
     buffer = io.BytesIO()
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
+    if not PurePath(buffer.name).suffix:
+        advice = "put a / behind it if a folder is meant"
+        raise OutputError(f"{wrong}, found none", where=name, advice=advice)
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
         # Options of WebP; no other format that is read knows them. `exact`: transparent colours, too.
         kept = {"lossless": True, "exact": True} if exact else {}
