@@ -86,7 +86,8 @@ def test_missing_inputs_and_unwritable_outputs_are_one_line() -> None:
     assert "nowhere.png" in error_line(run_cvae("encode", "nowhere.png", code=1))
     assert "nowhere.bin" in error_line(run_cvae("decode", "nowhere.bin", code=1))
     assert "nowhere" in error_line(run_cvae("eval", "nowhere", code=1))
-    assert "nowhere" in error_line(run_cvae("info", "nowhere", code=1))
+    assert "nowhere" in error_line(run_cvae("info", "nowhere", code=2))  # a model's name
+    assert "nowhere.bin" in error_line(run_cvae("info", "nowhere.bin", code=1))
     Path("file").write_text("")
     result = run_cvae("encode", DIGIT, "-o", "file/x.bin", code=1)
     assert "file" in error_line(result)

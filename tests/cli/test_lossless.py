@@ -109,6 +109,7 @@ def test_a_pack_takes_one_model_by_its_first_pictures(capsys: pytest.CaptureFixt
     run_here("pack", "one", "--lossless", "-o", "one.bin")
     said = capsys.readouterr().err
     assert ", lossless; model " in said
+    assert ", by the first images; " in said
     assert "dB" not in said
     run_here("unpack", "one.bin", "-o", "back")
     for seed, picture in enumerate(pictures):
@@ -252,7 +253,7 @@ def test_a_lossy_model_is_no_lossless_one(capsys: pytest.CaptureFixture[str]) ->
 
 def test_models_and_their_facts_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     run_here("models")
-    assert "RGB, lossless" in capsys.readouterr().out
+    assert "any size RGB, lossless" in capsys.readouterr().out
     run_here("info", "any", "--json")
     facts = json.loads(capsys.readouterr().out)
     assert facts["kind"] == "model (lossless-any)"

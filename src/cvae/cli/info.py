@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from cvae import CvaeError, FormatError, ModelError
+from cvae import CvaeError, FormatError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
 from cvae.cli.talk import Talk, echo, echo_json
 
@@ -47,16 +47,22 @@ def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
 
     FILE is a container, a pack, a folder of packs or of containers, a .cvae file, the folder of a
     training run, the name of a model, or `-` for one of these files on stdin. --json prints a list
-    for several. The exit code is 1 where a file is damaged.
+    for several. The exit code is 1 where a file is damaged, 2 where the one name is that of no model.
     """
-    talk, found = options.make_talk(), list[Any]()
+    from cvae.data.contents import What
+
+    talk, found, code = options.make_talk(), list[Any](), 1
     for name in names:
         with talk.trying("stdin" if name == files.STDIO else name):
             if listed:
                 for image in _names(name):
                     found.append(image) if as_json else echo(image)
                 continue
-            facts = _facts(name, talk)
+            try:
+                facts = _facts(name, talk)
+            except ModelNotFoundError:
+                code = 2 if len(names) == 1 and files.what(name) is What.NOTHING else code
+                raise
             if not as_json:
                 echo("") if found else None
                 tables.show(tables.facts(_shortened(facts)))
@@ -65,7 +71,7 @@ def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
                 raise FormatError("is damaged, as listed", where=name)
     if as_json and (listed or found):
         echo_json(found[0] if len(names) == 1 and not listed else found)
-    talk.end()
+    talk.end(code)
 
 
 def _facts(name: str, talk: Talk) -> dict[str, Any]:

@@ -136,7 +136,9 @@ def command(
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
-    by = "" if model else f"; model {codec.name}, by the first image"
+    # Of the lossless models, the one that is best on some; stdin is read but once.
+    several = options.lossless and tally.images > 1 and STDIO not in inputs
+    by = "" if model else f"; model {codec.name}, by the first image{'s' if several else ''}"
     talk.say_failures()
     talk.say(f"{where}: {_summary(tally, raw, codec.lossless)}{by}{files_take}")
     if tally.poor:

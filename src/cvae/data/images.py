@@ -47,6 +47,8 @@ class Images(Protocol):
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_UNPACKED = "`zstd -dc FILE | cvae pack - -o OUT.bin` packs a tar archive"
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -166,7 +168,9 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
+        advice = _UNPACKED if data.startswith(_ZSTD) else ""
+        wrong = f"expected an image, found {_found(data)}"
+        raise ImageError(wrong, where=name, advice=advice) from error
     check_pixels(image, name)
     if image.format == "TIFF":
         _silence_libtiff()
@@ -175,6 +179,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
 
 def _found(data: bytes) -> str:
     """What a file is that no reader takes."""
+    if data.startswith(_ZSTD):
+        return "zstd, which is not read"
     found = image_format(data[:HEAD])
     if not found:
         return "something else"
