@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from cvae import CvaeError, FormatError, ModelError, ModelNotFoundError
-from cvae.cli import files, options, tables
+from cvae.cli import completion, files, options, tables
 from cvae.cli.talk import Talk, echo, echo_json
 
 _LARGE = 1 << 16  # bytes of a payload: to decode more, or a lossless one, takes seconds
@@ -31,7 +31,9 @@ _OTHERS = {
 
 
 @click.command("info")
-@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.models
+)
 @click.option(
     "--names", "listed", is_flag=True,
     help="Print the names of all images of packs instead, one a line.",
