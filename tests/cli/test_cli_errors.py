@@ -122,6 +122,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["encode", "a.png", "-o", "b.png"], "the ending of an image; -o b.bin names one"),
         (["encod", "a.png"], "No such command 'encod'. Did you mean 'encode'?"),
         (["help", "unpak"], "No such command 'unpak'. Did you mean 'unpack'?"),
+        (["encode", "a.png", "--list-skipped", "-"], "expected the name of a file, found stdout"),
         (["decode", "x.npy"], "takes -m and -q"),
         (["decode", "x.npy", "-m", "mnist"], "takes -m and -q"),
         (["encode", "http://host/a.png"], "is a URL"),
