@@ -99,6 +99,13 @@ def test_files_of_other_formats_keep_every_pixel_or_say_that_they_do_not(
     assert "x.jpg: this format changed pixels of a lossless file; .png and .webp keep all" in said
     run_here("decode", "coded/0.bin", "-o", "x.jp2")
     assert "changed pixels" not in capsys.readouterr().err
+    run_here("pack", save("a.png", photo(30, 40)), "--lossless", "-o", "a.bin")
+    capsys.readouterr()
+    run_here("unpack", "a.bin", "-o", "y.webp")
+    assert np.array_equal(Image.open("y.webp"), photo(30, 40))
+    assert "changed pixels" not in capsys.readouterr().err
+    run_here("unpack", "a.bin", "-o", "y.jpg")
+    assert "y.jpg: this format changed pixels" in capsys.readouterr().err
 
 
 def test_a_pack_takes_one_model_by_its_first_pictures(capsys: pytest.CaptureFixture[str]) -> None:

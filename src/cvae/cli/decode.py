@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from cvae.data.files import Files
     from cvae.data.images import Pixels
 
-_CHANGED = "this format changed pixels of a lossless file; .png and .webp keep all"
-
 
 class _Read(NamedTuple):
     """A container that was read."""
@@ -182,7 +180,7 @@ class _Decoder:
             task.write(data, self._results)
             self.written += len(data)
             if exact and not images.holds(data, pixels):
-                self._talk.changed(task.target_name, _CHANGED)
+                self._talk.changed(task.target_name, images.CHANGED)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 

@@ -94,7 +94,7 @@ def command(
         sink = stack.enter_context(
             sinks.open_sink(
                 target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source),
-                refuse=talk.error,
+                refuse=talk.error, exact=pack.codec.lossless,
             )
         )  # fmt: skip
         with talk.bar(total) as bar:
@@ -105,6 +105,7 @@ def command(
                 bar.update(len(decoded.numbers))
         images = len(pack)
     talk.say_failures()
+    talk.say_changes()
     where = target if isinstance(target, Path) else "stdout"
     talk.say(f"{name} -> {where}: {total:,} of {counted(images, 'image')} decoded")
     talk.end()

@@ -72,6 +72,7 @@ MAX_PIXELS = 64_000_000
 RESTORED_PIXELS, RESTORED_TIMES = 16_000_000, 256
 MORE_PIXELS = "max_pixels=N allows more"  # advice
 BATCH_PIXELS = 1 << 20  # of small pictures that go through the networks together
+CHANGED = "this format changed pixels of a lossless file; .png and .webp keep all"
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 # A file that cannot be read for one of these reasons cannot be read tomorrow either.
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, NotAFileError)
