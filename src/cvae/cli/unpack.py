@@ -105,7 +105,6 @@ def command(
                 bar.update(len(decoded.numbers))
         images = len(pack)
     talk.say_failures()
-    talk.say_changes()
     where = target if isinstance(target, Path) else "stdout"
     talk.say(f"{name} -> {where}: {total:,} of {counted(images, 'image')} decoded")
     talk.end()
