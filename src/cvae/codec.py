@@ -310,13 +310,13 @@ class Codec(Decoder):
     def _as_batch(self, images: Any) -> tuple[Pixels, bool]:
         """The same, and whether it is one image that was not in a list."""
         shape = self.image_shape
-        several, channels = given.is_list(images), shape[2]
-        flat = shape[:2] if channels == 1 else shape  # without the axis of a single channel
+        several = given.is_list(images)
+        flat = shape[:2] if shape[2] == 1 else shape  # without the axis of a single channel
         try:
             if several:
-                batch = np.array([as_array(image, channels) for image in images])
+                batch = np.array([as_array(image, shape) for image in images])
             else:
-                batch = as_array(images, channels)
+                batch = as_array(images, shape)
         except ValueError as error:
             raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
         if batch.shape == (0,):
@@ -334,7 +334,7 @@ class Codec(Decoder):
         given.check_batch(batch, expected)
         found = batch.shape[1:]
         if not self.takes(found):
-            raise given.refusal(expected, batch)
+            raise given.refusal(expected, batch, sized=not self.any_size)
 
     def coloured(self, batch: Pixels) -> Pixels:
         """A batch as it is coded: grey pictures in three channels, transparency below the colours."""

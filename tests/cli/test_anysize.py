@@ -203,10 +203,10 @@ def test_what_does_not_apply_is_said_in_one_line(run: Run) -> None:
     lines, _ = run("sample", "-m", "grids", code=1)
     assert lines[0].endswith("such as mnist")
     lines, _ = run("encode", "a.png", "-o", "x.cvae", code=2)
-    assert lines[-1].endswith("-o x.cvae would be a container with the ending of a model")
+    assert lines[-1].endswith("the ending of a model; -o x.bin names one")
 
 
-def test_info(run: Run) -> None:
+def test_info(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     save(picture(33, 21, 1), "a.png")
     run("encode", "a.png", "-m", "grids")
     facts = json.loads(run("info", "a.bin", "--json")[1])
@@ -214,6 +214,8 @@ def test_info(run: Run) -> None:
     assert facts["grey"] is True
     assert facts["model"] == "grids"
     assert facts["symbol_count"] == 3 * (9 * 6 + 3 * 2)
+    monkeypatch.setattr("cvae.cli.info._LARGE", 1)  # bytes of payload, above which none is decoded
+    assert "symbol_count" not in run("info", "a.bin", "--json")[1]
     assert "inverted" not in facts
     assert "symbols" not in facts
     run("info", "a.bin")

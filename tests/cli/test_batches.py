@@ -98,7 +98,9 @@ def test_many_that_come_back_badly_are_one_line(capsys: pytest.CaptureFixture[st
     run_here(*command, "-o", "out")
     line, _ = said(capsys)
     assert line.startswith("cvae: warning: 5 images: comes back at ")
-    assert line.endswith(" or alike: in/0.png, in/1.png, in/2.png and 2 more")
+    named, _, advice = line.rpartition("; ")
+    assert named.endswith(" or alike: in/0.png, in/1.png, in/2.png and 2 more")
+    assert advice.startswith("models fashion, ")
     run_here(*command, "-o", "more", "-v")
     assert sum("warning: in/" in line for line in said(capsys)) == 5
 

@@ -86,7 +86,8 @@ def test_missing_inputs_and_unwritable_outputs_are_one_line() -> None:
     assert "nowhere.png" in error_line(run_cvae("encode", "nowhere.png", code=1))
     assert "nowhere.bin" in error_line(run_cvae("decode", "nowhere.bin", code=1))
     assert "nowhere" in error_line(run_cvae("eval", "nowhere", code=1))
-    assert "nowhere" in error_line(run_cvae("info", "nowhere", code=1))
+    assert "nowhere" in error_line(run_cvae("info", "nowhere", code=2))  # a model's name
+    assert "nowhere.bin" in error_line(run_cvae("info", "nowhere.bin", code=1))
     Path("file").write_text("")
     result = run_cvae("encode", DIGIT, "-o", "file/x.bin", code=1)
     assert "file" in error_line(result)
@@ -118,6 +119,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["decode", "coded.bin", "c.bin", "-o", "x.png"], "several inputs need a folder"),
         (["decode", "coded.bin", "c.bin", "-o", "-"], "one input for stdout"),
         (["decode", "coded.bin", "-o", "coded.bin", "-f"], "input and output at once"),
+        (["encode", "a.png", "-o", "b.png"], "the ending of an image; -o b.bin names one"),
+        (["encod", "a.png"], "No such command 'encod'. Did you mean 'encode'?"),
+        (["help", "unpak"], "No such command 'unpak'. Did you mean 'unpack'?"),
+        (["encode", "a.png", "--list-skipped", "-"], "expected the name of a file, found stdout"),
         (["decode", "x.npy"], "takes -m and -q"),
         (["decode", "x.npy", "-m", "mnist"], "takes -m and -q"),
         (["encode", "http://host/a.png"], "is a URL"),
@@ -133,6 +138,20 @@ def test_wrong_usage_exits_with_two_and_says_what_is_right(
     before = names()
     run_here(*command, code=2)
     assert message in capsys.readouterr().err
+    assert names() == before
+
+
+def test_what_is_no_container_or_has_no_ending_says_what_helps(made: Path) -> None:
+    shutil.copytree(made, ".", dirs_exist_ok=True)
+    before = names()
+    line = error_line(run_cvae("decode", "a.png", "-o", "b.png", code=1))
+    found = "a.png: expected a container, found an image (PNG); `cvae encode a.png` codes it"
+    assert line == f"cvae: error: {found}"
+    line = error_line(run_cvae("decode", "coded.bin", "-o", "folder", code=1))
+    assert "folder: expected the ending of an image format" in line
+    assert line.endswith("; put a / behind it if a folder is meant")
+    line = error_line(run_cvae("merge", "coded.bin", "-o", "all.bin", code=1))
+    assert line.startswith("cvae: error: coded.bin: holds one image and is no pack; ")
     assert names() == before
 
 

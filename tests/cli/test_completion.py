@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from cvae import __version__
 from cvae.cli import COMMANDS
 
-from ..conftest import run_cvae
+from ..conftest import ROOT, run_cvae
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,27 @@ def test_names_of_files_are_left_to_the_shell() -> None:
         assert completed(*words) == [f"file,{words[-1]}"]
     assert completed("models", "add", "x") == ["file,x"]
     assert completed("encode", "a.png", "-o", "b") == ["file,b"]
+
+
+def test_models_are_named_wherever_they_can_be_typed() -> None:
+    for words in (
+        ("encode", "--model", "=", "photo-"), ("encode", "a.png", "--model", "photo-"), ("info", "photo-"),
+    ):  # fmt: skip
+        assert completed(*words) == ["file,photo-", "plain,photo-dae"]
+    assert completed("encode", "-mphoto-") == ["file,-mphoto-", "plain,-mphoto-dae"]
+    assert {"plain,photo", "plain,mnist"} < {*completed("encode", "--model", "=")}
+    assert completed("encode", "-m") == ["plain,-m"]
+    assert completed("info", "-mphoto-") == []  # which has no such option
+
+
+def test_only_models_that_were_added_are_offered_for_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVAE_HOME", str(tmp_path))
+    assert completed("models", "remove", "") == []
+    (tmp_path / "models").mkdir()
+    shutil.copy(ROOT / "weights/linear-mnist.cvae", tmp_path / "models/mine.cvae")
+    assert completed("models", "remove", "m") == ["plain,mine"]
 
 
 def test_models_presets_and_commands_are_named() -> None:

@@ -46,6 +46,27 @@ def test_eval_reports_every_figure_of_the_samples() -> None:
     assert b"PSNR" in run_cvae("eval", SAMPLES / "digit_1.png").stdout
 
 
+def test_less_than_one_image_a_second_is_said_in_seconds() -> None:
+    from cvae.cli import tables
+    from cvae.evaluation.coded import rounded
+
+    result = json.loads(run_cvae("eval", DIGIT, "--json").stdout)
+    result["encode_images_per_second"], result["decode_images_per_second"] = 1.4, rounded(1 / 41)
+    *_, encode, decode = tables.coding(result)
+    assert encode.split() == [
+        "encode",
+        "1",
+        "images",
+        "a",
+        "second,",
+        "decoding",
+        "to",
+        "check",
+        "included",
+    ]
+    assert decode.split() == ["decode", "41.0", "seconds", "an", "image"]
+
+
 def test_eval_against_other_codecs_writes_plot_page_and_json() -> None:
     outputs = ["--plot", "out/plot.png", "--html", "out/page.html", "--csv", "out/images.csv"]
     command = ["eval", SAMPLES, "--against", "png,webp", *outputs]

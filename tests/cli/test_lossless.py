@@ -77,7 +77,37 @@ def test_the_shortest_file_of_all_lossless_models_that_fit_is_kept(
     run_here("info", "best.bin", "--json")
     facts = json.loads(capsys.readouterr().out)
     assert facts["quality"] == 0
-    assert "symbols" not in facts
+    assert facts["model"] in sizes
+    assert not {"symbols", "information_bits"} & {
+        *facts
+    }  # which would take decoding, and that long
+
+
+def test_files_of_other_formats_keep_every_pixel_or_say_that_they_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clear = np.concatenate([photo(30, 40), photo(30, 40, 1, seed=1) // 2], axis=2)
+    clear[:5, :, 3] = 0  # what lies below it is kept, too
+    for number, picture in enumerate((photo(30, 40), photo(30, 40, 1), clear)):
+        run_here("encode", save("a.png", picture), "--lossless", "-o", f"coded/{number}.bin")
+        capsys.readouterr()
+        for ending in ("webp", "tif"):
+            run_here("decode", f"coded/{number}.bin", "-o", f"x.{ending}", "-f")
+            mode = as_image(picture).mode
+            assert np.array_equal(Image.open(f"x.{ending}").convert(mode), picture.squeeze())
+            assert "changed pixels" not in capsys.readouterr().err
+    run_here("decode", "coded/0.bin", "-o", "x.jpg")
+    said = capsys.readouterr().err
+    assert "x.jpg: this format changed pixels of a lossless file; .png and .webp keep all" in said
+    run_here("decode", "coded/0.bin", "-o", "x.jp2")
+    assert "changed pixels" not in capsys.readouterr().err
+    run_here("pack", save("a.png", photo(30, 40)), "--lossless", "-o", "a.bin")
+    capsys.readouterr()
+    run_here("unpack", "a.bin", "-o", "y.webp")
+    assert np.array_equal(Image.open("y.webp"), photo(30, 40))
+    assert "changed pixels" not in capsys.readouterr().err
+    run_here("unpack", "a.bin", "-o", "y.jpg")
+    assert "y.jpg: this format changed pixels" in capsys.readouterr().err
 
 
 def test_a_pack_takes_one_model_by_its_first_pictures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +118,7 @@ def test_a_pack_takes_one_model_by_its_first_pictures(capsys: pytest.CaptureFixt
     run_here("pack", "one", "--lossless", "-o", "one.bin")
     said = capsys.readouterr().err
     assert ", lossless; model " in said
+    assert ", by the first images; " in said
     assert "dB" not in said
     run_here("unpack", "one.bin", "-o", "back")
     for seed, picture in enumerate(pictures):
@@ -231,7 +262,7 @@ def test_a_lossy_model_is_no_lossless_one(capsys: pytest.CaptureFixture[str]) ->
 
 def test_models_and_their_facts_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     run_here("models")
-    assert "RGB, lossless" in capsys.readouterr().out
+    assert "any size RGB, lossless" in capsys.readouterr().out
     run_here("info", "any", "--json")
     facts = json.loads(capsys.readouterr().out)
     assert facts["kind"] == "model (lossless-any)"
@@ -294,7 +325,7 @@ def test_a_lossless_model_has_nothing_to_choose(capsys: pytest.CaptureFixture[st
         assert not Path("a.bin").exists()
     run_here("encode", path, "-m", "one-1", "-o", "a.bin")
     run_here("info", "a.bin")
-    assert "quality           lossless\n" in capsys.readouterr().out
+    assert "quality        lossless\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])

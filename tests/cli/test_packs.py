@@ -272,6 +272,18 @@ def test_poor_pictures_are_one_warning_with_a_hint(capsys: pytest.CaptureFixture
     assert "1 of 3 images comes back" in capsys.readouterr().err
 
 
+def test_poor_pictures_name_the_models_of_others(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (2, 28, 28), np.uint8))
+    run_here("pack", "x.npy", "--effort", "0")
+    warning = capsys.readouterr().err
+    models = warning.rpartition("; models ")[2]
+    assert models.endswith(" take 28x28 grey images, too: -m NAME\n")
+    names = models.partition(" take ")[0].split(", ")
+    assert {"fashion", "fashion-hq"} < {*names}
+    # Those of the same images do no better, and others keep every pixel or are of another size.
+    assert not {"mnist", "mnist-hq", "lossless-fashion", "photo", "cifar", "fashion-dae"} & {*names}
+
+
 def test_poor_pictures_are_named_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     images = [np.asarray(Image.open(SAMPLES / name)) for name in NAMES[:5]]
     images[1], images[3] = 255 - images[1], 255 - images[3]

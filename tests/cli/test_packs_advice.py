@@ -26,6 +26,13 @@ def test_a_pack_among_other_files_is_named(capsys: pytest.CaptureFixture[str]) -
     assert listed("back") == ["y_reconstructed.png"]
 
 
+def test_an_archive_in_zstd_says_how_it_is_unpacked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("x.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
+    run_here("pack", "x.tar.zst", "-o", "x.bin", code=1)
+    (line,) = errors(capsys)
+    assert "x.tar.zst: expected an image, found zstd, which is not read; `zstd -dc FILE |" in line
+
+
 def test_decode_answers_a_pack_with_the_command_that_fits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

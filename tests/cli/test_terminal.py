@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ..cli.test_inputs import DIGITS, put, stack
-from ..conftest import ROOT
+from ..conftest import ROOT, photo
 from ..models.test_file import edited
 
 DIGIT = DIGITS[3]
@@ -84,6 +85,19 @@ def test_a_pack_of_files_shows_how_many_there_are() -> None:
     np.save("x.npy", np.zeros((3, 28, 28), np.uint8))
     assert "2/2" in on_a_terminal(["pack", "in", "--effort", "0"])
     assert "3/3" in on_a_terminal(["pack", "x.npy", "--effort", "0"])
+
+
+def test_work_on_pictures_of_any_size_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = str(ROOT / "tests/golden/grid.cvae")
+    put("digits/a.png", "digits/b.png")
+    Path("in").mkdir()
+    for width in range(30, 34):  # of one size they would be coded together
+        Image.fromarray(photo(20, width)).save(f"in/{width}.png")
+    monkeypatch.setenv("CVAE_MODELS", grid)
+    for command in (["encode", "in", "-o", "out", "-m", grid], ["decode", "out", "-o", "back"]):
+        said = on_a_terminal(command)
+        assert all(f" {step}%" in said for step in (0, 25, 50, 75, 100)), said
+    assert "%" not in on_a_terminal(["encode", "digits", "-o", "small"])
 
 
 def on_a_terminal(arguments: list[str]) -> str:

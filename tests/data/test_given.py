@@ -52,7 +52,7 @@ def test_an_object_that_numpy_can_read_is_one_image_too(codec: cvae.Codec) -> No
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "LA", "RGBA"])
 def test_modes_that_lose_nothing_pass(codec: cvae.Codec, mode: str) -> None:
     image = Image.fromarray((DIGIT[..., 0] > 128).astype(np.uint8) * 255)
-    found = as_array(image.convert(mode), 1)
+    found = as_array(image.convert(mode), (28, 28, 1))
     assert np.array_equal(found, np.asarray(image))
 
 
@@ -69,6 +69,32 @@ def test_modes_that_would_lose_something_are_refused(
 def test_colour_for_a_grey_model_is_refused(codec: cvae.Codec) -> None:
     with pytest.raises(cvae.ImageError, match="expected an image of mode L, found RGB"):
         codec.encode(Image.new("RGB", (28, 28), "red"))
+
+
+def test_pictures_of_another_size_get_the_models_that_take_them(
+    tmp_path: Path, codec: cvae.Codec
+) -> None:
+    lake, advice = Image.fromarray(photo(20, 33)), "models photo and lossless-photo take"
+    with pytest.raises(cvae.ImageError, match=f"expected 28x28 grey, found .* RGB; the {advice}"):
+        codec.encode(lake)
+    batch = np.stack([photo(20, 33)] * 2)
+    for several in ([lake, lake], batch):
+        with pytest.raises(cvae.ImageError, match=advice):
+            codec.encode(several)
+        with pytest.raises(cvae.ImageError, match=advice):
+            cvae.encode_pack(several, tmp_path / "x.bin", codec)
+    with pytest.raises(cvae.ImageError, match=advice):
+        codec.encode_batch(batch)
+
+
+def test_a_batch_of_grey_images_without_channels_gets_advice_that_helps(
+    codec: cvae.Codec, grid: cvae.Codec
+) -> None:
+    grey = blobs(2, side=28)[..., 0]
+    for model in (codec, grid):
+        with pytest.raises(cvae.ImageError, match=r"x\[\.\.\., np\.newaxis\] gives grey images"):
+            model.encode_batch(grey)
+        assert len(model.encode_batch(grey[..., np.newaxis])) == 2
 
 
 def test_a_photograph_that_lies_on_its_side_is_made_upright(tmp_path: Path) -> None:

@@ -176,6 +176,15 @@ def test_settings_that_an_encoder_refuses_are_left_out() -> None:
     assert len(rivals.curve(half, photos(3, 3), "single", 30.0, quiet)) == 1
 
 
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="needs JPEG 2000")
+def test_a_small_mosaic_has_as_few_resolutions_as_it_takes() -> None:
+    one, rival = blobs(1, side=28), RIVALS["jpeg2000"]
+    assert rivals.curve(rival, one, "mosaic", 30.0, quiet)[-1].lossless
+    settings = rival.settings("mosaic", 1, lossless=True)
+    assert max(options["num_resolutions"] for options in settings) == 6
+    assert rivals.smallest(rival, one, "mosaic", settings)["num_resolutions"] < 6
+
+
 def test_a_codec_that_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(CvaeError, match=r"webp: expected a Pillow with WEBP.*pip install"):

@@ -39,6 +39,17 @@ class Group(click.Group):
         offer_files(found)
         return found
 
+    def resolve_command(self, context: click.Context, typed: list[str]) -> Any:
+        """As click's, which knows no names that are like one, as it has not imported the commands."""
+        try:
+            return super().resolve_command(context, typed)
+        except click.UsageError as error:
+            if not typed[0].startswith("-"):
+                from cvae.cli.help import meant
+
+                error.message += meant(typed[0], COMMANDS)  # type: ignore[misc]
+            raise
+
     def make_context(self, *arguments: Any, **values: Any) -> click.Context:
         with _escaped():
             return super().make_context(*arguments, **values)

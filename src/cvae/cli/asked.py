@@ -22,13 +22,15 @@ def check_pack(source: str) -> None:
     from cvae.data.contents import What
 
     kind, decode = files.what(source), files.typed("decode", [source])
+    where = "stdin" if source == files.STDIO else source
     if kind is What.CONTAINER:
-        raise FormatError("holds one image and is no pack", advice=f"{decode} decodes it")
+        advice = f"{decode} decodes it"
+        raise FormatError("holds one image and is no pack", where=where, advice=advice)
     if kind in (What.FOLDER, What.RUN):
         raise FormatError(
             "expected a pack, or a folder of packs with its manifest.json, found another folder",
-            advice=f"{decode} decodes a folder of single files",
-        )
+            where=where, advice=f"{decode} decodes a folder of single files",
+        )  # fmt: skip
 
 
 def chosen(pack: Pack, only: tuple[str, ...], patterns: tuple[str, ...]) -> list[Range]:

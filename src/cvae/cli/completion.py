@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+
+_MODEL = "-m"
+
+
+class _Bash(BashComplete):
+    """As click's; values that stand right behind their option are completed, too."""
+
+    name = "bash"
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """What was typed; bash takes `--model=photo` for three words."""
+        words, typed = super().get_completion_args()
+        return [word for word in words if word != "="], typed
+
+    def get_completions(self, words: list[str], typed: str) -> list[CompletionItem[Any]]:
+        options = super().get_completions(words, _MODEL if typed.startswith(_MODEL) else typed)
+        if typed == _MODEL or all(item.value != _MODEL for item in options):
+            return options
+        found = super().get_completions([*words, _MODEL], typed.removeprefix(_MODEL))
+        return [CompletionItem(_MODEL + item.value, item.type) for item in found]
+
+
+add_completion_class(_Bash)
 
 
 class _Text(click.types.StringParamType):
@@ -31,6 +56,18 @@ def models(context: click.Context, option: click.Parameter, typed: str) -> list[
     names = sorted({entry.manifest.name for entry in registry.known_models()[0]})
     found = [CompletionItem(name) for name in names if name.startswith(typed)]
     return [_files(typed), *found]
+
+
+def added(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The names of models that were added, which alone can be removed."""
+    from contextlib import suppress
+
+    from cvae.models import registry
+
+    names = []
+    with suppress(OSError):  # a home folder of somebody else
+        names = [path.stem for path in registry.models_below(registry.added_folder())]
+    return [CompletionItem(name) for name in names if name.startswith(typed)]
 
 
 def _files(typed: str) -> CompletionItem:

@@ -118,16 +118,23 @@ class _Decoder:
                 item = _read(task)
                 codec = self._codec(item.model_id)
                 codec.check_restorable(item.original_size)
-                found = _Read(task, item, codec.decode_payload(item))
                 if codec.any_size:  # large pictures are not held together
-                    if not self._noticed:
-                        self._noticed = True
-                        say_unused(self._asked, codec.name, self._talk)
+                    self._say_once(codec)
+                    self._talk.slow()
+                found = _Read(task, item, codec.decode_payload(item))
+                if codec.any_size:
                     self._reconstruct(codec, [found])
+                    self._talk.slow(1)
                 else:
                     read.setdefault(codec, []).append(found)
         for codec, group in read.items():
             self._reconstruct(codec, group)
+
+    def _say_once(self, codec: Codec) -> None:
+        """Says which options change nothing."""
+        if not self._noticed:
+            self._noticed = True
+            say_unused(self._asked, codec.name, self._talk)
 
     def _reconstruct(self, codec: Codec, group: list[_Read]) -> None:
         """Decodes files of one model together, and one by one where that fails."""
@@ -141,7 +148,7 @@ class _Decoder:
         if wrong is None:
             for task, item, pixels in zip(tasks, containers, pictures, strict=True):
                 with self._talk.trying(task.name):
-                    self._write(task, codec.restored(item, pixels))
+                    self._write(task, codec.restored(item, pixels), codec.lossless)
         elif len(group) == 1:
             self._talk.error(CvaeError(wrong, where=tasks[0].name))
         else:
@@ -164,9 +171,16 @@ class _Decoder:
             raise CvaeError("symbols carry no header; decoding them takes --model and --quality")
         return self._given.decode_symbols(arrays.read_npy(path), self._quality)
 
-    def _write(self, task: Task, pixels: Pixels) -> None:
+    def _write(self, task: Task, pixels: Pixels, exact: bool = False) -> None:
+        """Writes a picture; with `exact`, says where its format changes pixels."""
+        from cvae.data import images
+
         with self._talk.trying(task.target_name):
-            self.written += task.write_image(pixels, self._results)
+            data = images.encode_image(pixels, task.target.name if task.target else "", exact=exact)
+            task.write(data, self._results)
+            self.written += len(data)
+            if exact and not images.holds(data, pixels):
+                self._talk.changed(task.target_name, images.CHANGED)
             height, width = pixels.shape[:2]
             self._talk.detail(f"{task.name} -> {task.target_name}: {width}x{height}")
 
@@ -175,11 +189,19 @@ def _read(task: Task) -> Container:
     """The container in a file. Raises CvaeError; of a pack, before all of it is read."""
     from cvae.bitstream import container
     from cvae.data.contents import What
+    from cvae.data.signatures import HEAD, image_format
 
     name = str(task.source or STDIO)
     if files.what(name) is What.PACK:
         raise _pack_found(name)
-    return container.unpack(task.read())
+    data = task.read()
+    try:
+        return container.unpack(data)
+    except FormatError as error:
+        if found := image_format(data[:HEAD]):
+            text = f"expected a container, found an image ({found})"
+            raise FormatError(text, advice=f"{files.typed('encode', [name])} codes it") from error
+        raise
 
 
 def _pack_found(name: str) -> FormatError:

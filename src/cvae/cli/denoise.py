@@ -113,6 +113,8 @@ def _denoise(
     from cvae.data.reading import Reading
 
     reading = denoising.reading(model, background)
+    if reading.keeps:
+        talk.slow()
     with images.decoding(task.name):
         picture = reading.picture(data, task.name)
         pixels = reading.pixels(picture)

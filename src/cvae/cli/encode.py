@@ -102,9 +102,14 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
     from cvae.data.contents import What
 
     if output is not None and Path(output).suffix.lower() in suffixes:
-        raise click.UsageError(f"-o {output} would be a container with the ending of an image")
-    if output is not None and Path(output).suffix.lower() == ".cvae":
-        raise click.UsageError(f"-o {output} would be a container with the ending of a model")
+        what = "an image"
+    elif output is not None and Path(output).suffix.lower() == ".cvae":
+        what = "a model"
+    else:
+        what = ""
+    if what and output:
+        text = f"-o {output} would be a container with the ending of {what}"
+        raise click.UsageError(f"{text}; -o {Path(output).with_suffix('.bin')} names one")
     named = output or ("NAME.bin" if len(inputs) > 1 else None)
     advice = files.typed("pack", inputs, *(["-o", named] if named else [])) + " writes one pack"
     files.refuse_coded(inputs)
@@ -163,6 +168,7 @@ class _Encoder:
         """Raises CvaeError when the one model does not do what is asked for."""
         self._models, self._options, self._npy = models, options, npy
         self._results, self._force, self._talk, self._noticed = results, force, talk, False
+        self._others = cache(lambda codec: tables.others(codec.model.manifest))
         self._restoring = cache(lambda codec: codec.restoring(options.max_pixels))
         self.exact = models.only.lossless if models.only else options.lossless
         if models.only:
@@ -175,6 +181,8 @@ class _Encoder:
             step = codec.batch(shape) if codec.any_size else BATCH
             while held := list(islice(group, step)):
                 written += self._encode(codec, held)
+                if codec.any_size:
+                    self._talk.slow(len(held))
         return written
 
     def _encode(self, codec: Codec, read: list[_Read]) -> list[_Written]:
@@ -193,7 +201,7 @@ class _Encoder:
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
                 if item.poor:
-                    self._talk.poor(task.name, self._poor(codec, image, item))
+                    self._talk.poor(task.name, *self._poor(codec, image, item))
         return written
 
     def _coded(self, codec: Codec, read: list[_Read]) -> Sequence[Encoded | CvaeError]:
@@ -232,6 +240,8 @@ class _Encoder:
         data = task.read()
         codec = self._restoring(self._models.of(data, task.name))
         self._check(codec)
+        if codec.any_size:
+            self._talk.slow()
         with decoding(task.name):
             picture = codec.reading(self._options, alpha=True).picture(data, task.name)
             found = self._as_read(task, codec, picture)
@@ -276,19 +286,20 @@ class _Encoder:
             return f"{payload}, {ratio}, lossless"
         return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
 
-    def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> str:
+    def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> tuple[str, str]:
         """What a warning says of an image that comes back badly, and what helps."""
         below = tables.below(item.expected_psnr, codec.name)
         text = f"comes back at {item.psnr:.1f} dB, {below}"
         if codec.staged:
-            return text
+            return text, ""
         invert = self._options.invert
         other = replace(self._options, quality=item.quality, invert=not invert)
         (inverted,) = codec.encode_batch(pixels[None], other)
         if inverted.psnr <= item.psnr or inverted.poor:
-            return text
+            return text, self._others(codec)
         option = "leaving out --invert" if invert else "--invert"
-        return f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+        text = f"{text}; it is of the other polarity: {option} gives {inverted.psnr:.1f} dB"
+        return text, ""
 
 
 def _file_size(item: Encoded) -> int:

@@ -175,7 +175,7 @@ def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[T
         for start in range(0, len(tasks), size):
             batch = tasks[start : start + size]
             yield batch
-            bar.update(len(batch))
+            bar.update(start + len(batch) - bar.pos)  # less those that were told one by one
 
 
 def several(inputs: Sequence[str]) -> bool:

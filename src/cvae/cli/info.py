@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from cvae import CvaeError, FormatError, ModelError
-from cvae.cli import files, options, tables
+from cvae import CvaeError, FormatError, ModelError, ModelNotFoundError
+from cvae.cli import completion, files, options, tables
 from cvae.cli.talk import Talk, echo, echo_json
 
+_LARGE = 1 << 16  # bytes of a payload: to decode more, or a lossless one, takes seconds
 # What a manifest has and only some kinds of model do, which `kinds` says; and what is shortened here.
 _OTHERS = {
     "latent_shape",
@@ -30,7 +31,9 @@ _OTHERS = {
 
 
 @click.command("info")
-@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="FILE...", shell_complete=completion.models
+)
 @click.option(
     "--names", "listed", is_flag=True,
     help="Print the names of all images of packs instead, one a line.",
@@ -46,16 +49,22 @@ def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
 
     FILE is a container, a pack, a folder of packs or of containers, a .cvae file, the folder of a
     training run, the name of a model, or `-` for one of these files on stdin. --json prints a list
-    for several. The exit code is 1 where a file is damaged.
+    for several. The exit code is 1 where a file is damaged, 2 where the one name is that of no model.
     """
-    talk, found = options.make_talk(), list[Any]()
+    from cvae.data.contents import What
+
+    talk, found, code = options.make_talk(), list[Any](), 1
     for name in names:
         with talk.trying("stdin" if name == files.STDIO else name):
             if listed:
                 for image in _names(name):
                     found.append(image) if as_json else echo(image)
                 continue
-            facts = _facts(name, talk)
+            try:
+                facts = _facts(name, talk)
+            except ModelNotFoundError:
+                code = 2 if len(names) == 1 and files.what(name) is What.NOTHING else code
+                raise
             if not as_json:
                 echo("") if found else None
                 tables.show(tables.facts(_shortened(facts)))
@@ -64,7 +73,7 @@ def command(names: tuple[str, ...], listed: bool, as_json: bool) -> None:
                 raise FormatError("is damaged, as listed", where=name)
     if as_json and (listed or found):
         echo_json(found[0] if len(names) == 1 and not listed else found)
-    talk.end()
+    talk.end(code)
 
 
 def _facts(name: str, talk: Talk) -> dict[str, Any]:
@@ -135,11 +144,14 @@ def _container(file: str) -> dict[str, Any]:
         codec = find_codec(item.model_id)
     except ModelError as error:
         return {**facts, "model": f"not here: {error}"}
+    facts["model"] = codec.name
+    if codec.lossless or len(item.payload) > _LARGE:
+        return facts
     symbols = codec.decode_payload(item)
     bits = codec.information_bits(item, symbols)
     # Those of photographs are too many to read.
     named = {"symbol_count": symbols.size} if codec.staged else {"symbols": symbols[0].tolist()}
-    return {**facts, "model": codec.name, "information_bits": round(bits, 2), **named}
+    return {**facts, "information_bits": round(bits, 2), **named}
 
 
 def _pack(source: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def add(file: Path, force: bool) -> None:
 
 
 @command.command("remove")
-@click.argument("name", metavar="NAME", shell_complete=completion.models)
+@click.argument("name", metavar="NAME", shell_complete=completion.added)
 def remove(name: str) -> None:
     """Delete the added model NAME.
 

@@ -206,6 +206,9 @@ skip_existing = click.option(
 
 
 def _remember_list(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Raises UsageError where stdout is meant: results and figures go there."""
+    if path == Path("-"):
+        raise click.UsageError("--list-skipped -: expected the name of a file, found stdout")
     context.meta[_LIST] = path
 
 

@@ -136,7 +136,9 @@ def command(
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
         where = f"{folder}: {counted(packs, 'pack')}"
-    by = "" if model else f"; model {codec.name}, by the first image"
+    # Of the lossless models, the one that is best on some; stdin is read but once.
+    several = options.lossless and tally.images > 1 and STDIO not in inputs
+    by = "" if model else f"; model {codec.name}, by the first image{'s' if several else ''}"
     talk.say_failures()
     talk.say(f"{where}: {_summary(tally, raw, codec.lossless)}{by}{files_take}")
     _warn(tally, codec, options, talk)
@@ -376,6 +378,7 @@ def _poor(tally: Tally, codec: Codec, options: EncodeOptions) -> str:
     comes, are = ("comes", "it is") if tally.poor == 1 else ("come", "they are")
     text = f"{tally.poor:,} of {counted(tally.images, 'image')} {comes} back {below}"
     if 2 * tally.poor_inverted <= tally.poor_sampled:
-        return text
+        other = "" if codec.any_size else tables.others(codec.model.manifest)
+        return f"{text}; {other}" if other else text
     option = "leaving out --invert" if options.invert else "--invert"
     return f"{text}; {are} of the other polarity: {option} helps"

@@ -9,6 +9,7 @@ from cvae.cli.talk import counted, echo, harmless
 
 if TYPE_CHECKING:
     from cvae.evaluation.comparison import Comparison
+    from cvae.models.file import Manifest
 
 COLUMNS = 80
 Rows = Sequence[tuple[str, str]]
@@ -19,14 +20,14 @@ _PICTURE: Rows = [
     ("SSIM", "{ssim}"),
     ("below expected quality", "{warned:,} of {images:,} images"),
 ]
-_DECODE = ("decode", "{decode_images_per_second:,.0f} images a second")
+_DECODE = ("decode", "{decode_speed}")
 _CODING: Rows = [
     ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
     ("information", "{information_bits_mean:.2f} bits on average"),
     _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     *_PICTURE,
-    ("encode", "{encode_images_per_second:,.0f} images a second, decoding to check included"),
+    ("encode", "{encode_speed}, decoding to check included"),
     _DECODE,
 ]
 _LOSSLESS: Rows = [
@@ -35,7 +36,7 @@ _LOSSLESS: Rows = [
     _SIZE,
     ("bits a dimension", "{bits_per_dimension:.3f}"),
     ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
-    ("encode", "{encode_images_per_second:,.0f} images a second"),
+    ("encode", "{encode_speed}"),
     _DECODE,
 ]
 _KEPT: Rows = [
@@ -67,6 +68,24 @@ def ratio(raw: int, size: float) -> str:
 def below(expected_psnr: float, model: str) -> str:
     """What warnings say of the PSNR of images that come back badly."""
     return f"below the {expected_psnr:.1f} dB that 99 % of the images of model {model} reach"
+
+
+def others(manifest: Manifest) -> str:
+    """The advice beside `below`: models that learned other images of the size, if there are some."""
+    from cvae import kinds
+
+    def fits(other: Manifest) -> bool:
+        kind = kinds.of(other)
+        codes = kind.codes and not (kind.any_size or kind.lossless or kind.denoises(other))
+        learned = other.data.get("sha256") != manifest.data.get("sha256")
+        return codes and learned and other.image_shape == manifest.image_shape
+
+    names = sorted({other.name for _, other in kinds.known_models()[0] if fits(other)})
+    if not names:
+        return ""
+    size = kinds.of(manifest).describe(manifest)
+    models, take = ("model", "takes") if len(names) == 1 else ("models", "take")
+    return f"{models} {', '.join(names)} {take} {size} images, too: -m NAME"
 
 
 def coding(result: dict[str, Any]) -> Iterator[str]:
@@ -157,10 +176,19 @@ def facts(found: dict[str, Any], columns: int = COLUMNS) -> Iterator[str]:
 
 def _table(title: str, rows: Rows, result: dict[str, Any]) -> Iterator[str]:
     values = {**result, "count": counted(result["images"], "image"), "ssim": _ssim(result)}
+    for work in ("encode", "decode"):
+        values[f"{work}_speed"] = _speed(result.get(f"{work}_images_per_second", 0))
     yield title.format(**values)
     width = max((len(label) for label, _ in rows), default=0)
     for label, text in rows:
         yield f"  {label:{width}}  {text.format(**values)}"
+
+
+def _speed(per_second: float) -> str:
+    """Images a second; where they are less than one, seconds an image."""
+    if 0 < per_second < 1:
+        return f"{1 / per_second:,.1f} seconds an image"
+    return f"{per_second:,.0f} images a second"
 
 
 def _ssim(result: dict[str, Any]) -> str:

@@ -124,6 +124,7 @@ class Talk:
         self.listing, self._failures, self._poor = listing, Failures(), Failures()
         self._changes: dict[str, _Change] = {}  # by what was lost or converted
         self._passed = Passed()
+        self._bar: Any = None  # of the work under way, where it can be shown
         self._status = False  # whether the cursor stands behind a status
 
     def say(self, text: str) -> None:
@@ -141,12 +142,13 @@ class Talk:
         """Keeps what of an image was lost or converted, or of so many, to be said once for all."""
         self._changes.setdefault(change, _Change()).add(name, images)
 
-    def poor(self, name: str, text: str) -> None:
+    def poor(self, name: str, text: str, advice: str = "") -> None:
         """Keeps how badly an image comes back, to be said once for all that do; at once if verbose."""
+        found = ImageError(text, where=name, advice=advice)
         if self.verbose:
-            self.warning(f"{name}: {text}")
+            self.warning(str(found))
         else:
-            self._poor.add(ImageError(text, where=name), alike=True)
+            self._poor.add(found, alike=True)
 
     def exists(self, name: str, result: str) -> None:
         """Counts an input that need not be done, as its result is there."""
@@ -243,9 +245,22 @@ class Talk:
         self.end()
 
     def bar(self, length: int) -> Any:
-        """A progress bar on a terminal for long work, invisible elsewhere."""
-        hidden = self.quiet or self.verbose or length <= BATCH or not _on_terminal()
-        return click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+        """A progress bar on a terminal for long work, invisible elsewhere.
+
+        That of less work is shown when `slow` is told of it.
+        """
+        shown = not self.quiet and not self.verbose and length > 1 and _on_terminal()
+        hidden = not shown or length <= BATCH
+        bar = click.progressbar(length=length, file=sys.stderr, hidden=hidden)
+        self._bar = bar if shown else None
+        return bar
+
+    def slow(self, done: int = 0) -> None:
+        """Shows the bar of work of which each part takes long, as pictures of any size do, so many done."""
+        if self._bar is not None:
+            self._bar.hidden = False
+            self._bar.update(done)
+            self._bar.render_progress()
 
     @contextmanager
     def progress(

@@ -94,10 +94,12 @@ def command(
         sink = stack.enter_context(
             sinks.open_sink(
                 target, shape, ranges, names=names, force=force, jobs=jobs, read=Path(source),
-                refuse=talk.error,
+                refuse=talk.error, exact=pack.codec.lossless,
             )
         )  # fmt: skip
         with talk.bar(total) as bar:
+            if pack.codec.any_size:
+                talk.slow()
             for decoded in pack.decode(ranges, threads):
                 sink(decoded)
                 bar.update(len(decoded.numbers))

@@ -26,6 +26,8 @@ _CHANNELS_ADVICE = {
     "np.rint(x[..., :3] * a + 255 * (1 - a)).astype(np.uint8) lays it on white",
 }
 _AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
+_BATCH_ADVICE = "x[..., np.newaxis] gives grey images (n, h, w) their one channel"
+_SIZED_ADVICE = "the models photo and lossless-photo take pictures of any size"
 
 
 class ConversionWarning(UserWarning):
@@ -37,14 +39,14 @@ def is_list(given: object) -> bool:
     return isinstance(given, list | tuple)
 
 
-def as_array(given: Any, channels: int | None = None) -> NDArray:
+def as_array(given: Any, shape: Shape | None = None) -> NDArray:
     """One image, or an array of images, as numpy has it; of any dtype and shape.
 
-    An image of Pillow becomes upright, and uint8 with so many channels, by default those that it has.
+    An image of Pillow becomes upright, and uint8; its shape has to be (h, w, c) where that is given.
     Raises ImageError when that would lose something, or it is no image.
     """
     if isinstance(given, Image.Image):
-        return _pixels(given, channels)
+        return _pixels(given, shape)
     try:
         return np.asarray(given)
     except Exception as error:  # of any kind: objects say in their own ways that they are no array
@@ -78,7 +80,10 @@ def as_pictures(given: Any, channels: tuple[int, ...] = (1, 3)) -> list[Pixels]:
 def check_batch(batch: Any, expected: str) -> None:
     """Raises ImageError unless it is uint8 (n, h, w, c) of pictures that can be coded."""
     if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4:
-        raise refusal(expected, batch)
+        wrong = refusal(expected, batch)
+        if isinstance(batch, np.ndarray) and batch.dtype == np.uint8 and batch.ndim == 3:
+            wrong.advice = _BATCH_ADVICE
+        raise wrong
     height, width = batch.shape[1:3]
     if not min(height, width):
         raise refusal(expected, batch)
@@ -107,8 +112,8 @@ def refusal(expected: str, found: Any, sized: bool = False) -> ImageError:
     advice = ""
     if isinstance(found, np.ndarray):
         advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
-        if sized and not advice and found.dtype == np.uint8 and found.ndim in (2, 3):
-            advice = "the models photo and lossless-photo take pictures of any size"
+        if sized and not advice and found.dtype == np.uint8 and found.ndim in (2, 3, 4):
+            advice = _SIZED_ADVICE
         if found.dtype.kind == "U":  # a path
             advice = "PIL.Image.open(path) reads a file"
     return ImageError(f"expected {expected}, found {described(found)}", advice=advice)
@@ -136,15 +141,18 @@ def _callers_level() -> int:
     return level
 
 
-def _pixels(image: Image.Image, channels: int | None) -> NDArray[np.uint8]:
-    """The pixels (h, w) or (h, w, 3) of an image of Pillow."""
-    grey = Image.getmodebase(image.mode) == "L" if channels is None else channels == 1
+def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
+    """The pixels (h, w) or (h, w, 3) of an image of Pillow, which has to be of the shape, if any."""
+    grey = Image.getmodebase(image.mode) == "L" if shape is None else shape[2] == 1
     with translated(
         ImageError, "the image is damaged", "", Exception
     ):  # Pillow's have no base class
         image.load()
         turn = images.turn_of(image)
     width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
+    if shape is not None and shape[:2] != (height, width):
+        text = f"expected {images.describe(shape)}, found {width}x{height} {image.mode}"
+        raise ImageError(text, advice=_SIZED_ADVICE)
     reading = Reading((height, width, 1 if grey else 3), "exact")
     try:
         picture = reading.picture(image, "")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
+from pathlib import PurePath
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,8 @@ class Images(Protocol):
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_UNPACKED = "`zstd -dc FILE | cvae pack - -o OUT.bin` packs a tar archive"
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -69,6 +72,7 @@ MAX_PIXELS = 64_000_000
 RESTORED_PIXELS, RESTORED_TIMES = 16_000_000, 256
 MORE_PIXELS = "max_pixels=N allows more"  # advice
 BATCH_PIXELS = 1 << 20  # of small pictures that go through the networks together
+CHANGED = "this format changed pixels of a lossless file; .png and .webp keep all"
 MAX_FILE = 1 << 28  # bytes; no image that can be read is near
 # A file that cannot be read for one of these reasons cannot be read tomorrow either.
 _LOST = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, NotAFileError)
@@ -165,7 +169,9 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image is too large: {error}", where=name) from error
     except Exception as error:  # of any kind: Pillow's readers have no common base class
-        raise ImageError(f"expected an image, found {_found(data)}", where=name) from error
+        advice = _UNPACKED if data.startswith(_ZSTD) else ""
+        wrong = f"expected an image, found {_found(data)}"
+        raise ImageError(wrong, where=name, advice=advice) from error
     check_pixels(image, name)
     if image.format == "TIFF":
         _silence_libtiff()
@@ -174,6 +180,8 @@ def open_image(data: bytes, name: str) -> Image.Image:
 
 def _found(data: bytes) -> str:
     """What a file is that no reader takes."""
+    if data.startswith(_ZSTD):
+        return "zstd, which is not read"
     found = image_format(data[:HEAD])
     if not found:
         return "something else"
@@ -246,19 +254,37 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return resized
 
 
-def encode_image(pixels: Pixels, name: str = "", profile: bytes | None = None) -> bytes:
+def encode_image(
+    pixels: Pixels, name: str = "", profile: bytes | None = None, exact: bool = False
+) -> bytes:
     """uint8 pixels (h, w) or (h, w, c) as an image file; the ending of `name` chooses the format, else PNG.
 
-    `profile` is the ICC profile of its colours, for formats that have one.
+    `profile` is the ICC profile of its colours, for formats that have one. With `exact`, a format that can
+    keep every pixel does; see `holds`.
 
     Raises OutputError when Pillow does not write such files, or not from such pixels.
     """
     buffer = io.BytesIO()
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
     wrong = "expected the ending of an image format, such as .png"
+    if not PurePath(buffer.name).suffix:
+        advice = "put a / behind it if a folder is meant"
+        raise OutputError(f"{wrong}, found none", where=name, advice=advice)
     with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
-        as_image(pixels).save(buffer, icc_profile=profile)
+        # Options of WebP; no other format that is read knows them. `exact`: transparent colours, too.
+        kept = {"lossless": True, "exact": True} if exact else {}
+        as_image(pixels).save(buffer, icc_profile=profile, **kept)
     return buffer.getvalue()
+
+
+def holds(data: bytes, pixels: Pixels) -> bool:
+    """Whether an image file has the pixels that it was made of, as JPEG has not; True where nobody knows."""
+    expected = as_image(pixels)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return bool(image.convert(expected.mode).tobytes() == expected.tobytes())
+    except Exception:  # of a format that is written and not read
+        return True
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from cvae.data import files, images, labels, pipeline
 from cvae.data.images import Pixels, Shape
 from cvae.data.labels import Label
 from cvae.data.names import SUFFIXES, UniqueNames
-from cvae.errors import Notice, OutputError, Refuse, told
+from cvae.errors import Changed, Notice, OutputError, Refuse, told
 
 _ARRAYS = {".npz", ".npy"}
 _NUMBERS = 1 << 14  # that are written at once
@@ -71,6 +71,7 @@ def open_sink(
     jobs: int = 1,
     read: Path | None = None,
     refuse: Refuse = None,
+    exact: bool = False,
 ) -> Iterator[Sink]:
     """A place for images. It is whole when the block ends; after an error nothing is there.
 
@@ -84,7 +85,8 @@ def open_sink(
             time, so an error leaves what was written before it.
         jobs: threads that compress image files.
         read: a file that stays, since the images come from it.
-        refuse: called with notices of labels that an array cannot hold.
+        refuse: called with notices of labels that an array cannot hold, and of pixels that a format changes.
+        exact: an image file keeps every pixel where its format can.
 
     Raises OutputError when the output exists and `force` is off, or cannot be written.
     """
@@ -101,7 +103,7 @@ def open_sink(
         if _count(ranges) != 1:
             raise OutputError("several images need a folder, .npz, .npy or .tar", where=output)
         files.check_writable(output, force)
-        yield _image_sink(output, force)
+        yield _image_sink(output, force, exact, refuse)
     elif os.path.lexists(output):
         if not output.is_dir():
             raise OutputError("exists already and is no folder", where=output)
@@ -121,9 +123,13 @@ def _count(ranges: Ranges) -> int:
     return sum(stop - start for start, stop in ranges)
 
 
-def _image_sink(path: Path, force: bool) -> Sink:
+def _image_sink(path: Path, force: bool, exact: bool, refuse: Refuse) -> Sink:
     def write(decoded: Decoded) -> None:
-        files.write_bytes(path, images.encode_image(decoded.original(0), path.name), force)
+        pixels = decoded.original(0)
+        data = images.encode_image(pixels, path.name, exact=exact)
+        files.write_bytes(path, data, force)
+        if exact and not images.holds(data, pixels):
+            told(refuse)(Changed(images.CHANGED, where=path))
 
     return write
 

@@ -46,8 +46,13 @@ def figures(
         **metrics.ssim_figures(ssim),
         "warned": int((metrics.psnr_of_mse(mse) < floors).sum()),
         **exact,
-        "decode_images_per_second": round(speed, 1),
+        "decode_images_per_second": rounded(speed),
     }
+
+
+def rounded(speed: float) -> float:
+    """Images a second; of large pictures less than one, of which the first digit is far behind the point."""
+    return round(speed, 1 if speed >= 1 else 5)
 
 
 def first_of(names: list[str]) -> str:

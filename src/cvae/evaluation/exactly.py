@@ -98,8 +98,8 @@ def _best(rival: Rival, pixels: Any, layout: Layout, progress: Progress) -> tupl
     progress(f"{rival.name}, {layout}: lossless")
     sample = rivals.sample(pixels)
     settings = rival.settings(layout, rivals.channels(pixels), lossless=True)
-    sizes = [rivals.measure(rival, sample, layout, options).total_bytes for options in settings]
-    point = rivals.measure(rival, pixels, layout, settings[int(np.argmin(sizes))])
+    best = rivals.smallest(rival, sample, layout, settings)
+    point = rivals.measure(rival, pixels, layout, best)
     if not point.lossless:
         raise CvaeError("its lossless files lose something", where=rival.name)
     return point.settings, point.total_bytes

@@ -24,6 +24,7 @@ from cvae.data.photos import Photos
 from cvae.data.reading import Reading
 from cvae.data.sources import Which, array_source
 from cvae.errors import DataError, Refuse
+from cvae.evaluation.coded import rounded
 from cvae.models.file import Model
 from cvae.models.recorded import recorded_reading
 from cvae.options import DEFAULT_EFFORT, EncodeOptions
@@ -218,8 +219,8 @@ def summarize(codec: Codec, measured: Measured) -> dict[str, Any]:
         "mse_mean": figures["mse_mean"],
         **metrics.ssim_figures(measured.ssim),
         "warned": measured.warned,
-        "encode_images_per_second": round(len(pixels) / measured.encode_seconds, 1),
-        "decode_images_per_second": round(len(pixels) / measured.decode_seconds, 1),
+        "encode_images_per_second": rounded(len(pixels) / measured.encode_seconds),
+        "decode_images_per_second": rounded(len(pixels) / measured.decode_seconds),
     }
 
 

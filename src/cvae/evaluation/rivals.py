@@ -10,7 +10,7 @@ import io
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -291,9 +291,33 @@ def curve(
     lossless = rival.settings(layout, channels(pixels), lossless=True)
     if lossless:
         progress(f"{title}: lossless")
-        sizes = [measure(rival, few, layout, options).total_bytes for options in lossless]
-        points.append(measure(rival, pixels, layout, lossless[int(np.argmin(sizes))]))
+        points.append(measure(rival, pixels, layout, smallest(rival, few, layout, lossless)))
     return points
+
+
+def smallest(rival: Rival, sample: Any, layout: Layout, settings: Iterable[Options]) -> Options:
+    """The settings of the fewest bytes on a sample; raises as `measure` does where it takes none of them."""
+    found = _taken(rival, sample, layout, settings)
+    return min(found, key=lambda pair: pair[1].total_bytes)[0]
+
+
+def _taken(
+    rival: Rival, sample: Any, layout: Layout, settings: Iterable[Options]
+) -> list[tuple[Options, Point]]:
+    """The settings that the encoder takes on a sample: some are not for small pictures.
+
+    Raises CvaeError when it takes none of them.
+    """
+    found: list[tuple[Options, Point]] = []
+    refused: list[CvaeError] = []
+    for options in settings:
+        try:
+            found.append((options, measure(rival, sample, layout, options)))
+        except CvaeError as error:
+            refused.append(error)
+    if refused and not found:
+        raise refused[0]
+    return found
 
 
 def _candidates(
@@ -301,16 +325,13 @@ def _candidates(
 ) -> list[tuple[Options, float]]:
     """The lossy settings that no other beats on a sample, from smallest to best, with their PSNR."""
     settings = rival.settings(layout, channels(sample))
-    found: list[tuple[Options, Point]] = []
-    refused: list[CvaeError] = []  # some do not take small pictures
-    for number, options in enumerate(settings, 1):
-        progress(f"{rival.name}, {layout}: setting {number} of {len(settings)} on a sample")
-        try:
-            found.append((options, measure(rival, sample, layout, options)))
-        except CvaeError as error:
-            refused.append(error)
-    if refused and not found:
-        raise refused[0]
+
+    def said() -> Iterator[Options]:
+        for number, options in enumerate(settings, 1):
+            progress(f"{rival.name}, {layout}: setting {number} of {len(settings)} on a sample")
+            yield options
+
+    found = _taken(rival, sample, layout, said())
     keep = front([(point.mean_bytes, point.psnr) for _, point in found])
     return [(found[i][0], found[i][1].psnr) for i in keep]
 

@@ -49,7 +49,8 @@ class Lossless(Kind):
 
     def describe(self, manifest: Manifest) -> str:
         shape = manifest.image_shape
-        return images.describe((0, 0, shape[2]) if self.any_size else shape) + ", lossless"
+        takes = images.describe((0, 0, shape[2]) if self.any_size else shape)
+        return f"{'any size ' if self.any_size else ''}{takes}, lossless"
 
     def denoises(self, manifest: Manifest) -> bool:
         return False
