@@ -229,7 +229,7 @@ class Codec(Decoder):
         grey, alpha = self.any_size and batch.shape[3] == 1, batch.shape[3] == 4
         own = batch.shape[2], batch.shape[1]
         if alpha:  # it is coded as a picture of twice the height
-            _check_alpha(own, self._most // 2)
+            given.check_alpha(own, self._most // 2)
         batch = self.coloured(batch) if alpha else batch
         codec = self.sized(*batch.shape[1:3])
         coding, model_id = codec.coding, self.model.manifest.id
@@ -358,13 +358,6 @@ def _reached(item: Encoded | TargetError) -> Encoded:
 def _check_effort(effort: int) -> None:
     if not isinstance(effort, int | np.integer) or effort not in range(MAX_EFFORT + 1):
         raise CvaeError(f"expected an effort of 0 to {MAX_EFFORT}, found {shown(effort)}")
-
-
-def _check_alpha(size: Size, most: int) -> None:
-    width, height = size
-    if height > MAX_SIDE // 2 or width * height > most:
-        limits = f"at most {MAX_SIDE // 2:,} rows and {most:,} pixels with alpha"
-        raise ImageError(f"expected an image of {limits}, found {width}x{height}")
 
 
 def _check_sizes(sizes: _Sizes | None, count: int) -> None:

@@ -382,49 +382,6 @@ def test_a_size_that_lies_is_refused_before_memory_is_taken(free: Codec) -> None
         free.encode(np.zeros((4097, 4096), np.uint8))
 
 
-# Values as they are
-
-
-def test_noise_takes_no_more_than_its_values(codec: Codec) -> None:
-    shape = codec.image_shape
-    noise = drawn("noise", shape, 3)
-    for picture in (noise, drawn("noise", (40, 60, 3), 4)) if codec.any_size else (noise,):
-        data = codec.encode(picture)
-        assert container.unpack(data).payload == picture.tobytes()
-        assert np.array_equal(codec.decode(data).reshape(picture.shape), picture)
-    several = np.stack([drawn("noise", shape, seed) for seed in range(3)])
-    coding = codec.sized(*shape[:2]).coding
-    payload = coding.encode_block(several.reshape(3, -1).astype(np.int32), 0)
-    assert payload == several.tobytes()
-    assert np.array_equal(coding.decode_block(payload, 3, 0), several.reshape(3, -1))
-
-
-def test_of_several_pictures_each_is_the_shorter_form(codec: Codec) -> None:
-    shape = codec.image_shape
-    pictures = [dark(photo(*shape)), drawn("noise", shape, 0), dark(photo(*shape, seed=1))]
-    data = [codec.encode(picture) for picture in pictures]
-    raw = [len(container.unpack(item).payload) == pictures[0].size for item in data]
-    assert raw == [False, True, False]
-    for picture, back in zip(pictures, codec.decode(data), strict=True):
-        assert np.array_equal(back.reshape(shape), picture)
-
-
-def test_a_payload_longer_than_the_values_is_refused(codec: Codec) -> None:
-    item = container.unpack(codec.encode(photo(*codec.image_shape)))
-    long = replace(item, payload=bytes(np.prod(codec.image_shape) + 1))
-    with pytest.raises(cvae.FormatError, match="damaged: expected at most"):
-        codec.decode(container.pack(long))
-
-
-def test_a_pack_of_noise_takes_no_more_than_its_values(free: Codec, workdir: Path) -> None:
-    pictures = [drawn("noise", (9, 5 + n // 2, 3), n) for n in range(4)]
-    cvae.encode_pack(pictures, "a.bin", free)
-    with cvae.open_pack("a.bin", free) as pack:
-        (place,) = pack.reader.blocks()
-        assert pack.reader.read(place).payload == b"".join(p.tobytes() for p in pictures)
-        assert all(np.array_equal(a, b) for a, b in zip(pack, pictures, strict=True))
-
-
 def test_no_pictures_are_no_files(tmp_path: Path) -> None:
     codec = cvae.open_model(write(tmp_path / "a.cvae", (9, 11, 1)))
     assert codec.encode_batch(np.zeros((0, 9, 11, 1), np.uint8)) == []

@@ -100,6 +100,14 @@ def check_channels(shape: Shape, name: str) -> None:
         raise ImageShapeError(text, where=name, advice=advice)
 
 
+def check_alpha(size: tuple[int, int], most: int) -> None:
+    """Raises ImageError when a picture with alpha (width, height) has too many rows or pixels."""
+    width, height = size
+    if height > MAX_SIDE // 2 or width * height > most:
+        limits = f"at most {MAX_SIDE // 2:,} rows and {most:,} pixels with alpha"
+        raise ImageError(f"expected an image of {limits}, found {width}x{height}")
+
+
 def _channels_advice(shape: tuple[int, ...]) -> str:
     """What makes of an array of images one that has grey or RGB ones; nothing where that is not known."""
     if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > max(_CHANNELS_ADVICE):

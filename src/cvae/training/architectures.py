@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cvae.errors import TrainingError, translated
-from cvae.models.file import MOST_ELEMENTS
 from cvae.training.preset import Preset
 
 if TYPE_CHECKING:
@@ -294,14 +293,10 @@ class Lossless(Architecture):
     def model(
         self, preset: Preset, seed: int = 0, perceptual: Perceptual | None = None
     ) -> Trainable:
+        from cvae.training import pixels
         from cvae.training.networks import lossless
 
-        if not preset.crop and math.prod(preset.image_shape) > MOST_ELEMENTS:
-            height, width, channels = preset.image_shape
-            expected = f"expected images of at most {MOST_ELEMENTS:,} values"
-            found = f"found {width}x{height} pixels of {channels}"
-            advice = "`cvae train lossless --data FOLDER` takes pictures of any size"
-            raise TrainingError(f"{expected}, {found}", where=preset.name, advice=advice)
+        pixels.check_size(preset)
         return lossless.Lossless(preset, seed)
 
     def begin(self, model: Any, run: Run, train: Images) -> None:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
+from cvae.errors import TrainingError
 from cvae.kinds.causal import ORDERS, Canvas, Places, Sight, Turn, Window
 from cvae.kinds.trees import balanced
+from cvae.models.file import MOST_ELEMENTS
 from cvae.models.lossless import LEVELS
 from cvae.training import crops
 from cvae.training.preset import LosslessSizes, Preset
@@ -123,6 +125,16 @@ class AllPixels(keras.utils.PyDataset):
 
     def __getitem__(self, number: int) -> tuple[Any, Any]:
         return self._batches[number]
+
+
+def check_size(preset: Preset) -> None:
+    """Raises TrainingError where no model file holds images of the preset's size."""
+    height, width, channels = preset.image_shape
+    if not preset.crop and height * width * channels > MOST_ELEMENTS:
+        expected = f"expected images of at most {MOST_ELEMENTS:,} values"
+        found = f"found {width}x{height} pixels of {channels}"
+        advice = "`cvae train lossless --data FOLDER` takes pictures of any size"
+        raise TrainingError(f"{expected}, {found}", where=preset.name, advice=advice)
 
 
 def window(sizes: LosslessSizes) -> Window:
