@@ -154,7 +154,7 @@ def test_info_of_a_file_that_is_not_there_speaks_of_files(
     for name in ("missing.bin", "missing/x", "missing/", "missing.NPZ"):
         run_here("info", name, code=1)
         assert errors(capsys) == [f"cvae: error: {name}: no such file, and no model of that name"]
-    run_here("info", "missing", code=1)
+    run_here("info", "missing", code=2)
     assert "no model named 'missing'; known are" in errors(capsys)[0]
 
 
