@@ -61,7 +61,7 @@ def test_training_leaves_the_home_folder_empty_and_stays_on_this_machine(
 ) -> None:
     calls = traced(["train", "tiny", "--data", str(tiny_data), "--out", "run", *SHORT], place)
     # A package of TensorFlow's asks the kernel for IPv6, with a socket that it closes again.
-    harmless = re.compile(r"\d+ (socket\(AF_INET6|bind\(.*::1)")
+    harmless = re.compile(r"\d+ +(socket\(AF_INET6|bind\(.*::1)")
     assert [call for call in strays(calls, place) if not harmless.match(call)] == []
     assert below(place / "home") == below(place / "tmp") == []
 

@@ -82,6 +82,8 @@ def _top_of_ppm(image: Any) -> int:
 
 def _bits_of_avif(image: Any) -> int:
     """Pillow gives eight of them; how many there are is in the configuration of AV1 (its section 2.3)."""
+    if image.fp is None:  # of a page after the first, which has been decoded
+        return 8
     place = image.fp.tell()
     image.fp.seek(0)
     head, bits = image.fp.read(_AVIF_HEAD), 8
