@@ -154,7 +154,7 @@ LOSSLESS_TILES = replace(
 LOSSLESS_PHOTO = replace(
     LOSSLESS_CIFAR, name="lossless-photo", dataset="photos", image_shape=(96, 96, 3),
     summary="every pixel back, for photographs of any size",
-    architecture="lossless-any", crop=96, batch_size=4096, epochs=40, learning_rate=2e-3,
+    architecture="lossless-any", crop=96, batch_size=4096, epochs=40, learning_rate=2e-3, average=0.999,
     lossless=LosslessSizes(
         4, 4, predicts=True, placed=False, hidden=(384, 160, 96), pictures=16, halved=0.4
     ),
