@@ -1,6 +1,10 @@
 """Rate and distortion of pictures of any size, `photo` beside other codecs: tables for docs/results.md.
 
 python benchmarks/anysize.py FOLDER [--jobs N] [--plot FILE]   prints the tables of one folder
+python benchmarks/anysize.py FOLDER --keep                     adds points of slow codecs to points.json
+
+A point of AVIF at speed 0 takes 10 seconds, and there are hundreds: those in `points.json` are not
+measured again while picture, setting and version of the codec are the same; without the file all are.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ QUALITIES = [1, 10, 20, 30, 40, 50, 60, 75, 90]
 RATES = (0.25, 1.0)  # bits a pixel of the other codec, between which BD-rates count
 # One JSON file a picture and setting; git ignores the folder.
 KEPT = Path(__file__).parents[1] / "runs" / "anysize"
+# What was measured of these codecs, in git: name of the task -> point.
+SLOW, POINTS = ("avif", "jxl"), Path(__file__).parent / "points.json"
 _FEWEST, _SHORTEST = 4, 1.0  # points of a curve, and dB, for a BD-rate
 
 _STEPS = [5, 10, 20, 30, 40, 50, 60, 70, 80, 90]
@@ -95,16 +101,41 @@ class Task:
     setting: str  # JSON: the quality of the model, or options of Pillow's `save`
 
     @property
-    def kept(self) -> Path:
-        """Where the result is kept: by what is in the file, and who codes it."""
+    def name(self) -> str:
+        """By what is in the file, and who codes it."""
         key = json.dumps([self.setting, _coder(self.codec)])
-        name = f"{self.codec}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        return KEPT / _digest(self.path) / name
+        coded = f"{self.codec}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        return f"{_digest(self.path)}/{coded}"
+
+    @property
+    def kept(self) -> Path:
+        """Where the result is kept."""
+        return KEPT / f"{self.name}.json"
+
+    @property
+    def is_known(self) -> bool:
+        return self.name in _points() or self.kept.exists()
 
 
 @cache
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _points() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(POINTS.read_text()) if POINTS.exists() else {}
+    return found
+
+
+def keep(paths: Sequence[Path]) -> int:
+    """Adds what is measured of slow codecs on these pictures to `points.json`; how many are there."""
+    slow = [task for path in paths for task in tasks(path) if task.codec in SLOW]
+    found = {task.name: json.loads(task.kept.read_text()) for task in slow if task.kept.exists()}
+    points = {**_points(), **found}
+    lines = (f"{json.dumps(name)}: {json.dumps(points[name])}" for name in sorted(points))
+    files.write_bytes(POINTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), force=True)
+    return len(points)
 
 
 @cache
@@ -142,6 +173,9 @@ def tasks(path: Path) -> list[Task]:
 
 def measure(task: Task) -> Point | None:
     """Codes and decodes, or takes what is kept; None where a codec refuses the picture."""
+    if task.name in _points():
+        values = _points()[task.name]
+        return None if values is None else Point(**values)
     if not task.kept.exists():
         files.write_bytes(task.kept, json.dumps(_measured(task)).encode(), force=True)
     values = json.loads(task.kept.read_text())
@@ -170,7 +204,7 @@ def _measured(task: Task) -> dict[str, float | None] | None:
 
 def measure_all(work: Sequence[Task], jobs: int) -> dict[Task, Point | None]:
     """What is not kept yet is measured by processes side by side, with progress on stderr."""
-    missing = [task for task in work if not task.kept.exists()]
+    missing = [task for task in work if not task.is_known]
     started, said = time.monotonic(), 0.0
     if jobs > 1 and len(missing) > 1:
         # Not forked: threads of a network's session would not live on.
@@ -313,9 +347,7 @@ def qualities(mean: dict[str, Point]) -> str:
 
 def report(folder: Path, plot: Path, jobs: int) -> str:
     """The tables of a folder of pictures; writes the plot, which is linked as if from beside its folder."""
-    paths = sorted(folder / image.name for image in images_of(Local(folder).below()))
-    if not paths:
-        raise SystemExit(f"{folder}: expected pictures, found none")
+    paths = pictures_of(folder)
     points = measure_all([task for path in paths for task in tasks(path)], jobs)
     mean = means(points)
     curves = {
@@ -333,6 +365,13 @@ def report(folder: Path, plot: Path, jobs: int) -> str:
     )
 
 
+def pictures_of(folder: Path) -> list[Path]:
+    paths = sorted(folder / image.name for image in images_of(Local(folder).below()))
+    if not paths:
+        raise SystemExit(f"{folder}: expected pictures, found none")
+    return paths
+
+
 def is_there() -> bool:
     """Whether the model is."""
     try:
@@ -347,7 +386,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="pictures of any size")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes side by side")
     parser.add_argument("--plot", type=Path, default=Path("anysize.png"), help="PNG file to write")
+    parser.add_argument("--keep", action="store_true", help="only add to points.json")
     options = parser.parse_args()
+    if options.keep:
+        print(f"{keep(pictures_of(options.folder))} points in {POINTS}")
+        return
     print(report(options.folder, options.plot, options.jobs))
 
 

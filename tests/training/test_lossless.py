@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import cvae
+from cvae.bitstream.tables import Bank
 from cvae.cli import train
+from cvae.data.images import Pixels
 from cvae.errors import TrainingError
 from cvae.kinds.causal import Window
 from cvae.models.file import Model
 from cvae.training import architectures, auto, checkpoints, pixels, presets, runs
 from cvae.training.backend import Machine
+from cvae.training.export import lossless as exported
 from cvae.training.export import losslessweights
 from cvae.training.preset import LosslessSizes
 from cvae.training.runs import Run
@@ -44,7 +48,26 @@ def test_what_the_loss_says_is_what_files_take(tiny_lossless_run: Path) -> None:
     examples = pixels.Examples(pixels.window(run.preset.lossless), batch)
     x, leaves = examples.at(np.arange(examples.count))
     loss = float(model.compute_loss(x, leaves, model(x)))
-    assert codec.bits(list(batch)) / batch.size == pytest.approx(loss, rel=0.01)
+    tables = exported.made_tables(model, run)
+    assert bits(codec, tables.bank, batch) / batch.size == pytest.approx(loss, rel=0.01)
+
+
+def bits(codec: cvae.Codec, bank: NDArray[np.uint16], pictures: Pixels) -> float:
+    """The information of pictures, if the codec had this bank."""
+    symbols = pictures.reshape(len(pictures), -1).astype(np.int32)
+    rows, decisions, _ = codec.coding._decisions(symbols)
+    return float(Bank(bank).bits(rows, decisions).sum())
+
+
+def test_the_bank_counts_decisions_of_pictures_that_were_not_learned(
+    tiny_lossless_run: Path,
+) -> None:
+    run, pictures = Run.open(tiny_lossless_run), blobs(12, seed=3)
+    tables = exported.made_tables(checkpoints.load(run), run)
+    counted = exported.counted(tables, pictures)
+    codec = cvae.open_model(tiny_lossless_run / "tiny-lossless.cvae")
+    assert bits(codec, counted, pictures) < bits(codec, tables.bank, pictures)
+    assert (counted == tables.bank).all(axis=1).any()  # rows of no decision are as they were
 
 
 def test_pictures_of_any_size(tiny_lossless_any_run: Path) -> None:

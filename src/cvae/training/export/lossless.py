@@ -14,7 +14,7 @@ from cvae.bitstream.tables import TOTAL
 from cvae.codec import Codec
 from cvae.data.images import Images
 from cvae.errors import TrainingError
-from cvae.kinds.causal import Causal
+from cvae.kinds.causal import Canvas, Causal
 from cvae.kinds.trees import ROW_SHIFT
 from cvae.models.file import Manifest
 from cvae.models.lossless import LosslessTables
@@ -26,6 +26,7 @@ from cvae.training.pixels import companding
 from cvae.training.runs import Run
 
 _MEASURED, _SIDE = 256, 256  # validation pictures, and pixels a side of what is measured of them
+_SELDOM = 400.0  # decisions that a row of the bank counts for before any are seen
 _CHECKED = 64  # rows of inputs for which network and arrays are compared
 
 
@@ -36,6 +37,8 @@ def make(run: Run, dataset: Dataset, model: Any, say: Say) -> Made:
     """
     say("writing the network in whole numbers, and checking it")
     tables = made_tables(model, run)
+    say("counting decisions of validation pictures")
+    tables = replace(tables, bank=counted(tables, dataset.validation))
     weights = b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())
     weights_hash = hashlib.sha256(weights).hexdigest()
     channels, any_size = run.preset.image_shape[2], run.preset.architecture == "lossless-any"
@@ -85,9 +88,37 @@ def made_tables(model: Any, run: Run) -> LosslessTables:
 def bank() -> NDArray[np.uint16]:
     """A table for each logit: frequencies of -1, 0, 1 and the escape; the outer two of no use."""
     logits = np.arange(-lossless.ROWS // 2, lossless.ROWS // 2) / lossless.FINENESS
-    ones = np.clip(np.rint(TOTAL / (1 + np.exp(-logits))), 2, TOTAL - 4).astype(np.int64)
+    return _tables(TOTAL / (1 + np.exp(-logits)))
+
+
+def _tables(frequencies: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Tables of decisions that are 1 so often, of `TOTAL`."""
+    ones = np.clip(np.rint(frequencies), 2, TOTAL - 4).astype(np.int64)
     rows = np.stack([np.ones_like(ones), TOTAL - 2 - ones, ones, np.ones_like(ones)], axis=1)
     return rows.astype(np.uint16)
+
+
+def counted(tables: LosslessTables, pictures: Images) -> NDArray[np.uint16]:
+    """The bank with the frequencies of decisions as pictures have them, which training had not seen.
+
+    A network is surer of the pictures that it learned from than it may be of others. Rows that
+    occur seldom stay near to what their logits say.
+    """
+    causal, rows = Causal(tables), len(tables.bank)
+    found = np.zeros((2, rows))
+
+    def take(row: NDArray[Any], decisions: NDArray[Any], _: Any) -> None:
+        for bit in (0, 1):
+            found[bit] += np.bincount(row[decisions == bit], minlength=rows)
+
+    for number in range(min(_MEASURED, len(pictures))):
+        pixels = pictures[number : number + 1][:, :_SIDE, :_SIDE]
+        n, height, width = pixels.shape[:3]
+        canvas = Canvas(causal.window, n, height, width, causal.channels)
+        canvas.pixels[:] = pixels
+        causal.tell(canvas, (n, height, width), take)
+    zeros, ones = found + _SELDOM * tables.bank[:, 1:3].T / TOTAL
+    return _tables(TOTAL * ones / (zeros + ones))
 
 
 def _compare(model: Any, causal: Causal) -> None:
