@@ -50,10 +50,8 @@ def report(folder: Path, evaluate: Evaluate) -> str:
 
 
 def table(title: str, result: Row) -> str:
-    speed = "{encode_images_per_second:,.1f} encoded, {decode_images_per_second:,.1f} decoded"
     lines = [
-        f"{title}, {result['images']:,} images; {result['images_that_differ']} come back otherwise; single "
-        f"files a second: {speed.format(**result)}.",
+        f"{title}, {result['images']:,} images; {result['images_that_differ']} come back otherwise.",
         "",
         f"| {title} | layout | bytes an image | bits a dimension | times ours |",
         "|---|---|---|---|---|",
