@@ -45,20 +45,26 @@ def test_names_that_two_folders_have_get_the_folder_before_them(more: list[str])
     assert sorted(back) == sorted(found)
 
 
-@EITHER
-def test_files_and_patterns_get_their_folder_too(more: list[str]) -> None:
-    images("pa/x.png", "pb/x.png", "pc/x.png", "pc/y.png")
-    assert packed("pa/x.png", "pb/x.png", "pc/*.png", more=more) == [
-        "pa/x.png", "pb/x.png", "pc/x.png", "y.png",
-    ]  # fmt: skip
+FOLDERS = {
+    "files and patterns": (
+        ["pa/x.png", "pb/x.png", "pc/x.png", "pc/y.png"],
+        ["pa/x.png", "pb/x.png", "pc/*.png"],
+        ["pa/x.png", "pb/x.png", "pc/x.png", "y.png"],
+    ),
+    "folders of one name": (
+        ["a/in/x.png", "b/in/x.png", "c/x.png", "c/in/x.png"],
+        ["a/in", "b/in", "c"],
+        ["a/in/x.png", "b/in/x.png", "in/x.png", "c/x.png"],
+    ),
+}
 
 
 @EITHER
-def test_folders_of_one_name_get_those_above(more: list[str]) -> None:
-    images("a/in/x.png", "b/in/x.png", "c/x.png", "c/in/x.png")
-    assert packed("a/in", "b/in", "c", more=more) == [
-        "a/in/x.png", "b/in/x.png", "in/x.png", "c/x.png",
-    ]  # fmt: skip
+@pytest.mark.parametrize("case", FOLDERS)
+def test_names_that_meet_get_the_folders_above(more: list[str], case: str) -> None:
+    files, inputs, names = FOLDERS[case]
+    images(*files)
+    assert packed(*inputs, more=more) == names
 
 
 @EITHER
