@@ -11,7 +11,8 @@ import cvae
 from cvae.bitstream.container import LOSSLESS
 from cvae.codec import Codec
 from cvae.data.images import Pixels, Shape
-from cvae.kinds.causal import Causal, Window
+from cvae.kinds.causal import Causal
+from cvae.kinds.sight import Window
 from cvae.kinds.trees import balanced
 from cvae.models.file import Manifest, member_hashes, write_model
 from cvae.models.lossless import LosslessTables

@@ -118,7 +118,7 @@ class World:
             "item": self.item, "nearest": self.coded, "model_id": self.codec.model.manifest.id,
             "shape": (28, 28, 1), "numbers": [1, 0], "ranges": [(0, 2)], "refuse": None, "name": "a",
             "max_bytes": None, "min_psnr": None, "max_pixels": None,
-            "keys": [1, 0], "pattern": "*", "labels": None, "EncodeOptions.labels": "auto",
+            "decode": True, "keys": [1, 0], "pattern": "*", "labels": None, "EncodeOptions.labels": "auto",
             "Pack.__getitem__.key": 0, "Pack.batches.size": 2,
             "size": None, "picture": self.picture, "split": "test", "key": "images",
             "pictures": [self.picture], "alpha": False, "lossless": False,

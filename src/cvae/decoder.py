@@ -33,6 +33,8 @@ class Decoder:
         kind = kinds.of(model.manifest, model.path)
         self.any_size, self.staged = kind.any_size, kind.staged  # see `Kind`
         self.lossless, self._most = kind.lossless, kind.most_pixels
+        # Whether networks tell the symbols of a block, so that each block of a pack is worth a thread.
+        self.by_block = kind.lossless and not kind.any_size
         self.coding = self._whole = kind.coding(model)
         self.name = model.manifest.name
         self.image_shape = shape = model.manifest.image_shape  # (h, w, c)

@@ -16,7 +16,7 @@ from cvae.bitstream.tables import Bank
 from cvae.cli import train
 from cvae.data.images import Pixels
 from cvae.errors import TrainingError
-from cvae.kinds.causal import Window
+from cvae.kinds.sight import Window
 from cvae.models.file import Model
 from cvae.training import architectures, auto, checkpoints, pixels, presets, runs
 from cvae.training.backend import Machine

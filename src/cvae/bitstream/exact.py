@@ -22,6 +22,8 @@ from cvae.errors import FormatError
 
 # Entries of tables that a decoder keeps as Python integers, which take some 40 bytes each.
 _KEPT = 1 << 18
+_AT_ONCE = 32  # entries
+_LEADING = 2 * PRECISION * _AT_ONCE  # bits that tell as many entries, and seldom too little
 
 _Interval = tuple[int, int, int]  # low, width, bits
 
@@ -62,26 +64,19 @@ class Decoder:
         if len(payload) > most:
             raise FormatError(f"damaged: expected at most {most} bytes, found {len(payload)}")
         self._payload, self._bank = payload, bank
-        # The interval is [0, width) and `code` our place in it; both grow instead of being rounded.
-        self._code, self._width = int.from_bytes(payload, "big"), 1 << 8 * len(payload)
+        self._place = _Place(int.from_bytes(payload, "big"), 1 << 8 * len(payload))
         self._pulled: list[tuple[Rows, Symbols]] = []
         self._tables: dict[int, tuple[list[int], list[int]]] = {}
 
     def pull(self, rows: Rows) -> Symbols:
-        code, width, radius = self._code, self._width, self._bank.radius
-        symbols = []
+        place, radius, symbols = self._place, self._bank.radius, []
         for row in rows.ravel().tolist():
-            frequencies, starts = self._tables.get(row) or self._lists(row)
-            code <<= PRECISION
-            # The entry whose range holds our place: the last that begins at or before it.
-            entry = bisect_right(starts, code // width) - 1
-            code -= starts[entry] * width
-            width *= frequencies[entry]
-            symbol = entry - radius
+            symbol = place.entry(*(self._tables.get(row) or self._lists(row))) - radius
             if symbol > radius:
-                symbol, code = _decode_escape(code, width, radius)
+                place.settle()
+                symbol, place.code = _decode_escape(place.code, place.width, radius)
+                place.settle()
             symbols.append(symbol)
-        self._code, self._width = code, width
         found: Symbols = np.array(symbols, np.int32).reshape(rows.shape)
         self._pulled.append((rows, found))
         return found
@@ -103,12 +98,74 @@ class Decoder:
         return self._tables.setdefault(row, found)
 
 
+class _Place:
+    """Our place `code` in the interval [0, width); both grow instead of being rounded.
+
+    What an entry makes of them waits, and entries are found by their leading bits, until these no longer
+    tell, or so many entries came that one long multiplication does for all.
+    """
+
+    def __init__(self, code: int, width: int) -> None:
+        self.code, self.width = code, width
+        self._begin()
+
+    def _begin(self) -> None:
+        shift = max(0, self.width.bit_length() - _LEADING)
+        self._exact = shift == 0
+        # Bounds of code and width, in units of 2^shift.
+        self._code, self._width = self.code >> shift, self.width >> shift
+        self._most_code, self._most_width = self._code + (shift > 0), self._width + (shift > 0)
+        self._start, self._share, self._waiting = 0, 1, 0
+
+    def entry(self, frequencies: list[int], starts: list[int]) -> int:
+        """The entry whose range holds our place, the last that begins at or before it; goes there."""
+        if self._waiting == _AT_ONCE:
+            self.settle()
+        entry = bisect_right(starts, (self._code << PRECISION) // self._most_width) - 1
+        if not self._exact:
+            last = bisect_right(starts, (self._most_code << PRECISION) // self._width) - 1
+            if entry != last:
+                self.settle()
+                entry = bisect_right(starts, (self.code << PRECISION) // self.width) - 1
+        start, frequency = starts[entry], frequencies[entry]
+        self._code = (self._code << PRECISION) - start * self._most_width
+        self._most_code = (self._most_code << PRECISION) - start * self._width
+        self._width *= frequency
+        self._most_width *= frequency
+        self._start = (self._start << PRECISION) + start * self._share
+        self._share *= frequency
+        self._waiting += 1
+        return entry
+
+    def settle(self) -> None:
+        """Does what waits."""
+        self.code = (self.code << PRECISION * self._waiting) - self._start * self.width
+        self.width *= self._share
+        self._begin()
+
+
 def _narrowed(interval: _Interval, widths: list[int], starts: list[int]) -> _Interval:
-    low, width, bits = interval
-    for frequency, start in zip(widths, starts, strict=True):
-        low = (low << PRECISION) + start * width
-        width *= frequency
-    return low, width, bits + PRECISION * len(widths)
+    """The interval after so many entries.
+
+    Symbol by symbol, numbers of ten thousand digits would be multiplied ten thousand times; so intervals
+    of few symbols are joined two by two.
+    """
+    parts = [interval]
+    for first in range(0, len(widths), _AT_ONCE):
+        low, width, last = 0, 1, first + _AT_ONCE
+        for frequency, start in zip(widths[first:last], starts[first:last], strict=True):
+            low = (low << PRECISION) + start * width
+            width *= frequency
+        parts.append((low, width, PRECISION * len(widths[first:last])))
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        parts = [_joined(*pair) for pair in pairs] + parts[len(parts) // 2 * 2 :]
+    return parts[0]
+
+
+def _joined(outer: _Interval, inner: _Interval) -> _Interval:
+    (low, width, _), (inside, share, bits) = outer, inner
+    return (low << bits) + inside * width, width * share, outer[2] + bits
 
 
 def _narrowed_with_escapes(

@@ -34,7 +34,7 @@ _ESCAPE_BYTES = 5  # at most 33 bits, the last one filled up
 # A lane costs 3.4 bytes, and a coder's time is its steps: as many lanes as half a percent pays for. Where
 # most symbols cost next to nothing there are many steps for few bytes, and up to two percent are paid.
 _BYTES_A_LANE, _FEWEST_BYTES_A_LANE, _STEPS = 600, 150, 1 << 14
-_THRIFTY_BYTES = 4800  # a lane
+_THRIFTY_BYTES = 2400  # a lane
 
 # A step of numpy takes as long as so many symbols one by one. A block of few images has as few lanes.
 _FEW_LANES = 24
@@ -199,27 +199,32 @@ class Decoder:
         used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
         index = np.zeros(len(bank), np.int64)
         index[used] = np.arange(len(used))
-        rows = index[rows]
         starts, alphabet = bank.starts[used], bank.starts.shape[1]
-        flat_starts, frequencies = starts.ravel(), bank.table[used].ravel()
+        flat_starts, frequencies = starts.ravel(), bank.table[used].ravel().astype(np.int64)
         keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
+        bases = TOTAL * index[rows]
         words, lanes, done = self._words, len(self._state), 0
-        entries = np.empty(len(rows), np.int64)
+        found = np.empty(len(rows), np.int64)
         while done < len(rows):
             lane = self._place % lanes  # above 0 only where a stage ends within a step
             active = min(lanes - lane, len(rows) - done)
-            x, row = self._state[lane : lane + active], rows[done : done + active]
+            x, here = self._state[lane : lane + active], slice(done, done + active)
             slot = x & TOTAL - 1
-            found = np.searchsorted(keys, row * TOTAL + slot, side="right") - 1
-            entries[done : done + active] = found - row * alphabet
-            x[:] = frequencies[found] * (x >> PRECISION) + slot - flat_starts[found]
-            low = np.flatnonzero(x < self._least)
+            entry = keys.searchsorted(bases[here] + slot, side="right")
+            entry -= 1
+            found[here] = entry
+            slot -= flat_starts.take(entry)
+            x >>= PRECISION
+            x *= frequencies.take(entry)
+            x += slot
+            low = (x < self._least).nonzero()[0]
             end = self._used + len(low)
             if end > len(words):
                 raise FormatError("damaged block: the stream ends too early")
             x[low] = (x[low] << _WORD_BITS) | words[self._used : end]
             self._used, self._place, done = end, self._place + active, done + active
-        return entries
+        found %= alphabet
+        return found
 
     def _check_worth(self, bank: Bank, rows: Rows) -> None:
         """Raises FormatError, before any work, when symbols take too long, or more bytes than are left.

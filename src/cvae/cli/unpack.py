@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, OutputError
+from cvae import CvaeError, FormatError, OutputError
 from cvae.cli import asked, files, kept, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
@@ -97,7 +97,7 @@ def command(
                 refuse=talk.error, exact=pack.codec.lossless,
             )
         )  # fmt: skip
-        with talk.bar(total) as bar:
+        with talk.bar(total) as bar, _advised():
             if pack.codec.any_size:
                 talk.slow()
             for decoded in pack.decode(ranges, threads):
@@ -116,11 +116,21 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
     def refuse(error: CvaeError) -> None:
         error.where = name
         if not keep_going:
-            error.advice = error.advice or "--keep-going decodes what is whole"
             raise error
         talk.error(error)
 
-    return pack.whole(ranges, refuse)
+    # Networks that tell symbols take so long that a block which somebody made up may as well be found late.
+    return pack.whole(ranges, refuse, decode=keep_going or not pack.codec.staged)
+
+
+@contextmanager
+def _advised() -> Iterator[None]:
+    """Damage that is found while images are decoded, which --keep-going finds before."""
+    try:
+        yield
+    except FormatError as error:
+        error.advice = error.advice or "--keep-going decodes what is whole"
+        raise
 
 
 def _left_out(pack: Pack, target: Any) -> Iterator[str]:
@@ -140,7 +150,6 @@ def _left_out(pack: Pack, target: Any) -> Iterator[str]:
 def _is_label_alone(pack: Pack) -> bool:
     """Whether some folder is the label of an image, and not in its name."""
     from cvae.data.labels import FOLDER, of_folder
-    from cvae.errors import FormatError
 
     for place in pack.reader.blocks():
         with suppress(FormatError):

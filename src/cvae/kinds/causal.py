@@ -1,14 +1,13 @@
 """The exact network of a lossless model: pixels that are known -> how likely each value of the next is.
 
-Pixels are coded along slanted lines, in each picture those whose windows are known at once. What the
-network sees of the window are differences from a value that is predicted; where nothing is predicted,
-the values themselves.
+What it sees of them is in `sight`. Each value is then told by decisions, whose trees are in `trees`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,151 +15,20 @@ from numpy.typing import NDArray
 
 from cvae.bitstream.tables import Bank, Rows
 from cvae.data import pipeline
-from cvae.data.images import Pixels
-from cvae.kinds.exactnet import LIMIT, MOST, Whole, activated, stored_layers
+from cvae.kinds.exactnet import LIMIT, MOST, Layer, Whole, activated, stored_layers
+from cvae.kinds.sight import Canvas, Line, Places, Sight, Turn, Window
 from cvae.kinds.trees import MOST_DEPTH, Ask, Tree
 from cvae.models.lossless import LEVELS, LosslessTables
 
-MIDDLE = 128  # the leaf of a value that is as predicted
 # In which channels are coded: each sees those before it.
 ORDERS = {1: (0,), 3: (1, 0, 2)}
 _TRUNK = 2  # layers that all channels share; each has two of its own behind them
 
-# Pixels that are known, and looked at together.
-_AT_ONCE = 1 << 14
+# Pixels that are known, and looked at together; rows whose activations stay in a processor's cache.
+_AT_ONCE, _ROWS = 1 << 14, 2048
 
-Places = NDArray[np.intp]
-Line = tuple[Places, Places]  # rows and columns
-Levels = NDArray[np.int16]
 # Takes rows of the bank, decisions, and which picture each is of, all (k,).
 Take = Callable[[NDArray[Any], NDArray[Any], Places], None]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Which pixels are seen: `up` rows above by `side` columns to each side, and those on the left."""
-
-    up: int
-    side: int
-    predicts: bool
-
-    @property
-    def taps(self) -> list[tuple[int, int]]:
-        """Rows and columns relative to the pixel itself."""
-        above = [(-r, c) for r in range(self.up, 0, -1) for c in range(-self.side, self.side + 1)]
-        return above + [(0, c) for c in range(-self.side, 0)]
-
-    def inputs(self, channels: int) -> int:
-        """How many numbers the network sees of a pixel's window."""
-        return len(self.taps) * (channels + self.predicts) + self.predicts * channels
-
-    def lines(self, height: int, width: int) -> Iterator[tuple[Places, Places]]:
-        """Rows and columns of the pixels that are coded together, line by line."""
-        slant = self.side + 1
-        for line in range(width + slant * (height - 1)):
-            first = max(0, -(-(line - width + 1) // slant))
-            rows = np.arange(first, min(height - 1, line // slant) + 1)
-            if len(rows):  # of narrow pictures not every line has pixels
-                yield rows, line - slant * rows
-
-
-class Canvas:
-    """Pictures of one size with a margin, as rows of pixels; pictures that are decoded grow on it."""
-
-    def __init__(self, window: Window, n: int, height: int, width: int, channels: int) -> None:
-        self._window, self._shape = window, (n, height, width, channels)
-        self._stride = width + 2 * window.side
-        shape = n, height + window.up, self._stride, channels
-        self._padded = np.zeros(shape, np.uint8)
-        known = np.zeros(shape[1:3], np.int16)
-        known[window.up :, window.side : window.side + width] = MOST
-        self._flat, self._known = self._padded.reshape(-1, channels), known.ravel()
-        self._offsets = np.array([row * self._stride + column for row, column in window.taps])
-
-    @property
-    def pixels(self) -> Pixels:
-        """The pictures (n, h, w, c), to be written to."""
-        _, height, width, _ = self._shape
-        up, side = self._window.up, self._window.side
-        return self._padded[:, up : up + height, side : side + width]
-
-    def seen(self, images: Places, rows: Places, columns: Places) -> tuple[Levels, Levels]:
-        """The windows of pixels (m,): values (m, taps, c), and 255 where they are known (m, taps)."""
-        place = (rows + self._window.up) * self._stride + columns + self._window.side
-        near = place[:, np.newaxis] + self._offsets
-        size = len(self._known)
-        values = self._flat[near + (images * size)[:, np.newaxis]].astype(np.int16)
-        return values, self._known[near]
-
-
-class Sight:
-    """What the network sees of windows."""
-
-    def __init__(self, window: Window, companding: NDArray[np.uint8]) -> None:
-        half = companding.astype(np.int16)
-        self._companding = np.concatenate([-half[:0:-1], half])  # of -255 .. 255
-        self._window = window
-        taps = window.taps
-        self._left, self._above, self._corner = (
-            taps.index(tap) for tap in ((0, -1), (-1, 0), (-1, -1))
-        )
-
-    def inputs(self, values: Levels, known: Levels) -> tuple[Levels, Levels]:
-        """Windows -> numbers from -255 to 255 (m, inputs), and the values that are predicted (m, c)."""
-        m = len(values)
-        if not self._window.predicts:
-            base = np.zeros((m, values.shape[2]), np.int16)
-            return self.companded(values).reshape(m, -1), base
-        base = self._predicted(values, known)
-        found = self.companded(values - base[:, np.newaxis]) * (known > 0)[..., np.newaxis]
-        return np.concatenate([found.reshape(m, -1), known, base], axis=1), base
-
-    def companded(self, differences: Levels) -> Levels:
-        return self._companding[differences + MOST]
-
-    def _predicted(self, values: Levels, known: Levels) -> Levels:
-        """The median of left, above and left + above - corner, as LOCO-I does (Weinberger 1996)."""
-        left, above, corner = (values[:, i] for i in (self._left, self._above, self._corner))
-        low, high = np.minimum(left, above), np.maximum(left, above)
-        median = np.clip(left + above - corner, low, high)
-        has_left, has_above = (known[:, i, np.newaxis] > 0 for i in (self._left, self._above))
-        one = np.where(has_left, left, np.where(has_above, above, np.int16(MIDDLE)))
-        return np.where(has_left & has_above, median, one)
-
-
-class Turn:
-    """The channels of pixels in their order: what is predicted of each, and what the next ones see."""
-
-    def __init__(self, sight: Sight, base: Levels, predicts: bool) -> None:
-        self._sight, self._base, self._predicts = sight, base, predicts
-        self._moved: list[Levels] = []  # by how much the channels before differ from their base
-
-    def predicted(self, channel: int) -> Levels:
-        """The value (m,) that leaf `MIDDLE` stands for, or leaf 0 where nothing is predicted."""
-        base = self._base[:, channel]
-        if not self._moved:
-            return base
-        mean = self._moved[0] if len(self._moved) == 1 else sum(self._moved[:2]) >> 1
-        return np.clip(base + mean, 0, MOST)
-
-    def leaves(self, channel: int, values: Levels) -> Levels:
-        """Values (m,) -> leaves of the tree."""
-        centre = MIDDLE if self._predicts else 0
-        return (values - self.predicted(channel) + centre) & MOST
-
-    def values(self, channel: int, leaves: Levels) -> Levels:
-        """The inverse of `leaves`."""
-        centre = MIDDLE if self._predicts else 0
-        return (leaves + self.predicted(channel) - centre) & MOST
-
-    def put(self, channel: int, values: Levels) -> None:
-        self._moved.append(values - self._base[:, channel])
-
-    def sides(self) -> Levels:
-        """What the next channel sees of those before it: (m, channels before)."""
-        if not self._moved:
-            return np.empty((len(self._base), 0), np.int16)
-        return np.stack([self._sight.companded(moved) for moved in self._moved], axis=1)
 
 
 class Causal:
@@ -213,18 +81,27 @@ class Causal:
             found.append(int((sums * np.arange(1, sums.size + 1).reshape(sums.shape)).sum()))
         return np.array(found, np.int64)
 
-    def at(self, inputs: Levels, positions: Places | None) -> Whole:
+    def at(self, inputs: NDArray[Any], positions: Places | None) -> Whole:
         """What all channels share of pixels: inputs (m, i) -> activations (m, a)."""
-        total = self._first.sums(inputs)
-        if positions is not None:
-            total = total + self._positions[positions].astype(np.float32)
-        return self._second.of_rows(activated(total, self._first.shift or 0))
 
-    def sums(self, turn: int, shared: Whole, sides: Levels) -> Whole:
+        placed = positions is not None
+
+        def trunk(inputs: NDArray[Any], positions: Places) -> Whole:
+            total = self._first.sums(inputs)
+            if placed:
+                total += self._positions[positions].astype(np.float32)
+            return self._second.of_rows(activated(total, self._first.shift or 0))
+
+        nowhere = np.zeros(len(inputs), np.intp)
+        return _in_parts(trunk, inputs, nowhere if positions is None else positions)
+
+    def sums(self, turn: int, shared: Whole, sides: NDArray[Any]) -> Whole:
         """The outputs (m, 255) for the channel whose turn it is."""
-        hidden, last = self._heads[turn]
+        return self._heads[turn][1].of_rows(self._hidden(turn, shared, sides))
+
+    def _hidden(self, turn: int, shared: Whole, sides: NDArray[Any]) -> Whole:
         given = [shared, sides] if turn else [shared]
-        return last.of_rows(hidden.of_rows(*given))
+        return _in_parts(self._heads[turn][0].of_rows, *given)
 
     def walk(self, canvas: Canvas, shape: tuple[int, int, int], ask: Ask) -> None:
         """Goes through the pixels of n pictures (n, h, w), which the decisions that `ask` gives tell."""
@@ -232,19 +109,18 @@ class Causal:
         pixels = canvas.pixels
         for rows, columns in self.window.lines(height, width):
             pipeline.checkpoint()
+            seen = self._seen(canvas, n, rows, columns, width)
             images = np.repeat(np.arange(n), len(rows))
-            rows, columns = np.tile(rows, n), np.tile(columns, n)
-            shared, turn = self._seen(canvas, images, rows, columns, width)
 
             def asked(found: Any, place: Any, bits: Any, images: Any = images) -> Any:
                 return ask(found, images[place], bits)
 
             for number, channel in enumerate(self.order):
-                sums = self.sums(number, shared, turn.sides())
-                leaves = self.trees[channel].walk(sums, asked, None).astype(np.int16)
-                values = turn.values(channel, leaves)
-                pixels[images, rows, columns, channel] = values
-                turn.put(channel, values)
+                tree, outputs = self.trees[channel], self._outputs(number, channel, seen)
+                leaves = tree.walk(len(images), outputs, asked, None).astype(np.int16)
+                values = seen.turn.values(channel, leaves)
+                pixels[:, rows, columns, channel] = values.reshape(n, -1)
+                seen.turn.put(channel, values)
 
     def tell(self, canvas: Canvas, shape: tuple[int, int, int], take: Take) -> None:
         """Gives the decisions of n pictures (n, h, w), which are known, in the order of `walk`."""
@@ -252,28 +128,98 @@ class Causal:
         pixels, channels = canvas.pixels, len(self.order)
         for lines in _several(self.window.lines(height, width), max(1, _AT_ONCE // n)):
             pipeline.checkpoint()
-            line = np.repeat(np.arange(len(lines)), [n * len(rows) for rows, _ in lines])
-            images = np.concatenate([np.repeat(np.arange(n), len(rows)) for rows, _ in lines])
-            rows, columns = (
-                np.concatenate([np.tile(places, n) for places in of])
-                for of in zip(*lines, strict=True)
-            )
-            shared, turn = self._seen(canvas, images, rows, columns, width)
-            told = _Told(line, images)
+            rows, columns = (np.concatenate(of) for of in zip(*lines, strict=True))
+            seen = self._seen(canvas, n, rows, columns, width)
+            line = np.repeat(np.arange(len(lines)), [len(rows) for rows, _ in lines])
+            told = _Told(np.tile(line, n), np.repeat(np.arange(n), len(rows)))
             for number, channel in enumerate(self.order):
                 told.turn(number, channels)
-                values = pixels[images, rows, columns, channel].astype(np.int16)
-                sums = self.sums(number, shared, turn.sides())
-                self.trees[channel].walk(sums, told, turn.leaves(channel, values))
-                turn.put(channel, values)
+                values = pixels[:, rows, columns, channel].ravel().astype(np.int16)
+                leaves, outputs = (
+                    seen.turn.leaves(channel, values),
+                    self._outputs(number, channel, seen),
+                )
+                self.trees[channel].walk(len(values), outputs, told, leaves)
+                seen.turn.put(channel, values)
             take(*told.in_order())
 
-    def _seen(
-        self, canvas: Canvas, images: Places, rows: Places, columns: Places, width: int
-    ) -> tuple[Whole, Turn]:
-        inputs, base = self.sight.inputs(*canvas.seen(images, rows, columns))
-        placed = rows * width + columns if len(self._positions) else None
-        return self.at(inputs, placed), Turn(self.sight, base, self.window.predicts)
+    def _seen(self, canvas: Canvas, n: int, rows: Places, columns: Places, width: int) -> _Seen:
+        values, known = canvas.seen_in_each(rows, columns)
+        inputs, base = self.sight.inputs(values, known)
+        turn = Turn(self.sight, base, self.window.predicts)
+        placed = len(self._positions) > 0
+        places = np.tile(rows * width + columns, n) if placed else None
+        if self.window.predicts:
+            return _Seen(self.at(inputs, places), None, turn)
+        kept, owners = _distinct(inputs, len(rows), placed)
+        shared = self.at(inputs[kept], None if places is None else places[kept])
+        return _Seen(shared, owners, turn)
+
+    def _outputs(self, number: int, channel: int, seen: _Seen) -> _Outputs:
+        """Of the channel whose turn it is."""
+        shared, owners = seen.shared, seen.owners
+        if number and owners is not None:  # what it sees of the channels before is its own
+            shared, owners = shared[owners], None
+        hidden = self._hidden(number, shared, seen.turn.sides())
+        return _Outputs(hidden, owners, self._heads[number][1], self.trees[channel].near)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network knows of pixels (m,) before their channels' turns."""
+
+    shared: Whole  # what all channels share: (m, a), or fewer rows
+    owners: Places | None  # which of the rows (m,) is a pixel's
+    turn: Turn
+
+
+class _Outputs:
+    """The outputs of the last layer for pixels (m,); see `trees.Outputs`.
+
+    Most values of flat pictures are told by the first decisions: those behind are computed for the rest.
+    """
+
+    def __init__(self, hidden: Whole, owners: Places | None, last: Layer, near: int) -> None:
+        self._hidden, self._owners, self._last, self._near = hidden, owners, last, near
+        self._first = _in_parts(partial(last.sums, last=near), hidden)
+        self._rest: tuple[Places, Whole] | None = None
+
+    def __call__(self, place: Places, node: Places) -> Whole:
+        if node.max() < self._near:
+            return self._first[self._row(place), node]
+        if self._rest is None:
+            where = np.empty(place[-1] + 1, np.intp)
+            where[place] = np.arange(len(place))
+            of = partial(self._last.sums, first=self._near)
+            self._rest = where, _in_parts(of, self._hidden[self._row(place)])
+        where, sums = self._rest
+        return sums[where[place], node - self._near]
+
+    def _row(self, place: Places) -> Places:
+        return place if self._owners is None else self._owners[place]
+
+
+def _distinct(inputs: NDArray[Any], period: int, placed: bool) -> tuple[Places, Places]:
+    """Which rows (m, i) to compute, and which of these gives each row's result (m,).
+
+    Of rows in which nothing is seen one is enough, or one for each of the `period` places that repeat.
+    """
+    idle = ~inputs.any(axis=1)
+    busy, empty = np.flatnonzero(~idle), np.flatnonzero(idle)
+    of = empty % period if placed else np.zeros(len(empty), np.intp)
+    first = np.full(period, -1)
+    first[of[::-1]] = empty[::-1]
+    number = len(busy) + np.cumsum(first >= 0) - 1
+    owners = np.empty(len(inputs), np.intp)
+    owners[busy], owners[empty] = np.arange(len(busy)), number[of]
+    return np.concatenate([busy, first[first >= 0]]), owners
+
+
+def _in_parts(of: Callable[..., Whole], *arrays: NDArray[Any]) -> Whole:
+    """What a function of rows gives, computed for as many at once as caches hold."""
+    count = len(arrays[0])
+    parts = [of(*(rows[i : i + _ROWS] for rows in arrays)) for i in range(0, max(1, count), _ROWS)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class _Told:

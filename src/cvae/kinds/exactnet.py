@@ -74,11 +74,13 @@ class Layer:
         total = self.sums(*inputs)
         return total if self.shift is None else activated(total, self.shift)
 
-    def sums(self, *inputs: NDArray[Any]) -> Whole:
-        """As `of_rows`, before they are shifted and clipped."""
-        total = self._biases
+    def sums(self, *inputs: NDArray[Any], first: int = 0, last: int | None = None) -> Whole:
+        """As `of_rows`, before they are shifted and clipped; of these outputs, by default of all."""
+        total = self._biases[first:last]
         for x, kernel in zip(inputs, self._matrices, strict=True):
-            total = x.astype(np.float32, copy=False) @ kernel + total
+            product = x.astype(np.float32, copy=False) @ kernel[:, first:last]
+            product += total
+            total = product
         return total
 
     @cached_property

@@ -15,8 +15,9 @@ from cvae.data import images
 from cvae.data.images import Pixels
 from cvae.errors import ModelError, ModelKindError, translated
 from cvae.kinds.base import EXACT_SYMBOLS, Coding, Floats, Kind
-from cvae.kinds.causal import Canvas, Causal, Take
+from cvae.kinds.causal import Causal, Take
 from cvae.kinds.exactnet import one_thread
+from cvae.kinds.sight import Canvas
 from cvae.kinds.trees import MOST_DEPTH
 from cvae.kinds.values import read, shorter
 from cvae.models.file import Manifest, Model

@@ -15,8 +15,11 @@ from cvae.models.lossless import LEVELS
 MOST_DEPTH = 64  # decisions of a value
 # An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
 ROW_SHIFT = 7
+_NEAR = 5
 
 Bits = NDArray[Any]  # integers, or truth values
+# Of values (k,) the outputs of the last layer for one node each, whole numbers. The nodes are of one depth.
+Outputs = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
 # Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
 # Returns the decisions, or 2 for what is none.
 Ask = Callable[[Rows, NDArray[np.intp], Bits | None], Bits]
@@ -39,16 +42,24 @@ class Tree:
             split = int(splits[node])
             for turn, part in enumerate(((low, split), (split, high))):
                 self._next[node, turn] = first.get(part, ~part[0])
+        self.near = self._count(_NEAR)  # nodes of the first levels, where most values end
 
-    def walk(self, sums: NDArray[np.float32], ask: Ask, values: NDArray[Any] | None) -> Any:
-        """The values (m,) that decisions lead to, whose outputs of the last layer are (m, 255).
+    def _count(self, levels: int) -> int:
+        nodes = level = [0]
+        for _ in range(levels - 1):
+            level = [n for node in level for n in self._next[node, :2].tolist() if n > 0]
+            nodes = nodes + level
+        return len(nodes)
+
+    def walk(self, count: int, outputs: Outputs, ask: Ask, values: NDArray[Any] | None) -> Any:
+        """The values (count,) that decisions lead to.
 
         Where the values are known, so are the decisions. Raises FormatError when one is neither 0 nor 1.
         """
-        found, place = np.empty(len(sums), np.int64), np.arange(len(sums))
-        node, half = np.zeros(len(sums), np.intp), self._half
+        found, place = np.empty(count, np.int64), np.arange(count)
+        node, half = np.zeros(count, np.intp), self._half
         while len(place):
-            rows = np.rint(sums[place, node] * np.float32(2.0**-ROW_SHIFT))
+            rows = np.rint(outputs(place, node) * np.float32(2.0**-ROW_SHIFT))
             rows = np.clip(rows, -half, half - 1).astype(np.int64) + half
             known = None if values is None else values[place] >= self.splits[node]
             node = self._next[node, ask(rows, place, known)]

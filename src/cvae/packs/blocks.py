@@ -73,7 +73,8 @@ class Blocks:
         """Images in batches of one size; reading, entropy decoding and synthesis overlap."""
 
         def parts() -> Iterator[_Part]:
-            for read in pipeline.ahead(map(self.read, places)):
+            several = threads if self.codec.by_block else 1
+            for read in pipeline.ahead(pipeline.ordered_map(self.read, places, several)):
                 yield from self._parts(read, ranges)
 
         with pipeline.frequent_switches():

@@ -16,7 +16,7 @@ import numpy as np
 
 from cvae.bitstream import container
 from cvae.bitstream.container import LOSSLESS, Container
-from cvae.checks import expect, shown, threads_of, whole
+from cvae.checks import expect, shown, threads_of, truth, whole
 from cvae.codec import Codec
 from cvae.data import labels, pipeline
 from cvae.data.files import Closing
@@ -251,15 +251,18 @@ class Pack(Closing):
         places = blocks.places(ranges)  # here, so that a wrong number raises before the first batch
         return blocks.decode(places, ranges, threads)
 
-    def whole(self, ranges: Sequence[Range], refuse: Refuse = None) -> list[Range]:
+    def whole(
+        self, ranges: Sequence[Range], refuse: Refuse = None, decode: bool = True
+    ) -> list[Range]:
         """Sorted ranges without what cannot be decoded; `refuse` gets each FormatError.
 
         None raises the first. Check sums tell damage. With `refuse`, blocks are decoded as well, but for
-        their pictures: somebody may have made up a block whose check sum holds.
+        their pictures, unless `decode` is off: somebody may have made up a block whose check sum holds.
         """
         ranges = checked(ranges)
         if refuse is not None and not callable(refuse):
             raise CvaeError(f"expected a function that takes errors, found {type(refuse).__name__}")
+        decode = truth(decode, "decode")
         self._check_open()
         damage = self.reader.damage_in(ranges)
         for item in damage:
@@ -268,7 +271,7 @@ class Pack(Closing):
                 raise error
             refuse(error)
         left = without(ranges, [(d.first, d.first + d.images) for d in damage if d.images])
-        return left if refuse is None else self._decodable(left, refuse)
+        return self._decodable(left, refuse) if refuse is not None and decode else left
 
     def _decodable(self, ranges: list[Range], refuse: Callable[[CvaeError], None]) -> list[Range]:
         blocks, lost = self._here(), []

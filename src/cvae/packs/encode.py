@@ -104,12 +104,15 @@ def encode(
                 progress(part.tally.images)
             yield part
 
+    jobs = threads or pipeline.processors()
+
     def blocks() -> Iterator[Block]:
         work = partial(_coded, codec, options)
         parts = _parts(codec, pipeline.ahead(batches), options.block_images)
-        coded = pipeline.ordered_map(work, parts, threads or pipeline.processors())
-        for _, group in groupby(pipeline.ahead(counted(coded)), key=lambda part: part.block):
-            yield _block(codec, quality, list(group))
+        coded = pipeline.ahead(counted(pipeline.ordered_map(work, parts, jobs)))
+        groups = (list(group) for _, group in groupby(coded, key=lambda part: part.block))
+        several = jobs if codec.by_block else 1
+        return pipeline.ordered_map(partial(_block, codec, quality), groups, several)
 
     with pipeline.frequent_switches():
         written = pipeline.ahead(blocks())

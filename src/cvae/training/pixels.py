@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cvae.data.images import Images, Pixels
 from cvae.data.photos import Photos
 from cvae.errors import TrainingError
-from cvae.kinds.causal import ORDERS, Canvas, Places, Sight, Turn, Window
+from cvae.kinds.causal import ORDERS
+from cvae.kinds.sight import Canvas, Places, Sight, Turn, Window
 from cvae.kinds.trees import balanced
 from cvae.models.file import MOST_ELEMENTS
 from cvae.models.lossless import LEVELS

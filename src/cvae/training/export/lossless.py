@@ -14,7 +14,8 @@ from cvae.bitstream.tables import TOTAL
 from cvae.codec import Codec
 from cvae.data.images import Images
 from cvae.errors import TrainingError
-from cvae.kinds.causal import Canvas, Causal
+from cvae.kinds.causal import Causal
+from cvae.kinds.sight import Canvas
 from cvae.kinds.trees import ROW_SHIFT
 from cvae.models.file import Manifest
 from cvae.models.lossless import LosslessTables

@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from cvae.kinds.causal import ORDERS, Window
+from cvae.kinds.causal import ORDERS
+from cvae.kinds.sight import Window
 from cvae.kinds.trees import ROW_SHIFT, ranges_of
 from cvae.models.lossless import LEVELS
 from cvae.training.networks.exact import ONE, Exact, rounded
