@@ -51,8 +51,12 @@ def _begin() -> None:
 
 def _end() -> None:
     """All is tidied up: an interrupt during the interpreter's own end shall not print anything."""
+    import gc
     import signal
 
+    # The interpreter would look for cycles among all that libraries made, though all is over.
+    gc.disable()
+    gc.freeze()
     _signals(signal.default_int_handler, signal.SIG_DFL)
 
 

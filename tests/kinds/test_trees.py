@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,15 +10,24 @@ from hypothesis import strategies as st
 from cvae.kinds.trees import MOST_DEPTH, Tree, balanced, ranges_of
 
 
-def constant(output: float) -> Any:
-    return lambda place, node: np.full(len(place), output, np.float32)
+class Constant:
+    """The same output of all nodes."""
+
+    def __init__(self, count: int, output: float = 0) -> None:
+        self.count, self.output = count, output
+
+    def all(self) -> np.ndarray:
+        return np.full((self.count, 255), self.output, np.float32)
+
+    def __call__(self, place: np.ndarray, node: np.ndarray) -> np.ndarray:
+        return self.all()[place, node]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=256, max_size=256))
 def test_decisions_lead_to_the_value_that_they_come_from(counts: list[int]) -> None:
     tree = Tree(balanced(np.array(counts) + 1), 368)
-    values, outputs = np.arange(256), constant(0)
+    values, outputs = np.arange(256), Constant(256)
     asked: list[np.ndarray] = []
 
     def told(rows: np.ndarray, place: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
@@ -28,7 +35,7 @@ def test_decisions_lead_to_the_value_that_they_come_from(counts: list[int]) -> N
         asked.append(np.stack([place, bits]))
         return bits.astype(int)
 
-    assert np.array_equal(tree.walk(256, outputs, told, values), values)
+    assert np.array_equal(tree.walk(outputs, told, values), values)
     left = iter(asked)
 
     def again(rows: np.ndarray, place: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
@@ -37,7 +44,7 @@ def test_decisions_lead_to_the_value_that_they_come_from(counts: list[int]) -> N
         assert np.array_equal(places, place)
         return known
 
-    assert np.array_equal(tree.walk(256, outputs, again, None), values)
+    assert np.array_equal(tree.walk(outputs, again, None), values)
 
 
 def test_likely_values_take_few_decisions() -> None:
@@ -49,7 +56,7 @@ def test_likely_values_take_few_decisions() -> None:
         depth[place] += 1
         return bits.astype(int)
 
-    tree.walk(256, constant(0), told, np.arange(256))
+    tree.walk(Constant(256), told, np.arange(256))
     assert depth[0] == 1
     assert depth[255] == 2
     assert depth.max() <= 12
@@ -63,7 +70,7 @@ def test_a_row_of_the_bank_is_a_sixteenth_of_a_logit_within_its_ends() -> None:
         return bits.astype(int)
 
     for logit in (-1000.0, -11.5, -1 / 16, 0.0, 2.0, 11.4375, 1000.0):
-        tree.walk(1, constant(logit * 2048), told, np.zeros(1))
+        tree.walk(Constant(1, logit * 2048), told, np.zeros(1))
     firsts = [int(rows[0]) for rows in seen[::8]]
     assert firsts == [0, 0, 183, 184, 216, 367, 367]
 

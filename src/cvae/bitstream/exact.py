@@ -23,7 +23,7 @@ from cvae.errors import FormatError
 # Entries of tables that a decoder keeps as Python integers, which take some 40 bytes each.
 _KEPT = 1 << 18
 _AT_ONCE = 32  # entries
-_LEADING = 2 * PRECISION * _AT_ONCE  # bits that tell as many entries, and seldom too little
+_LEADING = PRECISION * (_AT_ONCE + 4)  # bits that tell as many entries, nearly always
 
 _Interval = tuple[int, int, int]  # low, width, bits
 

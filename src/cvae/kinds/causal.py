@@ -92,8 +92,8 @@ class Causal:
                 total += self._positions[positions].astype(np.float32)
             return self._second.of_rows(activated(total, self._first.shift or 0))
 
-        nowhere = np.zeros(len(inputs), np.intp)
-        return _in_parts(trunk, inputs, nowhere if positions is None else positions)
+        # Without positions any numbers do.
+        return _in_parts(trunk, inputs, inputs if positions is None else positions)
 
     def sums(self, turn: int, shared: Whole, sides: NDArray[Any]) -> Whole:
         """The outputs (m, 255) for the channel whose turn it is."""
@@ -117,7 +117,7 @@ class Causal:
 
             for number, channel in enumerate(self.order):
                 tree, outputs = self.trees[channel], self._outputs(number, channel, seen)
-                leaves = tree.walk(len(images), outputs, asked, None).astype(np.int16)
+                leaves = tree.walk(outputs, asked, None).astype(np.int16)
                 values = seen.turn.values(channel, leaves)
                 pixels[:, rows, columns, channel] = values.reshape(n, -1)
                 seen.turn.put(channel, values)
@@ -139,7 +139,7 @@ class Causal:
                     seen.turn.leaves(channel, values),
                     self._outputs(number, channel, seen),
                 )
-                self.trees[channel].walk(len(values), outputs, told, leaves)
+                self.trees[channel].walk(outputs, told, leaves)
                 seen.turn.put(channel, values)
             take(*told.in_order())
 
@@ -149,7 +149,7 @@ class Causal:
         turn = Turn(self.sight, base, self.window.predicts)
         placed = len(self._positions) > 0
         places = np.tile(rows * width + columns, n) if placed else None
-        if self.window.predicts:
+        if self.window.predicts or n == 1:
             return _Seen(self.at(inputs, places), None, turn)
         kept, owners = _distinct(inputs, len(rows), placed)
         shared = self.at(inputs[kept], None if places is None else places[kept])
@@ -181,10 +181,17 @@ class _Outputs:
 
     def __init__(self, hidden: Whole, owners: Places | None, last: Layer, near: int) -> None:
         self._hidden, self._owners, self._last, self._near = hidden, owners, last, near
-        self._first = _in_parts(partial(last.sums, last=near), hidden)
+        self.count = len(hidden if owners is None else owners)
+        self._first: Whole | None = None
         self._rest: tuple[Places, Whole] | None = None
 
+    def all(self) -> Whole:
+        """All outputs (m, 255)."""
+        return self._last.sums(self._hidden[self._row(np.arange(self.count))])
+
     def __call__(self, place: Places, node: Places) -> Whole:
+        if self._first is None:
+            self._first = _in_parts(partial(self._last.sums, last=self._near), self._hidden)
         if node.max() < self._near:
             return self._first[self._row(place), node]
         if self._rest is None:
@@ -218,8 +225,10 @@ def _distinct(inputs: NDArray[Any], period: int, placed: bool) -> tuple[Places, 
 def _in_parts(of: Callable[..., Whole], *arrays: NDArray[Any]) -> Whole:
     """What a function of rows gives, computed for as many at once as caches hold."""
     count = len(arrays[0])
-    parts = [of(*(rows[i : i + _ROWS] for rows in arrays)) for i in range(0, max(1, count), _ROWS)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if count <= _ROWS:
+        return of(*arrays)
+    parts = [of(*(rows[i : i + _ROWS] for rows in arrays)) for i in range(0, count, _ROWS)]
+    return np.concatenate(parts)
 
 
 class _Told:
@@ -249,9 +258,11 @@ class _Told:
 def _several(lines: Iterable[Line], pixels: int) -> Iterator[list[Line]]:
     """Lines that are known, so many pixels of a picture at once."""
     held: list[Line] = []
+    count = 0
     for line in lines:
-        if held and sum(len(rows) for rows, _ in held) + len(line[0]) > pixels:
+        count += len(line[0])
+        if held and count > pixels:
             yield held
-            held = []
+            held, count = [], len(line[0])
         held.append(line)
     yield held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +28,7 @@ from cvae.models.qualities import Latents
 _MOST_PIXELS = 1 << 24
 # Single images that are decoded together, and values whose decisions are held.
 _TOGETHER, _VALUES = 64, 1 << 21
+_FEW_PIXELS = 1024
 
 
 class Lossless(Kind):
@@ -240,7 +242,7 @@ class LosslessCoding(Coding):
     def _walked(self, n: int, ask: Callable[[Any, Any], Any]) -> Symbols:
         """The symbols of n images, whose decisions `ask` gives. Raises FormatError at damage."""
         canvas = self._canvas(n)
-        with one_thread():
+        with self._calmly(n):
             self._shared.causal.walk(
                 canvas,
                 (n, self._height, self._width),
@@ -272,6 +274,10 @@ class LosslessCoding(Coding):
     def _is_small(self) -> bool:
         return self.elements <= EXACT_SYMBOLS
 
+    def _calmly(self, n: int) -> AbstractContextManager[None]:
+        """For products of n images; those of a digit are over before the threads are found."""
+        return one_thread() if n * self._height * self._width > _FEW_PIXELS else nullcontext()
+
     def _canvas(self, n: int) -> Canvas:
         window, channels = self._shared.causal.window, self._shared.channels
         return Canvas(window, n, self._height, self._width, channels)
@@ -295,7 +301,7 @@ class LosslessCoding(Coding):
         canvas = self._canvas(len(symbols))
         canvas.pixels[:] = symbols.reshape(canvas.pixels.shape)
         shape = len(symbols), self._height, self._width
-        with one_thread():
+        with self._calmly(len(symbols)):
             self._shared.causal.tell(canvas, shape, take)
 
 

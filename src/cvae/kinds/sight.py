@@ -82,9 +82,12 @@ class Canvas:
         """As `seen`, of pixels (p,) in each of the pictures, one picture after the other."""
         near, (n, _, _, channels) = self._near(rows, columns), self._shape
         # Byte by byte: numpy gathers these ten times as fast as pixels of three.
-        each = (near[..., np.newaxis] * channels + np.arange(channels)).reshape(len(near), -1)
-        values = np.take(self._flat, each, axis=1).reshape(n * len(near), -1, channels)
-        return values, np.tile(self._known[near], (n, 1))
+        each = near
+        if channels > 1:
+            each = (near[..., np.newaxis] * channels + np.arange(channels)).reshape(len(near), -1)
+        values = self._flat.take(each, axis=1).reshape(n * len(near), -1, channels)
+        known = self._known[near]
+        return values, known if n == 1 else np.tile(known, (n, 1))
 
     def _near(self, rows: Places, columns: Places) -> Places:
         place = (rows + self._window.up) * self._stride + columns + self._window.side

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,27 @@ MOST_DEPTH = 64  # decisions of a value
 # An output of the last layer is a logit in units of 2^-11; a row of the bank is one of 1/16.
 ROW_SHIFT = 7
 _NEAR = 5
+# A step of numpy takes as long as so many values one by one.
+_FEW = 16
 
 Bits = NDArray[Any]  # integers, or truth values
-# Of values (k,) the outputs of the last layer for one node each, whole numbers. The nodes are of one depth.
-Outputs = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
 # Rows of the bank (k,), which of the values they belong to, and the decisions where they are known.
 # Returns the decisions, or 2 for what is none.
 Ask = Callable[[Rows, NDArray[np.intp], Bits | None], Bits]
+
+
+class Outputs(Protocol):
+    """The outputs of the last layer for values (m,), a logit for each node of their tree: whole numbers."""
+
+    @property
+    def count(self) -> int:
+        """How many values: m."""
+
+    def all(self) -> NDArray[np.float32]:
+        """All of them (m, 255)."""
+
+    def __call__(self, place: NDArray[np.intp], node: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Those of some values (k,), for a node of each. All nodes are of one depth."""
 
 
 class Tree:
@@ -51,24 +65,49 @@ class Tree:
             nodes = nodes + level
         return len(nodes)
 
-    def walk(self, count: int, outputs: Outputs, ask: Ask, values: NDArray[Any] | None) -> Any:
-        """The values (count,) that decisions lead to.
+    def walk(self, outputs: Outputs, ask: Ask, values: NDArray[Any] | None) -> Any:
+        """The values (m,) that decisions lead to.
 
         Where the values are known, so are the decisions. Raises FormatError when one is neither 0 nor 1.
         """
+        if values is None and outputs.count <= _FEW:
+            return self._one_by_one(outputs, ask)
+        count = outputs.count
         found, place = np.empty(count, np.int64), np.arange(count)
-        node, half = np.zeros(count, np.intp), self._half
+        node = np.zeros(count, np.intp)
         while len(place):
-            rows = np.rint(outputs(place, node) * np.float32(2.0**-ROW_SHIFT))
-            rows = np.clip(rows, -half, half - 1).astype(np.int64) + half
+            rows = self._rows(outputs(place, node))
             known = None if values is None else values[place] >= self.splits[node]
             node = self._next[node, ask(rows, place, known)]
             done = node < 0
             found[place[done]] = ~node[done]
             place, node = place[~done], node[~done]
-        if found.max(initial=0) == LEVELS:
-            raise FormatError("damaged: a decision is neither 0 nor 1")
+        return _checked(found)
+
+    def _one_by_one(self, outputs: Outputs, ask: Ask) -> Any:
+        """What `walk` gives, with numpy where it pays."""
+        rows = self._rows(outputs.all())
+        found, place = [0] * outputs.count, list(range(outputs.count))
+        while place:
+            asked = np.array([rows.item(i, found[i]) for i in place])
+            bits = ask(asked, np.array(place), None).tolist()
+            for i, bit in zip(place, bits, strict=True):
+                found[i] = self._next.item(found[i], bit)
+            place = [i for i in place if found[i] >= 0]
+        return _checked(~np.array(found))
+
+    def _rows(self, outputs: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Which rows of the bank the outputs name."""
+        rows = np.rint(outputs * np.float32(2.0**-ROW_SHIFT))
+        found: NDArray[np.int64] = np.clip(rows, -self._half, self._half - 1).astype(np.int64)
+        found += self._half
         return found
+
+
+def _checked(found: NDArray[np.int64]) -> NDArray[np.int64]:
+    if found.max(initial=0) == LEVELS:
+        raise FormatError("damaged: a decision is neither 0 nor 1")
+    return found
 
 
 def ranges_of(splits: NDArray[Any]) -> list[tuple[int, int]]:
