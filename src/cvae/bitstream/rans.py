@@ -38,6 +38,7 @@ _THRIFTY_BYTES = 2400  # a lane
 
 # A step of numpy takes as long as so many symbols one by one. A block of few images has as few lanes.
 _FEW_LANES = 24
+_SMALL = 1 << 12  # entries of a bank
 
 Integers = NDArray[np.int64]
 
@@ -195,14 +196,14 @@ class Decoder:
         return np.array(entries, np.int64)
 
     def _by_lanes(self, bank: Bank, rows: Rows) -> Integers:
-        # One sorted array of the starts of all tables in use: a search finds table and entry at once.
-        used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
-        index = np.zeros(len(bank), np.int64)
-        index[used] = np.arange(len(used))
-        starts, alphabet = bank.starts[used], bank.starts.shape[1]
-        flat_starts, frequencies = starts.ravel(), bank.table[used].ravel().astype(np.int64)
-        keys = (starts + TOTAL * np.arange(len(used))[:, np.newaxis]).ravel()
-        bases = TOTAL * index[rows]
+        keys, flat_starts, frequencies = bank.flat
+        if len(keys) > _SMALL:  # those of the tables in use alone, which take less time to search
+            used = np.flatnonzero(np.bincount(rows, minlength=len(bank)))
+            index = np.zeros(len(bank), np.int64)
+            index[used] = np.arange(len(used))
+            rows = index[rows]
+            keys, flat_starts, frequencies = tables.flat(bank.starts[used], bank.table[used])
+        bases = TOTAL * rows.astype(np.int64, copy=False)
         words, lanes, done = self._words, len(self._state), 0
         found = np.empty(len(rows), np.int64)
         while done < len(rows):
@@ -223,7 +224,7 @@ class Decoder:
                 raise FormatError("damaged block: the stream ends too early")
             x[low] = (x[low] << _WORD_BITS) | words[self._used : end]
             self._used, self._place, done = end, self._place + active, done + active
-        found %= alphabet
+        found %= bank.starts.shape[1]
         return found
 
     def _check_worth(self, bank: Bank, rows: Rows) -> None:
@@ -235,8 +236,8 @@ class Decoder:
         if lanes < _LANES_MAX and self._place + len(rows) > MAX_STEPS * lanes:
             expected = f"expected at most {MAX_STEPS:,} steps"
             raise FormatError(f"{expected} of the coder, found more")
-        states = float(np.log2(self._state / self._least).sum())
-        left = states + _WORD_BITS * (len(self._words) - self._used)
+        # A state holds a word at most.
+        left = _WORD_BITS * (lanes + len(self._words) - self._used)
         if float(bank.least_bits[rows].sum()) > 2 * left + lanes:
             raise FormatError("damaged block: the stream ends too early")
 

@@ -68,6 +68,11 @@ class Bank:
         return sums - self.table
 
     @cached_property
+    def flat(self) -> tuple[NDArray[np.int64], ...]:
+        """See `flat`."""
+        return flat(self.starts, self.table)
+
+    @cached_property
     def _lists(self) -> dict[int, tuple[list[int], list[int]]]:
         return {}
 
@@ -108,6 +113,15 @@ class Bank:
             number = 2 * (magnitude - self.radius - 1) + (symbols < 0) + 1
             bits = bits + np.where(escaped, 2 * np.frexp(number)[1] - 1, 0)
         return np.asarray(bits, np.float64)
+
+
+def flat(starts: NDArray[np.uint16], table: NDArray[np.uint16]) -> tuple[NDArray[np.int64], ...]:
+    """Of tables (tables, alphabet), flat arrays (tables * alphabet,): sorted starts, starts, frequencies.
+
+    Of the sorted ones each table begins `TOTAL` behind the one before: a search finds table and entry.
+    """
+    sorted_starts = (starts + TOTAL * np.arange(len(starts))[:, np.newaxis]).ravel()
+    return sorted_starts, starts.ravel().astype(np.int64), table.ravel().astype(np.int64)
 
 
 @cache
