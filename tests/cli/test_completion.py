@@ -46,6 +46,14 @@ def test_models_are_named_wherever_they_can_be_typed() -> None:
     assert completed("info", "-mphoto-") == []  # which has no such option
 
 
+def test_codecs_of_a_comparison_are_named() -> None:
+    assert completed("eval", "x.npz", "--against", "jp") == ["plain,jpeg", "plain,jpeg2000"]
+    assert completed("eval", "x.npz", "--against", "png,webp,l") == [
+        "plain,png,webp,linear", "plain,png,webp,lzma",
+    ]  # fmt: skip
+    assert completed("eval", "x.npz", "--against", "webp,w") == []
+
+
 def test_only_models_that_were_added_are_offered_for_removal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

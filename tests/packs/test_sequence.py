@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -43,6 +43,15 @@ def pack(workdir: Path) -> Iterator[cvae.Pack]:
 def whole(pack: cvae.Pack) -> NDArray[np.uint8]:
     """All of its images, decoded block by block."""
     return np.concatenate([part.pixels for part in pack.decode([(0, len(pack))])])[..., 0]
+
+
+def test_the_standard_library_takes_it_for_a_sequence(
+    pack: cvae.Pack, whole: NDArray[np.uint8]
+) -> None:
+    assert isinstance(pack, Sequence)
+    drawn = random.Random(3).sample(pack, 5)
+    numbers = random.Random(3).sample(range(IMAGES), 5)
+    assert np.array_equal(np.stack(drawn), whole[numbers])
 
 
 def test_an_image_is_an_array_by_its_number(pack: cvae.Pack, whole: NDArray[np.uint8]) -> None:

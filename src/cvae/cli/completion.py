@@ -58,6 +58,18 @@ def models(context: click.Context, option: click.Parameter, typed: str) -> list[
     return [_files(typed), *found]
 
 
+def coders(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The codecs that a model is compared with, the last of a list."""
+    from cvae.evaluation import exactly, rivals
+    from cvae.evaluation.noise import TV
+
+    before, comma, last = typed.rpartition(",")
+    names = ["linear", *rivals.RIVALS, TV, *exactly.BYTES]
+    taken = before.split(",")
+    fits = [name for name in names if name.startswith(last) and name not in taken]
+    return [CompletionItem(before + comma + name) for name in fits]
+
+
 def added(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:
     """The names of models that were added, which alone can be removed."""
     from contextlib import suppress

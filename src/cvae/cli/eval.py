@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli import kept, options, tables
+from cvae.cli import completion, kept, options, tables
 from cvae.cli.defaults import TEXT, Models
 from cvae.cli.options import say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, echo_json
@@ -67,7 +67,7 @@ class Outputs:
 @options.key
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images.")
 @click.option(
-    "--against", metavar="CODECS", default="",
+    "--against", metavar="CODECS", default="", shell_complete=completion.coders,
     help="Measure other codecs, too: some of linear,png,webp,jpeg,avif,jxl,jpeg2000; with --noise "
     "also tv, total-variation denoising; of a lossless model some of png,webp,jxl,jpeg2000,lzma,zstd.",
 )  # fmt: skip

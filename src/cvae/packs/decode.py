@@ -33,6 +33,7 @@ _MANY = 4096  # images that are streamed, and not kept
 _BATCH = 128  # images of `batches`
 
 
+@Sequence.register
 class Pack(Closing):
     """A pack that is open for reading, a sequence of images; made by `cvae.open_pack`.
 
