@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import access
 import growth
+import losslessspeed
 import networks
 import numpy as np
 import packs
@@ -74,30 +76,18 @@ def coders(pixels: Pixels) -> str:
     return "\n".join(rows)
 
 
-def grown(pixels: Pixels) -> str:
-    """In a small process: what a child has resident counts from what its parent had."""
+def apart(script: ModuleType, pixels: Pixels | None = None) -> str:
+    """What a script prints, of these images, in a small process.
+
+    What a child has resident counts from what its parent had, and workers of PyTorch are forks of it.
+    """
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file, pixels)
-        file.flush()
-        command = [sys.executable, growth.__file__, file.name]
+        command = [sys.executable, str(script.__file__)]
+        if pixels is not None:
+            np.save(file, pixels)
+            file.flush()
+            command.append(file.name)
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return result.stdout.rstrip()
-
-
-def single(pixels: Pixels) -> str:
-    """In a small process, as above: workers of PyTorch are forks of it."""
-    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file, pixels)
-        file.flush()
-        command = [sys.executable, access.__file__, file.name]
-        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return result.stdout.rstrip()
-
-
-def photographs() -> str:
-    """In a small process, as above."""
-    command = [sys.executable, photospeed.__file__]
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return result.stdout.rstrip()
 
 
@@ -130,7 +120,7 @@ Cold processes from a PNG file to a coded one and back to PNG, at the default qu
 AVIF at speed {photospeed.OTHERS["AVIF"][1]["speed"]}; the files are not of equal quality. The pictures are
 photographs side by side, mirrored; the large one is measured once.
 
-{photographs()}
+{apart(photospeed)}
 
 ## Networks
 
@@ -144,7 +134,7 @@ photographs side by side, mirrored; the large one is measured once.
 
 Effort 0. "Again" is of an image that is kept, which `pack[number]` copies.
 
-{single(pixels)}
+{apart(access, pixels)}
 
 ## Entropy coders
 
@@ -154,7 +144,13 @@ Effort 0. "Again" is of an image that is kept, which `pack[number]` copies.
 
 Effort 0, without verification.
 
-{grown(pixels)}
+{apart(growth, pixels)}
+
+## Lossless
+
+Processes from files to files; a block of a pack has 4,096 images.
+
+{apart(losslessspeed, pixels)}
 """
     print(text, end="")
     if arguments.out:
