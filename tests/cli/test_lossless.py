@@ -227,7 +227,7 @@ def test_pictures_that_would_lose_something_are_refused_with_advice(
         run_here("encode", name, "--lossless", code=1)
         assert found in capsys.readouterr().err
     run_here("pack", "alpha.png", "--lossless", "-o", "a.bin", code=1)
-    found = "transparent parts; --background #rrggbb lays them on a colour"
+    found = "transparent parts; --background #rrggbb lays them on a colour, files of"
     assert found in capsys.readouterr().err
     back = there_and_back(Path("alpha.png"), "--background", "white")
     assert not np.array_equal(back[2, 2], (1, 2, 3))

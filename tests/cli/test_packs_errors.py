@@ -23,7 +23,7 @@ from cvae.packs import layout
 from cvae.packs.encode import encode_pack
 
 from ..cli.test_packs import FAST, NAMES, errors, listed, tar_of
-from ..conftest import SAMPLES, run_here
+from ..conftest import SAMPLES, run_cvae, run_here
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +247,21 @@ def test_a_block_that_was_made_up_costs_itself_alone(
         assert np.array_equal(np.load(output)["images"], expected)
     if output == "back":
         assert listed("back") == [f"{number}.png" for number in (0, 1, 4, 5, 6, 7)]
+
+
+def test_a_made_up_block_of_a_lossless_pack_leaves_nothing_behind(digits: np.ndarray) -> None:
+    codec = cvae.open_model("lossless-mnist")
+    names = [f"{number}.png" for number in range(6)]
+    encode_pack(digits[:6], "x.bin", codec, EncodeOptions(block_images=2), names)
+    Path("bad.bin").write_bytes(resealed(1, b""))
+    for output in ("back.tar", "back.npz", "back", "-"):
+        result = run_cvae("unpack", "bad.bin", "-o", output, code=1)
+        assert result.stdout == b""
+        assert b"block 1, images 2 to 3: " in result.stderr
+        assert b"--keep-going decodes what is whole" in result.stderr
+        assert not Path(output).exists()
+    run_here("unpack", "bad.bin", "-o", "back", "--keep-going", code=1)
+    assert listed("back") == [f"{number}.png" for number in (0, 1, 4, 5)]
 
 
 def test_a_block_that_was_made_up_is_lost_to_measurements_alone(

@@ -184,7 +184,8 @@ max_pixels = click.option(
 
 lossless = click.option(
     "--lossless", is_flag=True,
-    help="Keep every pixel: with -m or else the lossless model of the shortest file.",
+    help="Keep every pixel of 8 bits, in single files transparency, too: with -m or else the lossless "
+    "model of the shortest file.",
 )  # fmt: skip
 invert = click.option("--invert", is_flag=True, help="Invert before coding; decoding inverts back.")
 split = click.option(

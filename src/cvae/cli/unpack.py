@@ -78,7 +78,10 @@ def command(
         pack.restores = not array
         if pack.codec.any_size:
             say_unused(EncodeOptions(max_pixels=max_pixels), pack.codec.name, talk)
-        ranges = _whole(pack, asked.chosen(pack, only, patterns), keep_going, talk, name)
+        # Networks that tell symbols take so long that a block which somebody made up may as well be found
+        # late, where what was written by then goes away.
+        decode = keep_going or not pack.codec.staged or not isinstance(target, Path)
+        ranges = _whole(pack, asked.chosen(pack, only, patterns), decode, keep_going, talk, name)
         total = sum(stop - start for start, stop in ranges)
         if not total:
             raise CvaeError("no image is left to decode")
@@ -110,7 +113,9 @@ def command(
     talk.end()
 
 
-def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: str) -> list[Range]:
+def _whole(
+    pack: Pack, ranges: list[Range], decode: bool, keep_going: bool, talk: Talk, name: str
+) -> list[Range]:
     """The images that are not damaged, found before anything is written. Raises FormatError."""
 
     def refuse(error: CvaeError) -> None:
@@ -119,8 +124,7 @@ def _whole(pack: Pack, ranges: list[Range], keep_going: bool, talk: Talk, name: 
             raise error
         talk.error(error)
 
-    # Networks that tell symbols take so long that a block which somebody made up may as well be found late.
-    return pack.whole(ranges, refuse, decode=keep_going or not pack.codec.staged)
+    return pack.whole(ranges, refuse, decode)
 
 
 @contextmanager

@@ -270,7 +270,11 @@ def encode_image(
     if not PurePath(buffer.name).suffix:
         advice = "put a / behind it if a folder is meant"
         raise OutputError(f"{wrong}, found none", where=name, advice=advice)
-    with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
+    unfit = "cannot hold these pixels, expected another format, such as .png"
+    with (
+        translated(OutputError, wrong, name, (ValueError, KeyError)),
+        translated(OutputError, unfit, name, OSError),
+    ):
         # Options of WebP; no other format that is read knows them. `exact`: transparent colours, too.
         kept = {"lossless": True, "exact": True} if exact else {}
         as_image(pixels).save(buffer, icc_profile=profile, **kept)

@@ -265,7 +265,10 @@ class Reading:
         elif mode in ("CMYK", "YCbCr"):
             found, advice = mode, "convert it to RGB"
         elif flat.transparent and not (self.lays or self.alpha):
-            found, advice = "transparent parts", "--background #rrggbb lays them on a colour"
+            found = "transparent parts"
+            advice = (
+                "--background #rrggbb lays them on a colour, files of `encode --lossless` keep them"
+            )
         if found:
             expected = "expected 8 bits of grey or RGB, which come back as they are"
             raise ImageError(f"{expected}, found {found}", where=name, advice=advice)

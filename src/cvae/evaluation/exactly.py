@@ -14,7 +14,7 @@ from cvae.errors import CvaeError, MissingExtraError
 from cvae.evaluation import rivals
 from cvae.evaluation.measure import Measured
 from cvae.evaluation.rivals import LAYOUTS, Layout, Rival
-from cvae.packs.layout import MAX_BLOCK_SYMBOLS
+from cvae.packs.encode import block_symbols
 
 LZMA, ZSTD = "lzma", "zstd"
 # What packs bytes, and knows nothing of pictures.
@@ -68,7 +68,7 @@ def _blocks(codec: Codec, pixels: Any) -> Iterator[bytes]:
     from cvae.kinds import runs
 
     quality, each = codec.quality(None), max(image.size for image in pixels)
-    step = max(1, min(_BLOCK, MAX_BLOCK_SYMBOLS // each))
+    step = max(1, min(_BLOCK, block_symbols(codec) // each))
     for start in range(0, len(pixels), step):
         parts = list(images.alike(list(pixels[start : start + step])))
         coloured = [codec.coloured(part) for part in parts]

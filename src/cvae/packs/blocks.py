@@ -21,7 +21,7 @@ from cvae.errors import FormatError, ImageIndexError
 from cvae.kinds import runs
 from cvae.options import Size
 from cvae.packs.cache import Cache
-from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block
+from cvae.packs.layout import MAX_BLOCK_SYMBOLS, MOST_BLOCKS, Block
 from cvae.packs.ranges import numbers_in, ranges_of
 from cvae.packs.reader import Place, Range, Reader, damaged
 
@@ -73,7 +73,7 @@ class Blocks:
         """Images in batches of one size; reading, entropy decoding and synthesis overlap."""
 
         def parts() -> Iterator[_Part]:
-            several = threads if self.codec.by_block else 1
+            several = min(threads, MOST_BLOCKS) if self.codec.by_block else 1
             for read in pipeline.ahead(pipeline.ordered_map(self.read, places, several)):
                 yield from self._parts(read, ranges)
 

@@ -30,12 +30,14 @@ from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, 
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
 from cvae.packs import merge
-from cvae.packs.layout import MAX_BLOCK_SYMBOLS, Block, Header, Writer
+from cvae.packs.layout import MAX_BLOCK_SYMBOLS, MOST_BLOCKS, Block, Header, Writer
 from cvae.packs.reader import Reader
 
 _BATCH, _BATCH_BYTES = 1024, 1 << 24  # images and pixels that go on together
 _ENCODED = 256  # images that one thread takes at once
 _SAMPLE = 4  # poor images that are tried inverted, of each part
+# Of pictures of any size, those of a lossless model take some seconds for each million.
+_SLOW_SYMBOLS = 1 << 20
 
 
 class _Coded(NamedTuple):
@@ -111,7 +113,7 @@ def encode(
         parts = _parts(codec, pipeline.ahead(batches), options.block_images)
         coded = pipeline.ahead(counted(pipeline.ordered_map(work, parts, jobs)))
         groups = (list(group) for _, group in groupby(coded, key=lambda part: part.block))
-        several = jobs if codec.by_block else 1
+        several = min(jobs, MOST_BLOCKS) if codec.by_block else 1
         return pipeline.ordered_map(partial(_block, codec, quality), groups, several)
 
     with pipeline.frequent_switches():
@@ -179,12 +181,13 @@ def _parts(
 ) -> Iterator[tuple[int, Batch]]:
     """Batches in as many images as one thread takes at once, each with the number of its one block."""
     block = images = symbols = 0  # in the block so far
+    most = block_symbols(codec)
     for batch in batches:
         shape, names, sizes, stop = batch.pixels.shape, batch.names, batch.sizes, 0
         each = codec.sized(*shape[1:3]).coding.elements
         at_once = min(_ENCODED, codec.batch(shape[1:])) if codec.any_size else _ENCODED
         while (start := stop) < shape[0]:
-            room = min(block_images - images, (MAX_BLOCK_SYMBOLS - symbols) // each)
+            room = min(block_images - images, (most - symbols) // each)
             if images and room < 1:
                 block, images, symbols = block + 1, 0, 0
                 continue
@@ -194,6 +197,11 @@ def _parts(
             cut = Batch(batch.pixels[part], names and names[part], sizes and sizes[part], labels)
             yield block, cut
             images, symbols = images + stop - start, symbols + (stop - start) * each
+
+
+def block_symbols(codec: Codec) -> int:
+    """How many symbols the images of a block may have together, unless it is but one."""
+    return _SLOW_SYMBOLS if codec.lossless and codec.any_size else MAX_BLOCK_SYMBOLS
 
 
 def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Coded:

@@ -16,6 +16,7 @@ from cvae.data.labels import Label
 from cvae.errors import CvaeError, FormatError
 
 MAX_BLOCK_IMAGES = 1 << 16
+MOST_BLOCKS = 8  # that threads work on side by side: each takes tens of megabytes
 MAX_BLOCK_SYMBOLS = 1 << 22  # bounds what decoding a block takes, whatever its header claims
 MAX_NAME = 4095  # bytes
 _MAX_NAMES, _MAX_LABELS = 1 << 24, 1 << 25  # bytes of a block's: 4,096 of the longest
