@@ -100,7 +100,7 @@ def command(
                 refuse=talk.error, exact=pack.codec.lossless,
             )
         )  # fmt: skip
-        with talk.bar(total) as bar, _advised():
+        with talk.bar(total) as bar, _advised(keep_going):
             if pack.codec.any_size:
                 talk.slow()
             for decoded in pack.decode(ranges, threads):
@@ -124,16 +124,18 @@ def _whole(
             raise error
         talk.error(error)
 
-    return pack.whole(ranges, refuse, decode)
+    with _advised(keep_going):
+        return pack.whole(ranges, refuse, decode)
 
 
 @contextmanager
-def _advised() -> Iterator[None]:
-    """Damage that is found while images are decoded, which --keep-going finds before."""
+def _advised(keep_going: bool) -> Iterator[None]:
+    """Damage that --keep-going would go around."""
     try:
         yield
     except FormatError as error:
-        error.advice = error.advice or "--keep-going decodes what is whole"
+        if not keep_going:
+            error.advice = error.advice or "--keep-going decodes what is whole"
         raise
 
 
