@@ -143,7 +143,7 @@ def _left_out(pack: Pack, target: Any) -> Iterator[str]:
         return
     if (ending == ".npy" and fields) or (ending != ".tar" and fields - {FOLDER}):
         yield "labels are written to .npz and .tar alone"
-    elif FOLDER in fields and (ending == ".tar" or _is_label_alone(pack)):
+    elif FOLDER in fields and _is_label_alone(pack):
         yield "labels folder: no file holds them, so they were left out, but for folders in names"
 
 

@@ -200,7 +200,8 @@ def open_images(
 ) -> Stream:
     """The images of every place that they can come from.
 
-    Files of several items that have one name get that of their folder before it.
+    Files of several items that have one name get that of their folder before it; all of several folders,
+    where these are their labels.
 
     Args:
         items: files, folders, arrays, archives, URLs or patterns of such, or sources.
@@ -227,7 +228,7 @@ def open_images(
     if which.key and which.key not in keys:
         where = " ".join("stdin" if isinstance(item, Source) else str(item) for item in items)
         raise DataError(f"expected an .npz file for --key {which.key}, found none", where=where)
-    return Stream(apart(sources), reading, threads, refuse, paged)
+    return Stream(apart(sources, reading.folders), reading, threads, refuse, paged)
 
 
 @contextmanager

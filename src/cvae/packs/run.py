@@ -113,7 +113,8 @@ def run(
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
-        work = shards.cut(found, plan.shard_images, Which(options.split, options.key), failed)
+        which, folders = Which(options.split, options.key), options.labels == "folder"
+        work = shards.cut(found, plan.shard_images, which, failed, folders)
         results = encode_all(executor, job, file, work, known, progress)
     bad = [result for result in results if isinstance(result, CvaeError)]
     for error in bad:

@@ -74,16 +74,18 @@ def cut(
     size: int = SHARD_IMAGES,
     which: Which = AS_USUAL,
     refuse: Refuse = None,
+    folders: bool = False,
 ) -> Iterator[Shard]:
     """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`.
 
     `refuse` is that of `Input.found`. Files of several inputs that have one name get that of their folder
-    before it.
+    before it; with `folders`, all files of several folders do.
     """
     inputs = list(inputs)
     found: Iterable[Found] = chain.from_iterable(item.found(refuse) for item in inputs)
     if len(inputs) > 1:
-        names = Names(((f.place, f.name) for f in item.found(drop)) for item in inputs)
+        listed = (((f.place, f.name) for f in item.found(drop)) for item in inputs)
+        names = Names(listed, folders)
         found = (file._replace(name=names(file.place, file.name)) for file in found)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, which, pack_source)):
         # What tells a shard from others, and from itself with other images.
