@@ -193,3 +193,28 @@ def test_unpack_says_which_labels_it_leaves_out(capsys: pytest.CaptureFixture[st
         )
         with cvae.open_pack(f"{name}.bin") as again:
             assert again.labels.tolist() == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("more", [[], ["--shard-images", "3"]])
+@pytest.mark.parametrize(
+    ("images", "named", "where"),
+    [
+        ("images", "labels", "y_*"), ("train_images", "train_labels", "y_*"), ("X_test", "Y_test", "y_*"),
+        ("x_test", "labels", "y_test"), ("x_test", "y_fine", "y_test"),
+    ],
+)  # fmt: skip
+def test_labels_of_other_names_are_said_to_be_left_out(
+    images: str, named: str, where: str, more: list[str], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    x, y = blobs(4, side=28)[..., 0], np.arange(4)
+    others = {"numbers": y, "scores": y / 2, "few": y[:3], "x_train": x, "y_train": y}
+    objects = np.array([None] * 4)
+    np.savez("in.npz", **{images: x, named: y, **others, "objects": objects})
+    arguments = ["pack", "in.npz", "--key", images, "-o", "out", *LINEAR]
+    run_here(*arguments, *more)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    text = f"in.npz: {named}: 4 integers were left out, since labels are arrays {where}"
+    assert line.startswith("cvae: warning: ")
+    assert line.endswith(text)
+    run_here(*arguments, *more, "--force", "--labels", "none")
+    assert "left out" not in capsys.readouterr().err
