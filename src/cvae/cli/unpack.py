@@ -57,7 +57,8 @@ def command(
 
     PACK is a file or a folder that `cvae pack` wrote, here or at a URL, or `-` for stdin. The model
     is found by the id in the pack. PATTERN takes images by their whole names, in which * stands for
-    anything, / included, ? for one character, and [ab] for one of some. Nothing is written when what
+    anything, / included, ? for one character, and [ab] for one of some; what is itself a name takes
+    that alone. Nothing is written when what
     is asked for is damaged, unless --keep-going is given.
     """
     from cvae import packs

@@ -103,7 +103,7 @@ def run(
         CvaeError: a shard failed for a reason that is not in its images.
     """
     folder = places.locate(folder).absolute()
-    found = [shards.resolve(text, failed) for text in inputs]
+    found = [shards.resolve(text, failed).absolute() for text in inputs]
     shards.shared(found, folder)
     shards.apart(found, folder)
     job = _job(codec, found, folder, options, plan)

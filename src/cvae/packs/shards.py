@@ -57,15 +57,20 @@ class Input(NamedTuple):
             raise DataError(text, where=self.text, advice=advice)
         yield from chain([first], found)
 
+    def absolute(self) -> Input:
+        """The same for a process with another current folder; messages then have whole paths."""
+        files = tuple(file._replace(place=file.place.absolute()) for file in self.files)
+        return Input(self.text, self.place.absolute(), files)
+
 
 def resolve(text: str, refuse: Refuse = None) -> Input:
     """The input that a path, a URL or a glob pattern of either stands for; raises as `places.find`."""
-    if not places.is_pattern(text) and places.locate(text).is_folder():
-        folder = places.locate(text).absolute()
-        packs = (Found(folder, folder.name),) if what_lies_at(folder) is What.PACKS else ()
+    if not places.is_pattern(text) and (folder := places.locate(text)).is_folder():
+        packs = (
+            (Found(folder, folder.absolute().name),) if what_lies_at(folder) is What.PACKS else ()
+        )
         return Input(text, folder, packs)
-    found = places.find(text, refuse)
-    files = tuple(file._replace(place=file.place.absolute()) for file in found)
+    files = tuple(places.find(text, refuse))
     return Input(text, files[0].place, files)
 
 
