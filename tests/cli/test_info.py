@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ..conftest import ROOT, SAMPLES, run_cvae, run_here
+from ..conftest import ROOT, SAMPLES, blobs, run_cvae, run_here
 from .test_packs import FAST, NAMES
 
 MODEL = ROOT / "weights" / "linear-mnist.cvae"
@@ -98,6 +98,15 @@ def test_all_names_of_a_pack_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     run_here("pack", "few", "-o", "few.bin", *FAST)
     run_here("info", "few.bin")
     assert "--names" not in capsys.readouterr().out
+    np.savez("in.npz", images=blobs(5, side=28)[..., 0])
+    shutil.copytree(SAMPLES, "all")
+    for inputs, shown in (
+        (["all/digit_1.png", "in.npz", "all"], "names digit_1.png; first of 16: --names lists all"),
+        (["in.npz", "all"], "names some of 15: --names lists all"),
+    ):
+        run_here("pack", *inputs, "-o", "mixed.bin", "--force", *FAST)
+        run_here("info", "mixed.bin")
+        assert shown in " ".join(capsys.readouterr().out.split())
     np.save("x.npy", np.zeros((2, 28, 28), np.uint8))
     run_here("pack", "x.npy", "-o", "y.bin", *FAST)
     run_here("info", "y.bin", "--names", code=1)

@@ -166,13 +166,15 @@ def test_unpack_says_which_labels_it_leaves_out(capsys: pytest.CaptureFixture[st
         shutil.copy(SAMPLES / "digit_1.png", Path("in", folder, f"{folder}.png"))
     archive("cls.tar", "0.cls", "0.png", "1.png")
     run_here("pack", "in", "--labels", "folder", "-o", "named.bin", *QUIET)
-    run_here("pack", "in/cat", "in/dog", "--labels", "folder", "-o", "bare.bin", *QUIET)
+    run_here("pack", "in/cat", "in/dog", "--labels", "folder", "-o", "two.bin", *QUIET)
+    run_here("pack", "in/cat", "--labels", "folder", "-o", "bare.bin", *QUIET)
     run_here("pack", "cls.tar", "-o", "cls.bin", *QUIET)
     folders = "labels folder: no file holds them, so they were left out, but for folders in names"
     others = "labels are written to .npz and .tar alone"
     for pack, output, text in (
-        ("named", "x.tar", folders), ("bare", "x.tar", folders), ("bare", "x", folders),
-        ("named", "x", ""), ("named", "x.npy", others), ("cls", "x", others), ("cls", "x.tar", ""),
+        ("named", "x.tar", ""), ("bare", "x.tar", folders), ("bare", "x", folders),
+        ("two", "x.tar", ""), ("two", "x", ""), ("named", "x", ""),
+        ("named", "x.npy", others), ("cls", "x", others), ("cls", "x.tar", ""),
         ("cls", "x.npz", "labels cls: no array holds them, so they were left out"),
         ("named", "x.npz", ""),
     ):  # fmt: skip
@@ -184,7 +186,35 @@ def test_unpack_says_which_labels_it_leaves_out(capsys: pytest.CaptureFixture[st
         shutil.rmtree(output) if output == "x" else Path(output).unlink()
     run_here("unpack", "named.bin", "-o", "x.npz", "--quiet")
     assert np.load("x.npz")["y_folder"].tolist() == ["cat", "dog"]
-    run_here("unpack", "named.bin", "-o", "x.tar", "--quiet")
-    run_here("pack", "x.tar", "--labels", "folder", "-o", "again.bin", *QUIET)
-    with cvae.open_pack("again.bin") as again:
-        assert again.labels.tolist() == ["cat", "dog"]
+    for name in ("named", "two"):
+        run_here("unpack", f"{name}.bin", "-o", f"{name}.tar", "--quiet")
+        run_here(
+            "pack", f"{name}.tar", "--labels", "folder", "-o", f"{name}.bin", "--force", *QUIET
+        )
+        with cvae.open_pack(f"{name}.bin") as again:
+            assert again.labels.tolist() == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("more", [[], ["--shard-images", "3"]])
+@pytest.mark.parametrize(
+    ("images", "named", "where"),
+    [
+        ("images", "labels", "y_*"), ("train_images", "train_labels", "y_*"), ("X_test", "Y_test", "y_*"),
+        ("x_test", "labels", "y_test"), ("x_test", "y_fine", "y_test"),
+    ],
+)  # fmt: skip
+def test_labels_of_other_names_are_said_to_be_left_out(
+    images: str, named: str, where: str, more: list[str], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    x, y = blobs(4, side=28)[..., 0], np.arange(4)
+    others = {"numbers": y, "scores": y / 2, "few": y[:3], "x_train": x, "y_train": y}
+    objects = np.array([None] * 4)
+    np.savez("in.npz", **{images: x, named: y, **others, "objects": objects})
+    arguments = ["pack", "in.npz", "--key", images, "-o", "out", *LINEAR]
+    run_here(*arguments, *more)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    text = f"in.npz: {named}: 4 integers were left out, since labels are arrays {where}"
+    assert line.startswith("cvae: warning: ")
+    assert line.endswith(text)
+    run_here(*arguments, *more, "--force", "--labels", "none")
+    assert "left out" not in capsys.readouterr().err

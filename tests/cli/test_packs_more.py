@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +128,29 @@ def test_images_are_taken_by_patterns(patterns: list[str], names: list[str]) -> 
     assert listed("out") == names
 
 
+def test_a_pattern_that_is_a_name_takes_that() -> None:
+    folder()
+    for name in ("y [1].png", "y 1.png"):
+        shutil.copy("in/c.png", Path("in", name))
+    run_here("pack", "in", *LINEAR)
+    run_here("unpack", "in.bin", "y [1].png", "-o", "out")
+    assert listed("out") == ["y [1].png"]
+    run_here("unpack", "in.bin", "y [1-9].png", "-o", "other")
+    assert listed("other") == ["y 1.png"]
+
+
 def test_a_pattern_that_matches_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     folder()
     run_here("pack", "in", *LINEAR)
     for pattern in ("*.jpg", "cats", "CATS/*"):
         run_here("unpack", "in.bin", "c.png", pattern, "-o", "out", code=1)
         assert f"in.bin: there is no image whose name matches '{pattern}'" in said(capsys)
+    for pattern, advice in (
+        ("cats", "; 'cats/*' takes those of the folder"), ("cats/", "; 'cats/*' takes those of the folder"),
+        ("0", "; --only 0 takes images by number"), ("*.jpg", ""),
+    ):  # fmt: skip
+        run_here("unpack", "in.bin", pattern, "-o", "out", code=1)
+        assert said(capsys).endswith(f"matches '{pattern}'{advice}\n")
     assert not Path("out").exists()
     run_here("pack", "in", "--no-names", "-o", "bare.bin", *LINEAR)
     run_here("unpack", "bare.bin", "*", code=1)
@@ -144,8 +163,12 @@ def test_images_are_added_to_a_pack(capsys: pytest.CaptureFixture[str]) -> None:
     run_here("pack", "a.npz", "-o", "all.bin", "-q", "30", "--block-images", "4", *LINEAR)
     before = decoded("all.bin")
     run_here("pack", "b.npz", "-o", "b.bin", "-q", "30", *LINEAR)
+    capsys.readouterr()
     run_here("pack", "b.npz", "--append", "-o", "all.bin", "--effort", "0")
-    assert "all.bin: 5 images added; 14 images in" in said(capsys)
+    text = said(capsys)
+    assert re.search(
+        r"all.bin: 5 images added, [0-9.]+ dB on average, 5 labels kept; 14 images in", text
+    )
     assert np.array_equal(decoded("all.bin"), np.concatenate([before, decoded("b.bin")]))
     run_here("verify", "all.bin")
     with cvae.open_pack("all.bin") as pack:
@@ -201,10 +224,30 @@ def test_an_append_that_fails_leaves_the_pack_as_it_is(capsys: pytest.CaptureFix
     assert here() == ["a.npz", "all.bin", "bad.npz"]
 
 
-@pytest.mark.parametrize("output", [[], ["-o", "-"], ["-o", "out", "--workers", "1"]])
+@pytest.mark.parametrize(
+    "output", [[], ["-o", "-"], ["-o", "out", "--workers", "1"], ["-o", "all.bin", "--force"]]
+)
 def test_append_needs_one_pack(output: list[str]) -> None:
     array("a.npz", 2)
+    run_here("pack", "a.npz", "-o", "all.bin", *LINEAR)
     run_here("pack", "a.npz", "--append", *output, code=2)
+
+
+@pytest.mark.parametrize("more", [["--workers", "2"], ["--shard-images", "1"]])
+def test_an_archive_that_is_not_cut_is_named(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder()
+    with tarfile.open("in.tar", "w") as tar:
+        tar.add("in", ".")
+    run_here("pack", "in.tar", "-o", "out", *more, *FAST[:2], "-m", "linear-mnist")
+    text = said(capsys)
+    whole = "an archive or a pack is not cut: one worker makes one pack of it"
+    assert f"cvae: warning: in.tar: {whole}\n" in text
+    assert "\nout: 1 pack: " in text  # as it was typed
+    for arguments in (["in", *more], ["in.tar", "--workers", "1"]):
+        run_here("pack", *arguments, "-o", "out", "--force", *FAST[:2], "-m", "linear-mnist")
+        assert whole not in said(capsys)
 
 
 @pytest.mark.parametrize("name", ["none.bin", "a.npz", "."])

@@ -82,11 +82,24 @@ def test_names_that_do_not_meet_stay(more: list[str]) -> None:
 
 
 @EITHER
-def test_labels_are_the_folders_whatever_names_become(more: list[str]) -> None:
-    images("one/x.png", "zero/x.png", "zero/deep/y.png")
-    packed("one", "zero", more=["--labels", "folder", *more])
+def test_names_have_the_folders_that_are_labels(more: list[str]) -> None:
+    images("in/one/x.png", "in/one/w.png", "in/zero/z.png", "in/zero/deep/y.png")
+    found = packed("in/one", "in/zero", more=["--labels", "folder", *more])
+    assert found == ["one/w.png", "one/x.png", "zero/deep/y.png", "zero/z.png"]
     with cvae.open_pack("out") as pack:
-        assert pack.labels.tolist() == ["one", "deep", "zero"]
+        assert pack.labels.tolist() == ["one", "one", "deep", "zero"]
+    run_here("verify", "out", "--against", "in")
+    run_here("verify", "out", "--against", "in/*/**/*.png")
+    run_here("unpack", "out", "-o", "back", "--quiet")
+    assert Path("back/one/w.png").is_file() and Path("back/zero/deep/y.png").is_file()
+
+
+@EITHER
+def test_names_of_one_folder_stay_whatever_it_labels(more: list[str]) -> None:
+    images("in/x.png", "in/y.png")
+    assert packed("in/x.png", "in/y.png", more=["--labels", "folder", *more]) == ["x.png", "y.png"]
+    with cvae.open_pack("out") as pack:
+        assert pack.labels.tolist() == ["in", "in"]
 
 
 def test_a_name_that_is_there_twice_is_named_by_verify(capsys: pytest.CaptureFixture[str]) -> None:

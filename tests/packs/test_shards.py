@@ -33,7 +33,8 @@ def pictures(folder: str, count: int) -> None:
 
 
 def shards(*texts: str, size: int = 4, which: Which = AS_USUAL) -> list[Shard]:
-    return list(worklist.cut(map(worklist.resolve, texts), size, which))
+    inputs = [worklist.resolve(text).absolute() for text in texts]
+    return list(worklist.cut(inputs, size, which))
 
 
 def names(shard: Shard) -> list[str]:

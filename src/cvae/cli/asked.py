@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -46,7 +47,8 @@ def chosen(pack: Pack, only: tuple[str, ...], patterns: tuple[str, ...]) -> list
         else:
             ranges += _named(pack, pack.find(text), f"there is no image named {text!r}")
     for text in patterns:
-        ranges += _named(pack, pack.match(text), f"there is no image whose name matches {text!r}")
+        found, missing = pack.match(text), f"there is no image whose name matches {text!r}"
+        ranges += _named(pack, found, missing, "" if found else _meant(pack, text))
     chosen = ranges_of(ranges)
     if chosen[-1][1] > len(pack):
         raise CvaeError(f"there is no image {chosen[-1][1] - 1}, expected 0 to {len(pack) - 1}")
@@ -61,9 +63,17 @@ def _range(part: str) -> Range:
     return found
 
 
-def _named(pack: Pack, numbers: list[int], missing: str) -> list[Range]:
+def _meant(pack: Pack, text: str) -> str:
+    """Advice where no name matches a text: it may be a folder of names, or numbers of images."""
+    below = f"{text.rstrip('/')}/*"
+    if pack.match(below):
+        return f"{shlex.quote(below)} takes those of the folder"
+    return f"--only {text} takes images by number" if _NUMBERS.fullmatch(text) else ""
+
+
+def _named(pack: Pack, numbers: list[int], missing: str, advice: str = "") -> list[Range]:
     """Images that were found by their names. Raises CvaeError when there are none."""
     if not numbers:
         none = "this pack has no names; --only takes numbers, as 17"
-        raise CvaeError(missing, advice="" if pack.reader.named else none)
+        raise CvaeError(missing, advice=advice if pack.reader.named else none)
     return [(number, number + 1) for number in numbers]

@@ -97,9 +97,12 @@ def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     if facts.get("quality") == 0:
         facts = {**facts, "quality": "lossless"}
     names = facts.get("names")
-    if not names or len(names) == facts["images"]:
+    if not names:
         return facts
-    return {**facts, "names": [*names, f"first of {facts['images']:,}: --names lists all"]}
+    named = [name for name in names if name]  # some images of a pack may have none
+    if len(names) < facts["images"]:
+        named.append(f"{'first of' if named else 'some of'} {facts['images']:,}: --names lists all")
+    return {**facts, "names": named}
 
 
 def _names(name: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cvae import CvaeError, ImageError, OutputError
-from cvae.cli import append, defaults, files, kept, options, tables
+from cvae.cli import append, defaults, files, kept, machines, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import refuse_lossy, say_unused
 from cvae.cli.talk import FIT_ADVICE, Talk, counted
@@ -29,45 +29,7 @@ if TYPE_CHECKING:
     from cvae.packs.run import Plan
 
 
-def _plan(
-    workers: int | None, scheduler: str | None, shard_images: int | None, resume: bool
-) -> Plan | None:
-    """Who writes a folder of packs; None when no option asks for one. Raises UsageError."""
-    if not resume and (workers, scheduler, shard_images) == (None,) * 3:
-        return None
-    from cvae.packs import executors, shards
-    from cvae.packs.run import Plan
-
-    if workers is not None and scheduler is not None:
-        raise click.UsageError("--workers starts processes, --scheduler joins others: choose one")
-    if scheduler is not None and not executors.is_address(scheduler):
-        raise click.UsageError(f"--scheduler {scheduler}: expected tcp://HOST:PORT")
-    return Plan(
-        workers=workers, scheduler=scheduler, shard_images=shard_images or shards.SHARD_IMAGES,
-        resume=resume, advice=FIT_ADVICE,
-    )  # fmt: skip
-
-
 _FEW = 64  # images: a pack of more is smaller than so many files
-_FOLDER = "A folder of packs"
-_machines = options.collect(
-    "plan", _plan,
-    options.grouped(
-        _FOLDER, "--workers", type=click.IntRange(1, 1024), metavar="N", help="Write it with N processes.",
-    ),
-    options.grouped(
-        _FOLDER, "--scheduler", metavar="ADDRESS",
-        help="Write it on a Dask cluster, tcp://HOST:8786 (extra `cluster`).",
-    ),
-    options.grouped(
-        _FOLDER, "--shard-images", type=click.IntRange(min=1), metavar="N",
-        help="Images a pack.  [default: 65,536]",
-    ),
-    options.grouped(
-        _FOLDER, "--resume", is_flag=True,
-        help="Continue the same command after an interruption; whole packs stay.",
-    ),
-)  # fmt: skip
 
 
 @click.command("pack", cls=options.GroupedCommand)
@@ -88,7 +50,7 @@ _machines = options.collect(
 @options.talk(
     FIT_ADVICE, verbose="Name every image below the PSNR that 99 % of the model's own reach."
 )
-@_machines
+@machines.collected
 def command(
     inputs: tuple[str, ...], output: str | None, model: str | None, options: EncodeOptions,
     threads: int | None, force: bool, adds: bool, talk: Talk, plan: Plan | None,
@@ -114,6 +76,8 @@ def command(
     if adds:
         if plan is not None:
             raise click.UsageError("--append adds to one pack, not to a folder of packs")
+        if force:
+            raise click.UsageError("--append keeps what is there, --force does not: choose one")
         _append(inputs, append.target(output), model, options, threads, talk)
         return
     if plan is None:
@@ -132,10 +96,11 @@ def command(
         if plan.resume and force:
             raise click.UsageError("--resume keeps what is there, --force does not: choose one")
         _refuse_coded(inputs)
+        machines.say_whole(inputs, plan, talk)
         codec = _model(model, inputs, options, talk)
         packs, tally = _pack_folder(codec, inputs, folder, options, plan, talk)
         raw = 0 if codec.any_size else tally.images * math.prod(codec.image_shape)
-        where = f"{folder}: {counted(packs, 'pack')}"
+        where = f"{output}: {counted(packs, 'pack')}"
     # Of the lossless models, the one that is best on some; stdin is read but once.
     several = options.lossless and tally.images > 1 and STDIO not in inputs
     by = "" if model else f"; model {codec.name}, by the first image{'s' if several else ''}"
@@ -160,8 +125,8 @@ def _append(
         tally, _ = _pack_file(codec, sources, target, options, threads, True, talk, before)
         images = before.images + tally.images
     talk.say_failures()
-    added = counted(tally.images, "image")
-    talk.say(f"{target}: {added} added; {counted(images, 'image')} in {tally.file_bytes:,} bytes")
+    added = f"{counted(tally.images, 'image')} added{_kept_of(tally, codec.lossless)}"
+    talk.say(f"{target}: {added}; {counted(images, 'image')} in {tally.file_bytes:,} bytes")
     _warn(tally, codec, options, talk)
     talk.end()
 
@@ -345,11 +310,15 @@ def _summary(tally: Tally, raw: int, exact: bool) -> str:
     """What was written, in one line; `raw` is the bytes of all pixels, 0 where they are not known."""
     each = tally.file_bytes / tally.images
     ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
-    psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
-    psnr = ", lossless" if exact else psnr
     size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
+    return f"{counted(tally.images, 'image')} in {size}{ratio}{_kept_of(tally, exact)}"
+
+
+def _kept_of(tally: Tally, exact: bool) -> str:
+    """What is kept of images, as part of a line: how near they come back, and labels."""
+    psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     labels = f", {counted(tally.labelled, 'label')} kept" if tally.labelled else ""
-    return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}{labels}"
+    return (", lossless" if exact else psnr) + labels
 
 
 def _files_take(codec: Codec, target: Location | None, tally: Tally) -> str:

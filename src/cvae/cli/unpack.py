@@ -57,7 +57,8 @@ def command(
 
     PACK is a file or a folder that `cvae pack` wrote, here or at a URL, or `-` for stdin. The model
     is found by the id in the pack. PATTERN takes images by their whole names, in which * stands for
-    anything, / included, ? for one character, and [ab] for one of some. Nothing is written when what
+    anything, / included, ? for one character, and [ab] for one of some; what is itself a name takes
+    that alone. Nothing is written when what
     is asked for is damaged, unless --keep-going is given.
     """
     from cvae import packs
@@ -149,7 +150,7 @@ def _left_out(pack: Pack, target: Any) -> Iterator[str]:
         return
     if (ending == ".npy" and fields) or (ending != ".tar" and fields - {FOLDER}):
         yield "labels are written to .npz and .tar alone"
-    elif FOLDER in fields and (ending == ".tar" or _is_label_alone(pack)):
+    elif FOLDER in fields and _is_label_alone(pack):
         yield "labels folder: no file holds them, so they were left out, but for folders in names"
 
 

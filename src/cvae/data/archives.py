@@ -50,7 +50,7 @@ class TarSource(Source):
         with translated(DataError, "cannot be read", self.label):
             opened = nullcontext(self.file) if is_open else self.file.open("rb")
         with opened as file:
-            wanted = _wanted(self.label, reading, refuse)
+            wanted = _wanted(self.label, refuse)
             members = tars.members(file, self.label, wanted, MAX_FILE, refuse, again)
             items = _files(members, self.label, reading, refuse, _SORTED_TAR)
             yield from decoded(items, reading, threads, refuse, paged)
@@ -74,17 +74,15 @@ class TarSource(Source):
                 yield images.open_image(data, name)
 
 
-def _wanted(label: str, reading: Reading, refuse: Refuse) -> Callable[[str, bytes], bool]:
-    """Whether a member of an archive is an image, by its name and first bytes; others are noticed.
+def _wanted(label: str, refuse: Refuse) -> Callable[[str, bytes], bool]:
+    """Whether a member of an archive is an image, by its name and first bytes, or may be a label.
 
-    Of a reading that has labels, they are wanted, too.
+    Others are noticed.
     """
     tell = told(refuse)
 
     def wanted(name: str, head: bytes) -> bool:
-        is_wanted = listing.is_image(name, head) or (
-            reading.labels and _ending(name) in labels.ENDINGS
-        )
+        is_wanted = listing.is_image(name, head) or _ending(name) in labels.ENDINGS
         if not is_wanted:
             tell(PassedOver("image", where=f"{label}: {name}"))
         return is_wanted
@@ -101,22 +99,23 @@ def _files(
 ) -> Iterator[File]:
     """The image files among members, each with its label: in files of its name, which lie next to it.
 
-    `advice` says how to order an archive so.
+    A reading that has no labels passes over those that lie elsewhere alone, as other files. `advice` says
+    how to order an archive so.
     """
-    if not reading.labels:
-        yield from (File(f"{label}: {name}", name, data) for name, data in members)
-        return
     tell = told(refuse)
     for _, group in groupby(members, lambda member: labels.stem(member[0])):
         while held := list(islice(group, _TOGETHER)):
             is_label = [_ending(name) in labels.ENDINGS for name, _ in held]
             files, others = list(compress(held, is_label)), [not known for known in is_label]
-            beside = _beside(files, tell) if any(others) else {}
+            beside = _beside(files, tell) if reading.labels and any(others) else {}
             for name, data in compress(held, others):
                 yield File(f"{label}: {name}", name, data, beside)
             for name, _ in files if not any(others) else []:
                 where = f"{label}: {name}"
-                tell(NotBeside("label next to its image", where=where, advice=advice))
+                if reading.labels:
+                    tell(NotBeside("label next to its image", where=where, advice=advice))
+                else:
+                    tell(PassedOver("image", where=where))
 
 
 def _beside(
@@ -151,18 +150,16 @@ class ZipSource(Source):
     def batches(
         self, reading: Reading, threads: int = 1, refuse: Refuse = None, paged: bool = False
     ) -> Iterator[Batch]:
-        members = self._members(reading, refuse)
+        members = self._members(refuse)
         items = _files(members, str(self.place), reading, refuse, _SORTED_ZIP)
         return decoded(items, reading, threads, refuse, paged)
 
     def opened(self) -> Generator[Any, None, None]:
-        for name, data in self._members(Reading((0, 0, 3), "any"), drop):
+        for name, data in self._members(drop):
             with suppress(CvaeError):
                 if isinstance(data, bytes):
                     yield images.open_image(data, name)
 
-    def _members(
-        self, reading: Reading, refuse: Refuse
-    ) -> Iterator[tuple[str, bytes | ImageError]]:
+    def _members(self, refuse: Refuse) -> Iterator[tuple[str, bytes | ImageError]]:
         label = str(self.place)
-        return zips.members(self.place, label, _wanted(label, reading, refuse), MAX_FILE)
+        return zips.members(self.place, label, _wanted(label, refuse), MAX_FILE)

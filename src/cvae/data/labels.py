@@ -22,6 +22,7 @@ from cvae.errors import FormatError
 Label = dict[str, Any]  # what an image is labelled with; empty where it is not
 
 MAX_LABEL = 4096  # bytes of text of an image
+MAX_VALUES = 128  # of a row of an array
 _MAX_FIELDS = 16
 CLS, JSON, FOLDER = "cls", "json", "folder"
 ENDINGS = {".cls": CLS, ".json": JSON}
@@ -30,7 +31,6 @@ _DTYPES = {"bool", *_INTEGERS}
 _ARRAY = re.compile(
     r"(y(?:_[A-Za-z0-9_]{1,60})?):([a-z0-9]{1,6})(?::([0-9]{1,4}(?:,[0-9]{1,4}){0,2}))?"
 )
-_MAX_VALUES = 128  # of a row of an array
 _DIGITS = 20  # of an integer in a file
 
 
@@ -54,7 +54,7 @@ def array_of(field: str) -> Array | None:
     if not found or found[2] not in _DTYPES:
         return None
     shape = tuple(map(int, found[3].split(","))) if found[3] else ()
-    return Array(found[1], np.dtype(found[2]), shape) if math.prod(shape) <= _MAX_VALUES else None
+    return Array(found[1], np.dtype(found[2]), shape) if math.prod(shape) <= MAX_VALUES else None
 
 
 def array_field(name: str, dtype: np.dtype, shape: Sequence[int]) -> str | None:

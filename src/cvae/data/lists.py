@@ -57,8 +57,11 @@ class ListSource(Source):
 class Names:
     """Names of the files of several inputs: where two would have one, with the input's folder before it."""
 
-    def __init__(self, inputs: Iterable[Iterable[Named]]) -> None:
-        """Goes through all files. What cannot be listed is left out: whoever reads it says so."""
+    def __init__(self, inputs: Iterable[Iterable[Named]], folders: bool = False) -> None:
+        """Goes through all files. What cannot be listed is left out: whoever reads it says so.
+
+        With `folders`, all names of several folders get theirs: images are labelled with it.
+        """
         names = defaultdict[str, set[int]](set)  # by folder; hashes take less memory
         for files in inputs:
             with suppress(CvaeError):
@@ -68,6 +71,7 @@ class Names:
         by_folder = defaultdict[str, set[int]](set)  # one may be given in several ways
         for given, found in names.items():
             by_folder[whole[given]] |= found
+        self._every = folders and len(by_folder) > 1
         self._all, self._shared = set[int](), set[int]()
         for found in by_folder.values():
             self._shared |= self._all & found
@@ -77,7 +81,9 @@ class Names:
         self._least = {given: _least(parts[whole[given]], [*parts.values()]) for given in names}
 
     def __call__(self, place: Location, name: str) -> str:
-        if hash(name) not in self._shared or (given := _given(place, name)) not in self._parts:
+        if not self._every and hash(name) not in self._shared:
+            return name
+        if (given := _given(place, name)) not in self._parts:
             return name
         parts, longer = self._parts[given], name
         for count in range(self._least[given], len(parts) + 1):
@@ -100,12 +106,15 @@ def _least(parts: Sequence[str], others: Sequence[Sequence[str]]) -> int:
     return max(1, len(parts))
 
 
-def apart(sources: Sequence[Source]) -> list[Source]:
-    """The same sources; files of several get names of their own where they would have the same."""
+def apart(sources: Sequence[Source], folders: bool = False) -> list[Source]:
+    """The same sources; files of several get names of their own where they would have the same.
+
+    `folders` is that of `Names`.
+    """
     lists = [source for source in sources if isinstance(source, ListSource)]
     if len(lists) < 2:
         return list(sources)
-    names = Names(source.listed() for source in lists)
+    names = Names((source.listed() for source in lists), folders)
     return [
         source.renamed(names) if isinstance(source, ListSource) else source for source in sources
     ]

@@ -84,11 +84,14 @@ class ArraySource(Source):
         """The arrays that have the labels of these images, by the names of their fields."""
         tell, found = told(refuse), dict[str, arrays.Rows]()
         with ExitStack() as stack:
+            if reading.labels and not self.start:  # of other parts it is said already
+                self._say_others(images.shape[0], tell)
             for name in self._labels() if reading.labels else []:
                 rows = stack.enter_context(arrays.open_rows(self.path, name))
                 field = labels.array_field(name, rows.dtype, rows.shape[1:])
                 if field is None or rows.left != images.shape[0]:
-                    expected = f"expected {images.shape[0]:,} rows of integers"
+                    most = f"of at most {labels.MAX_VALUES} integers"
+                    expected = f"expected {images.shape[0]:,} rows {most}"
                     text = f"holds no labels and was left out: {expected}, found {rows.dtype} {rows.shape}"
                     tell(Notice(text, where=f"{self.path}: {name}"))
                     continue
@@ -101,8 +104,29 @@ class ArraySource(Source):
         if self.member is None:
             return []
         names = [name for name in arrays.names_in(self.path) if re.fullmatch("y(_.*)?", name)]
-        own = "y_" + self.member.removeprefix("x_")
-        return [name for name in names if name == own or not self.member.startswith("x_")]
+        return [name for name in names if self._own_labels in (name, "y_*")]
+
+    @property
+    def _own_labels(self) -> str:
+        """What the arrays are called that have its labels."""
+        member = self.member or ""
+        return f"y_{member.removeprefix('x_')}" if member.startswith("x_") else "y_*"
+
+    def _say_others(self, images: int, tell: Callable[[CvaeError], None]) -> None:
+        """Says which arrays beside its own look like labels, and have another name."""
+        names = [] if self.member is None else arrays.names_in(self.path)
+        # What `cvae unpack` writes, and the labels of other images.
+        known = {self.member, "numbers", *self._labels()}
+        known |= {f"y_{name.removeprefix('x_')}" for name in names if name.startswith("x_")}
+        for name in names:
+            with suppress(DataError):  # which is for those that are asked for
+                if name in known:
+                    continue
+                with arrays.open_rows(self.path, name) as rows:
+                    if rows.dtype.kind in "iu" and rows.shape == (images,):
+                        why = f"since labels are arrays {self._own_labels}"
+                        text = f"{images:,} integers were left out, {why}"
+                        tell(Notice(text, where=f"{self.path}: {name}"))
 
     def opened(self) -> Generator[Any, None, None]:
         with self._open() as (rows, shape, _):
@@ -200,7 +224,8 @@ def open_images(
 ) -> Stream:
     """The images of every place that they can come from.
 
-    Files of several items that have one name get that of their folder before it.
+    Files of several items that have one name get that of their folder before it; all of several folders,
+    where these are their labels.
 
     Args:
         items: files, folders, arrays, archives, URLs or patterns of such, or sources.
@@ -227,7 +252,7 @@ def open_images(
     if which.key and which.key not in keys:
         where = " ".join("stdin" if isinstance(item, Source) else str(item) for item in items)
         raise DataError(f"expected an .npz file for --key {which.key}, found none", where=where)
-    return Stream(apart(sources), reading, threads, refuse, paged)
+    return Stream(apart(sources, reading.folders), reading, threads, refuse, paged)
 
 
 @contextmanager

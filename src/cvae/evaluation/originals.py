@@ -28,9 +28,7 @@ class Originals:
         self.what = sources.kind_of(files[0]) if files else What.FILE
         self.places: dict[str, Place] = {}  # of image files, by name
         if self.what not in (What.ARRAY, What.TAR, What.ZIP, What.PACK, What.PACKS):
-            # Messages call the files of a folder as they were given.
-            listed = self.input if files else self.input._replace(place=places.locate(text))
-            self.places = {file.name: file.place for file in listed.found(refuse)}
+            self.places = {file.name: file.place for file in self.input.found(refuse)}
         self.names = set(self.places)  # of an archive those that were read so far
         self.was_read = False  # an archive, for another pack
         self.coded = set[str]()  # names of those that are in some coded file

@@ -291,11 +291,17 @@ class Pack(Closing):
         return [number for number, found in self.reader.names() if found == name]
 
     def match(self, pattern: str) -> list[int]:
-        """The numbers of the images whose whole names match, as `fnmatch` does; reads as `find`."""
+        """The numbers of the images whose whole names match, as `fnmatch` does; reads as `find`.
+
+        A pattern that is itself a name takes the images of that name alone: `y [1].png`.
+        """
         expect(pattern, str, "a pattern of names, such as 'dogs/*.png'")
         self._check_open()
         matches = re.compile(fnmatch.translate(pattern)).match
-        return [number for number, found in self.reader.names() if matches(found)]
+        names = self.reader.names()
+        found = [(number, name) for number, name in names if name == pattern or matches(name)]
+        exact = [number for number, name in found if name == pattern]
+        return exact or [number for number, _ in found]
 
     def single_bytes(self) -> int:
         """Bytes that its images take as single files; codes all of them again.

@@ -103,7 +103,7 @@ def run(
         CvaeError: a shard failed for a reason that is not in its images.
     """
     folder = places.locate(folder).absolute()
-    found = [shards.resolve(text, failed) for text in inputs]
+    found = [shards.resolve(text, failed).absolute() for text in inputs]
     shards.shared(found, folder)
     shards.apart(found, folder)
     job = _job(codec, found, folder, options, plan)
@@ -113,7 +113,8 @@ def run(
     known = {part.file: part for part in before.shards} if before else {}
     with _tidied(folder, plan), executors.open_executor(plan.workers, plan.scheduler) as executor:
         manifest.begin(folder, job.request, force=plan.force)
-        work = shards.cut(found, plan.shard_images, Which(options.split, options.key), failed)
+        which, folders = Which(options.split, options.key), options.labels == "folder"
+        work = shards.cut(found, plan.shard_images, which, failed, folders)
         results = encode_all(executor, job, file, work, known, progress)
     bad = [result for result in results if isinstance(result, CvaeError)]
     for error in bad:

@@ -57,15 +57,20 @@ class Input(NamedTuple):
             raise DataError(text, where=self.text, advice=advice)
         yield from chain([first], found)
 
+    def absolute(self) -> Input:
+        """The same for a process with another current folder; messages then have whole paths."""
+        files = tuple(file._replace(place=file.place.absolute()) for file in self.files)
+        return Input(self.text, self.place.absolute(), files)
+
 
 def resolve(text: str, refuse: Refuse = None) -> Input:
     """The input that a path, a URL or a glob pattern of either stands for; raises as `places.find`."""
-    if not places.is_pattern(text) and places.locate(text).is_folder():
-        folder = places.locate(text).absolute()
-        packs = (Found(folder, folder.name),) if what_lies_at(folder) is What.PACKS else ()
+    if not places.is_pattern(text) and (folder := places.locate(text)).is_folder():
+        packs = (
+            (Found(folder, folder.absolute().name),) if what_lies_at(folder) is What.PACKS else ()
+        )
         return Input(text, folder, packs)
-    found = places.find(text, refuse)
-    files = tuple(file._replace(place=file.place.absolute()) for file in found)
+    files = tuple(places.find(text, refuse))
     return Input(text, files[0].place, files)
 
 
@@ -74,16 +79,18 @@ def cut(
     size: int = SHARD_IMAGES,
     which: Which = AS_USUAL,
     refuse: Refuse = None,
+    folders: bool = False,
 ) -> Iterator[Shard]:
     """The shards of all inputs, in order, of at most `size` images each; raises as `sources.cut`.
 
     `refuse` is that of `Input.found`. Files of several inputs that have one name get that of their folder
-    before it.
+    before it; with `folders`, all files of several folders do.
     """
     inputs = list(inputs)
     found: Iterable[Found] = chain.from_iterable(item.found(refuse) for item in inputs)
     if len(inputs) > 1:
-        names = Names(((f.place, f.name) for f in item.found(drop)) for item in inputs)
+        listed = (((f.place, f.name) for f in item.found(drop)) for item in inputs)
+        names = Names(listed, folders)
         found = (file._replace(name=names(file.place, file.name)) for file in found)
     for ordinal, (source, files) in enumerate(sources.cut(found, size, which, pack_source)):
         # What tells a shard from others, and from itself with other images.
