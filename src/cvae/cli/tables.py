@@ -99,11 +99,13 @@ def coding(result: dict[str, Any]) -> Iterator[str]:
     return _table(title, rows, result)
 
 
-def coded(result: dict[str, Any]) -> Iterator[str]:
-    """The figures of coded files against their originals."""
-    if "images_that_differ" in result:
-        return _table("{file} against {dataset}: {count}, lossless", _KEPT, result)
-    return _table("{file} against {dataset}: {count}, quality {quality}", _CODED, result)
+def coded(result: dict[str, Any], against: str) -> Iterator[str]:
+    """The figures of coded files of one model against their originals, as these were typed."""
+    title = "{file} against {against}: {count}, model {model}, {how}"
+    exact, quality = "images_that_differ" in result, result["quality"]
+    how = "several qualities" if quality is None else f"quality {quality}"
+    values = {**result, "against": against, "how": "lossless" if exact else how}
+    return _table(title, _KEPT if exact else _CODED, values)
 
 
 def noise(result: dict[str, Any]) -> Iterator[str]:

@@ -82,7 +82,7 @@ def command(
             results += found
             if not as_json:
                 for result in found:
-                    tables.show(tables.coded(result))
+                    tables.show(tables.coded(result, originals.text))
     # A single container is looked up in a folder of many; what cannot be compared may have any.
     if originals and compared == len(names) and not _is_one(names) and (left := originals.uncoded):
         talk.lacking("there is no coded image of", "original", left, originals.text)
