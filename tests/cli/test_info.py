@@ -44,7 +44,7 @@ def test_a_folder_of_containers_is_summed_up(capsys: pytest.CaptureFixture[str])
         "file_bytes": sum(sizes), "bytes_per_image": round(sum(sizes) / 11, 2),
         "models": {"mnist": 10, "linear-mnist": 1}, "qualities": {"50": 10, "80": 1},
     }  # fmt: skip
-    assert "1 file that is no coded file was passed over: notes.txt" in said.err
+    assert "1 file that is no coded file was passed over: coded/notes.txt" in said.err
     run_here("pack", SAMPLES, "-o", "coded/x.bin", *FAST)
     data = Path("coded/digit_3.bin").read_bytes()
     Path("coded/digit_3.bin").write_bytes(data[:-1])

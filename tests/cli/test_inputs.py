@@ -78,7 +78,8 @@ def test_other_files_are_passed_over_in_one_line(
     run_here(*command)
     (line,) = [line for line in said(capsys) if "passed over" in line]
     assert "4 files that are no images were passed over: " in line
-    assert "deep/more.csv, labels.json, notes.txt, ..." in line
+    names = line.rpartition(": ")[2].replace(f"{Path.cwd()}/", "")  # whole where workers read
+    assert names == "in/deep/more.csv, in/labels.json, in/notes.txt, ..."
 
 
 def test_other_files_among_coded_ones_are_passed_over_too(
@@ -92,7 +93,7 @@ def test_other_files_among_coded_ones_are_passed_over_too(
         capsys.readouterr()
         run_here(*command, code=1)
         lines = said(capsys)
-        warning = "cvae: warning: 1 file that is no coded file was passed over: notes.txt"
+        warning = "cvae: warning: 1 file that is no coded file was passed over: out/notes.txt"
         assert warning in lines
         assert "cvae: error: out/gone: is a link to nothing" in lines
 
@@ -147,7 +148,7 @@ def test_a_folder_without_images_is_an_error(capsys: pytest.CaptureFixture[str])
         assert "cvae: error: in: expected" in lines[0]
         assert lines[1:] in (
             [],
-            ["cvae: warning: 1 file that is no image was passed over: notes.txt"],
+            ["cvae: warning: 1 file that is no image was passed over: in/notes.txt"],
         )
 
 
