@@ -143,7 +143,7 @@ def test_from_python_the_bad_one_of_many_containers_is_named() -> None:
     codec = cvae.open_model()
     good = codec.encode(np.zeros((28, 28), np.uint8))
     for bad, text in (
-        (b"text", "not a cvae container"),
+        (b"text", "expected a container, found"),
         (sealed(good, payload=b"\xff" * 90), "damaged"),
     ):
         with pytest.raises(cvae.FormatError, match=f"^container 2: {text}"):

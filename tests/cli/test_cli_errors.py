@@ -155,6 +155,37 @@ def test_what_is_no_container_or_has_no_ending_says_what_helps(made: Path) -> No
     assert names() == before
 
 
+def test_every_command_tells_what_a_file_of_another_kind_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(DIGIT, "a.png")
+    np.savez("m.npz", x_test=np.zeros((2, 28, 28), np.uint8))
+    np.save("m.npy", np.zeros((2, 28, 28), np.uint8))
+    Path("none").touch()
+    ours, one, many = "a container, a pack or a model", "a container", "a pack"
+    for command, file, expected, found in (
+        ("info", "a.png", ours, "an image (PNG)"), ("info", "m.npy", ours, "an array"),
+        ("info", "none", ours, "an empty file"), ("verify", "m.npz", ours, "an array"),
+        ("verify", "a.png", ours, "an image (PNG)"), ("decode", "m.npz", one, "an array"),
+        ("list", "m.npz", many, "an array"), ("unpack", "a.png", many, "an image (PNG)"),
+        ("merge", "m.npz -o x.bin", many, "an array"),
+    ):  # fmt: skip
+        run_here(command, *file.split(), code=1)
+        line = f"cvae: error: {file.split()[0]}: expected {expected}, found {found}\n"
+        assert capsys.readouterr().err == line, command
+    for command in ("info", "verify", "unpack", "list", "decode"):
+        said = run_cvae(command, "-", stdin=Path("a.png").read_bytes(), code=1).stderr
+        assert b", found an image (PNG)" in said, command
+
+
+def test_python_tells_what_a_file_of_another_kind_is() -> None:
+    with pytest.raises(cvae.FormatError, match=r"expected a container, found an image \(PNG\)"):
+        cvae.decode(DIGIT.read_bytes())
+    Path("a.bin").write_bytes(cvae.encode(np.zeros((28, 28), np.uint8)))
+    with pytest.raises(cvae.FormatError, match=r"a.bin: expected a pack, found a container"):
+        cvae.open_pack("a.bin")
+
+
 def test_wrong_usage_exits_with_two() -> None:
     run_cvae("encode", code=2)
     run_cvae("encode", DIGIT, "-q", "101", code=2)

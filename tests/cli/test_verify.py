@@ -90,7 +90,7 @@ def test_what_is_missing_or_nothing_of_ours_is_an_error(
     lines = errors(capsys)
     assert lines[0] == "cvae: error: nowhere: there is no such file or folder"
     assert lines[1].startswith("cvae: error: empty: expected .bin or .cvae files")
-    assert lines[2].startswith("cvae: error: text.bin: not a cvae container")
+    assert lines[2].startswith("cvae: error: text.bin: expected a container, found something else")
     assert found(capsys, "text.bin", code=1)["kind"] == "unknown kind of file"
 
 

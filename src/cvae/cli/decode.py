@@ -11,6 +11,7 @@ import click
 from cvae import CvaeError, FormatError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO, Task
+from cvae.cli.inputs import is_folder
 from cvae.cli.options import say_unused
 from cvae.cli.talk import NO_MEMORY, Talk
 from cvae.errors import at
@@ -70,7 +71,7 @@ def command(
     _check_npy(inputs, model, quality)
     files.refuse_as_input(inputs, output, SUFFIXES, {"FILE"})
     for item in inputs:  # packs that need no look at their bytes
-        if files.is_folder(item) and files.what(item) is What.PACKS:
+        if is_folder(item) and files.what(item) is What.PACKS:
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
@@ -187,7 +188,7 @@ class _Decoder:
 
 def _read(task: Task) -> Container:
     """The container in a file. Raises CvaeError; of a pack, before all of it is read."""
-    from cvae.bitstream import container
+    from cvae.data import contents
     from cvae.data.contents import What
     from cvae.data.signatures import HEAD, image_format
 
@@ -196,11 +197,10 @@ def _read(task: Task) -> Container:
         raise _pack_found(name)
     data = task.read()
     try:
-        return container.unpack(data)
+        return contents.unpack(data)
     except FormatError as error:
-        if found := image_format(data[:HEAD]):
-            text = f"expected a container, found an image ({found})"
-            raise FormatError(text, advice=f"{files.typed('encode', [name])} codes it") from error
+        if image_format(data[:HEAD]):
+            error.advice = f"{files.typed('encode', [name])} codes it"
         raise
 
 

@@ -15,6 +15,7 @@ import click
 from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
+from cvae.cli.inputs import several
 from cvae.cli.options import refuse_lossy, say_unused
 from cvae.cli.talk import BATCH, FIT_ADVICE, NO_MEMORY, Talk
 
@@ -119,7 +120,7 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
-    if output is None or output.endswith(".npy") or not files.several(inputs):
+    if output is None or output.endswith(".npy") or not several(inputs):
         return
     advice = f"{advice}, a / behind the name makes a folder"
     if output == STDIO:

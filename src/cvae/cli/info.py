@@ -89,6 +89,8 @@ def _facts(name: str, talk: Talk) -> dict[str, Any]:
         return _folder(found, talk)
     if what in (What.NOTHING, What.MODEL, What.RUN, What.FOLDER):
         return _model(name)
+    if what is not What.CONTAINER:
+        raise files.other(name)
     return _container(name)
 
 
@@ -210,10 +212,10 @@ def _folder(paths: list[str], talk: Talk) -> dict[str, Any]:
 
 def _of_container(path: str) -> tuple[int, int, int, int]:
     """The id of its model, its quality, images and bytes. Raises FormatError at damage."""
-    from cvae.bitstream import container
+    from cvae.data import contents
 
     data = files.Task(Path(path)).read()
-    item = container.unpack(data)
+    item = contents.unpack(data)
     return item.model_id, item.quality, 1, len(data)
 
 

@@ -1,0 +1,71 @@
+"""Arguments that name inputs: the files that each stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvae.cli.talk import Talk
+from cvae.cli.targets import Source
+from cvae.errors import CvaeError, ImageError, Notice
+
+if TYPE_CHECKING:
+    from cvae.data.listing import Choose
+
+STDIN = "-"
+
+
+def several(inputs: Sequence[str]) -> bool:
+    """Whether arguments may stand for several files."""
+    return len(inputs) > 1 or any(is_folder(item) for item in inputs if item != STDIN)
+
+
+def is_folder(item: str) -> bool:
+    """Whether an argument is a folder; unlike that of a Path, this never raises."""
+    return os.path.isdir(item)  # noqa: PTH112
+
+
+def sources_of(
+    inputs: Sequence[str], choose: Choose, talk: Talk
+) -> tuple[list[Source], list[CvaeError]]:
+    """Input files, each once, and the errors of those that cannot be had.
+
+    `choose` takes files from a folder. Raises the error of the one argument.
+    """
+    sources: dict[str, Source] = {}
+    wrong: list[CvaeError] = []
+    for item in inputs:
+        if item == STDIN:
+            sources[item] = Source(None)
+        elif not is_folder(item):
+            sources.setdefault(os.path.abspath(item), Source(Path(item), Path(item).parent))  # noqa: PTH100
+        else:
+            found, refused = _below(item, choose, talk)
+            if not found and not refused:
+                error = ImageError("expected files to read, found none in this folder", where=item)
+                if len(inputs) == 1:
+                    raise error
+                refused = [error]
+            for source in found:
+                sources.setdefault(os.path.abspath(str(source.path)), source)  # noqa: PTH100
+            wrong += refused
+    return list(sources.values()), wrong
+
+
+def _below(item: str, choose: Choose, talk: Talk) -> tuple[list[Source], list[CvaeError]]:
+    """The files of a folder that are chosen, and the errors of those that cannot be had."""
+    from cvae.data import places
+
+    wrong: list[CvaeError] = []
+
+    def refuse(error: CvaeError) -> None:
+        if isinstance(error, Notice):
+            talk.error(error)
+        else:
+            wrong.append(error)
+
+    folder = Path(item)
+    names = [Path(file.name) for file in choose(places.locate(item).below(refuse=refuse), refuse)]
+    return [Source(folder / name, folder, name.parent) for name in names], wrong
