@@ -175,6 +175,15 @@ def test_the_quality_is_written_and_read() -> None:
     assert facts[0]["model"] == "mnist"
 
 
+def test_a_quality_that_decode_does_not_need_is_said() -> None:
+    run_cvae("encode", DIGIT, "-o", "a.bin")
+    run_cvae("encode", DIGIT, "-o", "b.npy", "--quiet")
+    said = run_cvae("decode", "a.bin", "-q", "3").stderr.decode()
+    assert said.startswith("-q changes nothing: containers name their quality\n")
+    mixed = run_cvae("decode", "a.bin", "b.npy", "-m", "mnist", "-q", "50", "-o", "back/")
+    assert b"changes nothing" not in mixed.stderr
+
+
 def test_fit_converts_resizes_and_restores_the_original_size() -> None:
     Image.open(DIGIT).convert("RGB").resize((56, 84)).save("large.png")
     assert "--fit" in error_line(run_cvae("encode", "large.png", "-m", "mnist", code=1))

@@ -75,6 +75,9 @@ def command(
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
+    if quality is not None and not any(task.is_npy for task in tasks):
+        talk.say("-q changes nothing: containers name their quality")
+    files.check_picture(tasks[0].target)  # several have names of our own
     left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
         decoder = _Decoder(model, quality, max_pixels, results, force, talk)
@@ -113,7 +116,7 @@ class _Decoder:
         for task in tasks:
             with self._talk.trying(task.name):
                 task.check(self._force)
-                if task.source is not None and task.source.suffix == ".npy":
+                if task.source is not None and task.is_npy:
                     self._write(task, self._from_npy(task.source))
                     continue
                 item = _read(task)

@@ -53,6 +53,7 @@ def command(
     files.refuse_coded(images)
     _refuse_many(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
+    files.check_picture(tasks[0].target)  # several have names of our own
     left = files.to_do(tasks, skip_existing, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None

@@ -48,6 +48,11 @@ class Task(NamedTuple):
     def target_name(self) -> str:
         return str(self.target or "stdout")
 
+    @property
+    def is_npy(self) -> bool:
+        """Whether the input is an array by its ending."""
+        return self.source is not None and self.source.suffix == ".npy"
+
     def read(self) -> bytes:
         """The input's bytes. Raises CvaeError when it cannot be read."""
         with translated(CvaeError, "cannot be read", self.name):
@@ -340,6 +345,17 @@ def refuse_as_folder(output: str, expected: str) -> None:
     if ending in FILE_ENDINGS and not places.locate(output).is_folder():
         text = f"-o {output}: expected {expected}; put a / behind it if a folder is meant"
         raise click.UsageError(text)
+
+
+def check_picture(output: Path | None) -> None:
+    """Raises UsageError when the ending of an output is of no image format that is written."""
+    from cvae.data import images
+
+    try:
+        images.check_ending(output.name if output else "x.png")
+    except OutputError as error:
+        error.where = f"-o {output}"
+        raise click.UsageError(str(error)) from error
 
 
 def refuse_terminal(force: bool) -> None:

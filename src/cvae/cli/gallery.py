@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvae.cli.files import STDIO, Task, like_a_file, refuse_terminal, refuse_url
+from cvae.cli.files import STDIO, Task, check_picture, like_a_file, refuse_terminal, refuse_url
 from cvae.cli.talk import Talk
 from cvae.errors import OutputError
 
@@ -28,7 +28,8 @@ class Gallery:
     def at(cls, output: str | None, default: str, stem: str, count: int, force: bool) -> Gallery:
         """What `-o` stands for: `-`, a file, or a folder; without it the file `default`.
 
-        Raises OutputError when a file exists and `force` is off, or stdout is a terminal.
+        Raises UsageError when a file has not the ending of an image, OutputError when one exists and
+        `force` is off, or stdout is a terminal.
         """
         from cvae.data import files
 
@@ -39,6 +40,8 @@ class Gallery:
             refuse_terminal(force)
         elif output is not None and not like_a_file(output):
             goal = Path(output)
+        if isinstance(goal, Task):
+            check_picture(goal.target)
         found = cls(goal, count, stem, force)
         for path in found.paths():
             files.check_writable(path, force)
