@@ -57,8 +57,8 @@ def command(
       cvae decode digit.bin             -> digit_reconstructed.png
       cvae decode coded/ -o pictures/   every file of a folder
 
-    FILE is a container, symbols as .npy, a folder of them, or `-` for stdin. `cvae unpack` decodes
-    packs, which hold many images.
+    FILE is a container, symbols as .npy, a folder of them, a pattern in quotes, or `-` for stdin.
+    `cvae unpack` decodes packs, which hold many images.
 
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.

@@ -40,10 +40,9 @@ def command(
       cvae denoise photo.jpg            -> photo_denoised.png
       cvae denoise photos/ -o clean/    every image of a folder
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. A
-    denoiser takes images of any size. A codec that was trained
-    on noisy images takes those of its own size. A bad file is named and skipped; the exit code is
-    then 1.
+    IMAGE is a file, a folder, a pattern in quotes, or `-` for stdin; put -- before names that begin
+    with a dash. A denoiser takes images of any size. A codec that was trained on noisy images takes
+    those of its own size. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import denoising
     from cvae.data import listing

@@ -54,8 +54,8 @@ def command(
       cvae encode scans/ -o coded/      every image of a folder
       cvae encode - < digit.png > digit.bin
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
-    pack` writes many images to one file. A model that was trained on a folder of images reads them as
+    IMAGE is a file, a folder, a pattern in quotes, or `-` for stdin; put -- before names that begin
+    with a dash. `cvae pack` writes many images to one file. A model that was trained on a folder of images reads them as
     training did. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
@@ -122,11 +122,11 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
             raise CvaeError("holds many images", where=where, advice=advice)
     if output is None or output.endswith(".npy") or not several(inputs):
         return
-    advice = f"{advice}, a / behind the name makes a folder"
     if output == STDIO:
-        raise click.UsageError(f"stdout takes one image; {advice}")
+        raise click.UsageError(f"stdout takes one image; {advice}, -o NAME/ makes a folder")
     if files.like_a_file(output):
-        raise click.UsageError(f"-o {output} is one file, found several images; {advice}")
+        text = f"-o {output} is one file, found several images; {advice}"
+        raise click.UsageError(f"{text}, a / behind the name makes a folder")
 
 
 class _Read(NamedTuple):
