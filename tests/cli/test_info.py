@@ -56,6 +56,23 @@ def test_a_folder_of_containers_is_summed_up(capsys: pytest.CaptureFixture[str])
     assert "cvae: error: coded/digit_3.bin: " in said.err
 
 
+def test_a_model_is_described_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("info", "photo")
+    lines = capsys.readouterr().out.splitlines()
+    facts = dict(line.split("  ", 1) for line in lines if "  " in line.strip())
+    assert facts["takes"].strip() == "any size RGB"
+    assert "image shape" not in facts
+    assert facts["99 % reach at quality 50"].endswith(" dB")
+    assert "," in facts["file bytes"]
+    run_here("info", "mnist")
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.strip() in ("analysis", "refine", "augment")]
+    run_here("info", "photo", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert isinstance(facts["file_bytes"], int)
+    assert facts["image_shape"] == [192, 192, 3]
+
+
 def test_several_are_described_and_a_bad_one_costs_itself_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -79,7 +96,7 @@ def test_standard_input_is_described_whatever_it_is() -> None:
         facts = json.loads(run_cvae("info", "-", "--json", stdin=Path(name).read_bytes()).stdout)
         expected = json.loads(run_cvae("info", name, "--json").stdout)
         assert facts == expected | ({"file": "stdin"} if "file" in expected else {})
-    assert b"cvae: error: stdin: not a cvae" in run_cvae("info", "-", stdin=b"text", code=1).stderr
+    assert b"cvae: error: stdin: expected a container, a pack or a model" in run_cvae("info", "-", stdin=b"text", code=1).stderr
     damaged = run_cvae("info", "-", stdin=MODEL.read_bytes()[:-9], code=1).stderr
     assert damaged.startswith(b"cvae: error: stdin: expected a cvae model: ")
 

@@ -55,8 +55,8 @@ def command(
       cvae encode - < digit.png > digit.bin
 
     IMAGE is a file, a folder, a pattern in quotes, or `-` for stdin; put -- before names that begin
-    with a dash. `cvae pack` writes many images to one file. A model that was trained on a folder of images reads them as
-    training did. Models of any size lay transparent images on white.
+    with a dash. `cvae pack` writes many images to one file. A model that was trained on a folder of
+    images reads them as training did. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
@@ -281,7 +281,7 @@ class _Encoder:
         fits = not codec.any_size and codec.reading(self._options).scales
         fitted = f" (of the {width}x{height} it was fitted to)" if fits else ""
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
-        payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
+        payload = f"{done.size:,} bytes ({item.payload_bytes:,} of payload)"
         ratio = tables.ratio(done.raw, done.size)
         if codec.lossless:
             return f"{payload}, {ratio}, lossless"

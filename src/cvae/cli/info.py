@@ -96,12 +96,24 @@ def _facts(name: str, talk: Talk) -> dict[str, Any]:
 
 def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts for people: of the names of a pack there are the first alone, and how to see all."""
+    if "takes" in facts:
+        return dict(_of_model(facts))
     if facts.get("quality") == 0:
         facts = {**facts, "quality": "lossless"}
     names = facts.get("names")
     if not names or len(names) == facts["images"]:
         return facts
     return {**facts, "names": [*names, f"first of {facts['images']:,}: --names lists all"]}
+
+
+def _of_model(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Facts of a model for people: some take any size, whatever shape their manifest has."""
+    bound = "expected_psnr_at_"
+    for name, value in facts.items():
+        if name.startswith(bound):
+            yield name.replace(bound, "99_%_reach_at_"), f"{value} dB"
+        elif name != "image_shape":
+            yield name, value
 
 
 def _names(name: str) -> Iterator[str]:
@@ -249,11 +261,13 @@ def _model(name: str) -> dict[str, Any]:
     path = Path(name)
     model = registry.open_model(path if path.is_file() else name)
     manifest = model.manifest
+    kind = kinds.of(manifest, model.path)
     common = {key: value for key, value in asdict(manifest).items() if key not in _OTHERS}
     return {
         "kind": f"model ({manifest.kind})",
+        "takes": kind.describe(manifest),
         **common,
-        **kinds.of(manifest, model.path).facts(manifest),
+        **kind.facts(manifest),
         "id": f"{manifest.id:#06x}",
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,

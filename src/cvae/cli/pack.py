@@ -347,7 +347,7 @@ def _summary(tally: Tally, raw: int, exact: bool) -> str:
     ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
     psnr = "" if tally.psnr_mean is None else f", {tally.psnr_mean:.2f} dB on average"
     psnr = ", lossless" if exact else psnr
-    size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
+    size = f"{tally.file_bytes:,} bytes, {each:,.2f} an image"
     labels = f", {counted(tally.labelled, 'label')} kept" if tally.labelled else ""
     return f"{counted(tally.images, 'image')} in {size}{ratio}{psnr}{labels}"
 
