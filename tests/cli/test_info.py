@@ -96,7 +96,8 @@ def test_standard_input_is_described_whatever_it_is() -> None:
         facts = json.loads(run_cvae("info", "-", "--json", stdin=Path(name).read_bytes()).stdout)
         expected = json.loads(run_cvae("info", name, "--json").stdout)
         assert facts == expected | ({"file": "stdin"} if "file" in expected else {})
-    assert b"cvae: error: stdin: expected a container, a pack or a model" in run_cvae("info", "-", stdin=b"text", code=1).stderr
+    said = run_cvae("info", "-", stdin=b"text", code=1).stderr
+    assert b"cvae: error: stdin: expected a container, a pack or a model" in said
     damaged = run_cvae("info", "-", stdin=MODEL.read_bytes()[:-9], code=1).stderr
     assert damaged.startswith(b"cvae: error: stdin: expected a cvae model: ")
 

@@ -28,8 +28,7 @@ class Gallery:
     def at(cls, output: str | None, default: str, stem: str, count: int, force: bool) -> Gallery:
         """What `-o` stands for: `-`, a file, or a folder; without it the file `default`.
 
-        Raises UsageError when a file has not the ending of an image, OutputError when one exists and
-        `force` is off, or stdout is a terminal.
+        Raises OutputError when a file exists and `force` is off, or stdout is a terminal.
         """
         from cvae.data import files
 
@@ -40,8 +39,6 @@ class Gallery:
             refuse_terminal(force)
         elif output is not None and not like_a_file(output):
             goal = Path(output)
-        if isinstance(goal, Task):
-            check_picture(goal.target)
         found = cls(goal, count, stem, force)
         for path in found.paths():
             files.check_writable(path, force)
@@ -67,7 +64,8 @@ class Gallery:
 
         All in one become a grid of so many columns; with `animated`, a name in .gif an animation. A
         single picture stays as it is.
-        Raises OutputError when all in one would be too large, or a file cannot be written.
+        Raises UsageError, before any is made, when a file has not the ending of an image; OutputError
+        when all in one would be too large, or a file cannot be written.
         """
         from cvae.data.files import Files
 
@@ -80,6 +78,7 @@ class Gallery:
                         talk.detail(str(path))
                     bar.update(len(batch))
             return
+        check_picture(self.goal.target)
         import numpy as np
 
         from cvae.data import grids
