@@ -77,6 +77,8 @@ def command(
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
     if quality is not None and not any(task.is_npy for task in tasks):
         talk.say("-q changes nothing: containers name their quality")
+    if len(inputs) == 1 and files.what(inputs[0]) is What.PACK:  # whose output may be any
+        raise _pack_found(inputs[0])
     files.check_picture(tasks[0].target)  # several have names of our own
     left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
