@@ -18,7 +18,7 @@ from cvae import lossless as exactly
 from cvae.bitstream import container
 from cvae.checks import truth, whole
 from cvae.codec import Codec, find_codec, open_model, open_model_of
-from cvae.data import given
+from cvae.data import contents, given
 from cvae.data.images import Pixels, alike, flat
 from cvae.errors import CvaeError, at
 from cvae.models import registry
@@ -176,7 +176,7 @@ def interpolate(a: Any, b: Any, steps: int = 8, model: str | Path | Codec | None
     ends = []
     for name, end in (("a", a), ("b", b)):
         with at(name):
-            ends.append(container.unpack(end) if isinstance(end, bytes) else end)
+            ends.append(contents.unpack(end) if isinstance(end, bytes) else end)
     coded = [end for end in ends if isinstance(end, container.Container)]
     if model is None and coded:
         codec = find_codec(coded[0].model_id)

@@ -14,7 +14,7 @@ from cvae.bitstream import container
 from cvae.bitstream.container import MAX_SIDE, Container
 from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, threads_of, truth, whole
-from cvae.data import given, images, metrics
+from cvae.data import contents, given, images, metrics
 from cvae.data.given import as_array
 from cvae.data.images import Pixels, Shape, alike
 from cvae.data.reading import Reading
@@ -397,4 +397,4 @@ def find_codec(model_id: int) -> Codec:
 
 def open_model_of(data: bytes) -> Codec:
     """The codec that a container names; raises FormatError when it is damaged, else as `find_codec`."""
-    return find_codec(container.unpack(data).model_id)
+    return find_codec(contents.unpack(data).model_id)

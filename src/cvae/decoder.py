@@ -14,7 +14,7 @@ from cvae.bitstream import container
 from cvae.bitstream.container import LOSSLESS, MAX_SIDE, Container
 from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.checks import expect, shown, threads_of, whole
-from cvae.data import given, images
+from cvae.data import contents, given, images
 from cvae.data.given import as_picture
 from cvae.data.images import MAX_PIXELS, Pixels
 from cvae.errors import CvaeError, FormatError, ModelError, ModelNotFoundError, at, translated
@@ -100,7 +100,7 @@ class Decoder:
         items = []
         for number, item in enumerate(_as_bytes(data)):
             with at("" if not given.is_list(data) else f"container {number}"):
-                found = container.unpack(item)
+                found = contents.unpack(item)
                 self.check_restorable(found.original_size)
                 items.append((found, self.decode_payload(found)))
         decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []

@@ -162,8 +162,8 @@ def test_any_bytes_are_a_container_or_refused(data: bytes) -> None:
     ("data", "message"),
     [
         (b"", "empty"),
-        (b"hello", "not a cvae container"),
-        (b"\x89PNG\r\n\x1a\n", "not a cvae container"),
+        (b"hello", "expected a container, found"),
+        (b"\x89PNG\r\n\x1a\n", "expected a container, found"),
         (b"\xc4\x32\x00\x01\x00\x00", "version 1"),
         (b"\xc1\x32\x00\x01\x00\x00", "found a pack"),
         (b"\xc0\x32\x00", "at least 6 bytes"),

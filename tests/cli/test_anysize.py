@@ -336,8 +336,8 @@ def test_packs_there_and_back(run: Run) -> None:
     run("unpack", "in.bin", "--only", "2", "-o", "two.png")
     assert near(pictures[2], load("two.png"))
     run("unpack", "in.bin", "--only", "4.png", "--only", "0", "-o", "some.tar")
-    lines, _ = run("unpack", "in.bin", "-o", "x.npz", code=1)
-    assert "x.npz: is one array, expected a folder or .tar for images of any size" in lines[0]
+    lines, _ = run("unpack", "in.bin", "-o", "x.npz", code=2)
+    assert "-o x.npz is one array, expected a folder or .tar for images of any size" in lines[-1]
     assert "whole" in run("verify", "in.bin")[1]
     (result,) = json.loads(run("verify", "in.bin", "--against", "in", "--json")[1])
     assert result["images"] == 5

@@ -79,7 +79,7 @@ def test_a_list_names_everything_that_was_skipped_and_why(
     for command in (["encode", "in", "-o", "out"], ["pack", "in", "-o", "x.bin"]):
         run_here(*command, *FAST, "--list-skipped", "skipped.tsv", code=1)
         found = listed()
-        assert found.pop("notes.txt") == "is no image"
+        assert found.pop("in/notes.txt") == "is no image"
         assert [name.rsplit("in/", 1)[1] for name in found] == [
             f"bad\\t{number}.png" for number in range(5)
         ]

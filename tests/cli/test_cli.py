@@ -143,7 +143,7 @@ def test_from_python_the_bad_one_of_many_containers_is_named() -> None:
     codec = cvae.open_model()
     good = codec.encode(np.zeros((28, 28), np.uint8))
     for bad, text in (
-        (b"text", "not a cvae container"),
+        (b"text", "expected a container, found"),
         (sealed(good, payload=b"\xff" * 90), "damaged"),
     ):
         with pytest.raises(cvae.FormatError, match=f"^container 2: {text}"):
@@ -173,6 +173,15 @@ def test_the_quality_is_written_and_read() -> None:
     assert [fact["quality"] for fact in facts] == [90, 10]
     assert facts[0]["file_bytes"] > facts[1]["file_bytes"]
     assert facts[0]["model"] == "mnist"
+
+
+def test_a_quality_that_decode_does_not_need_is_said() -> None:
+    run_cvae("encode", DIGIT, "-o", "a.bin")
+    run_cvae("encode", DIGIT, "-o", "b.npy", "--quiet")
+    said = run_cvae("decode", "a.bin", "-q", "3").stderr.decode()
+    assert said.startswith("-q changes nothing: containers name their quality\n")
+    mixed = run_cvae("decode", "a.bin", "b.npy", "-m", "mnist", "-q", "50", "-o", "back/")
+    assert b"changes nothing" not in mixed.stderr
 
 
 def test_fit_converts_resizes_and_restores_the_original_size() -> None:

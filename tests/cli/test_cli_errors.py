@@ -100,6 +100,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(DIGIT, folder / "a.png")
     run_cvae("encode", DIGIT, "-o", folder / "coded.bin", "--quiet")
     run_cvae("pack", DIGIT, "-o", folder / "packed.bin", "--quiet")
+    run_cvae("pack", DIGIT, SAMPLES / "digit_0.png", "-o", folder / "two.bin", "--quiet")
     (folder / "text.bin").write_text("text")
     return folder
 
@@ -120,6 +121,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["decode", "coded.bin", "c.bin", "-o", "-"], "one input for stdout"),
         (["decode", "coded.bin", "-o", "coded.bin", "-f"], "input and output at once"),
         (["encode", "a.png", "-o", "b.png"], "the ending of an image; -o b.bin names one"),
+        (
+            ["decode", "coded.bin", "-o", "folder"],
+            "-o folder: expected the ending of an image format, such as .png, found none; "
+            "put a / behind it if a folder is meant",
+        ),
+        (
+            ["decode", "coded.bin", "-o", "x.xyz"],
+            "-o x.xyz: expected the ending of an image format",
+        ),
+        (["denoise", "a.png", "-o", "x.xyz"], "-o x.xyz: expected the ending of an image format"),
+        (["sample", "-n", "1", "-o", "x.xyz"], "-o x.xyz: expected the ending of an image format"),
+        (["interpolate", "a.png", "a.png", "-o", "x.bin"], "such as .png, found .bin"),
+        (
+            ["unpack", "packed.bin", "-o", "x.zip"],
+            "-o x.zip: expected a folder, .npz, .npy or .tar",
+        ),
+        (["unpack", "two.bin", "-o", "x.png"], "-o x.png is one image, expected a folder, .npz"),
         (["encod", "a.png"], "No such command 'encod'. Did you mean 'encode'?"),
         (["help", "unpak"], "No such command 'unpak'. Did you mean 'unpack'?"),
         (["encode", "a.png", "--list-skipped", "-"], "expected the name of a file, found stdout"),
@@ -141,18 +159,46 @@ def test_wrong_usage_exits_with_two_and_says_what_is_right(
     assert names() == before
 
 
-def test_what_is_no_container_or_has_no_ending_says_what_helps(made: Path) -> None:
+def test_what_is_no_container_says_what_helps(made: Path) -> None:
     shutil.copytree(made, ".", dirs_exist_ok=True)
     before = names()
     line = error_line(run_cvae("decode", "a.png", "-o", "b.png", code=1))
     found = "a.png: expected a container, found an image (PNG); `cvae encode a.png` codes it"
     assert line == f"cvae: error: {found}"
-    line = error_line(run_cvae("decode", "coded.bin", "-o", "folder", code=1))
-    assert "folder: expected the ending of an image format" in line
-    assert line.endswith("; put a / behind it if a folder is meant")
     line = error_line(run_cvae("merge", "coded.bin", "-o", "all.bin", code=1))
     assert line.startswith("cvae: error: coded.bin: holds one image and is no pack; ")
     assert names() == before
+
+
+def test_every_command_tells_what_a_file_of_another_kind_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(DIGIT, "a.png")
+    np.savez("m.npz", x_test=np.zeros((2, 28, 28), np.uint8))
+    np.save("m.npy", np.zeros((2, 28, 28), np.uint8))
+    Path("none").touch()
+    ours, one, many = "a container, a pack or a model", "a container", "a pack"
+    for command, file, expected, found in (
+        ("info", "a.png", ours, "an image (PNG)"), ("info", "m.npy", ours, "an array"),
+        ("info", "none", ours, "an empty file"), ("verify", "m.npz", ours, "an array"),
+        ("verify", "a.png", ours, "an image (PNG)"), ("decode", "m.npz", one, "an array"),
+        ("list", "m.npz", many, "an array"), ("unpack", "a.png", many, "an image (PNG)"),
+        ("merge", "m.npz -o x.bin", many, "an array"),
+    ):  # fmt: skip
+        run_here(command, *file.split(), code=1)
+        line = f"cvae: error: {file.split()[0]}: expected {expected}, found {found}\n"
+        assert capsys.readouterr().err == line, command
+    for command in ("info", "verify", "unpack", "list", "decode"):
+        said = run_cvae(command, "-", stdin=Path("a.png").read_bytes(), code=1).stderr
+        assert b", found an image (PNG)" in said, command
+
+
+def test_python_tells_what_a_file_of_another_kind_is() -> None:
+    with pytest.raises(cvae.FormatError, match=r"expected a container, found an image \(PNG\)"):
+        cvae.decode(DIGIT.read_bytes())
+    Path("a.bin").write_bytes(cvae.encode(np.zeros((28, 28), np.uint8)))
+    with pytest.raises(cvae.FormatError, match=r"a.bin: expected a pack, found a container"):
+        cvae.open_pack("a.bin")
 
 
 def test_wrong_usage_exits_with_two() -> None:

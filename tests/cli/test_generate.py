@@ -90,7 +90,7 @@ def test_wrong_numbers_are_wrong_usage() -> None:
 
 
 def test_an_ending_that_is_no_image_is_one_line() -> None:
-    assert "x.docx" in error_line(run_cvae("sample", "-n", "1", "-o", "x.docx", code=1))
+    assert b"-o x.docx: " in run_cvae("sample", "-n", "1", "-o", "x.docx", code=2).stderr
     assert not names()
 
 

@@ -44,7 +44,7 @@ def test_a_folder_of_containers_is_summed_up(capsys: pytest.CaptureFixture[str])
         "file_bytes": sum(sizes), "bytes_per_image": round(sum(sizes) / 11, 2),
         "models": {"mnist": 10, "linear-mnist": 1}, "qualities": {"50": 10, "80": 1},
     }  # fmt: skip
-    assert "1 file that is no coded file was passed over: notes.txt" in said.err
+    assert "1 file that is no coded file was passed over: coded/notes.txt" in said.err
     run_here("pack", SAMPLES, "-o", "coded/x.bin", *FAST)
     data = Path("coded/digit_3.bin").read_bytes()
     Path("coded/digit_3.bin").write_bytes(data[:-1])
@@ -54,6 +54,23 @@ def test_a_folder_of_containers_is_summed_up(capsys: pytest.CaptureFixture[str])
     facts = json.loads(said.out)
     assert [facts[key] for key in ("containers", "packs", "unreadable", "images")] == [10, 1, 1, 20]
     assert "cvae: error: coded/digit_3.bin: " in said.err
+
+
+def test_a_model_is_described_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    run_here("info", "photo")
+    lines = capsys.readouterr().out.splitlines()
+    facts = dict(line.split("  ", 1) for line in lines if "  " in line.strip())
+    assert facts["takes"].strip() == "any size RGB"
+    assert "image shape" not in facts
+    assert facts["99 % reach at quality 50"].endswith(" dB")
+    assert "," in facts["file bytes"]
+    run_here("info", "mnist")
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.strip() in ("analysis", "refine", "augment")]
+    run_here("info", "photo", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert isinstance(facts["file_bytes"], int)
+    assert facts["image_shape"] == [192, 192, 3]
 
 
 def test_several_are_described_and_a_bad_one_costs_itself_alone(
@@ -79,7 +96,8 @@ def test_standard_input_is_described_whatever_it_is() -> None:
         facts = json.loads(run_cvae("info", "-", "--json", stdin=Path(name).read_bytes()).stdout)
         expected = json.loads(run_cvae("info", name, "--json").stdout)
         assert facts == expected | ({"file": "stdin"} if "file" in expected else {})
-    assert b"cvae: error: stdin: not a cvae" in run_cvae("info", "-", stdin=b"text", code=1).stderr
+    said = run_cvae("info", "-", stdin=b"text", code=1).stderr
+    assert b"cvae: error: stdin: expected a container, a pack or a model" in said
     damaged = run_cvae("info", "-", stdin=MODEL.read_bytes()[:-9], code=1).stderr
     assert damaged.startswith(b"cvae: error: stdin: expected a cvae model: ")
 

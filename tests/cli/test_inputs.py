@@ -78,7 +78,8 @@ def test_other_files_are_passed_over_in_one_line(
     run_here(*command)
     (line,) = [line for line in said(capsys) if "passed over" in line]
     assert "4 files that are no images were passed over: " in line
-    assert "deep/more.csv, labels.json, notes.txt, ..." in line
+    names = line.rpartition(": ")[2].replace(f"{Path.cwd()}/", "")  # whole where workers read
+    assert names == "in/deep/more.csv, in/labels.json, in/notes.txt, ..."
 
 
 def test_other_files_among_coded_ones_are_passed_over_too(
@@ -92,7 +93,7 @@ def test_other_files_among_coded_ones_are_passed_over_too(
         capsys.readouterr()
         run_here(*command, code=1)
         lines = said(capsys)
-        warning = "cvae: warning: 1 file that is no coded file was passed over: notes.txt"
+        warning = "cvae: warning: 1 file that is no coded file was passed over: out/notes.txt"
         assert warning in lines
         assert "cvae: error: out/gone: is a link to nothing" in lines
 
@@ -138,6 +139,25 @@ def test_images_that_cannot_be_read_are_named_and_the_rest_is_coded(
     assert len(cvae.open_pack("x.bin")) == len(cvae.open_pack("packs")) == 2
 
 
+def test_single_files_are_chosen_by_patterns_too(capsys: pytest.CaptureFixture[str]) -> None:
+    put("in/a.png", "in/b.png", "in/deep/c.png")
+    run_here("encode", "in/*.png", "-o", "out", *FAST)
+    run_here("decode", "out/*", "-o", "back")
+    assert sorted(path.name for path in Path("back").iterdir()) == [
+        "a_reconstructed.png", "b_reconstructed.png",
+    ]  # fmt: skip
+    run_here("denoise", "in/**/*.png", "-o", "clean", "--quiet")
+    assert len([*Path("clean").iterdir()]) == 3
+    Path("in/[x].png").write_bytes(Path("in/a.png").read_bytes())
+    run_here("encode", "in/[x].png", "-o", "x.bin", *FAST)  # the name of a file
+    capsys.readouterr()
+    run_here("encode", "in/*.jpg", code=1)
+    assert said(capsys) == ["cvae: error: in/*.jpg: matches no files"]
+    run_here("encode", "in/a*", "-o", "-", code=2)
+    assert "; `cvae pack 'in/a*' -o -` writes one pack, -o NAME/ makes" in capsys.readouterr().err
+    run_here("encode", "in/*.png", "-o", "in/a.png", "-f", code=2)
+
+
 def test_a_folder_without_images_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     Path("in/notes.txt").write_text("text")
@@ -147,7 +167,7 @@ def test_a_folder_without_images_is_an_error(capsys: pytest.CaptureFixture[str])
         assert "cvae: error: in: expected" in lines[0]
         assert lines[1:] in (
             [],
-            ["cvae: warning: 1 file that is no image was passed over: notes.txt"],
+            ["cvae: warning: 1 file that is no image was passed over: in/notes.txt"],
         )
 
 

@@ -139,7 +139,7 @@ def test_verify_compares_every_pixel(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out)[0]["psnr_mean"] == 99
     run_here("verify", "a.bin", "--against", "a")
     said = capsys.readouterr().out
-    assert "1 image, lossless\n" in said
+    assert "a.bin against a: 1 image, model one" in said
     assert "0 of 1 images\n" in said
     assert "quality" not in said
     picture[3, 4, 1] ^= 1

@@ -90,7 +90,7 @@ def test_what_is_missing_or_nothing_of_ours_is_an_error(
     lines = errors(capsys)
     assert lines[0] == "cvae: error: nowhere: there is no such file or folder"
     assert lines[1].startswith("cvae: error: empty: expected .bin or .cvae files")
-    assert lines[2].startswith("cvae: error: text.bin: not a cvae container")
+    assert lines[2].startswith("cvae: error: text.bin: expected a container, found something else")
     assert found(capsys, "text.bin", code=1)["kind"] == "unknown kind of file"
 
 
@@ -131,6 +131,25 @@ def test_packs_and_single_files_give_the_same_figures_against_their_originals(
     capsys.readouterr()
     run_here("verify", "x.bin", *originals)
     assert f"PSNR                    {pack['psnr_mean']:.2f} dB" in capsys.readouterr().out
+
+
+def test_figures_name_their_model_and_the_originals_as_they_were_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(SAMPLES, "in")
+    run_here("encode", "in/digit_0.png", "in/digit_1.png", "-o", "coded/", *FAST)
+    run_here("encode", "in/digit_2.png", "-o", "coded/", "-m", "linear-mnist", *FAST)
+    run_here("encode", "in/digit_3.png", "-o", "coded/", "-m", "linear-mnist", "-q", "9", *FAST)
+    capsys.readouterr()
+    run_here("verify", "coded", "--against", "in/", code=1)
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("coded")]
+    assert titles == [
+        "coded against in/: 2 images, model mnist, quality 50",
+        "coded against in/: 2 images, model linear-mnist, several qualities",
+    ]
+    run_here("verify", "coded/digit_0.bin", "--against", "in/digit_0.png")
+    title = "coded/digit_0.bin against in/digit_0.png: 1 image, model mnist, quality 50"
+    assert capsys.readouterr().out.startswith(f"{title}\n")
 
 
 def test_images_without_an_original_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ def found(folder: str | Path) -> tuple[list[str], list[str]]:
     said: list[CvaeError] = []
     names = [item.name for item in listing.find_images(folder, said.append)]
     assert all(isinstance(error, PassedOver) for error in said)
-    return names, [error.where for error in said]
+    return names, [error.where.removeprefix(f"{folder}/") for error in said]
 
 
 def test_images_are_found_whatever_they_are_called(tmp_path: Path) -> None:
@@ -66,7 +66,8 @@ def test_no_file_of_a_folder_at_a_url_is_opened(monkeypatch: pytest.MonkeyPatch)
         memory.pipe(f"/listing/{name}", b"")
     try:
         monkeypatch.setattr(places.Remote, "open", None)
-        assert found("memory://listing") == (["a.png", "b.jfif"], ["c.json", "d"])
+        others = ["memory:///listing/c.json", "memory:///listing/d"]
+        assert found("memory://listing") == (["a.png", "b.jfif"], others)
     finally:
         memory.rm("/listing", recursive=True)
 

@@ -79,7 +79,7 @@ def test_what_is_wrong_ends_in_one_line_and_the_server_goes_on(client: Any, tmp_
     calls = {
         "expected an image": lambda: asked(client, text),
         "at most 24,000,000 pixels": lambda: asked(client, large),
-        "not a cvae container": lambda: client.predict(
+        "expected a container, found": lambda: client.predict(
             handle_file(str(foreign)), None, api_name="/decode"
         ),
         "expected": lambda: asked(client, DIGIT, own=text),

@@ -338,7 +338,7 @@ def test_names_are_cut_to_what_the_format_holds() -> None:
     [
         (b"", "empty"),
         (b"\xc1\x32", "at least 9 bytes"),
-        (b"hello hello", "not a pack"),
+        (b"hello", "expected a pack, found something else"),
         (b"\xc9" + SMALL[1:9], "version 2"),
         (SMALL[:8] + b"\x00", "check"),
     ],

@@ -109,7 +109,7 @@ def unpack(data: bytes) -> Container:
     if not data:
         raise FormatError("expected a container, found an empty file")
     if not is_container(data):
-        raise FormatError("not a cvae container (the first byte differs)")
+        raise FormatError("expected a container, found something else")
     if is_pack(data):
         advice = "`cvae unpack` or `cvae.open_pack` decodes it"
         raise FormatError("expected one image, found a pack", advice=advice)

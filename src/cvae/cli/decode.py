@@ -11,6 +11,7 @@ import click
 from cvae import CvaeError, FormatError
 from cvae.cli import files, options
 from cvae.cli.files import STDIO, Task
+from cvae.cli.inputs import is_folder
 from cvae.cli.options import say_unused
 from cvae.cli.talk import NO_MEMORY, Talk
 from cvae.errors import at
@@ -56,8 +57,8 @@ def command(
       cvae decode digit.bin             -> digit_reconstructed.png
       cvae decode coded/ -o pictures/   every file of a folder
 
-    FILE is a container, symbols as .npy, a folder of them, or `-` for stdin. `cvae unpack` decodes
-    packs, which hold many images.
+    FILE is a container, symbols as .npy, a folder of them, a pattern in quotes, or `-` for stdin.
+    `cvae unpack` decodes packs, which hold many images.
 
     The model is found by the id in the file, among those that `cvae models` lists. A bad file is
     named and skipped; the exit code is then 1.
@@ -70,10 +71,15 @@ def command(
     _check_npy(inputs, model, quality)
     files.refuse_as_input(inputs, output, SUFFIXES, {"FILE"})
     for item in inputs:  # packs that need no look at their bytes
-        if files.is_folder(item) and files.what(item) is What.PACKS:
+        if is_folder(item) and files.what(item) is What.PACKS:
             raise _pack_found(item)
     derive = "{}_reconstructed.png".format
     tasks = files.plan(inputs, output, derive, coded({".bin", ".npy"}), force, talk)
+    if quality is not None and not any(task.is_npy for task in tasks):
+        talk.say("-q changes nothing: containers name their quality")
+    if len(inputs) == 1 and files.what(inputs[0]) is What.PACK:  # whose output may be any
+        raise _pack_found(inputs[0])
+    files.check_picture(tasks[0].target)  # several have names of our own
     left = files.to_do(tasks, skip_existing, force, talk)
     with Files(force, talk.error) as results:
         decoder = _Decoder(model, quality, max_pixels, results, force, talk)
@@ -112,7 +118,7 @@ class _Decoder:
         for task in tasks:
             with self._talk.trying(task.name):
                 task.check(self._force)
-                if task.source is not None and task.source.suffix == ".npy":
+                if task.source is not None and task.is_npy:
                     self._write(task, self._from_npy(task.source))
                     continue
                 item = _read(task)
@@ -187,7 +193,7 @@ class _Decoder:
 
 def _read(task: Task) -> Container:
     """The container in a file. Raises CvaeError; of a pack, before all of it is read."""
-    from cvae.bitstream import container
+    from cvae.data import contents
     from cvae.data.contents import What
     from cvae.data.signatures import HEAD, image_format
 
@@ -196,11 +202,10 @@ def _read(task: Task) -> Container:
         raise _pack_found(name)
     data = task.read()
     try:
-        return container.unpack(data)
+        return contents.unpack(data)
     except FormatError as error:
-        if found := image_format(data[:HEAD]):
-            text = f"expected a container, found an image ({found})"
-            raise FormatError(text, advice=f"{files.typed('encode', [name])} codes it") from error
+        if image_format(data[:HEAD]):
+            error.advice = f"{files.typed('encode', [name])} codes it"
         raise
 
 

@@ -40,10 +40,9 @@ def command(
       cvae denoise photo.jpg            -> photo_denoised.png
       cvae denoise photos/ -o clean/    every image of a folder
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. A
-    denoiser takes images of any size. A codec that was trained
-    on noisy images takes those of its own size. A bad file is named and skipped; the exit code is
-    then 1.
+    IMAGE is a file, a folder, a pattern in quotes, or `-` for stdin; put -- before names that begin
+    with a dash. A denoiser takes images of any size. A codec that was trained on noisy images takes
+    those of its own size. A bad file is named and skipped; the exit code is then 1.
     """
     from cvae import denoising
     from cvae.data import listing
@@ -53,6 +52,7 @@ def command(
     files.refuse_coded(images)
     _refuse_many(images)
     tasks = files.plan(images, output, "{}_denoised.png".format, listing.images, force, talk)
+    files.check_picture(tasks[0].target)  # several have names of our own
     left = files.to_do(tasks, skip_existing, force, talk)
     opened = cache(_open)
     given = opened(model) if model else None

@@ -15,6 +15,7 @@ import click
 from cvae import CvaeError
 from cvae.cli import defaults, files, options, tables
 from cvae.cli.files import STDIO, Task
+from cvae.cli.inputs import several
 from cvae.cli.options import refuse_lossy, say_unused
 from cvae.cli.talk import BATCH, FIT_ADVICE, NO_MEMORY, Talk
 
@@ -53,9 +54,9 @@ def command(
       cvae encode scans/ -o coded/      every image of a folder
       cvae encode - < digit.png > digit.bin
 
-    IMAGE is a file, a folder, or `-` for stdin; put -- before names that begin with a dash. `cvae
-    pack` writes many images to one file. A model that was trained on a folder of images reads them as
-    training did. Models of any size lay transparent images on white.
+    IMAGE is a file, a folder, a pattern in quotes, or `-` for stdin; put -- before names that begin
+    with a dash. `cvae pack` writes many images to one file. A model that was trained on a folder of
+    images reads them as training did. Models of any size lay transparent images on white.
 
     Prints bytes, compression ratio and PSNR. Warns of an image that the model codes worse than its
     own kind. A bad file is named and skipped; the exit code is then 1.
@@ -119,13 +120,13 @@ def _check_single(inputs: Sequence[str], output: str | None, suffixes: set[str])
         if files.what(item) in (What.ARRAY, What.TAR, What.ZIP):
             where = "stdin" if item == STDIO else item
             raise CvaeError("holds many images", where=where, advice=advice)
-    if output is None or output.endswith(".npy") or not files.several(inputs):
+    if output is None or output.endswith(".npy") or not several(inputs):
         return
-    advice = f"{advice}, a / behind the name makes a folder"
     if output == STDIO:
-        raise click.UsageError(f"stdout takes one image; {advice}")
+        raise click.UsageError(f"stdout takes one image; {advice}, -o NAME/ makes a folder")
     if files.like_a_file(output):
-        raise click.UsageError(f"-o {output} is one file, found several images; {advice}")
+        text = f"-o {output} is one file, found several images; {advice}"
+        raise click.UsageError(f"{text}, a / behind the name makes a folder")
 
 
 class _Read(NamedTuple):
@@ -280,7 +281,7 @@ class _Encoder:
         fits = not codec.any_size and codec.reading(self._options).scales
         fitted = f" (of the {width}x{height} it was fitted to)" if fits else ""
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
-        payload = f"{done.size} bytes ({item.payload_bytes} of payload)"
+        payload = f"{done.size:,} bytes ({item.payload_bytes:,} of payload)"
         ratio = tables.ratio(done.raw, done.size)
         if codec.lossless:
             return f"{payload}, {ratio}, lossless"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import click
 
 from cvae.cli import kept
+from cvae.cli.inputs import STDIN, several, sources_of
 from cvae.cli.talk import BATCH, Talk
-from cvae.cli.targets import Source, targets
-from cvae.errors import CvaeError, FormatError, ImageError, Notice, OutputError, translated
+from cvae.cli.targets import targets
+from cvae.errors import CvaeError, FormatError, ImageError, OutputError, StorageError, translated
 
 if TYPE_CHECKING:
     from cvae.data.contents import What
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cvae.data.listing import Choose
     from cvae.data.places import Location
 
-STDIO = "-"
+STDIO = STDIN  # as -o it is stdout
 _MAX_INPUT = 1 << 28  # bytes; no image or container that can be coded is near
 _TYPED = 3  # inputs that are written out in a command that messages propose
 # Endings of files that commands and other programs write: such a name means no folder, and no model.
@@ -47,6 +47,11 @@ class Task(NamedTuple):
     @property
     def target_name(self) -> str:
         return str(self.target or "stdout")
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the input is an array by its ending."""
+        return self.source is not None and self.source.suffix == ".npy"
 
     def read(self) -> bytes:
         """The input's bytes. Raises CvaeError when it cannot be read."""
@@ -110,7 +115,7 @@ def plan(
     """
     for item in (*inputs, output or ""):
         refuse_url(item)
-    sources, wrong = _sources(inputs, choose, talk)
+    sources, errors = sources_of(inputs, choose, talk)
     many = len(sources) > 1 or several(inputs)
     if many and output == STDIO:
         raise click.UsageError(f"expected one input for stdout, found {len(sources)}")
@@ -132,7 +137,7 @@ def plan(
     tasks = [_task(source.path, target, output, read) for source, target in pairs]
     if any(task.target is None and task.wrong is None for task in tasks):
         refuse_terminal(force)
-    return tasks + wrong
+    return tasks + [Task(Path(error.where), None, error) for error in errors]
 
 
 def _task(
@@ -178,24 +183,38 @@ def batches(tasks: list[Task], talk: Talk, size: int = BATCH) -> Iterator[list[T
             bar.update(start + len(batch) - bar.pos)  # less those that were told one by one
 
 
-def several(inputs: Sequence[str]) -> bool:
-    """Whether arguments may stand for several files."""
-    return len(inputs) > 1 or any(is_folder(item) for item in inputs if item != STDIO)
-
-
-def is_folder(item: str) -> bool:
-    """Whether an argument is a folder; unlike that of a Path, this never raises."""
-    return os.path.isdir(item)  # noqa: PTH112
-
-
 def what(item: str) -> What:
     """What an argument is. The first bytes of stdin tell, and stay there."""
     from cvae.data import contents
 
     if item != STDIO:
         return contents.what_lies_at(item)
+    return contents.what_is("", _head_of_stdin())
+
+
+def other(item: str) -> FormatError:
+    """The error of an argument that is no coded file and no model; it tells what it is.
+
+    Raises StorageError when it cannot be read.
+    """
+    from cvae.data import contents, places
+
+    if item == STDIO:
+        name, head = "", _head_of_stdin()
+    else:
+        with (
+            translated(StorageError, "cannot be read", item),
+            places.locate(item).open("rb") as file,
+        ):
+            name, head = item, file.read(contents.HEAD)
+    return contents.other("a container, a pack or a model", head, name)
+
+
+def _head_of_stdin() -> bytes:
+    from cvae.data.contents import HEAD
+
     stdin: Any = sys.stdin
-    return contents.what_is("", stdin.buffer.peek(contents.HEAD)[: contents.HEAD] if stdin else b"")
+    return stdin.buffer.peek(HEAD)[:HEAD] if stdin else b""
 
 
 def refuse_as_input(
@@ -279,7 +298,7 @@ def on_disk(item: str) -> Iterator[str]:
 
     found = what(item)
     if found not in (What.CONTAINER, What.PACK, What.MODEL):
-        raise FormatError("expected a container, a pack or a model, found something else")
+        raise other(item)
     with tempfile.TemporaryDirectory(prefix="cvae-") as folder:
         path = Path(folder, "stdin.cvae" if found is What.MODEL else "stdin.bin")
         with path.open("wb") as file:
@@ -328,6 +347,17 @@ def refuse_as_folder(output: str, expected: str) -> None:
         raise click.UsageError(text)
 
 
+def check_picture(output: Path | None) -> None:
+    """Raises UsageError when the ending of an output is of no image format that is written."""
+    from cvae.data import images
+
+    try:
+        images.check_ending(output.name if output else "x.png")
+    except OutputError as error:
+        error.where = f"-o {output}"
+        raise click.UsageError(str(error)) from error
+
+
 def refuse_terminal(force: bool) -> None:
     """Raises OutputError when stdout is a terminal, unless it is forced: data is binary."""
     if sys.stdout is not None and sys.stdout.isatty() and not force:
@@ -353,42 +383,3 @@ def writing(target: Location | None, force: bool) -> Iterator[BinaryIO]:
         return
     with places.locate(target).writing(force) as temporary, temporary.open("wb") as file:
         yield file
-
-
-def _sources(inputs: Sequence[str], choose: Choose, talk: Talk) -> tuple[list[Source], list[Task]]:
-    """Input files, each once, and tasks for those that cannot be had."""
-    sources: dict[str, Source] = {}
-    wrong: list[Task] = []
-    for item in inputs:
-        if item == STDIO:
-            sources[item] = Source(None)
-        elif not is_folder(item):
-            sources.setdefault(os.path.abspath(item), Source(Path(item), Path(item).parent))  # noqa: PTH100
-        else:
-            found, refused = _below(item, choose, talk)
-            if not found and not refused:
-                error = ImageError("expected files to read, found none in this folder", where=item)
-                if len(inputs) == 1:
-                    raise error
-                refused = [Task(Path(item), None, error)]
-            for source in found:
-                sources.setdefault(os.path.abspath(str(source.path)), source)  # noqa: PTH100
-            wrong += refused
-    return list(sources.values()), wrong
-
-
-def _below(item: str, choose: Choose, talk: Talk) -> tuple[list[Source], list[Task]]:
-    """The files of a folder that are chosen, and tasks for those that cannot be had."""
-    from cvae.data import places
-
-    wrong: list[Task] = []
-
-    def refuse(error: CvaeError) -> None:
-        if isinstance(error, Notice):
-            talk.error(error)
-        else:
-            wrong.append(Task(Path(error.where), None, error))
-
-    folder = Path(item)
-    names = [Path(file.name) for file in choose(places.locate(item).below(refuse=refuse), refuse)]
-    return [Source(folder / name, folder, name.parent) for name in names], wrong

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvae.cli.files import STDIO, Task, like_a_file, refuse_terminal, refuse_url
+from cvae.cli.files import STDIO, Task, check_picture, like_a_file, refuse_terminal, refuse_url
 from cvae.cli.talk import Talk
 from cvae.errors import OutputError
 
@@ -64,7 +64,8 @@ class Gallery:
 
         All in one become a grid of so many columns; with `animated`, a name in .gif an animation. A
         single picture stays as it is.
-        Raises OutputError when all in one would be too large, or a file cannot be written.
+        Raises UsageError, before any is made, when a file has not the ending of an image; OutputError
+        when all in one would be too large, or a file cannot be written.
         """
         from cvae.data.files import Files
 
@@ -77,6 +78,7 @@ class Gallery:
                         talk.detail(str(path))
                     bar.update(len(batch))
             return
+        check_picture(self.goal.target)
         import numpy as np
 
         from cvae.data import grids

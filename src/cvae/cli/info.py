@@ -89,11 +89,15 @@ def _facts(name: str, talk: Talk) -> dict[str, Any]:
         return _folder(found, talk)
     if what in (What.NOTHING, What.MODEL, What.RUN, What.FOLDER):
         return _model(name)
+    if what is not What.CONTAINER:
+        raise files.other(name)
     return _container(name)
 
 
 def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     """Facts for people: of the names of a pack there are the first alone, and how to see all."""
+    if "takes" in facts:
+        return dict(_of_model(facts))
     if facts.get("quality") == 0:
         facts = {**facts, "quality": "lossless"}
     names = facts.get("names")
@@ -103,6 +107,16 @@ def _shortened(facts: dict[str, Any]) -> dict[str, Any]:
     if len(names) < facts["images"]:
         named.append(f"{'first of' if named else 'some of'} {facts['images']:,}: --names lists all")
     return {**facts, "names": named}
+
+
+def _of_model(facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Facts of a model for people: some take any size, whatever shape their manifest has."""
+    bound = "expected_psnr_at_"
+    for name, value in facts.items():
+        if name.startswith(bound):
+            yield name.replace(bound, "99_%_reach_at_"), f"{value} dB"
+        elif name != "image_shape":
+            yield name, value
 
 
 def _names(name: str) -> Iterator[str]:
@@ -213,10 +227,10 @@ def _folder(paths: list[str], talk: Talk) -> dict[str, Any]:
 
 def _of_container(path: str) -> tuple[int, int, int, int]:
     """The id of its model, its quality, images and bytes. Raises FormatError at damage."""
-    from cvae.bitstream import container
+    from cvae.data import contents
 
     data = files.Task(Path(path)).read()
-    item = container.unpack(data)
+    item = contents.unpack(data)
     return item.model_id, item.quality, 1, len(data)
 
 
@@ -250,11 +264,13 @@ def _model(name: str) -> dict[str, Any]:
     path = Path(name)
     model = registry.open_model(path if path.is_file() else name)
     manifest = model.manifest
+    kind = kinds.of(manifest, model.path)
     common = {key: value for key, value in asdict(manifest).items() if key not in _OTHERS}
     return {
         "kind": f"model ({manifest.kind})",
+        "takes": kind.describe(manifest),
         **common,
-        **kinds.of(manifest, model.path).facts(manifest),
+        **kind.facts(manifest),
         "id": f"{manifest.id:#06x}",
         "file": str(model.path),
         "file_bytes": model.path.stat().st_size,

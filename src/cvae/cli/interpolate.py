@@ -64,7 +64,7 @@ def command(
     gallery.write(batches, codec.image_shape, count, talk, animated=True)
     way = f"from {ends[0].name} to {ends[1].name} by {codec.name}"
     talk.say_changes()
-    talk.say(f"{count} pictures {way} -> {gallery.name}")
+    talk.say(f"{count:,} pictures {way} -> {gallery.name}")
 
 
 def _read(end: Task) -> bytes | Container:

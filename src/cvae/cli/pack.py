@@ -310,7 +310,7 @@ def _summary(tally: Tally, raw: int, exact: bool) -> str:
     """What was written, in one line; `raw` is the bytes of all pixels, 0 where they are not known."""
     each = tally.file_bytes / tally.images
     ratio = f", {tables.ratio(raw, tally.file_bytes)}" if raw else ""
-    size = f"{tally.file_bytes:,} bytes, {each:.2f} an image"
+    size = f"{tally.file_bytes:,} bytes, {each:,.2f} an image"
     return f"{counted(tally.images, 'image')} in {size}{ratio}{_kept_of(tally, exact)}"
 
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 COLUMNS = 80
 Rows = Sequence[tuple[str, str]]
 
-_SIZE = ("compression ratio", "{compression_ratio:.1f}:1 ({bpp:.4f} bits a pixel)")
+_SIZE = ("compression ratio", "{compression_ratio:,.1f}:1 ({bpp:.4f} bits a pixel)")
 _PICTURE: Rows = [
-    ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:.1f})"),
+    ("PSNR of the mean MSE", "{psnr_of_mean_mse:.2f} dB (mean MSE {mse_mean:,.1f})"),
     ("SSIM", "{ssim}"),
     ("below expected quality", "{warned:,} of {images:,} images"),
 ]
 _DECODE = ("decode", "{decode_speed}")
 _CODING: Rows = [
-    ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
-    ("information", "{information_bits_mean:.2f} bits on average"),
+    ("file", "{file_bytes_mean:,.2f} bytes on average, of which {payload_bytes_mean:,.2f} payload"),
+    ("information", "{information_bits_mean:,.2f} bits on average"),
     _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB, {psnr_of_means:.2f} dB before quantization and search"),
     *_PICTURE,
@@ -31,8 +31,8 @@ _CODING: Rows = [
     _DECODE,
 ]
 _LOSSLESS: Rows = [
-    ("file", "{file_bytes_mean:.2f} bytes on average, of which {payload_bytes_mean:.2f} payload"),
-    ("information", "{information_bits_mean:.2f} bits on average"),
+    ("file", "{file_bytes_mean:,.2f} bytes on average, of which {payload_bytes_mean:,.2f} payload"),
+    ("information", "{information_bits_mean:,.2f} bits on average"),
     _SIZE,
     ("bits a dimension", "{bits_per_dimension:.3f}"),
     ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
@@ -40,13 +40,13 @@ _LOSSLESS: Rows = [
     _DECODE,
 ]
 _KEPT: Rows = [
-    ("file", "{file_bytes_mean:.2f} bytes an image"),
+    ("file", "{file_bytes_mean:,.2f} bytes an image"),
     _SIZE,
     ("come back otherwise", "{images_that_differ:,} of {images:,} images"),
     _DECODE,
 ]
 _CODED: Rows = [
-    ("file", "{file_bytes_mean:.2f} bytes an image"),
+    ("file", "{file_bytes_mean:,.2f} bytes an image"),
     _SIZE,
     ("PSNR", "{psnr_mean:.2f} dB"),
     *_PICTURE,
@@ -62,7 +62,7 @@ def show(lines: Iterator[str]) -> None:
 
 def ratio(raw: int, size: float) -> str:
     """The bytes of images as raw pixels to those of their files."""
-    return f"{raw / size:.1f}:1"
+    return f"{raw / size:,.1f}:1"
 
 
 def below(expected_psnr: float, model: str) -> str:
@@ -99,11 +99,13 @@ def coding(result: dict[str, Any]) -> Iterator[str]:
     return _table(title, rows, result)
 
 
-def coded(result: dict[str, Any]) -> Iterator[str]:
-    """The figures of coded files against their originals."""
-    if "images_that_differ" in result:
-        return _table("{file} against {dataset}: {count}, lossless", _KEPT, result)
-    return _table("{file} against {dataset}: {count}, quality {quality}", _CODED, result)
+def coded(result: dict[str, Any], against: str) -> Iterator[str]:
+    """The figures of coded files of one model against their originals, as these were typed."""
+    title = "{file} against {against}: {count}, model {model}, {how}"
+    exact, quality = "images_that_differ" in result, result["quality"]
+    how = "several qualities" if quality is None else f"quality {quality}"
+    values = {**result, "against": against, "how": "lossless" if exact else how}
+    return _table(title, _KEPT if exact else _CODED, values)
 
 
 def noise(result: dict[str, Any]) -> Iterator[str]:
@@ -131,7 +133,7 @@ def against(result: dict[str, Any], comparison: Comparison) -> Iterator[str]:
         psnr = f"{psnr} {line.mark}".rstrip()
         rate = line.bd_rate_percent
         yield (
-            f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14.2f}  {psnr:11}  "
+            f"{line.codec:{width}}  {line.layout:6}  {line.bytes:14,.2f}  {psnr:11}  "
             f"{line.times_ours:10.2f}  {'n/a' if rate is None else f'{rate:+.1f} %'}"
         )
     yield "BD-rate: our bytes against the codec's at equal PSNR; n/a: curves too far apart"
@@ -149,11 +151,15 @@ def exactly(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         size, layout = row["file_bytes_mean"], row["layout"]
         times = size / (ours["single"] if layout == "single" else ours["block"])
         rate = row["bits_per_dimension"]
-        yield f"{row['codec']:{width}}  {layout:6}  {size:14.2f}  {rate:16.3f}  {times:10.2f}"
+        yield f"{row['codec']:{width}}  {layout:6}  {size:14,.2f}  {rate:16.3f}  {times:10.2f}"
 
 
 def facts(found: dict[str, Any], columns: int = COLUMNS) -> Iterator[str]:
-    """What a file says of itself; a long fact below its name, one of several fields a line a field."""
+    """What a file says of itself; a long fact below its name, one of several fields a line a field.
+
+    What is empty is left out.
+    """
+    found = {name: value for name, value in found.items() if _plain(value)}
     width = max((len(name) for name in found), default=0)
     for name, value in found.items():
         label, text = name.replace("_", " "), harmless(_plain(value))
@@ -207,4 +213,6 @@ def _plain(value: Any) -> str:
         return ("; " if sentences else " ").join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,}"
     return "-" if value is None else str(value)

@@ -288,7 +288,7 @@ def finish(
         raise
     manifest, figures = exported.manifest, exported.manifest.figures
     measured = {
-        "payload_bytes_mean": "{payload_bytes_mean:.2f} bytes of payload at {psnr_mean:.2f} dB",
+        "payload_bytes_mean": "{payload_bytes_mean:,.2f} bytes of payload at {psnr_mean:.2f} dB",
         "denoised_psnr": "{noisy_psnr:.2f} dB with noise, {denoised_psnr:.2f} dB without",
     }
     found = "; ".join(text.format(**figures) for key, text in measured.items() if key in figures)

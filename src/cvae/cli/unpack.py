@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, FormatError, OutputError
+from cvae import CvaeError, FormatError
 from cvae.cli import asked, files, kept, options
 from cvae.cli.files import STDIO
 from cvae.cli.options import say_unused
@@ -88,7 +88,10 @@ def command(
             raise CvaeError("no image is left to decode")
         if array and pack.codec.any_size:
             text = "is one array, expected a folder or .tar for images of any size"
-            raise OutputError(text, where=target)
+            raise click.UsageError(f"-o {output} {text}")
+        if total > 1 and isinstance(target, Path) and sinks.is_image(target):
+            text = "is one image, expected a folder, .npz, .npy or .tar for several"
+            raise click.UsageError(f"-o {output} {text}")
         if array and pack.reader.header.sizes:
             talk.warning(f"{target}: images stay as they were fitted; files get their own sizes")
         for text in _left_out(pack, target):

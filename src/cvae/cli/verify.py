@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError, StorageError
+from cvae import CvaeError, DataError, FormatError, ModelError, ModelNotFoundError
 from cvae.cli import files, options, tables
 from cvae.cli.files import STDIO
 from cvae.cli.options import make_talk, say_unused
 from cvae.cli.talk import MODELS_ADVICE, Talk, counted, echo, echo_json
-from cvae.errors import translated
 
 if TYPE_CHECKING:
     from cvae.codec import Codec
@@ -82,7 +81,7 @@ def command(
             results += found
             if not as_json:
                 for result in found:
-                    tables.show(tables.coded(result))
+                    tables.show(tables.coded(result, originals.text))
     # A single container is looked up in a folder of many; what cannot be compared may have any.
     if originals and compared == len(names) and not _is_one(names) and (left := originals.uncoded):
         talk.lacking("there is no coded image of", "original", left, originals.text)
@@ -129,7 +128,7 @@ def _damage_in(path: str, name: str, find: Callable[[int], Codec], talk: Talk) -
     is_model = what in (What.MODEL, What.RUN)
     is_ours = is_model or what in (What.CONTAINER, What.PACK, What.PACKS)
     if not is_ours and Path(path).suffix.lower() not in _ENDINGS:
-        raise FormatError(f"expected a container, a pack or a model, found {_other(path, what)}")
+        raise files.other(path)
     try:
         if not is_model:
             return [str(item) for item in verify.check(path, find)]
@@ -141,19 +140,6 @@ def _damage_in(path: str, name: str, find: Callable[[int], Codec], talk: Talk) -
     except ModelError as error:
         return [error.text]
     return []
-
-
-def _other(path: str, what: What) -> str:
-    """What messages call a file that is none of ours."""
-    from cvae.data import places, signatures
-    from cvae.data.contents import What
-
-    known = {What.ARRAY: "an array", What.TAR: "a tar archive", What.ZIP: "a ZIP archive"}
-    if what in known:
-        return known[what]
-    with translated(StorageError, "cannot be read", path), places.locate(path).open("rb") as file:
-        found = signatures.image_format(file.read(signatures.HEAD))
-    return f"an image ({found})" if found else "something else"
 
 
 def _describe(name: str, what: What, refuse: Callable[[CvaeError], None]) -> tuple[str, list[str]]:

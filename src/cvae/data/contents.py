@@ -12,8 +12,10 @@ from contextlib import suppress
 from enum import Enum, auto
 
 from cvae.bitstream import container
-from cvae.data import places
+from cvae.bitstream.container import Container
+from cvae.data import places, signatures
 from cvae.data.places import Location, Place
+from cvae.errors import FormatError
 
 # A folder of packs has a manifest with this kind, or notes of an unfinished run, or at least a first pack.
 MANIFEST, UNFINISHED, FIRST_PACK = "manifest.json", "unfinished.json", "part-00000.bin"
@@ -28,7 +30,10 @@ IDX = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
 _IDX_NAME = re.compile(r"[-.]idx[1-4]-ubyte(\.gz)?\Z")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP, _EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
-_ZIP_NAME_SIZE, _ZIP_NAME = 26, 30  # where a ZIP archive has the name of its first member
+_ZIP_NAME_SIZE, _ZIP_NAME = (
+    slice(26, 28),
+    30,
+)  # where a ZIP archive has the name of its first member
 _USTAR = 257  # where a tar archive says that it is one
 # Which module reads what begins so; a Python may be without it.
 GZIP = b"\x1f\x8b"
@@ -49,6 +54,28 @@ class What(Enum):
     TAR = auto()  # compressed or not
     ZIP = auto()
     FILE = auto()  # anything else: an image, a pipe, a file that cannot be read
+
+
+# What messages call them.
+_NOUNS = {
+    What.PACK: "a pack", What.CONTAINER: "a container", What.MODEL: "a model", What.ARRAY: "an array",
+    What.TAR: "a tar archive", What.ZIP: "a ZIP archive",
+}  # fmt: skip
+
+
+def other(expected: str, head: bytes, name: str = "") -> FormatError:
+    """The error of a file that is not what was expected; its first `HEAD` bytes tell what it is."""
+    image = signatures.image_format(head)
+    found = f"an image ({image})" if image else "something else" if head else "an empty file"
+    return FormatError(f"expected {expected}, found {_NOUNS.get(what_is(name, head), found)}")
+
+
+def unpack(data: bytes) -> Container:
+    """As `container.unpack`; the error of bytes that are no container tells what they are."""
+    head = container.as_bytes(data)[:HEAD]
+    if container.is_container(head):
+        return container.unpack(data)
+    raise other("a container", head)
 
 
 def what_lies_at(place: str | Location) -> What:
@@ -107,7 +134,7 @@ def _gunzipped(head: bytes) -> bytes:
 
 def _zip(name: str, head: bytes) -> What:
     """What a ZIP archive is by the name of its first member: that of an array, of a model, or of images."""
-    size = int.from_bytes(head[_ZIP_NAME_SIZE:_ZIP_NAME], "little")
+    size = int.from_bytes(head[_ZIP_NAME_SIZE], "little")
     first = head[_ZIP_NAME : _ZIP_NAME + size]
     if first.endswith(b".npy"):
         return What.ARRAY

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.data.files import NotAFileError
+from cvae.data.names import SUFFIXES
 from cvae.data.places import Location
 from cvae.data.signatures import HEAD, image_format
 from cvae.errors import (
@@ -254,6 +255,17 @@ def resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return resized
 
 
+def check_ending(name: str) -> None:
+    """Raises OutputError when the ending of a name is of no image format that is written."""
+    ending = PurePath(name).suffix.lower()
+    if ending in SUFFIXES:
+        return
+    if Image.registered_extensions().get(ending) not in Image.SAVE:
+        text = f"expected the ending of an image format, such as .png, found {ending or 'none'}"
+        advice = "" if ending else "put a / behind it if a folder is meant"
+        raise OutputError(text, where=name, advice=advice)
+
+
 def encode_image(
     pixels: Pixels, name: str = "", profile: bytes | None = None, exact: bool = False
 ) -> bytes:
@@ -266,15 +278,9 @@ def encode_image(
     """
     buffer = io.BytesIO()
     buffer.name = name or "x.png"  # by its ending Pillow loads that one format only
-    wrong = "expected the ending of an image format, such as .png"
-    if not PurePath(buffer.name).suffix:
-        advice = "put a / behind it if a folder is meant"
-        raise OutputError(f"{wrong}, found none", where=name, advice=advice)
-    unfit = "cannot hold these pixels, expected another format, such as .png"
-    with (
-        translated(OutputError, wrong, name, (ValueError, KeyError)),
-        translated(OutputError, unfit, name, OSError),
-    ):
+    check_ending(buffer.name)
+    wrong = "cannot be written in the format of its ending"
+    with translated(OutputError, wrong, name, (OSError, ValueError, KeyError)):
         # Options of WebP; no other format that is read knows them. `exact`: transparent colours, too.
         kept = {"lossless": True, "exact": True} if exact else {}
         as_image(pixels).save(buffer, icc_profile=profile, **kept)

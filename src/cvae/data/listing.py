@@ -25,7 +25,7 @@ def images(found: Iterable[Found], refuse: Refuse = None) -> Iterator[Found]:
         if is_named(item.name) or (not item.place.far and _begins_so(item)):
             yield Found(item.place, item.name, item.known, image=True)
         elif refuse:
-            refuse(PassedOver("known image" if item.place.far else "image", where=item.name))
+            refuse(PassedOver("known image" if item.place.far else "image", where=item.place))
 
 
 def coded(endings: Collection[str]) -> Choose:
@@ -36,7 +36,7 @@ def coded(endings: Collection[str]) -> Choose:
             if _ending(item.name) in endings:
                 yield item
             elif refuse:
-                refuse(PassedOver("coded file", where=item.name))
+                refuse(PassedOver("coded file", where=item.place))
 
     return choose
 

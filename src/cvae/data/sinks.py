@@ -99,7 +99,7 @@ def open_sink(
     elif is_array(output):
         with files.atomic_path(output, force) as path:
             yield from _array_sinks(path, shape, ranges, refuse)
-    elif output.suffix.lower() in SUFFIXES:
+    elif is_image(output):
         if _count(ranges) != 1:
             raise OutputError("several images need a folder, .npz, .npy or .tar", where=output)
         files.check_writable(output, force)
@@ -117,6 +117,11 @@ def open_sink(
 def is_array(output: Path) -> bool:
     """Whether an output becomes one array, by its ending."""
     return output.suffix.lower() in _ARRAYS
+
+
+def is_image(output: Path) -> bool:
+    """Whether an output becomes one image file, by its ending."""
+    return output.suffix.lower() in SUFFIXES
 
 
 def _count(ranges: Ranges) -> int:

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cvae import denoising, sampling
-from cvae.bitstream import container
 from cvae.checks import whole
 from cvae.codec import Codec, find_codec, open_model
-from cvae.data import grids, images
+from cvae.data import contents, grids, images
 from cvae.data.images import Pixels
 from cvae.data.reading import Picture, Reading
 from cvae.errors import CvaeError, ImageError
@@ -114,7 +113,7 @@ def decode(data: bytes, own: Codec | None = None) -> tuple[Pixels, str]:
 
     Raises FormatError when it is damaged or claims too many pixels, ModelNotFoundError without a model.
     """
-    item = container.unpack(data)
+    item = contents.unpack(data)
     fits = own is not None and own.model.manifest.id == item.model_id
     codec = own if own is not None and fits else find_codec(item.model_id)
     # Pixels are paid for before the payload is known to be worth them.

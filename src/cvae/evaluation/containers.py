@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cvae.bitstream import container
 from cvae.bitstream.container import Container
 from cvae.bitstream.tables import Symbols
 from cvae.codec import Codec
-from cvae.data import metrics, places
+from cvae.data import contents, metrics, places
 from cvae.data.images import BATCH_PIXELS, Pixels, grey_if_equal
 from cvae.data.lists import ListSource
 from cvae.data.places import Place
@@ -34,7 +33,7 @@ def read(place: str) -> tuple[Container, int]:
     """A container and its bytes. Raises FormatError when it is none or damaged, StorageError."""
     with translated(StorageError, "cannot be read", place):
         data = places.read(places.locate(place), MAX_CONTAINER)
-    return container.unpack(data), len(data)
+    return contents.unpack(data), len(data)
 
 
 class _Pair(NamedTuple):

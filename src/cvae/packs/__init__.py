@@ -95,10 +95,11 @@ def _spooled(file: Any) -> Any:
     import shutil
     import tempfile
 
+    from cvae.data.contents import HEAD
     from cvae.errors import OutputError, translated
-    from cvae.packs.layout import HEADER_SIZE, Header
+    from cvae.packs.layout import Header
 
-    start = file.read(HEADER_SIZE)
+    start = file.read(HEAD)
     Header.from_bytes(start)
     spool = tempfile.TemporaryFile()  # noqa: SIM115  # the reader closes it
     with translated(OutputError, "cannot be written", tempfile.gettempdir()):

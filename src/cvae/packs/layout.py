@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from cvae.bitstream import container
 from cvae.bitstream.container import LOSSLESS, MAX_QUALITY, MAX_SIDE
-from cvae.data import labels
+from cvae.data import contents, labels
 from cvae.data.labels import Label
 from cvae.errors import CvaeError, FormatError
 
@@ -79,12 +79,15 @@ class Header:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
-        """Raises FormatError: not the header of a pack, one of a later version, or a damaged one."""
+        """The header that bytes begin with; the first `HEAD` of another file tell what it is.
+
+        Raises FormatError: not the header of a pack, one of a later version, or a damaged one.
+        """
+        if not container.is_pack(data):
+            raise contents.other("a pack", data)
         if len(data) < HEADER_SIZE:
             raise FormatError(f"damaged: expected at least {HEADER_SIZE} bytes, found {len(data)}")
         first, quality, model_id, flags = _HEADER.unpack_from(data)
-        if not container.is_pack(data):
-            raise FormatError("not a pack (the first byte differs)")
         whole = CHECK.unpack_from(data, _HEADER.size)[0] == zlib.crc32(data[: _HEADER.size])
         version = first >> 2 & 7
         if version > LABELLED:

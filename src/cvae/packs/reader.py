@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, islice, pairwise
 from typing import Any, BinaryIO
 
+from cvae.bitstream import container
 from cvae.bitstream.container import END_MARKER
 from cvae.data import labels
+from cvae.data.contents import HEAD
 from cvae.data.files import Closing
 from cvae.errors import FormatError, StorageError, translated
 from cvae.packs import layout
@@ -264,7 +266,7 @@ def open_file(file: BinaryIO) -> FileReader:
     if size == 0:
         raise FormatError("expected a pack, found an empty file")
     file.seek(0)
-    start = file.read(HEADER_SIZE)
+    start = file.read(HEAD)
     index: FileReader | None = None
     damage: list[Damage] = []
     try:
@@ -276,7 +278,8 @@ def open_file(file: BinaryIO) -> FileReader:
     except FormatError as error:
         if index is None:
             raise
-        damage.append(Damage(str(error)))
+        is_pack = container.is_pack(start)
+        damage.append(Damage(str(error) if is_pack else "damaged: the first byte is no pack's"))
         header = index.header
     if index and index.header != header:
         damage.append(Damage("damaged: the index is that of another pack"))
