@@ -19,7 +19,7 @@ from cvae.data.given import as_array
 from cvae.data.images import Pixels, Shape, alike
 from cvae.data.reading import Reading
 from cvae.decoder import Decoder
-from cvae.errors import CvaeError, ImageError, TargetError, at
+from cvae.errors import CvaeError, TargetError, at
 from cvae.models import registry
 from cvae.models.qualities import QUALITIES, Latents
 from cvae.models.recorded import recorded_reading
@@ -120,7 +120,8 @@ class Codec(Decoder):
             min_psnr: each image at the quality of its smallest file of so many dB.
 
         Raises:
-            ImageError: an array is of another dtype or shape.
+            ImageError: an array is of another dtype; an ImageShapeError, of another size or channels;
+                of several, `where` says which.
             TargetError: an image cannot be coded so; of several, `where` says which.
             CvaeError: quality or effort is out of range, or a limit comes with a quality.
         """
@@ -294,7 +295,7 @@ class Codec(Decoder):
     def _taken(self, images: Any) -> Taken:
         """What a caller of `encode` or `latents` gives. Raises ImageError."""
         if not self.any_size:
-            batch, single = self._as_batch(images)
+            batch, single = given.as_stack(images, self.image_shape)
             return Taken([batch], single)
         several = given.is_list(images) or as_array(images).ndim > 3
         return Taken(list(alike(self.as_pictures(images))), not several)
@@ -305,26 +306,7 @@ class Codec(Decoder):
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
-        return self._as_batch(images)[0]
-
-    def _as_batch(self, images: Any) -> tuple[Pixels, bool]:
-        """The same, and whether it is one image that was not in a list."""
-        shape = self.image_shape
-        several = given.is_list(images)
-        flat = shape[:2] if shape[2] == 1 else shape  # without the axis of a single channel
-        try:
-            if several:
-                batch = np.array([as_array(image, shape) for image in images])
-            else:
-                batch = as_array(images, shape)
-        except ValueError as error:
-            raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
-        if batch.shape == (0,):
-            batch = np.empty((0, *shape), np.uint8)
-        single = not several and batch.shape in (shape, flat)
-        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
-            raise given.refusal(f"uint8 arrays of shape {flat}", batch, sized=True)
-        return batch.reshape(-1, *shape), single
+        return given.as_stack(images, self.image_shape)[0]
 
     def _check_batch(self, batch: Pixels) -> None:
         """Raises ImageError unless it is uint8 (n, h, w, c) of the model's shape."""

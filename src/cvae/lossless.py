@@ -8,7 +8,7 @@ from cvae import kinds
 from cvae.codec import Codec, open_model
 from cvae.data import given
 from cvae.data.images import Pixels, Shape
-from cvae.errors import ImageError, ModelNotFoundError
+from cvae.errors import ImageShapeError, ModelNotFoundError
 from cvae.options import EncodeOptions
 
 
@@ -34,12 +34,12 @@ def fewest_bits(found: Sequence[Codec], pictures: Sequence[Pixels]) -> Codec:
 def encode(image: object) -> bytes:
     """The shortest container of one image, as `Codec.encode` takes it.
 
-    Raises ImageError when no lossless model takes it.
+    Raises ImageShapeError when no lossless model takes it.
     """
     (picture,) = given.as_pictures([image], (1, 3, 4))
     able = fitting(codecs(), picture.shape)
     if not able:
         text = f"no lossless model takes pictures of shape {picture.shape}"
-        raise ImageError(text, advice="`cvae models` lists all")
+        raise ImageShapeError(text, advice="`cvae models` lists all")
     coded = [codec.encode_batch(picture[None], EncodeOptions())[0].data for codec in able]
     return min(coded, key=len)
