@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload
@@ -129,7 +128,10 @@ class Codec(Decoder):
             quality=quality, effort=effort, max_bytes=max_bytes, min_psnr=min_psnr
         )
         if options.has_target and quality is not None:
-            raise CvaeError("max_bytes and min_psnr choose the quality, found one, too")
+            text = (
+                "expected either a quality, or max_bytes or min_psnr, which choose it, found both"
+            )
+            raise CvaeError(text)
         taken = self._taken(image)
         coded: list[Encoded] = []
         for batch in taken.batches:
@@ -140,7 +142,7 @@ class Codec(Decoder):
         if poor := sum(item.poor for item in coded):
             least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
             text = f"{poor} of {len(coded)} images came back below the {least}"
-            warnings.warn(text, QualityWarning, stacklevel=2)
+            given.warn(text, QualityWarning)
         return coded[0].data if taken.single else [item.data for item in coded]
 
     def expected_psnr(self, quality: int) -> float:
@@ -375,8 +377,3 @@ def open_model(
 def find_codec(model_id: int) -> Codec:
     """The codec of a model by its id. Raises ModelNotFoundError when none or several have it."""
     return Codec(registry.find_by_id(model_id, kinds.codes))
-
-
-def open_model_of(data: bytes) -> Codec:
-    """The codec that a container names; raises FormatError when it is damaged, else as `find_codec`."""
-    return find_codec(container.unpack(data).model_id)

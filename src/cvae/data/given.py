@@ -27,6 +27,7 @@ _CHANNELS_ADVICE = {
     "np.rint(x[..., :3] * a + 255 * (1 - a)).astype(np.uint8) lays it on white",
 }
 _AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
+_LIST_ADVICE = "list(x) gives grey images (n, h, w) one by one"
 _BATCH_ADVICE = "x[..., np.newaxis] gives grey images (n, h, w) their one channel"
 _SIZED_ADVICE = "the models photo and lossless-photo take pictures of any size"
 
@@ -163,8 +164,8 @@ def refusal(expected: str, found: Any, sized: bool = False) -> ImageError:
         if found.dtype == np.uint8 and found.ndim in (2, 3, 4) and found.size:
             kind = ImageShapeError  # these are pixels, and nothing else is wrong with them
         advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
-        if sized and not advice and found.dtype == np.uint8 and found.ndim in (2, 3, 4):
-            advice = _SIZED_ADVICE
+        if kind is ImageShapeError and not advice:
+            advice = _SIZED_ADVICE if sized else _LIST_ADVICE if found.ndim == 3 else ""
         if found.dtype.kind == "U":  # a path
             advice = "PIL.Image.open(path) reads a file"
     return kind(f"expected {expected}, found {described(found)}", advice=advice)
@@ -184,12 +185,12 @@ def described(value: object) -> str:
     return type(value).__name__
 
 
-def _callers_level() -> int:
-    """The `stacklevel` at which a warning of the calling function names the line that called cvae."""
-    frame, level = sys._getframe(1), 1
+def warn(text: str, category: type[Warning]) -> None:
+    """A warning that names the line that called cvae, through however many functions of it."""
+    frame, level = sys._getframe(), 1
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "cvae":
         frame, level = frame.f_back, level + 1
-    return level
+    warnings.warn(text, category, level)
 
 
 def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
@@ -212,6 +213,6 @@ def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
         raise ImageShapeError(text, advice=f"image.convert({wanted!r}) converts it") from error
     for change in picture.changes:
-        warnings.warn(f"an image of Pillow: {change}", ConversionWarning, _callers_level())
+        warn(f"an image of Pillow: {change}", ConversionWarning)
     pixels = reading.pixels(picture)
     return pixels[..., 0] if grey else pixels

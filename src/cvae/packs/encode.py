@@ -249,18 +249,19 @@ def encode_pack(
     names: Iterable[str] | None = None,
     force: bool = False,
     labels: Any = None,
+    poor: Callable[[str, float], None] | None = None,
 ) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
     Those of a model of any size may differ in size, and be grey or RGB. `labels` are those of
-    `cvae.encode_pack`.
+    `cvae.encode_pack`, `poor` is that of `encode`.
 
     Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
     kept = "none" if labels is None else "auto"
     options, place = replace(options, names=names is not None, labels=kept), files.as_path(path)
     with files.atomic_path(place, truth(force, "force")) as temporary, temporary.open("wb") as file:
-        return encode(codec, _batches(codec, images, names, labels), file, options)
+        return encode(codec, _batches(codec, images, names, labels), file, options, poor=poor)
 
 
 def _batches(
