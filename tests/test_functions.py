@@ -70,6 +70,37 @@ def test_a_target_gives_the_file_of_the_command(digit: NDArray[np.uint8]) -> Non
     assert [len(data) <= 40 for data in coded] == [True, True]
 
 
+def test_what_encode_gives_decode_takes(digit: NDArray[np.uint8]) -> None:
+    lake = photo(20, 33)
+    datas = [*cvae.encode([digit, digit], LINEAR), cvae.encode(lake, "photo", effort=0)]
+    datas.append(cvae.encode(Image.open(DIGIT)))
+    for given in (datas, tuple(datas)):
+        found = cvae.decode(given)
+        assert [image.shape for image in found] == [(28, 28), (28, 28), (20, 33, 3), (28, 28)]
+        for image, data in zip(found, datas, strict=True):
+            assert np.array_equal(image, cvae.decode(data))
+    assert cvae.decode([]) == []
+    with pytest.raises(cvae.FormatError, match=r"^container 1: "):
+        cvae.decode([datas[0], b"damaged"])
+
+
+def test_a_pack_warns_once_of_all_images_that_come_back_badly(digit: NDArray[np.uint8]) -> None:
+    images, names = np.stack([digit, 255 - digit, 255 - digit]), ["a", "b", "c"]
+    text = r"^2 of 3 images came back below the .* dB expected of model mnist, the worst at [0-9.]+ dB$"
+    with pytest.warns(cvae.QualityWarning, match=text) as found:
+        cvae.encode_pack(images, "x.bin", effort=0, names=names)
+    assert [warning.filename for warning in found] == [__file__]
+    cvae.encode_pack(images, "y.bin", effort=0, names=names, verify=False)
+    assert Path("x.bin").read_bytes() == Path("y.bin").read_bytes()
+
+
+def test_a_warning_of_quality_names_the_line_of_the_caller(digit: NDArray[np.uint8]) -> None:
+    for use in (cvae.encode, cvae.open_model().encode):
+        with pytest.warns(cvae.QualityWarning) as found:
+            use(255 - digit)
+        assert [warning.filename for warning in found] == [__file__]
+
+
 def test_a_target_out_of_reach_names_the_image(digit: NDArray[np.uint8]) -> None:
     codec = cvae.open_model(LINEAR)
     blank, noise = np.zeros_like(digit), np.random.default_rng(0).integers(0, 256, (28, 28), "u1")
@@ -95,6 +126,9 @@ def test_the_way_between_images_is_that_of_the_command(digit: NDArray[np.uint8])
     assert way.shape == (3, 28, 28)
     assert np.array_equal(way[1], pixels_of("way/step_0001.png"))
     assert np.array_equal(way, cvae.interpolate(digit, data, 3, LINEAR))
+    for wrong, found in ((photo(20, 33), "20, 33, 3"), (np.stack([digit] * 2), "2, 28, 28")):
+        with pytest.raises(cvae.ImageShapeError, match=rf"^b: .*found uint8 \({found}\)"):
+            cvae.interpolate(digit, wrong, 3)
 
 
 def test_noise_is_taken_away_as_by_the_command(workdir: Path) -> None:
@@ -118,6 +152,10 @@ def test_many_images_are_denoised_each_in_its_size_and_colour(workdir: Path) -> 
     assert np.array_equal(cvae.denoise(batch)[1, ..., 0], clean[0])
     assert cvae.denoise([]) == []
     assert cvae.denoise(batch[:0]).shape == (0, 28, 28, 1)
+    for model in (None, "fashion-dae"):
+        assert np.array_equal(cvae.denoise(batch[..., 0], model), cvae.denoise(batch)[..., 0])
+    with pytest.raises(cvae.ImageShapeError, match=r"list\(x\) gives grey images \(n, h, w\)"):
+        cvae.denoise(np.stack([grey, grey]))
 
 
 def test_latents_lead_back_to_pictures(digit: NDArray[np.uint8]) -> None:
@@ -128,6 +166,13 @@ def test_latents_lead_back_to_pictures(digit: NDArray[np.uint8]) -> None:
     assert pictures.shape == (2, 28, 28)
     assert error(pictures[0], digit) < error(np.zeros_like(digit), digit) / 20
     assert np.array_equal(cvae.from_latents(latents[0], LINEAR), pictures[0])
+    zeros = [0] * latents.shape[1]
+    assert np.array_equal(
+        cvae.from_latents(zeros, LINEAR), cvae.from_latents(np.zeros(400), LINEAR)
+    )
+    for bad in (["a"] * 400, [True] * 400, [1j] * 400):
+        with pytest.raises(cvae.CvaeError, match="expected finite numbers"):
+            cvae.from_latents(bad, LINEAR)
 
 
 def test_a_codec_that_was_pickled_codes_as_before(digit: NDArray[np.uint8]) -> None:
@@ -169,3 +214,9 @@ def test_objects_say_what_they_are(digit: NDArray[np.uint8]) -> None:
 def test_a_path_is_answered_with_what_reads_it() -> None:
     with pytest.raises(cvae.ImageError, match=r"PIL\.Image\.open\(path\) reads a file$"):
         cvae.encode("digit.png")  # type: ignore[arg-type]
+
+
+def test_a_shell_completes_what_the_package_offers() -> None:
+    offered = dir(cvae)
+    assert set(cvae.__all__) <= set(offered)
+    assert not {"TYPE_CHECKING", "annotations"} & set(offered)

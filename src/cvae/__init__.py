@@ -91,5 +91,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What shells complete: names that are not loaded yet, too."""
-    return sorted({*globals(), *__all__})
+    """What shells complete: names that are not loaded yet, too, and none that only this file needs."""
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "annotations"})

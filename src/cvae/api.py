@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from cvae import denoising, kinds, sampling
+from cvae import decoder, denoising, kinds, sampling
 from cvae import lossless as exactly
 from cvae.bitstream import container
 from cvae.checks import truth, whole
-from cvae.codec import Codec, find_codec, open_model, open_model_of
+from cvae.codec import Codec, QualityWarning, find_codec, open_model
 from cvae.data import contents, given
 from cvae.data.images import Pixels, alike, flat
 from cvae.errors import CvaeError, at
@@ -52,7 +52,7 @@ def list_models() -> list[ModelInfo]:
     """
     entries, errors = kinds.known_models()
     for error in errors:
-        warnings.warn(str(error), stacklevel=2)
+        given.warn(str(error), UserWarning)
     found = []
     for path, manifest in entries:
         kind = kinds.of(manifest)
@@ -62,37 +62,67 @@ def list_models() -> list[ModelInfo]:
     return found
 
 
+@overload
 def encode(
-    image: NDArray[np.uint8] | Image,
-    model: str | Path | Codec = registry.DEFAULT,
+    image: Pixels | Image, model: str | Path | Codec | None = ..., quality: int | None = ...,
+    effort: int = ..., *, max_bytes: int | None = ..., min_psnr: float | None = ..., lossless: bool = ...,
+) -> bytes: ...  # fmt: skip
+@overload
+def encode(
+    image: Sequence[Pixels | Image], model: str | Path | Codec | None = ..., quality: int | None = ...,
+    effort: int = ..., *, max_bytes: int | None = ..., min_psnr: float | None = ..., lossless: bool = ...,
+) -> list[bytes]: ...  # fmt: skip
+def encode(
+    image: Pixels | Image | Sequence[Pixels | Image],
+    model: str | Path | Codec | None = None,
     quality: int | None = None,
     effort: int = DEFAULT_EFFORT,
     *,
     max_bytes: int | None = None,
     min_psnr: float | None = None,
     lossless: bool = False,
-) -> bytes:
-    """One uint8 image (h, w) or (h, w, c), or one of Pillow, as a container; see `Codec.encode`.
+) -> bytes | list[bytes]:
+    """A uint8 image (h, w) or (h, w, c), or one of Pillow, as a container; of several a list of them.
 
-    With `lossless` every pixel is kept, by the model of the shortest file; it takes nothing else than the
-    image. A lossless model by its name does without it.
+    Several are a list, or an array (n, h, w) or (n, h, w, c); see `Codec.encode`. The model is mnist where
+    none is named. With `lossless` every pixel is kept, by the model that is named, or for each image by
+    that of the shortest file; a lossless model by its name does without it.
     """
-    if truth(lossless, "lossless"):
-        usual = (registry.DEFAULT, None, DEFAULT_EFFORT, None, None)
-        asked = (model, quality, effort, max_bytes, min_psnr)
-        if any(one is not other for one, other in zip(asked, usual, strict=True)):
-            raise CvaeError("lossless=True chooses the model and has no quality, found one, too")
-        return exactly.encode(image)
+    if not truth(lossless, "lossless"):
+        codec = open_model(registry.DEFAULT if model is None else model)
+        return codec.encode(image, quality, effort, max_bytes=max_bytes, min_psnr=min_psnr)
+    if any(asked is not None for asked in (quality, max_bytes, min_psnr)):
+        text = (
+            "lossless=True keeps every pixel: expected no quality, max_bytes or min_psnr, found one"
+        )
+        raise CvaeError(text)
+    if model is None:
+        return exactly.encode(image, EncodeOptions(effort=effort))
     codec = open_model(model)
-    return codec.encode(image, quality, effort, max_bytes=max_bytes, min_psnr=min_psnr)
+    if not codec.lossless:
+        advice = "without a model, lossless=True takes one that is"
+        raise CvaeError(f"model {codec.name} is not lossless", advice=advice)
+    return codec.encode(image, None, effort)
 
 
-def decode(data: bytes, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """The uint8 image of a container, with the model that the container names; see `Codec.decode`.
+@overload
+def decode(data: bytes, max_pixels: int | None = ...) -> Pixels: ...
+@overload
+def decode(data: Sequence[bytes], max_pixels: int | None = ...) -> list[Pixels]: ...
+def decode(data: bytes | Sequence[bytes], max_pixels: int | None = None) -> Pixels | list[Pixels]:
+    """The uint8 image of a container, with the model that it names; of a list of containers a list.
 
-    `max_pixels` is how many pixels an image may have that was fitted, and is restored.
+    Each of a list may name a model of its own. `max_pixels` is how many pixels an image may have that
+    was fitted, and is restored. See `Codec.decode`.
     """
-    return open_model_of(data).restoring(max_pixels).decode(data)
+    codecs: dict[int, Codec] = {}
+
+    def codec_of(item: container.Container) -> Codec:
+        if item.model_id not in codecs:
+            codecs[item.model_id] = find_codec(item.model_id).restoring(max_pixels)
+        return codecs[item.model_id]
+
+    return decoder.decode(data, codec_of)
 
 
 def encode_pack(
@@ -105,6 +135,7 @@ def encode_pack(
     force: bool = False,
     labels: NDArray[np.integer] | Iterable[Any] | None = None,
     block_images: int = 4096,
+    verify: bool = True,
 ) -> None:
     """Writes any number of uint8 images of the model's shape to one pack.
 
@@ -120,6 +151,8 @@ def encode_pack(
         labels: a label for every image, kept in the pack: an array of integers, one or a row of them for
             each; or any values that JSON has, None for an image without.
         block_images: images a block, 1 to 4,096; with few, single images come back sooner.
+        verify: decode everything again, for a QualityWarning where images come back badly; off, effort 0
+            is much faster.
 
     Raises:
         ImageError: an image is of another dtype or shape.
@@ -130,8 +163,26 @@ def encode_pack(
     from cvae.packs import encode as packing
 
     block_images = whole(block_images, "1 to 4,096 images a block", 1, 4096)
-    options = EncodeOptions(quality=quality, effort=effort, verify=False, block_images=block_images)
-    packing.encode_pack(images, path, open_model(model), options, names, force, labels)
+    codec, verify = open_model(model), truth(verify, "verify")
+    options = EncodeOptions(
+        quality=quality,
+        effort=effort,
+        verify=verify and not codec.lossless,
+        block_images=block_images,
+    )
+    worst = math.inf
+
+    def poor(_: str, psnr: float) -> None:
+        nonlocal worst
+        worst = min(worst, psnr)
+
+    tally = packing.encode_pack(images, path, codec, options, names, force, labels, poor)
+    if tally.poor:
+        least = (
+            f"{codec.expected_psnr(codec.quality(quality)):.1f} dB expected of model {codec.name}"
+        )
+        text = f"{tally.poor:,} of {tally.images:,} images came back below the {least}"
+        given.warn(f"{text}, the worst at {worst:.1f} dB", QualityWarning)
 
 
 def sample(
@@ -186,8 +237,10 @@ def interpolate(a: Any, b: Any, steps: int = 8, model: str | Path | Codec | None
     found = []
     for name, end in zip("ab", ends, strict=True):
         with at(name):
-            is_coded = isinstance(end, container.Container)
-            found.append(codec.payload_latents(end) if is_coded else codec.latents([end])[0])
+            if isinstance(end, container.Container):
+                found.append(codec.payload_latents(end))
+            else:
+                found.append(codec.latents(given.as_picture_of(end, codec.image_shape)))
     return flat(np.concatenate([*sampling.interpolate_batches(codec, found[0], found[1], steps)]))
 
 
@@ -196,31 +249,32 @@ def denoise(images: Any, model: str | Path | Codec | None = None) -> Any:
 
     Args:
         images: a uint8 image (h, w) or (h, w, 3), or one of Pillow; a list of such, of any sizes; or
-            an array (n, h, w, c).
+            an array (n, h, w, c), of a model of grey images of one size (n, h, w), too.
         model: name or path of a model that denoises, or its codec; None for fashion-dae for grey
             images of 28x28 pixels, else photo-dae.
 
     Returns:
-        uint8 (h, w) or (h, w, 3); of a list a list, of an array (n, h, w, c) the same shape.
+        uint8 (h, w) or (h, w, 3); of a list a list, of an array of several the same shape.
 
     Raises:
         ImageError: an image is of another dtype or shape than the model takes.
         ModelKindError: the model was not trained on noisy images.
         ModelNotFoundError: there is no such model.
     """
-    several = given.is_list(images)
-    whole_array = not several and given.as_array(images).ndim > 3
-    pictures = given.as_pictures(images)
     known = None if model is None else denoising.open_model(model)
+    array = None if given.is_list(images) else given.as_array(images)
+    if array is not None and denoising.takes_stack(known, array.shape):
+        pictures = given.as_pictures(array[..., np.newaxis])
+    else:
+        pictures = given.as_pictures(images if array is None else array)
     clean = [
         picture
         for batch in alike(pictures)
         for picture in denoising.denoise_any(known or denoising.default_of(batch), batch)
     ]
-    if whole_array:
-        return np.stack(clean) if clean else np.array(images)
-    clean = [flat(picture) for picture in clean]
-    return clean if several else clean[0]
+    if array is None:
+        return [flat(picture) for picture in clean]
+    return np.array(clean, np.uint8).reshape(array.shape)
 
 
 def latents(images: Any, model: str | Path | Codec = registry.DEFAULT) -> Any:
@@ -236,7 +290,7 @@ def from_latents(latents: Any, model: str | Path | Codec = registry.DEFAULT) -> 
     """The pictures that latents stand for: the way back from `latents`.
 
     Args:
-        latents: finite floats (elements,), or (n, elements) of several.
+        latents: finite numbers (elements,), or (n, elements) of several.
         model: name or path of the model, or its codec.
 
     Returns:
@@ -249,9 +303,10 @@ def from_latents(latents: Any, model: str | Path | Codec = registry.DEFAULT) -> 
     codec, rows = open_model(model), given.as_array(latents)
     sampling.check_one_size(codec)
     elements = codec.coding.elements
-    fits = rows.dtype.kind == "f" and rows.ndim in (1, 2) and rows.shape[-1] == elements
+    fits = rows.dtype.kind in "fiu" and rows.ndim in (1, 2) and rows.shape[-1] == elements
     if not fits or not np.isfinite(rows).all():
-        expected = f"finite floats of shape ({elements},) or (n, {elements})"
+        expected = f"finite numbers of shape ({elements},) or (n, {elements})"
         raise CvaeError(f"expected {expected}, found {given.described(rows)}")
-    pictures = flat(codec.to_pixels(rows.reshape(-1, elements)))
+    floats = rows if rows.dtype.kind == "f" else rows.astype(np.float32)
+    pictures = flat(codec.to_pixels(floats.reshape(-1, elements)))
     return pictures if rows.ndim == 2 else np.asarray(pictures[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, overload
@@ -14,12 +13,12 @@ from cvae.bitstream import container
 from cvae.bitstream.container import MAX_SIDE, Container
 from cvae.bitstream.tables import Symbols
 from cvae.checks import expect, shown, threads_of, truth, whole
-from cvae.data import contents, given, images, metrics
+from cvae.data import given, images, metrics
 from cvae.data.given import as_array
 from cvae.data.images import Pixels, Shape, alike
 from cvae.data.reading import Reading
 from cvae.decoder import Decoder
-from cvae.errors import CvaeError, ImageError, TargetError, at
+from cvae.errors import CvaeError, TargetError, at
 from cvae.models import registry
 from cvae.models.qualities import QUALITIES, Latents
 from cvae.models.recorded import recorded_reading
@@ -120,7 +119,8 @@ class Codec(Decoder):
             min_psnr: each image at the quality of its smallest file of so many dB.
 
         Raises:
-            ImageError: an array is of another dtype or shape.
+            ImageError: an array is of another dtype; an ImageShapeError, of another size or channels;
+                of several, `where` says which.
             TargetError: an image cannot be coded so; of several, `where` says which.
             CvaeError: quality or effort is out of range, or a limit comes with a quality.
         """
@@ -128,7 +128,10 @@ class Codec(Decoder):
             quality=quality, effort=effort, max_bytes=max_bytes, min_psnr=min_psnr
         )
         if options.has_target and quality is not None:
-            raise CvaeError("max_bytes and min_psnr choose the quality, found one, too")
+            text = (
+                "expected either a quality, or max_bytes or min_psnr, which choose it, found both"
+            )
+            raise CvaeError(text)
         taken = self._taken(image)
         coded: list[Encoded] = []
         for batch in taken.batches:
@@ -139,7 +142,7 @@ class Codec(Decoder):
         if poor := sum(item.poor for item in coded):
             least = f"{coded[0].expected_psnr:.1f} dB expected of model {self.name}"
             text = f"{poor} of {len(coded)} images came back below the {least}"
-            warnings.warn(text, QualityWarning, stacklevel=2)
+            given.warn(text, QualityWarning)
         return coded[0].data if taken.single else [item.data for item in coded]
 
     def expected_psnr(self, quality: int) -> float:
@@ -294,7 +297,7 @@ class Codec(Decoder):
     def _taken(self, images: Any) -> Taken:
         """What a caller of `encode` or `latents` gives. Raises ImageError."""
         if not self.any_size:
-            batch, single = self._as_batch(images)
+            batch, single = given.as_stack(images, self.image_shape)
             return Taken([batch], single)
         several = given.is_list(images) or as_array(images).ndim > 3
         return Taken(list(alike(self.as_pictures(images))), not several)
@@ -305,26 +308,7 @@ class Codec(Decoder):
 
     def as_batch(self, images: Any) -> Pixels:
         """Images as one array (n, h, w, c). Raises ImageError when they are not of the model's shape."""
-        return self._as_batch(images)[0]
-
-    def _as_batch(self, images: Any) -> tuple[Pixels, bool]:
-        """The same, and whether it is one image that was not in a list."""
-        shape = self.image_shape
-        several = given.is_list(images)
-        flat = shape[:2] if shape[2] == 1 else shape  # without the axis of a single channel
-        try:
-            if several:
-                batch = np.array([as_array(image, shape) for image in images])
-            else:
-                batch = as_array(images, shape)
-        except ValueError as error:
-            raise ImageError(f"expected arrays of one shape {flat}: {error}") from error
-        if batch.shape == (0,):
-            batch = np.empty((0, *shape), np.uint8)
-        single = not several and batch.shape in (shape, flat)
-        if batch.dtype != np.uint8 or not (single or batch.shape[1:] in (shape, flat)):
-            raise given.refusal(f"uint8 arrays of shape {flat}", batch, sized=True)
-        return batch.reshape(-1, *shape), single
+        return given.as_stack(images, self.image_shape)[0]
 
     def _check_batch(self, batch: Pixels) -> None:
         """Raises ImageError unless it is uint8 (n, h, w, c) of the model's shape."""
@@ -393,8 +377,3 @@ def open_model(
 def find_codec(model_id: int) -> Codec:
     """The codec of a model by its id. Raises ModelNotFoundError when none or several have it."""
     return Codec(registry.find_by_id(model_id, kinds.codes))
-
-
-def open_model_of(data: bytes) -> Codec:
-    """The codec that a container names; raises FormatError when it is damaged, else as `find_codec`."""
-    return find_codec(contents.unpack(data).model_id)

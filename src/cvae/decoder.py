@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cvae import kinds
-from cvae.bitstream import container
 from cvae.bitstream.container import LOSSLESS, MAX_SIDE, Container
 from cvae.bitstream.tables import MAX_SYMBOL, Symbols
 from cvae.checks import expect, shown, threads_of, whole
@@ -97,15 +97,7 @@ class Decoder:
                 of several.
             ModelNotFoundError: it was written by another model.
         """
-        items = []
-        for number, item in enumerate(_as_bytes(data)):
-            with at("" if not given.is_list(data) else f"container {number}"):
-                found = contents.unpack(item)
-                self.check_restorable(found.original_size)
-                items.append((found, self.decode_payload(found)))
-        decoded: list[Pixels] = list(self.reconstruct(*zip(*items, strict=True))) if items else []
-        decoded = [images.flat(image) for image in decoded]
-        return decoded if given.is_list(data) else decoded[0]
+        return decode(data, lambda _: self)
 
     def quality(self, quality: int | None) -> int:
         """The quality, or the model's default for None. Raises CvaeError when it is out of range."""
@@ -285,6 +277,24 @@ class Decoder:
         _check_range(symbols)
 
 
+def decode(
+    data: bytes | Sequence[bytes], codec_of: Callable[[Container], Decoder]
+) -> Pixels | list[Pixels]:
+    """The image of a container, or those of a list, each by the codec of its own; see `Decoder.decode`."""
+    several, items = given.is_list(data), []
+    for number, item in enumerate(data if several else [data]):
+        with at(f"container {number}" if several else ""):
+            found = contents.unpack(item)  # type: ignore[arg-type]  # which checks it
+            codec = codec_of(found)
+            codec.check_restorable(found.original_size)
+            items.append((codec, found, codec.decode_payload(found)))
+    decoded: list[Pixels] = []
+    for codec, group in groupby(items, key=itemgetter(0)):
+        _, containers, symbols = zip(*group, strict=True)
+        decoded += map(images.flat, codec.reconstruct(containers, symbols))
+    return decoded if several else decoded[0]
+
+
 def _again(
     kind: type[Decoder], model: Model, max_pixels: int, size: tuple[int, int] | None
 ) -> Decoder:
@@ -307,8 +317,3 @@ def _check_pixels(size: Size | None, most: int, advice: str = "") -> None:
     if size is not None and size[0] * size[1] > most:
         text = f"expected an image of at most {most:,} pixels, found {size[0]}x{size[1]}"
         raise FormatError(text, advice=advice)
-
-
-def _as_bytes(data: Any) -> list[bytes]:
-    items = data if given.is_list(data) else [data]
-    return [container.as_bytes(item) for item in items]

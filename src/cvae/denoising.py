@@ -26,6 +26,7 @@ from cvae.models.recorded import recorded_reading
 # The side of a tile. Through a U-Net of 32, 64 and 128 channels one takes some 130 MB, four times as
 # much at twice the side; as many are computed at once as there are processors.
 TILE = 512
+_SMALL = "fashion-dae"  # for grey images of 28x28 pixels
 
 
 def denoise(model: Model, pixels: Pixels, tile: int = TILE) -> Pixels:
@@ -76,6 +77,19 @@ def default_of(pixels: Pixels) -> Model:
     return open_model(default((width, height), "L" if channels == 1 else "RGB"))
 
 
+def takes_stack(model: Model | None, shape: tuple[int, ...]) -> bool:
+    """Whether an array of three axes is (n, h, w): grey images of the one size that a model takes.
+
+    Without a model it is the default one of such images. Elsewhere an array may be (h, w, c), too.
+    """
+    if len(shape) != 3:
+        return False
+    if model is None:
+        return default((shape[2], shape[1]), "L") == _SMALL
+    any_size = kinds.of(model.manifest, model.path).any_size
+    return not any_size and (*shape[1:], 1) == model.manifest.image_shape
+
+
 def check(manifest: Manifest) -> None:
     """Raises ModelKindError, which names the models that denoise, when this one does not."""
     if not kinds.of(manifest).denoises(manifest):
@@ -110,7 +124,7 @@ def reading(model: Model, background: str | None = None) -> Reading:
 
 def default(size: tuple[int, int], mode: str) -> str:
     """The name of the model for an image of that (width, height) and Pillow's mode."""
-    return "fashion-dae" if size == (28, 28) and mode in ("1", "L") else "photo-dae"
+    return _SMALL if size == (28, 28) and mode in ("1", "L") else "photo-dae"
 
 
 def _tiled(cleaner: Cleaner, pixels: Pixels, tile: int) -> Pixels:

@@ -8,7 +8,7 @@ from cvae import kinds
 from cvae.codec import Codec, open_model
 from cvae.data import given
 from cvae.data.images import Pixels, Shape
-from cvae.errors import ImageError, ModelNotFoundError
+from cvae.errors import ImageShapeError, ModelNotFoundError, at
 from cvae.options import EncodeOptions
 
 
@@ -31,15 +31,23 @@ def fewest_bits(found: Sequence[Codec], pictures: Sequence[Pixels]) -> Codec:
     return min(found, key=lambda codec: codec.bits(pictures)) if len(found) > 1 else found[0]
 
 
-def encode(image: object) -> bytes:
-    """The shortest container of one image, as `Codec.encode` takes it.
+def encode(images: object, options: EncodeOptions) -> bytes | list[bytes]:
+    """The shortest container of one image, or of each of several, as `Codec.encode` takes them.
 
-    Raises ImageError when no lossless model takes it.
+    Raises ImageShapeError when no lossless model takes one.
     """
-    (picture,) = given.as_pictures([image], (1, 3, 4))
-    able = fitting(codecs(), picture.shape)
+    several = given.is_list(images) or given.as_array(images).ndim > 3
+    pictures, found = given.as_pictures(images, (1, 3, 4)), codecs()
+    coded = []
+    for number, picture in enumerate(pictures):
+        with at(f"image {number}" if several else ""):
+            coded.append(_shortest(found, picture, options))
+    return coded if several else coded[0]
+
+
+def _shortest(found: Sequence[Codec], picture: Pixels, options: EncodeOptions) -> bytes:
+    able = fitting(found, picture.shape)
     if not able:
         text = f"no lossless model takes pictures of shape {picture.shape}"
-        raise ImageError(text, advice="`cvae models` lists all")
-    coded = [codec.encode_batch(picture[None], EncodeOptions())[0].data for codec in able]
-    return min(coded, key=len)
+        raise ImageShapeError(text, advice="`cvae models` lists all")
+    return min((codec.encode_batch(picture[None], options)[0].data for codec in able), key=len)

@@ -25,6 +25,8 @@ from cvae.packs.encode import encode_pack
 from ..cli.test_packs import FAST, NAMES, errors, listed, tar_of
 from ..conftest import SAMPLES, run_cvae, run_here
 
+pytestmark = pytest.mark.filterwarnings("ignore::cvae.codec.QualityWarning")  # of blobs
+
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(workdir: Path) -> None:

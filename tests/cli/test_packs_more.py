@@ -18,6 +18,8 @@ from cvae.packs import reader as readers
 
 from ..conftest import SAMPLES, blobs, run_cvae, run_here
 
+pytestmark = pytest.mark.filterwarnings("ignore::cvae.codec.QualityWarning")  # of blobs
+
 FAST = ["--effort", "0", "--quiet"]
 LINEAR = [*FAST, "-m", "linear-mnist"]
 

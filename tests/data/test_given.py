@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,46 @@ def test_pictures_of_another_size_get_the_models_that_take_them(
             cvae.encode_pack(several, tmp_path / "x.bin", codec)
     with pytest.raises(cvae.ImageError, match=advice):
         codec.encode_batch(batch)
+
+
+def test_another_size_or_mode_is_a_shape_error(
+    tmp_path: Path, codec: cvae.Codec, grid: cvae.Codec
+) -> None:
+    small, colour = Image.new("L", (40, 40)), Image.new("RGB", (28, 28), "red")
+    for given in (small, colour, np.zeros((30, 30), np.uint8), photo(20, 33), [photo(20, 33)]):
+        for use in (
+            codec.encode,
+            codec.latents,
+            lambda x: cvae.encode_pack([x], tmp_path / "x", codec),
+        ):
+            with pytest.raises(cvae.ImageShapeError):
+                use(given)
+    for given in (Image.new("CMYK", (9, 9)), np.zeros((9, 9, 4), np.uint8)):
+        with pytest.raises(cvae.ImageShapeError):
+            grid.encode(given)
+    others: list[Any] = [DIGIT / 255, "digit.png", np.zeros(9, np.uint8), None]
+    for given in others:
+        with pytest.raises(cvae.ImageError) as raised:
+            codec.encode(given)
+        assert not isinstance(raised.value, cvae.ImageShapeError)
+
+
+def test_of_several_images_the_one_that_is_wrong_is_named(
+    tmp_path: Path, codec: cvae.Codec, grid: cvae.Codec
+) -> None:
+    digits = [*blobs(2, side=28), np.zeros((27, 28), np.uint8)]
+    expected = r"^image 2: expected uint8 arrays of shape \(28, 28\), found uint8 \(27, 28\)"
+    for use in (
+        codec.encode,
+        codec.latents,
+        lambda x: cvae.encode_pack(x, tmp_path / "x.bin", codec),
+    ):
+        with pytest.raises(cvae.ImageShapeError, match=expected):
+            use(digits)
+    with pytest.raises(cvae.ImageShapeError, match=r"^image 1: .*found uint8 \(9, 9, 2\)"):
+        grid.encode([photo(9, 9), np.zeros((9, 9, 2), np.uint8)])
+    with pytest.raises(cvae.ImageError, match=r"^image 1100: .* found float64"):
+        cvae.encode_pack([DIGIT] * 1100 + [DIGIT / 255], tmp_path / "x.bin", codec, effort=0)
 
 
 def test_a_batch_of_grey_images_without_channels_gets_advice_that_helps(

@@ -348,9 +348,20 @@ def test_python_keeps_the_shortest_file_of_all_models_that_take_an_image(
     assert np.array_equal(
         cvae.decode(cvae.encode(photo(3, 4, 1), lossless=True)), photo(3, 4, 1)[..., 0]
     )
-    for more in ({"quality": 3}, {"model": "any"}, {"max_bytes": 9}, {"quality": np.zeros(2)}):
-        with pytest.raises(cvae.CvaeError, match="chooses the model"):
+    grey = photo(3, 4, 1)
+    several = [data, cvae.encode(grey, lossless=True)]
+    assert cvae.encode([picture, grey], lossless=True) == several
+    assert cvae.encode(picture[None], lossless=True) == several[:1]
+    assert cvae.encode(picture, "any", lossless=True) == cvae.encode(picture, "any")
+    for more in ({"quality": 3}, {"max_bytes": 9}, {"quality": np.zeros(2)}):
+        with pytest.raises(cvae.CvaeError, match="keeps every pixel: expected no quality"):
             cvae.encode(picture, lossless=True, **more)
+
+
+@pytest.mark.parametrize("name", ["mnist", "".join(["mn", "ist"]), "photo"])
+def test_a_model_that_is_not_lossless_keeps_no_pixels(name: str) -> None:
+    with pytest.raises(cvae.CvaeError, match=f"model {name} is not lossless; without a model"):
+        cvae.encode(photo(28, 28, 1), name, lossless=True)
 
 
 def test_pictures_with_alpha_are_coded_as_twice_as_high_ones(free: Codec) -> None:

@@ -37,6 +37,8 @@ from cvae.packs.reader import Place, Range
 
 from ..conftest import blobs
 
+pytestmark = pytest.mark.filterwarnings("ignore::cvae.codec.QualityWarning")  # of blobs
+
 
 @cache
 def model() -> Codec:

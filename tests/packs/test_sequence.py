@@ -25,6 +25,8 @@ from cvae.packs.decode import _MANY
 from ..conftest import ROOT, blobs, photo
 from .test_encode import options
 
+pytestmark = pytest.mark.filterwarnings("ignore::cvae.codec.QualityWarning")  # of blobs
+
 IMAGES, BLOCK = 50, 8
 GRID = ROOT / "tests" / "golden" / "grid.cvae"
 
@@ -249,3 +251,14 @@ def test_a_pack_of_a_quality_that_its_model_has_not_is_refused(pack: cvae.Pack) 
     reader.header = replace(reader.header, quality=0)
     with pytest.raises(cvae.FormatError, match="has quality 0, which no pack of linear-mnist has"):
         cvae.Pack(reader, pack.codec)
+
+
+def test_texts_for_all_images_make_a_mask(workdir: Path) -> None:
+    x = blobs(3, side=28)
+    cvae.encode_pack(x, "x.bin", "linear-mnist", effort=0, labels=["cat", "dog", "cat"])
+    with cvae.open_pack("x.bin") as pack:
+        assert pack.labels.tolist() == ["cat", "dog", "cat"]
+        assert np.array_equal(pack[pack.labels == "cat"], pack[[0, 2]])
+        for key in (False, np.bool_(True)):
+            with pytest.raises(cvae.CvaeError, match="a mask is an array or a list of booleans"):
+                pack[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images
 from cvae.data.images import MAX_PIXELS, Pixels, Shape
 from cvae.data.reading import Reading
-from cvae.errors import ImageError, ImageShapeError, translated
+from cvae.errors import ImageError, ImageShapeError, at, translated
 
 FLOATS_ADVICE = "np.rint(255 * x).astype(np.uint8) makes pixels of values from 0 to 1"
 
@@ -26,6 +27,7 @@ _CHANNELS_ADVICE = {
     "np.rint(x[..., :3] * a + 255 * (1 - a)).astype(np.uint8) lays it on white",
 }
 _AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
+_LIST_ADVICE = "list(x) gives grey images (n, h, w) one by one"
 _BATCH_ADVICE = "x[..., np.newaxis] gives grey images (n, h, w) their one channel"
 _SIZED_ADVICE = "the models photo and lossless-photo take pictures of any size"
 
@@ -69,12 +71,52 @@ def as_picture(given: Any, channels: tuple[int, ...] = (1, 3)) -> Pixels:
 def as_pictures(given: Any, channels: tuple[int, ...] = (1, 3)) -> list[Pixels]:
     """Images of any sizes, or one, as arrays (h, w, 1 or 3); raises ImageError when they are none.
 
-    `channels` are those that pictures may have.
+    `channels` are those that pictures may have. Of a list, the error names the image by its number.
     """
-    if not is_list(given):
-        given = as_array(given)
-        given = given if given.ndim > 3 else [given]
-    return [as_picture(image, channels) for image in given]
+    if is_list(given):
+        return _each(given, 0, lambda image: as_picture(image, channels))
+    array = as_array(given)
+    return [as_picture(image, channels) for image in (array if array.ndim > 3 else [array])]
+
+
+def as_picture_of(given: Any, shape: Shape) -> Pixels:
+    """One image of a shape (h, w, c). Raises ImageError when it is none."""
+    image = as_array(given, shape)
+    if image.dtype != np.uint8 or image.shape not in (shape, _flat(shape)):
+        raise refusal(f"uint8 arrays of shape {_flat(shape)}", image, sized=True)
+    return image.reshape(shape)
+
+
+def as_stack(given: Any, shape: Shape, first: int = 0) -> tuple[Pixels, bool]:
+    """Images of one shape as (n, h, w, c), and whether it is one image that was not in a list.
+
+    Raises ImageError; of a list, it names the image by its number, counted from `first` on.
+    """
+    if is_list(given):
+        pictures = _each(given, first, lambda image: as_picture_of(image, shape))
+        return np.array(pictures, np.uint8).reshape(-1, *shape), False
+    array = as_array(given, shape)
+    if array.shape == (0,):
+        return np.empty((0, *shape), np.uint8), False
+    shapes = shape, _flat(shape)
+    single = array.shape in shapes
+    if array.dtype != np.uint8 or not (single or array.shape[1:] in shapes):
+        raise refusal(f"uint8 arrays of shape {_flat(shape)}", array, sized=True)
+    return array.reshape(-1, *shape), single
+
+
+def _flat(shape: Shape) -> tuple[int, ...]:
+    """A shape without the axis of a single channel."""
+    return shape[:2] if shape[2] == 1 else shape
+
+
+def _each(given: Iterable[Any], first: int, work: Callable[[Any], Pixels]) -> list[Pixels]:
+    """Images one by one; an error names the one that is to blame."""
+    found = []
+    for number, image in enumerate(given, first):
+        with at(f"image {number}"):
+            found.append(work(image))
+    return found
 
 
 def check_batch(batch: Any, expected: str) -> None:
@@ -117,14 +159,16 @@ def _channels_advice(shape: tuple[int, ...]) -> str:
 
 def refusal(expected: str, found: Any, sized: bool = False) -> ImageError:
     """The error for what is no such array of images, of one size or of any."""
-    advice = ""
+    advice, kind = "", ImageError
     if isinstance(found, np.ndarray):
+        if found.dtype == np.uint8 and found.ndim in (2, 3, 4) and found.size:
+            kind = ImageShapeError  # these are pixels, and nothing else is wrong with them
         advice = FLOATS_ADVICE if found.dtype.kind == "f" else _channels_advice(found.shape)
-        if sized and not advice and found.dtype == np.uint8 and found.ndim in (2, 3, 4):
-            advice = _SIZED_ADVICE
+        if kind is ImageShapeError and not advice:
+            advice = _SIZED_ADVICE if sized else _LIST_ADVICE if found.ndim == 3 else ""
         if found.dtype.kind == "U":  # a path
             advice = "PIL.Image.open(path) reads a file"
-    return ImageError(f"expected {expected}, found {described(found)}", advice=advice)
+    return kind(f"expected {expected}, found {described(found)}", advice=advice)
 
 
 def is_rows(value: object, kinds: str, elements: int) -> bool:
@@ -141,12 +185,12 @@ def described(value: object) -> str:
     return type(value).__name__
 
 
-def _callers_level() -> int:
-    """The `stacklevel` at which a warning of the calling function names the line that called cvae."""
-    frame, level = sys._getframe(1), 1
+def warn(text: str, category: type[Warning]) -> None:
+    """A warning that names the line that called cvae, through however many functions of it."""
+    frame, level = sys._getframe(), 1
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] == "cvae":
         frame, level = frame.f_back, level + 1
-    return level
+    warnings.warn(text, category, level)
 
 
 def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
@@ -160,15 +204,15 @@ def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
     width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
     if shape is not None and shape[:2] != (height, width):
         text = f"expected {images.describe(shape)}, found {width}x{height} {image.mode}"
-        raise ImageError(text, advice=_SIZED_ADVICE)
+        raise ImageShapeError(text, advice=_SIZED_ADVICE)
     reading = Reading((height, width, 1 if grey else 3), "exact")
     try:
         picture = reading.picture(image, "")
     except ImageShapeError as error:
         wanted = "L" if grey else "RGB"
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
-        raise ImageError(text, advice=f"image.convert({wanted!r}) converts it") from error
+        raise ImageShapeError(text, advice=f"image.convert({wanted!r}) converts it") from error
     for change in picture.changes:
-        warnings.warn(f"an image of Pillow: {change}", ConversionWarning, _callers_level())
+        warn(f"an image of Pillow: {change}", ConversionWarning)
     pixels = reading.pixels(picture)
     return pixels[..., 0] if grey else pixels

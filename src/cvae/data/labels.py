@@ -178,17 +178,17 @@ def together(labels: Sequence[Label]) -> Any:
     if any(len(label) > 1 for label in labels):
         return list(labels)
     values = [next(iter(label.values()), None) for label in labels]
-    return _as_array(values, texts=fields == [FOLDER])
+    return _as_array(values)
 
 
-def _as_array(values: list[Any], texts: bool) -> Any:
-    """Integers as an array, and texts where these are meant; all else as it is."""
+def _as_array(values: list[Any]) -> Any:
+    """Integers alone, and texts alone, as an array; all else as it is."""
     kinds = set(map(type, values))
     if kinds == {int}:
         with suppress(OverflowError):  # it stays a list of larger ones
             return np.array(values, np.int64)
     # Of objects: an array of texts would give each the room of the longest.
-    return np.array(values, object) if texts and kinds == {str} else values
+    return np.array(values, object) if kinds == {str} else values
 
 
 def to_text(labels: Sequence[Label]) -> bytes:

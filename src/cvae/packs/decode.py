@@ -155,7 +155,13 @@ class Pack(Closing):
         try:
             given = as_number(key)
         except TypeError:
-            raise CvaeError(f"expected the number of an image, found {shown(key)}") from None
+            advice = (
+                "a mask is an array or a list of booleans"
+                if isinstance(key, bool | np.bool_)
+                else ""
+            )
+            text = f"expected the number of an image, found {shown(key)}"
+            raise CvaeError(text, advice=advice) from None
         number = given + len(self) if given < 0 else given
         if not 0 <= number < len(self):
             raise no_image(given, len(self))
@@ -220,9 +226,9 @@ class Pack(Closing):
         """The label of every image, as an array, or as a list with None where an image has none.
 
         Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Where every image has an
-        integer, of a file `.cls` or from Python, they are int64 (n,); where each has a folder, an array of
-        these texts. Where an image has several, each label is a dictionary. None where no image has a
-        label. Raises FormatError at damage.
+        integer, of a file `.cls` or from Python, they are int64 (n,); where each has a text, such as its
+        folder, an array of these. Where an image has several, each label is a dictionary. None where no
+        image has a label. Raises FormatError at damage.
         """
         with at(self._name):
             self._check_open()

@@ -23,10 +23,19 @@ from cvae.checks import expect, shown, truth
 from cvae.codec import Codec
 from cvae.data import files, metrics, pipeline
 from cvae.data.batches import Batch
-from cvae.data.given import as_picture
+from cvae.data.given import as_picture, as_stack
 from cvae.data.images import Pixels
 from cvae.data.labels import FOLDER, Label, array_field, fields_of, from_value, said
-from cvae.errors import Changed, CvaeError, ImageError, Refuse, at, first_line, told
+from cvae.errors import (
+    Changed,
+    CvaeError,
+    ImageError,
+    ImageShapeError,
+    Refuse,
+    at,
+    first_line,
+    told,
+)
 from cvae.kinds import runs
 from cvae.options import EncodeOptions, Size, Tally
 from cvae.packs import merge
@@ -212,7 +221,7 @@ def _coded(codec: Codec, options: EncodeOptions, part: tuple[int, Batch]) -> _Co
         pixels = np.repeat(pixels, codec.image_shape[2], axis=3)
     if pixels.dtype != np.uint8 or pixels.shape[1:] != codec.image_shape:
         found = f"{pixels.dtype} {pixels.shape[1:]}"
-        raise ImageError(f"expected uint8 images of shape {codec.image_shape}, found {found}")
+        raise ImageShapeError(f"expected uint8 images of shape {codec.image_shape}, found {found}")
     if options.invert:
         pixels = 255 - pixels
     quality = codec.quality(options.quality)
@@ -248,18 +257,19 @@ def encode_pack(
     names: Iterable[str] | None = None,
     force: bool = False,
     labels: Any = None,
+    poor: Callable[[str, float], None] | None = None,
 ) -> Tally:
     """Writes images (n, h, w) or (n, h, w, c), or any iterable of single ones, to a pack.
 
     Those of a model of any size may differ in size, and be grey or RGB. `labels` are those of
-    `cvae.encode_pack`.
+    `cvae.encode_pack`, `poor` is that of `encode`.
 
     Raises ImageError when one is of another dtype or shape than the model's, and OutputError.
     """
     kept = "none" if labels is None else "auto"
     options, place = replace(options, names=names is not None, labels=kept), files.as_path(path)
     with files.atomic_path(place, truth(force, "force")) as temporary, temporary.open("wb") as file:
-        return encode(codec, _batches(codec, images, names, labels), file, options)
+        return encode(codec, _batches(codec, images, names, labels), file, options, poor=poor)
 
 
 def _batches(
@@ -330,25 +340,11 @@ def _pictures(codec: Codec, images: Iterable[Any]) -> Iterator[Pixels]:
 def _stacks(codec: Codec, images: Any) -> Iterator[Pixels]:
     """Images of the model's shape in batches."""
     batch = max(1, min(_BATCH, _BATCH_BYTES // math.prod(codec.image_shape)))
-    parts: Iterable[Any]
     if isinstance(images, np.ndarray):
         images = codec.as_batch(images)
-        parts = (images[start : start + batch] for start in range(0, len(images), batch))
-    else:
-        items = iter(images)
-        parts = iter(lambda: list(islice(items, batch)), [])
-    first = 0
-    for part in parts:
-        yield (pixels := _as_batch(codec, part, first))
-        first += len(pixels)
-
-
-def _as_batch(codec: Codec, part: Any, first: int) -> Pixels:
-    """Images as one array. Raises ImageError; it names the first of single ones that is to blame."""
-    try:
-        return codec.as_batch(part)
-    except ImageError:
-        for number, image in enumerate(part, first):
-            with at(f"image {number}"):
-                codec.as_batch(image)
-        raise
+        yield from (images[start : start + batch] for start in range(0, len(images), batch))
+        return
+    items, first = iter(images), 0
+    while part := list(islice(items, batch)):
+        yield as_stack(part, codec.image_shape, first)[0]
+        first += len(part)
