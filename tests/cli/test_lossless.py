@@ -64,6 +64,19 @@ def test_every_pixel_comes_back_of_colour_grey_palette_and_bits() -> None:
     assert np.array_equal(there_and_back(Path("1.png")), 255 * np.asarray(Image.open("1.png")))
 
 
+def test_a_file_that_is_larger_than_before_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(photo(30, 40)).save("a.jpg", quality=30)
+    Image.fromarray(photo(30, 40)).save("b.bmp")
+    before = Path("a.jpg").stat().st_size
+    run_here("encode", "a.jpg", "--lossless", "-o", "a.bin")
+    assert f"lossless, more than the {before:,} bytes before" in capsys.readouterr().err
+    run_here("encode", "b.bmp", "--lossless", "-o", "b.bin")
+    assert "before" not in capsys.readouterr().err
+    Image.fromarray(photo(30, 40, seed=5)).save("c.bmp")
+    run_here("encode", "b.bmp", "c.bmp", "--lossless", "-o", "coded/")
+    assert "lossless -> coded" in capsys.readouterr().err
+
+
 def test_the_shortest_file_of_all_lossless_models_that_fit_is_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

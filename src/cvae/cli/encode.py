@@ -136,7 +136,8 @@ class _Read(NamedTuple):
     codec: Codec
     pixels: Pixels  # (h, w, c)
     size: tuple[int, int] | None  # width, height where `--fit` changed it
-    grey: bool = False  # its channels are equal, so that lossless models may take but one
+    grey: bool  # its channels are equal, so that lossless models may take but one
+    file: int  # bytes of the file
 
     @property
     def kind(self) -> Any:
@@ -157,6 +158,7 @@ class _Written(NamedTuple):
     raw: int  # bytes of its pixels
     size: int  # bytes of its file
     psnr: float  # dB
+    before: int  # bytes of the file that it was read from
 
 
 class _Encoder:
@@ -197,7 +199,7 @@ class _Encoder:
                     raise item
                 data = _npy(item.symbols.reshape(latents)) if self._npy else item.data
                 task.write(data, self._results)
-                done = _Written(image.size, len(data), item.psnr)
+                done = _Written(image.size, len(data), item.psnr, found.file)
                 written.append(done)
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
@@ -245,14 +247,14 @@ class _Encoder:
             self._talk.slow()
         with decoding(task.name):
             picture = codec.reading(self._options, alpha=True).picture(data, task.name)
-            found = self._as_read(task, codec, picture)
+            found = self._as_read(task, codec, picture, len(data))
         for change in picture.changes:
             self._talk.changed(task.name, change)
         if (count := pages.count(data)) > 1:
             self._talk.error(pages.notice(count, task.name))
         return found
 
-    def _as_read(self, task: Task, codec: Codec, picture: Picture) -> _Read:
+    def _as_read(self, task: Task, codec: Codec, picture: Picture, size: int) -> _Read:
         from cvae.data.images import grey_if_equal
 
         reading = codec.reading(self._options, alpha=True)
@@ -260,7 +262,7 @@ class _Encoder:
         own = codec.any_size or picture.size == (width, height)
         pixels = reading.pixels(picture)
         grey = codec.lossless and grey_if_equal(pixels).shape != pixels.shape
-        return _Read(task, codec, pixels, None if own else picture.size, grey)
+        return _Read(task, codec, pixels, None if own else picture.size, grey, size)
 
     def _check(self, codec: Codec) -> None:
         """Raises CvaeError when a model does not do what is asked for; says what it need not do."""
@@ -284,7 +286,7 @@ class _Encoder:
         payload = f"{done.size:,} bytes ({item.payload_bytes:,} of payload)"
         ratio = tables.ratio(done.raw, done.size)
         if codec.lossless:
-            return f"{payload}, {ratio}, lossless"
+            return f"{payload}, {ratio}, {_lossless(done.size, done.before)}"
         return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
 
     def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> tuple[str, str]:
@@ -311,12 +313,17 @@ def _summary(written: list[_Written], output: str | None, exact: bool) -> str:
     """Sizes and PSNR of all files, and where they are; `exact` where every pixel is kept."""
     if not written:
         return ""
-    raw, total, psnr = (sum(values) for values in zip(*written, strict=True))
+    raw, total, psnr, before = (sum(values) for values in zip(*written, strict=True))
     ratio = tables.ratio(raw, total)
     mean = psnr / len(written)
-    how = "lossless" if exact else f"{mean:.2f} dB on average"
+    how = _lossless(int(total), int(before)) if exact else f"{mean:.2f} dB on average"
     facts = f"{total:,} bytes, {ratio}, {how}"
     return f" in {facts} -> {files.folder_of(output)}"
+
+
+def _lossless(size: int, before: int) -> str:
+    """What is said of files that keep every pixel; a ratio to the bare pixels hides that JPEG is smaller."""
+    return "lossless" if size <= before else f"lossless, more than the {before:,} bytes before"
 
 
 def _npy(symbols: Symbols) -> bytes:
