@@ -46,6 +46,16 @@ def test_models_are_named_wherever_they_can_be_typed() -> None:
     assert completed("info", "-mphoto-") == []  # which has no such option
 
 
+def test_files_stand_beside_models_of_the_same_beginning(workdir: Path) -> None:
+    (workdir / "photo-x.bin").touch()
+    assert completed("info", "photo-") == [
+        "file,photo-", "plain,photo-dae", "plain,photo-x.bin",
+    ]  # fmt: skip
+    assert completed("train", "photo", "--fine-tune", "photo-d") == [
+        "file,photo-d", "plain,photo-dae",
+    ]  # fmt: skip
+
+
 def test_codecs_of_a_comparison_are_named() -> None:
     assert completed("eval", "x.npz", "--against", "jp") == ["plain,jpeg", "plain,jpeg2000"]
     assert completed("eval", "x.npz", "--against", "png,webp,l") == [

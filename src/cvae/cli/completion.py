@@ -51,11 +51,16 @@ def offer_files(command: click.Command) -> None:
 
 def models(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:
     """The names of models that there are; files where none begins so."""
+    from pathlib import Path
+
     from cvae.models import registry
 
     names = sorted({entry.manifest.name for entry in registry.known_models()[0]})
-    found = [CompletionItem(name) for name in names if name.startswith(typed)]
-    return [_files(typed), *found]
+    found = [name for name in names if name.startswith(typed)]
+    # Beside names a shell offers no files by itself.
+    here = sorted(path.name for path in Path().iterdir()) if found and typed else []
+    found += [name for name in here if name.startswith(typed)]
+    return [_files(typed), *map(CompletionItem, found)]
 
 
 def coders(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:

@@ -146,9 +146,13 @@ def command(
 
 def _rivals(against: str, noise: float | None, outputs: Outputs) -> tuple[str, bool]:
     """The codecs to compare with, and whether total variation is. Raises UsageError."""
+    from cvae.evaluation import exactly, rivals
     from cvae.evaluation.noise import TV, check_tv
 
     names = [name.strip().lower() for name in against.split(",") if name.strip()]
+    known = ["linear", *rivals.RIVALS, TV, *exactly.BYTES]
+    if wrong := [name for name in names if name not in known]:
+        raise click.UsageError(f"--against: expected some of {','.join(known)}, found {wrong[0]!r}")
     coders = ",".join(name for name in names if name != TV)
     if TV in names and noise is None:
         raise click.UsageError("--against tv removes noise, which needs --noise")

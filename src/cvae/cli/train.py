@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvae.cli import options, recipes
+from cvae.cli import completion, options, recipes
 from cvae.cli.options import Decorator, GroupedCommand, collect, grouped
 from cvae.cli.talk import Talk, counted
 from cvae.errors import at
@@ -147,7 +147,7 @@ _machine = collect(
 @quiet_option
 @_wishes
 @grouped(
-    _RECIPE, "--fine-tune", metavar="RUN|MODEL",
+    _RECIPE, "--fine-tune", metavar="RUN|MODEL", shell_complete=completion.models,
     help="Start from the weights of another run of the same networks, at a tenth of the preset's "
     "learning rate (photo at 0.4 of it); photo and lossless presets also from those of a model, by "
     "its name or file.",

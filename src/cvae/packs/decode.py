@@ -226,7 +226,8 @@ class Pack(Closing):
         """The label of every image, as an array, or as a list with None where an image has none.
 
         Integers of an `.npz` file are an array of their dtype, (n,) or (n, ...). Where every image has an
-        integer, of a file `.cls` or from Python, they are int64 (n,); where each has a text, such as its
+        integer, of a file `.cls` or of a list in Python, they are int64 (n,); an array from Python keeps
+        its dtype; where each has a text, such as its
         folder, an array of these. Where an image has several, each label is a dictionary. None where no
         image has a label. Raises FormatError at damage.
         """

@@ -1,0 +1,45 @@
+"""How long the page of `cvae demo` takes to answer a slider, by Gradio's client: a digit and a photograph.
+
+python benchmarks/page.py PICTURE...   in an environment with the extra demo
+"""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import sys
+import time
+from typing import Any
+
+from gradio_client import Client, handle_file
+
+from cvae.demo import server
+
+REPEATS = 9
+
+
+def main() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with server.running("127.0.0.1", port) as address:
+        client = Client(address, verbose=False, httpx_kwargs={"timeout": 300})
+        print("| picture | quality slider to answer, median s | slowest |\n|---|---|---|")
+        for path in sys.argv[1:]:
+            times = measured(client, handle_file(path))
+            print(f"| {path} | {statistics.median(times):.3f} | {max(times):.3f} |")
+
+
+def measured(client: Any, picture: Any) -> list[float]:
+    """Seconds at one quality after the other; the first answer, which loads the model, is left out."""
+    times = []
+    for turn in range(REPEATS + 1):
+        quality = 20 + 7 * turn
+        started = time.perf_counter()
+        client.predict(picture, "automatic", None, quality, 5, False, api_name="/code")
+        times.append(time.perf_counter() - started)
+    return times[1:]
+
+
+if __name__ == "__main__":
+    main()
