@@ -52,6 +52,7 @@ def test_encode_and_decode_with_no_flags_and_again_with_force() -> None:
     assert Image.open("digit_3_reconstructed.png").size == (28, 28)
     assert "exists already" in error_line(run_cvae("encode", DIGIT, code=1))
     assert "exists already" in error_line(run_cvae("decode", "digit_3.bin", code=1))
+    assert "expected a container" in error_line(run_cvae("decode", DIGIT, code=1))
 
 
 def test_pipes_give_the_same_picture_as_files() -> None:

@@ -213,7 +213,7 @@ def test_an_append_that_fails_leaves_the_pack_as_it_is(capsys: pytest.CaptureFix
         (["a.npz", "--invert"], "all.bin: expected no inversion of all images, found --invert"),
         (["a.npz", "--fit"], "all.bin: expected the size of the model of all images, found --fit"),
         (["a.npz", "-m", "mnist"], "all.bin: written by the model of id"),
-        (["bad.npz"], "bad.npz"),
+        (["bad.npz"], "a pack has one model: without --append"),
         (["no.npz"], "no.npz"),
     ]
     for arguments, message in cases:

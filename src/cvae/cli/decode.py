@@ -117,11 +117,13 @@ class _Decoder:
         read: dict[Codec, list[_Read]] = {}
         for task in tasks:
             with self._talk.trying(task.name):
-                task.check(self._force)
                 if task.source is not None and task.is_npy:
+                    task.check(self._force)
                     self._write(task, self._from_npy(task.source))
                     continue
+                task.check_input()
                 item = _read(task)
+                task.check(self._force)  # a wrong input matters more than what there is already
                 codec = self._codec(item.model_id)
                 codec.check_restorable(item.original_size)
                 if codec.any_size:  # large pictures are not held together

@@ -71,10 +71,14 @@ class Task(NamedTuple):
         """Raises CvaeError when the input cannot be had, OutputError when the result cannot be written."""
         from cvae.data import files
 
-        if self.wrong is not None:
-            raise self.wrong
+        self.check_input()
         if self.target is not None:
             files.check_writable(self.target, force)
+
+    def check_input(self) -> None:
+        """Raises CvaeError when the input cannot be had."""
+        if self.wrong is not None:
+            raise self.wrong
 
     def write(self, data: bytes, results: Files) -> None:
         """Writes the result, to `results` unless it goes to stdout. Raises OutputError."""

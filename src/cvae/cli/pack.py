@@ -119,6 +119,9 @@ def _append(
     if inputs != (STDIO,):
         _refuse_coded(inputs)
     sources = [_stdin() if item == STDIO else item for item in inputs]
+    talk.advice = (
+        "a pack has one model: without --append and with another -o they get a pack of theirs"
+    )
     with at(target), append.opened(target) as before:
         codec = append.codec_of(model, before.header, target).restoring(options.max_pixels)
         options = append.options_of(before.header, options, codec, target)
