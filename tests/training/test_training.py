@@ -266,12 +266,15 @@ def test_frequencies_are_valid_and_follow_the_counts(counts: list[int]) -> None:
 
 def test_calibrated_tables_cost_little_more_than_the_entropy() -> None:
     latents = np.random.default_rng(0).normal(0, [1, 3, 0.01], (20_000, 3)).astype(np.float32)
-    step = np.full(3, 0.5, np.float32)
+    step, said = np.full(3, 0.5, np.float32), list[str]()
 
     def round_plainly(images: int, quantizer: Quantizer, bank: Bank) -> Symbols:
         return quantizer.quantize(latents[:images])
 
-    qualities = calibration.calibrate(latents, step, np.ones(3, np.float32), round_plainly, 64)
+    qualities = calibration.calibrate(
+        latents, step, np.ones(3, np.float32), round_plainly, 64, said.append
+    )
+    assert (said[0], len(said)) == ("1 of 17 qualities counted", 17)
     for quality in (20, 50, 80):
         symbols = qualities.quantizer(quality).quantize(latents)
         entropy = 0.0

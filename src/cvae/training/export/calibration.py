@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cvae.bitstream.tables import TOTAL, Bank, Symbols
 from cvae.models.qualities import QUALITIES, Latents, Qualities, Quantizer
 from cvae.training.export.graph import Floats
+from cvae.training.export.made import Say
 
 # The symbols that the encoder's search chooses for the first so many training images, where each
 # element has a table of its own.
@@ -41,7 +42,7 @@ _CURVATURE_IMAGES = 128
 
 
 def calibrate(
-    latents: Latents, step: Floats, curvature: Floats, search: Search, values: int
+    latents: Latents, step: Floats, curvature: Floats, search: Search, values: int, say: Say
 ) -> Qualities:
     """Counts the symbols of every quality on the training set, and merges similar tables.
 
@@ -51,6 +52,7 @@ def calibrate(
         curvature: (elements,), see `Qualities`.
         search: chooses symbols at the default effort.
         values: pixels times channels of an image.
+        say: told of each quality, since all take minutes.
     """
     distance = DEFAULT_QUALITY - np.array(QUALITIES)
     scale, offset = np.exp2(distance / _HALVING).astype(np.float32), latents.mean(axis=0)
@@ -62,7 +64,7 @@ def calibrate(
         quality: _shares(quantizers[quality].quantize(latents), radius) for quality in QUALITIES
     }
     searched = {}
-    for quality in _SEARCHED:
+    for number, quality in enumerate(_SEARCHED, 1):
         most = _DEFAULT_IMAGES if quality == DEFAULT_QUALITY else _SEARCHED_IMAGES
         images = max(_FEWEST_IMAGES, round(most * min(1, _VALUES / values)))
         shares = plain[quality]
@@ -70,6 +72,7 @@ def calibrate(
             bank = np.stack([to_frequencies(row) for row in _mix(plain[quality], shares)])
             shares = _shares(search(images, quantizers[quality], Bank(bank)), radius)
         searched[quality] = shares
+        say(f"{number} of {len(_SEARCHED)} qualities counted")
     merger = Merger(2 * radius + 2)
     index = np.empty((len(QUALITIES), latents.shape[1]), np.uint16)
     # The default quality comes first and so gets tables of its own.

@@ -99,7 +99,7 @@ def make(run: Run, dataset: datasets.Dataset, load: Callable[[Floats], Networks]
         qualities = earlier.qualities
     else:
         say(f"counting the symbols of {len(train):,} images for the tables of all qualities")
-        qualities = _calibrate(networks, run.preset.step_width, train)
+        qualities = _calibrate(networks, run.preset.step_width, train, say)
     say(f"checking the graphs against the trained networks on {len(validation):,} images")
     check(networks, qualities, validation)
     return Made(
@@ -141,7 +141,7 @@ def check(networks: Networks, qualities: Qualities, pixels: Pixels) -> None:
         check_pixels("denoiser", opened[DENOISER](x), trained[DENOISER](x))
 
 
-def _calibrate(networks: Networks, step_width: float, train: Pixels) -> Qualities:
+def _calibrate(networks: Networks, step_width: float, train: Pixels, say: Say) -> Qualities:
     x, synthesis = as_floats(train), networks.opened[SYNTHESIS]
     latents = networks.opened[ANALYSIS](x)
     step = (networks.widths * step_width).astype(np.float32)
@@ -152,7 +152,8 @@ def _calibrate(networks: Networks, step_width: float, train: Pixels) -> Qualitie
         problem = search.Problem(*model, synthesis, networks.gradient)
         return search.search(x[:images], latents[:images], problem, DEFAULT_EFFORT)
 
-    return calibration.calibrate(latents, step, curvature, choose, math.prod(networks.shape))
+    values = math.prod(networks.shape)
+    return calibration.calibrate(latents, step, curvature, choose, values, say)
 
 
 def _measure(codec: Codec, pixels: Pixels) -> Manifest:
