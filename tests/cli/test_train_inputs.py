@@ -53,7 +53,7 @@ def test_a_few_large_pictures_are_coded_by_what_they_span(
     run_here(*command)
     said = capsys.readouterr().err
     assert "most images have some 300 pixels a side and are scaled to 64; --size N keeps" in said
-    steps = re.findall(r"(?m)^  (\w+)", said)
+    steps = re.findall(r"(?m)^  ([a-z]+)", said)
     assert steps == ["writing", "counting", "checking", "measuring", "writing", "drawing"]
     # A second run is in nobody's way.
     monkeypatch.setattr(cli_train, "finish", lambda *_: None)
