@@ -70,6 +70,10 @@ def test_a_file_that_is_larger_than_before_says_so(capsys: pytest.CaptureFixture
     assert f"lossless, more than the {before:,} bytes before" in capsys.readouterr().err
     run_here("encode", "b.bmp", "--lossless", "-o", "b.bin")
     assert "before" not in capsys.readouterr().err
+    drawn = save("drawn.png", np.kron(np.eye(2), np.full((40, 40), 255)).astype("u1"))
+    model = str(ROOT / "weights" / "photo.cvae")
+    run_here("encode", drawn, "-m", model, "-q", "100", "-o", "drawn.bin")
+    assert f" dB, more than the {drawn.stat().st_size} bytes before" in capsys.readouterr().err
     Image.fromarray(photo(30, 40, seed=5)).save("c.bmp")
     run_here("encode", "b.bmp", "c.bmp", "--lossless", "-o", "coded/")
     assert "lossless -> coded" in capsys.readouterr().err

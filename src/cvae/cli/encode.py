@@ -285,9 +285,8 @@ class _Encoder:
         quality = f", quality {item.quality}" if _chooses(self._options) else ""
         payload = f"{done.size:,} bytes ({item.payload_bytes:,} of payload)"
         ratio = tables.ratio(done.raw, done.size)
-        if codec.lossless:
-            return f"{payload}, {ratio}, {_lossless(done.size, done.before)}"
-        return f"{payload}, {ratio}, {item.psnr:.2f} dB{fitted}{quality}"
+        how = "lossless" if codec.lossless else f"{item.psnr:.2f} dB{fitted}{quality}"
+        return f"{payload}, {ratio}, {how}{_larger(done.size, done.before)}"
 
     def _poor(self, codec: Codec, pixels: Pixels, item: Encoded) -> tuple[str, str]:
         """What a warning says of an image that comes back badly, and what helps."""
@@ -315,15 +314,14 @@ def _summary(written: list[_Written], output: str | None, exact: bool) -> str:
         return ""
     raw, total, psnr, before = (sum(values) for values in zip(*written, strict=True))
     ratio = tables.ratio(raw, total)
-    mean = psnr / len(written)
-    how = _lossless(int(total), int(before)) if exact else f"{mean:.2f} dB on average"
-    facts = f"{total:,} bytes, {ratio}, {how}"
+    how = "lossless" if exact else f"{psnr / len(written):.2f} dB on average"
+    facts = f"{total:,} bytes, {ratio}, {how}{_larger(int(total), int(before))}"
     return f" in {facts} -> {files.folder_of(output)}"
 
 
-def _lossless(size: int, before: int) -> str:
-    """What is said of files that keep every pixel; a ratio to the bare pixels hides that JPEG is smaller."""
-    return "lossless" if size <= before else f"lossless, more than the {before:,} bytes before"
+def _larger(size: int, before: int) -> str:
+    """What is said of files that grew; a ratio to the bare pixels hides that a drawing's PNG is smaller."""
+    return f", more than the {before:,} bytes before" if size > before else ""
 
 
 def _npy(symbols: Symbols) -> bytes:
