@@ -127,6 +127,7 @@ class World:
             "session_threads": 1, "input_shapes": [self.codec.image_shape],
             "output_shape": self.codec.model.manifest.latent_shape,
             "Codec.model": self.codec.model, "Model.path": self.codec.model.path,
+            "Codec.read.image": SAMPLES / "digit_3.png",
             "Pack.reader": cvae.open_pack("x.bin", self.codec).reader, "Pack.codec": self.codec,
             "EncodeOptions.names": True, "Codec.reconstruct.symbols": [self.symbols],
             "Codec.synthesized.symbols": [self.symbols],

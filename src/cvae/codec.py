@@ -93,6 +93,22 @@ class Codec(Decoder):
             labels=options.labels == "auto", folders=options.labels == "folder",
         )  # fmt: skip
 
+    def read(self, image: given.Readable, options: EncodeOptions = _DEFAULTS) -> Pixels:
+        """An image file, or an image of Pillow, as `cvae encode` reads it for this model.
+
+        It is turned upright and converted to sRGB, transparent parts are laid on a colour, and where
+        training cropped and scaled images, it is, too; of the options, `reading` tells which count. A
+        ConversionWarning says what was lost or converted.
+
+        Returns:
+            uint8 (h, w), (h, w, 3) or, of a lossless model that keeps transparency, (h, w, 4).
+
+        Raises:
+            ImageShapeError: the image differs from what the model codes, and is not to be fitted.
+            ImageError: it cannot be read.
+        """
+        return given.read(image, self.reading(options, alpha=True))
+
     @overload
     def encode(
         self, image: Pixels, quality: int | None = ..., effort: int = ..., *,

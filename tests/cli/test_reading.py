@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def model(workdir: Path) -> str:
 
 def warnings_of(said: str) -> set[str]:
     """What was said of images that were changed."""
-    return {line for line in said.splitlines() if "laid on" in line or "scaled to" in line}
+    return {line for line in said.splitlines() if "laid on" in line or "to 28x28" in line}
 
 
 def mean_of(path: str) -> float:
@@ -70,6 +71,70 @@ def test_encode_reads_as_training_did_and_says_what_was_lost(
     run_here("decode", "a.bin", "-m", model, "--quiet")
     assert Image.open("a_reconstructed.png").size == (20, 20)
     assert mean_of("a_reconstructed.png") > 150
+
+
+def test_only_what_was_cropped_is_said_to_be(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size, said in (
+        ((30, 30), "scaled to 28x28"), ((44, 28), "cropped to 28x28"),
+        ((44, 30), "cropped and scaled to 28x28"), ((28, 28), ""),
+    ):  # fmt: skip
+        Image.new("L", size, 90).save("a.png")
+        run_here("encode", "a.png", "-m", model, "-f")
+        assert warnings_of(capsys.readouterr().err) == (
+            {f"cvae: warning: a.png: {said}"} if said else set()
+        )
+
+
+def test_a_picture_of_its_background_alone_is_named(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(colour=(255, 255, 255, 255)).crop((4, 0, 40, 20)).save("white.png")
+    run_here("encode", "white.png", "-m", model)
+    assert "white.png: nothing is seen on #ffffff" in capsys.readouterr().err
+    run_here("encode", "white.png", "-m", model, "--background", "black", "-f")
+    assert "nothing is seen" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["path", "text", "image"])
+def test_in_python_a_codec_reads_as_the_command_does(model: str, kind: str) -> None:
+    picture().save("a.png")
+    Image.new("L", (120, 90), 90).save("large.jpg")
+    codec, options = cvae.open_model(model), cvae.EncodeOptions(crop=False, background="#000000")
+    for path, changes in (("a.png", 2), ("large.jpg", 1)):
+        run_here("encode", path, "-m", model, "-f", "-o", "a.bin", "--quiet")
+        given: Any = {"path": Path(path), "text": path, "image": Image.open(path)}[kind]
+        with pytest.warns(cvae.ConversionWarning, match="to 28x28|laid on #ffffff") as found:
+            pixels = codec.read(given)
+        assert len(found) == changes
+        assert found[0].filename == __file__
+        assert pixels.shape == (28, 28)
+        (ours,) = codec.encode_batch(pixels[None, ..., None])
+        payload = container.unpack(ours.data).payload
+        assert payload == container.unpack(Path("a.bin").read_bytes()).payload
+        if kind == "image":
+            assert given.size == Image.open(path).size
+    with pytest.warns(cvae.ConversionWarning, match=r"(?<!and )scaled to 28x28|laid on #000000"):
+        assert codec.read("a.png", options).mean() < 100
+
+
+def test_in_python_what_a_codec_does_not_fit_is_refused_with_advice(workdir: Path) -> None:
+    picture().save("a.png")
+    codec = cvae.open_model("linear-mnist")
+    with pytest.raises(cvae.ImageShapeError, match=r"^a.png: .*; EncodeOptions\(fit=True\)"):
+        codec.read("a.png")
+    with pytest.warns(cvae.ConversionWarning, match="transparent"):
+        assert codec.read("a.png", cvae.EncodeOptions(fit=True)).shape == (28, 28)
+    with pytest.raises(cvae.ImageShapeError, match=r"; Codec.read lays transparent parts"):
+        cvae.encode(picture((28, 28)))
+    with pytest.raises(cvae.ImageError, match=r"missing\.png"):
+        codec.read("missing.png")
+    picture((28, 28)).save("b.png")
+    exact = cvae.open_model("lossless-mnist")
+    with pytest.raises(cvae.ImageError, match=r"transparent parts; EncodeOptions\(background="):
+        exact.read("b.png")
+    assert cvae.open_model("lossless-photo").read("b.png").shape == (28, 28, 4)
 
 
 def test_options_choose_otherwise(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,30 @@ def test_a_few_large_pictures_are_coded_by_what_they_span(
     assert Path("runs/linear-cifar-2/linear.npz").is_file()
 
 
+def test_sides_that_are_cut_and_pictures_that_vanish_are_worth_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_train, "finish", lambda *_: None)
+    Path("icons").mkdir()
+    for number in range(24):
+        drawn = photo(12, 18 if number < 9 else 12, seed=number)
+        alpha = np.full(drawn.shape[:2], 255, np.uint8)
+        alpha[:, :2] = 0
+        if number % 4 == 0:
+            drawn[...] = 255
+        picture = np.dstack([drawn, alpha])
+        Image.fromarray(picture).save(f"icons/{number}.png")
+    command = ["train", "linear-mnist", "--data", "icons", "--colour", "--size", "12"]
+    run_here(*command, "--background", "white")
+    said = capsys.readouterr().err
+    assert "; 9 images lose their sides, which --resize squeezes in instead" in said
+    assert "of 6 images nothing is seen on #ffffff; --background lays them on another" in said
+    run_here(*command, "--background", "black", "--resize")
+    said = capsys.readouterr().err
+    assert "lose their sides" not in said
+    assert "nothing is seen" not in said
+
+
 def test_few_images_are_worth_a_word() -> None:
     data = datasets.Dataset("x", "x", blobs(40), blobs(4))
     few = replace(presets.TINY, batch_size=8, latent_dim=64)

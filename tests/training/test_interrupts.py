@@ -27,6 +27,18 @@ def test_ctrl_c_ends_the_run_behind_the_batch_that_it_meets(hook: str) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_the_first_one_is_answered_and_says_what_a_second_one_does(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for quiet, answer in (
+        (False, "\nstopping after this batch; Ctrl-C once more stops at once\n"), (True, ""),
+    ):  # fmt: skip
+        with Interrupts(quiet) as interrupts:
+            interrupts.on_train_batch_end(0)
+            press()
+        assert capfd.readouterr().err == answer
+
+
 def test_before_the_first_batch_and_a_second_time_it_ends_at_once() -> None:
     with Interrupts() as interrupts:
         with pytest.raises(KeyboardInterrupt):

@@ -112,6 +112,8 @@ def capped(recipe: Preset, images: int, wanted: bool, talk: Talk) -> Preset:
 
 def concerns(recipe: Preset, dataset: Dataset) -> Iterator[str]:
     """What is likely to go wrong with such images: too few of them, or far too large ones."""
+    from cvae.data.reading import UNSEEN
+
     architecture, images, batch = architectures.of(recipe), len(dataset.train), recipe.batch_size
     seen = recipe.passes * images
     if not (architecture.closed_form or recipe.steps) and seen < _FEW_BATCHES * batch:
@@ -123,6 +125,11 @@ def concerns(recipe: Preset, dataset: Dataset) -> Iterator[str]:
     if architecture.codes and architecture.reads != "own" and images < recipe.latent_dim:
         yield f"{counted(images, 'image')} to train are fewer than the {recipe.latent_dim} latents of one"
     folder, side = dataset.folder, min(recipe.image_shape[:2])
+    if folder and (unseen := folder.changed(UNSEEN)):
+        yield (
+            f"of {counted(unseen, 'image')} nothing is seen on {folder.reading.background}; --background "
+            "lays them on another colour"
+        )
     if folder and not folder.reading.keeps and folder.side >= _MUCH_LARGER * side:
         yield (
             f"most images have some {folder.side} pixels a side and are scaled to {side}; --size N keeps "

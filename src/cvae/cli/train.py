@@ -230,6 +230,7 @@ def command(
 
 def _describe(dataset: Dataset) -> str:
     from cvae.data.photos import Photos
+    from cvae.data.reading import CROPPED
 
     parts = f"{len(dataset.train)} images to train, {len(dataset.validation)} to validate"
     if dataset.folder is None:
@@ -237,8 +238,10 @@ def _describe(dataset: Dataset) -> str:
         return f"{dataset.name}: {parts}, chosen by chance{read}"
     test, reading = len(dataset.folder.names["test"]), dataset.folder.reading
     small = dataset.train.small if isinstance(dataset.train, Photos) else 0
-    reflected = f"; {small} smaller than {reading.shape[0]} pixels are reflected" if small else ""
-    return f"{dataset.name}: {parts}, {test} to test; read as {reading}{reflected}"
+    more = f"; {small} smaller than {reading.shape[0]} pixels are reflected" if small else ""
+    if cropped := dataset.folder.changed(CROPPED):
+        more = f"; {counted(cropped, 'image')} lose their sides, which --resize squeezes in instead"
+    return f"{dataset.name}: {parts}, {test} to test; read as {reading}{more}"
 
 
 def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
@@ -256,7 +259,8 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
         talk.say(f"{limit}, one line an epoch; --resume continues an interrupted run")
     before = runs.seconds(history)
     try:
-        with ProgressBar(run.preset, before, talk.quiet) as progress, Interrupts() as interrupts:
+        bar, stop = ProgressBar(run.preset, before, talk.quiet), Interrupts(talk.quiet)
+        with bar as progress, stop as interrupts:
             trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
     except KeyboardInterrupt:
         ways = f"with --resume continues, `cvae export {run.folder}` makes a model of them"

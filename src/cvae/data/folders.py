@@ -62,6 +62,10 @@ class Folder:
     sha256: str  # of the images to train and to validate, and how they are read
     side: int  # the median of the shorter sides, in pixels, before images are scaled
 
+    def changed(self, how: str) -> int:
+        """How many images have a change whose text begins so."""
+        return sum(any(text.startswith(how) for text in found) for found in self.changes.values())
+
 
 class FileImages:
     """Image files that are decoded when they are indexed; see `images.Images`."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
+from cvae.checks import expect
 from cvae.data import images
 from cvae.data.images import MAX_PIXELS, Pixels, Shape
 from cvae.data.reading import Reading
@@ -29,11 +31,17 @@ _CHANNELS_ADVICE = {
 _AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
 _LIST_ADVICE = "list(x) gives grey images (n, h, w) one by one"
 _BATCH_ADVICE = "x[..., np.newaxis] gives grey images (n, h, w) their one channel"
-_SIZED_ADVICE = "the models photo and lossless-photo take pictures of any size"
+_SIZED_ADVICE = (
+    "Codec.read takes a file or an image of Pillow as `cvae encode` does, and fits it where training "
+    "did; the models photo and lossless-photo take pictures of any size"
+)
 
 
 class ConversionWarning(UserWarning):
     """An image of Pillow is coded with something of it lost or converted, such as its colour profile."""
+
+
+Readable: TypeAlias = str | Path | Image.Image
 
 
 def is_list(given: object) -> bool:
@@ -103,6 +111,33 @@ def as_stack(given: Any, shape: Shape, first: int = 0) -> tuple[Pixels, bool]:
     if array.dtype != np.uint8 or not (single or array.shape[1:] in shapes):
         raise refusal(f"uint8 arrays of shape {_flat(shape)}", array, sized=True)
     return array.reshape(-1, *shape), single
+
+
+def read(given: Readable, reading: Reading) -> Pixels:
+    """An image file, or an image of Pillow, as a reading has it: uint8 (h, w), or (h, w, 3 or 4).
+
+    Raises ImageError; warns of what is lost or converted.
+    """
+    expect(given, (str, Path, Image.Image), "a path or an image of Pillow")
+    name = "" if isinstance(given, Image.Image) else str(given)
+    with images.decoding(name):
+        if isinstance(given, Image.Image):
+            given.load()  # for good: a reading that scales would decode a part of its pixels
+            data = given
+        else:
+            data = images.read_file(Path(given))
+        try:
+            picture = reading.picture(data, name)
+        except ImageError as error:
+            if "--background" in error.advice:
+                error.advice = 'EncodeOptions(background="#ffffff") lays them on white'
+            elif isinstance(error, ImageShapeError) and not reading.strict:
+                error.advice = "EncodeOptions(fit=True) converts and scales it"
+            raise
+        pixels = images.flat(reading.pixels(picture))
+    for change in picture.changes:
+        warn(f"{name or 'an image of Pillow'}: {change}", ConversionWarning)
+    return pixels
 
 
 def _flat(shape: Shape) -> tuple[int, ...]:
@@ -211,7 +246,10 @@ def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
     except ImageShapeError as error:
         wanted = "L" if grey else "RGB"
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
-        raise ImageShapeError(text, advice=f"image.convert({wanted!r}) converts it") from error
+        advice = f"image.convert({wanted!r}) converts it"
+        if image.has_transparency_data:
+            advice = "Codec.read lays transparent parts on a colour, as `cvae encode` does"
+        raise ImageShapeError(text, advice=advice) from error
     for change in picture.changes:
         warn(f"an image of Pillow: {change}", ConversionWarning)
     pixels = reading.pixels(picture)

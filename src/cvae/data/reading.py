@@ -42,6 +42,8 @@ _PROFILE = "colours converted from their profile to sRGB"
 _GREY = "colours made grey"
 _LEFT_OUT = "colour profile left out"
 _TURNED = "turned upright, as its EXIF orientation says"
+# And what such a text begins with.
+CROPPED, UNSEEN = "cropped", "nothing is seen"
 
 
 class Picture(NamedTuple):
@@ -202,14 +204,18 @@ class Reading:
         changes = []
         if flat.transparent and not self.alpha:
             changes.append(f"transparent parts laid on {self.background}")
+            if is_plain(flat.image):
+                changes.append(f"{UNSEEN} on {self.background}")
         if bits > 8:
             changes.append(f"{bits} bits a sample reduced to 8")
         if mode == "CMYK":
             changes.append("CMYK converted to RGB")
         if self._mode == "L" and self.fit != "any" and not is_grey(flat.image):
             changes.append(_GREY)
-        if self.fit in ("crop", "resize") and size != self.shape[1::-1]:
-            how = "cropped and scaled" if self.fit == "crop" else "scaled"
+        kept, target = self.kept(size), self.shape[1::-1]
+        if self.fit in ("crop", "resize") and size != target:
+            done = (CROPPED, kept != size), ("scaled", kept != target)
+            how = " and ".join(word for word, was_done in done if was_done)
             changes.append(f"{how} to {self.shape[1]}x{self.shape[0]}")
         return changes
 
@@ -359,6 +365,13 @@ def is_grey(image: Image.Image) -> bool:
         return True
     red, green, blue = (band.tobytes() for band in image.split())
     return bool(red == green == blue)
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether all pixels of an image are of one colour."""
+    found = image.getextrema()
+    bands = found if isinstance(found[0], tuple) else (found,)
+    return all(least == most for least, most in bands)
 
 
 def _to_srgb(image: Image.Image) -> tuple[Any, list[str]]:

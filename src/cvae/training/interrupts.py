@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import suppress
 
 import keras
+
+_STDERR = 2
+_HEARD = b"\nstopping after this batch; Ctrl-C once more stops at once\n"
 
 
 class Interrupts(keras.callbacks.Callback):
@@ -14,8 +18,10 @@ class Interrupts(keras.callbacks.Callback):
     A KeyboardInterrupt within a callback of the garbage collector, as JAX has one, is lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        """`quiet`: the first one is not answered."""
         super().__init__()
+        self._quiet = quiet
         self._running = self._asked = False
 
     def __enter__(self) -> Interrupts:
@@ -33,6 +39,9 @@ class Interrupts(keras.callbacks.Callback):
         if self._asked or not self._running:
             raise KeyboardInterrupt
         self._asked = True
+        if not self._quiet:
+            with suppress(OSError):  # nobody reads any more
+                os.write(_STDERR, _HEARD)  # not by `print`, within which the signal may have come
 
     def _check(self, number: int, logs: dict[str, float] | None = None) -> None:
         self._running = True

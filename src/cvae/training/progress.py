@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cvae.training.preset import Preset
 
+# Seconds after which the first epoch's end is too far away to wait for its line.
+_LONG = 60.0
 _TERMS = ["loss", "distortion", "rate", "perceptual", "val_loss", "val_distortion", "val_rate"]
 
 
@@ -30,6 +33,7 @@ class ProgressBar(keras.callbacks.Callback):
         )  # fmt: skip
         self._task: Any = None
         self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
+        self._told = bool(preset.minutes)  # how long all will take, where no limit says it
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -52,16 +56,30 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(self._task, advance=1, description=_format(logs or {}))
         if self._limit:
             self._bar.update(self._task, completed=self._before + time.monotonic() - self._started)
+        spent = time.monotonic() - self._started
+        if not self._told and spent > _LONG:
+            self._told = True
+            steps = self.params["steps"]
+            left = spent / (batch + 1) * (steps * (self._epochs - self._first)) - spent
+            self._console.print(
+                f"epoch {self._first + 1}{self._of}: {batch + 1} of {steps} batches; all epochs take some "
+                f"{_clock(left)} more (hours:minutes:seconds); --minutes M ends by the clock"
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        done = epoch + 1 - self._first
+        done, self._told = epoch + 1 - self._first, True
         spent = time.monotonic() - self._started
         left = spent / done * (self._epochs - epoch - 1)
         if self._limit:
             left = max(0.0, self._limit - self._before - spent)
-        minutes, seconds = divmod(int(left), 60)
-        terms = f"{_format(logs or {})}  {minutes}:{seconds:02d} left"
-        self._console.print(f"epoch {epoch + 1}{self._of}: {terms}")
+        self._console.print(
+            f"epoch {epoch + 1}{self._of}: {_format(logs or {})}  {_clock(left)} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, `1:02:03`."""
+    return str(timedelta(seconds=int(seconds)))
 
 
 def _format(logs: dict[str, float]) -> str:
