@@ -22,8 +22,8 @@ def command(context: click.Context, as_json: bool) -> None:
     """List, add and remove models.
 
     \b
-      cvae models add runs/mine    copy the model of a training run
-      cvae models remove mine
+      cvae models add runs/mine    copy the model of a training run, say own
+      cvae models remove own
 
     Every command finds the shipped models, those in CVAE_MODELS (files or folders, like PATH) and
     those that were added. --json prints all their paths.
