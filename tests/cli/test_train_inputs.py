@@ -80,11 +80,11 @@ def test_sides_that_are_cut_and_pictures_that_vanish_are_worth_a_word(
     command = ["train", "linear-mnist", "--data", "icons", "--colour", "--size", "12"]
     run_here(*command, "--background", "white")
     said = capsys.readouterr().err
-    assert "; 9 images lose their sides, which --resize squeezes in instead" in said
+    assert "; the sides of 9 images are cut off, --resize squeezes them in" in said
     assert "of 6 images nothing is seen on #ffffff; --background lays them on another" in said
     run_here(*command, "--background", "black", "--resize")
     said = capsys.readouterr().err
-    assert "lose their sides" not in said
+    assert "cut off" not in said
     assert "nothing is seen" not in said
 
 

@@ -240,7 +240,7 @@ def _describe(dataset: Dataset) -> str:
     small = dataset.train.small if isinstance(dataset.train, Photos) else 0
     more = f"; {small} smaller than {reading.shape[0]} pixels are reflected" if small else ""
     if cropped := dataset.folder.changed(CROPPED):
-        more = f"; {counted(cropped, 'image')} lose their sides, which --resize squeezes in instead"
+        more = f"; the sides of {counted(cropped, 'image')} are cut off, --resize squeezes them in"
     return f"{dataset.name}: {parts}, {test} to test; read as {reading}{more}"
 
 
