@@ -97,8 +97,12 @@ class Codec(Decoder):
         """An image file, or an image of Pillow, as `cvae encode` reads it for this model.
 
         It is turned upright and converted to sRGB, transparent parts are laid on a colour, and where
-        training cropped and scaled images, it is, too; of the options, `reading` tells which count. A
-        ConversionWarning says what was lost or converted.
+        training cropped and scaled images, it is, too; of the options, `reading` tells which count, and
+        `max_pixels` is one. A ConversionWarning says what was lost or converted. Of an image of Pillow
+        that was decoded before, it is not known any more whether there were more than 8 bits of colours.
+
+        What `encode` makes of the array decodes to an array of its shape; the command's file, to a
+        picture of the size before it was fitted.
 
         Returns:
             uint8 (h, w), (h, w, 3) or, of a lossless model that keeps transparency, (h, w, 4).
@@ -107,7 +111,8 @@ class Codec(Decoder):
             ImageShapeError: the image differs from what the model codes, and is not to be fitted.
             ImageError: it cannot be read.
         """
-        return given.read(image, self.reading(options, alpha=True))
+        expect(options, EncodeOptions, "options of an encoder")
+        return given.read(image, self.restoring(options.max_pixels).reading(options, alpha=True))
 
     @overload
     def encode(

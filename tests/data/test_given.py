@@ -63,7 +63,9 @@ def test_modes_that_would_lose_something_are_refused(
 ) -> None:
     image = Image.new(mode, (28, 28))  # black, and transparent where it can be
     for model in (codec, grid):
-        with pytest.raises(cvae.ImageError, match=f"found {mode}, which would lose|are floats"):
+        with pytest.raises(
+            cvae.ImageError, match=f"found ({mode}|16 bits a sample), which would lose|are floats"
+        ):
             model.encode(image)
 
 
@@ -76,7 +78,7 @@ def test_pictures_of_another_size_get_the_models_that_take_them(
     tmp_path: Path, codec: cvae.Codec
 ) -> None:
     lake, advice = Image.fromarray(photo(20, 33)), "models photo and lossless-photo take"
-    with pytest.raises(cvae.ImageError, match=f"expected 28x28 grey, found .* RGB; the {advice}"):
+    with pytest.raises(cvae.ImageError, match=f"expected 28x28 grey, found .* RGB; .*the {advice}"):
         codec.encode(lake)
     batch = np.stack([photo(20, 33)] * 2)
     for several in ([lake, lake], batch):

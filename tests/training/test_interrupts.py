@@ -27,13 +27,19 @@ def test_ctrl_c_ends_the_run_behind_the_batch_that_it_meets(hook: str) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_behind_the_last_batch_it_ends_what_would_follow() -> None:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.on_epoch_end(0)
+        press()
+
+
 def test_the_first_one_is_answered_and_says_what_a_second_one_does(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     for quiet, answer in (
         (False, "\nstopping after this batch; Ctrl-C once more stops at once\n"), (True, ""),
     ):  # fmt: skip
-        with Interrupts(quiet) as interrupts:
+        with pytest.raises(KeyboardInterrupt), Interrupts(quiet) as interrupts:
             interrupts.on_train_batch_end(0)
             press()
         assert capfd.readouterr().err == answer

@@ -158,7 +158,7 @@ class _Written(NamedTuple):
     raw: int  # bytes of its pixels
     size: int  # bytes of its file
     psnr: float  # dB
-    before: int  # bytes of the file that it was read from
+    before: int  # bytes of the file that it was read from; 0 where they do not compare
 
 
 class _Encoder:
@@ -199,7 +199,8 @@ class _Encoder:
                     raise item
                 data = _npy(item.symbols.reshape(latents)) if self._npy else item.data
                 task.write(data, self._results)
-                done = _Written(image.size, len(data), item.psnr, found.file)
+                before = 0 if self._npy else found.file
+                done = _Written(image.size, len(data), item.psnr, before)
                 written.append(done)
                 facts = self._facts(codec, image, item, done)
                 self._talk.detail(f"{task.name} -> {task.target_name}: {facts}")
@@ -321,7 +322,7 @@ def _summary(written: list[_Written], output: str | None, exact: bool) -> str:
 
 def _larger(size: int, before: int) -> str:
     """What is said of files that grew; a ratio to the bare pixels hides that a drawing's PNG is smaller."""
-    return f", more than the {before:,} bytes before" if size > before else ""
+    return f", more than the {before:,} bytes before" if size > before > 0 else ""
 
 
 def _npy(symbols: Symbols) -> bytes:

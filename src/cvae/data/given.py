@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvae.bitstream.container import MAX_SIDE
 from cvae.checks import expect
-from cvae.data import images
+from cvae.data import images, pages, samples
 from cvae.data.images import MAX_PIXELS, Pixels, Shape
 from cvae.data.reading import Reading
 from cvae.errors import ImageError, ImageShapeError, at, translated
@@ -31,14 +31,12 @@ _CHANNELS_ADVICE = {
 _AXES_ADVICE = "np.moveaxis(x, 1, -1) puts the channels last"
 _LIST_ADVICE = "list(x) gives grey images (n, h, w) one by one"
 _BATCH_ADVICE = "x[..., np.newaxis] gives grey images (n, h, w) their one channel"
-_SIZED_ADVICE = (
-    "Codec.read takes a file or an image of Pillow as `cvae encode` does, and fits it where training "
-    "did; the models photo and lossless-photo take pictures of any size"
-)
+_SIZED_ADVICE = "the models photo and lossless-photo take pictures of any size"
+_READ_ADVICE = f"Codec.read fits it where training did; {_SIZED_ADVICE}"
 
 
 class ConversionWarning(UserWarning):
-    """An image of Pillow is coded with something of it lost or converted, such as its colour profile."""
+    """An image of Pillow, or a file, is read with something of it lost or converted, such as its profile."""
 
 
 Readable: TypeAlias = str | Path | Image.Image
@@ -122,10 +120,12 @@ def read(given: Readable, reading: Reading) -> Pixels:
     name = "" if isinstance(given, Image.Image) else str(given)
     with images.decoding(name):
         if isinstance(given, Image.Image):
-            given.load()  # for good: a reading that scales would decode a part of its pixels
+            images.check_pixels(given, name)
+            if given.format == "JPEG":
+                given.load()  # for good: a reading that scales would have a part of its pixels
             data = given
         else:
-            data = images.read_file(Path(given))
+            data = images.read_file(Path(given), name)
         try:
             picture = reading.picture(data, name)
         except ImageError as error:
@@ -134,9 +134,12 @@ def read(given: Readable, reading: Reading) -> Pixels:
             elif isinstance(error, ImageShapeError) and not reading.strict:
                 error.advice = "EncodeOptions(fit=True) converts and scales it"
             raise
-        pixels = images.flat(reading.pixels(picture))
-    for change in picture.changes:
-        warn(f"{name or 'an image of Pillow'}: {change}", ConversionWarning)
+        pixels = np.array(images.flat(reading.pixels(picture)))  # which can be written to
+    changes = [f"{name or 'an image of Pillow'}: {change}" for change in picture.changes]
+    if isinstance(data, bytes) and (several := pages.count(data)) > 1:
+        changes.append(str(pages.notice(several, name)))
+    for change in changes:
+        warn(change, ConversionWarning)
     return pixels
 
 
@@ -202,7 +205,7 @@ def refusal(expected: str, found: Any, sized: bool = False) -> ImageError:
         if kind is ImageShapeError and not advice:
             advice = _SIZED_ADVICE if sized else _LIST_ADVICE if found.ndim == 3 else ""
         if found.dtype.kind == "U":  # a path
-            advice = "PIL.Image.open(path) reads a file"
+            advice = "PIL.Image.open(path) or Codec.read(path) reads a file"
     return kind(f"expected {expected}, found {described(found)}", advice=advice)
 
 
@@ -231,24 +234,30 @@ def warn(text: str, category: type[Warning]) -> None:
 def _pixels(image: Image.Image, shape: Shape | None) -> NDArray[np.uint8]:
     """The pixels (h, w) or (h, w, 3) of an image of Pillow, which has to be of the shape, if any."""
     grey = Image.getmodebase(image.mode) == "L" if shape is None else shape[2] == 1
+    images.check_pixels(image, "")
+    wanted = "L" if grey else "RGB"
     with translated(
         ImageError, "the image is damaged", "", Exception
     ):  # Pillow's have no base class
+        found = samples.samples_of(image)  # which a decoded image may no longer know
         image.load()
         turn = images.turn_of(image)
+    if found.bits > 8:
+        bits = f"{found.bits} bits a sample"
+        text = f"expected an image of mode {wanted}, found {bits}, which would lose something"
+        raise ImageShapeError(text, advice="Codec.read reduces them to 8")
     width, height = image.size[::-1] if turn and images.swaps_sides(turn) else image.size
     if shape is not None and shape[:2] != (height, width):
         text = f"expected {images.describe(shape)}, found {width}x{height} {image.mode}"
-        raise ImageShapeError(text, advice=_SIZED_ADVICE)
+        raise ImageShapeError(text, advice=_READ_ADVICE)
     reading = Reading((height, width, 1 if grey else 3), "exact")
     try:
         picture = reading.picture(image, "")
     except ImageShapeError as error:
-        wanted = "L" if grey else "RGB"
         text = f"expected an image of mode {wanted}, found {image.mode}, which would lose something"
         advice = f"image.convert({wanted!r}) converts it"
-        if image.has_transparency_data:
-            advice = "Codec.read lays transparent parts on a colour, as `cvae encode` does"
+        if samples.flat(image, found, "#ffffff").transparent:
+            advice = 'Codec.read with EncodeOptions(background="#ffffff") lays transparent parts on white'
         raise ImageShapeError(text, advice=advice) from error
     for change in picture.changes:
         warn(f"an image of Pillow: {change}", ConversionWarning)

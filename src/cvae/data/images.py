@@ -190,9 +190,11 @@ def _found(data: bytes) -> str:
 
 
 def check_pixels(image: Image.Image, name: str) -> None:
-    """Raises ImageError when an opened image has too many pixels to be decoded."""
-    if image.width * image.height > MAX_PIXELS:
-        found = f"{image.width}x{image.height}"
+    """Raises ImageError when an opened image has no pixels, or too many to be decoded."""
+    pixels, found = image.width * image.height, f"{image.width}x{image.height}"
+    if not pixels:
+        raise ImageError(f"expected an image, found one of {found}", where=name)
+    if pixels > MAX_PIXELS:
         raise ImageError(f"expected at most {MAX_PIXELS:,} pixels, found {found}", where=name)
 
 

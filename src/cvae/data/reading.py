@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cvae.bitstream.container import MAX_SIDE
 from cvae.data import images, samples
@@ -36,6 +36,8 @@ _MODES = {
     "L": "grey", "I": "16-bit grey", "I;16": "16-bit grey", "I;16B": "16-bit grey",
     "RGBA": "RGB with alpha", "LA": "grey with alpha", "P": "palette", "1": "black and white",
 }  # fmt: skip
+# Modes of 8 bits that become grey or RGB, with transparency or without, and no value another.
+_EXACT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 # What is said where it was done.
 _DAMAGED_PROFILE = "damaged colour profile ignored"
 _PROFILE = "colours converted from their profile to sRGB"
@@ -204,7 +206,7 @@ class Reading:
         changes = []
         if flat.transparent and not self.alpha:
             changes.append(f"transparent parts laid on {self.background}")
-            if is_plain(flat.image):
+            if is_all(flat.image, self.background):
                 changes.append(f"{UNSEEN} on {self.background}")
         if bits > 8:
             changes.append(f"{bits} bits a sample reduced to 8")
@@ -268,7 +270,7 @@ class Reading:
         elif told.bits > 8:
             found = f"{told.bits} bits a sample"
             advice = "convert it to 8 bits, which loses the others"
-        elif mode in ("CMYK", "YCbCr"):
+        elif mode not in _EXACT:
             found, advice = mode, "convert it to RGB"
         elif flat.transparent and not (self.lays or self.alpha):
             found = "transparent parts"
@@ -283,7 +285,7 @@ class Reading:
         self, flat: Flat, size: Size, bits: int, mode: str, image: Image.Image, name: str
     ) -> None:
         """Raises ImageShapeError when the image lost something that only `--fit` gives up."""
-        lost = bits > 8 or mode in ("CMYK", "YCbCr") or (flat.transparent and not self.lays)
+        lost = bits > 8 or mode not in _EXACT or (flat.transparent and not self.lays)
         colours = self._mode == "L" and not is_grey(flat.image)
         if lost or colours or size != self.shape[1::-1]:
             self._refuse(image, name)
@@ -367,11 +369,12 @@ def is_grey(image: Image.Image) -> bool:
     return bool(red == green == blue)
 
 
-def is_plain(image: Image.Image) -> bool:
-    """Whether all pixels of an image are of one colour."""
-    found = image.getextrema()
-    bands = found if isinstance(found[0], tuple) else (found,)
-    return all(least == most for least, most in bands)
+def is_all(image: Image.Image, colour: str) -> bool:
+    """Whether all pixels of an image in mode L or RGB are of a colour, `#rrggbb`."""
+    found, levels = image.getextrema(), ImageColor.getrgb(colour)
+    if image.mode == "L":
+        return all(found == (level, level) for level in levels)
+    return all(band == (level, level) for band, level in zip(found, levels, strict=True))
 
 
 def _to_srgb(image: Image.Image) -> tuple[Any, list[str]]:

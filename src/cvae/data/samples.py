@@ -62,9 +62,9 @@ def samples_of(image: Image.Image) -> Samples:
     if image.format == "AVIF":
         return Samples(_bits_of_avif(image))
     if image.format == "PNG":
-        depth = re.search(r";(\d+)", str(_rawmode(image)))
-        return Samples(int(depth[1]) if depth else 8)
-    if image.format == "PPM":  # whose samples Pillow scales
+        if depth := re.search(r";(\d+)", str(_rawmode(image))):
+            return Samples(int(depth[1]))
+    elif image.format == "PPM":  # whose samples Pillow scales
         return Samples(16 if image.mode.startswith("I") or _top_of_ppm(image) > 255 else 8)
     return Samples(16 if image.mode.startswith("I") else 8)
 
@@ -190,6 +190,8 @@ def _eight_bits(image: Image.Image, samples: Samples) -> tuple[Image.Image, Imag
     mode, key = image.mode, image.info.get("transparency")
     if mode.startswith("I"):
         values = np.asarray(image)
+        if values.min() < 0 or values.max() >> samples.bits:
+            raise ImageError(f"expected samples of {samples.bits} bits, found others")
         grey = (values >> (samples.bits - 8)).astype(np.uint8)
         opaque = Image.fromarray(255 - grey if samples.white_is_zero else grey)
         return opaque, None if key is None else _mask(values != key)

@@ -31,12 +31,15 @@ class Interrupts(keras.callbacks.Callback):
                 signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: object, *_: object) -> None:
         if signal.getsignal(signal.SIGINT) == self._note:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._asked and raised is None:  # behind the last batch
+            raise KeyboardInterrupt
 
     def _note(self, *_: object) -> None:
         if self._asked or not self._running:
+            self._asked = False
             raise KeyboardInterrupt
         self._asked = True
         if not self._quiet:
@@ -46,6 +49,7 @@ class Interrupts(keras.callbacks.Callback):
     def _check(self, number: int, logs: dict[str, float] | None = None) -> None:
         self._running = True
         if self._asked:
+            self._asked = False
             raise KeyboardInterrupt
 
     on_train_batch_end = on_test_batch_end = on_epoch_end = _check

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import Any
 
 import keras
@@ -34,6 +33,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._task: Any = None
         self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
         self._told = bool(preset.minutes)  # how long all will take, where no limit says it
+        self._compiled = 0.0  # when this process had done its first batch, which takes longer
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -56,15 +56,22 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(self._task, advance=1, description=_format(logs or {}))
         if self._limit:
             self._bar.update(self._task, completed=self._before + time.monotonic() - self._started)
-        spent = time.monotonic() - self._started
-        if not self._told and spent > _LONG:
-            self._told = True
-            steps = self.params["steps"]
-            left = spent / (batch + 1) * (steps * (self._epochs - self._first)) - spent
-            self._console.print(
-                f"epoch {self._first + 1}{self._of}: {batch + 1} of {steps} batches; all epochs take some "
-                f"{_clock(left)} more (hours:minutes:seconds); --minutes M ends by the clock"
-            )
+        if not self._told:
+            self._tell(batch)
+
+    def _tell(self, batch: int) -> None:
+        """Says once how long all epochs take, where the first one is long."""
+        now, steps = time.monotonic(), self.params["steps"]
+        self._compiled = self._compiled or now
+        if batch == 0 or batch + 1 == steps or now - self._started <= _LONG:
+            return
+        self._told = True
+        left = steps * (self._epochs - self._first) - batch - 1
+        duration = _clock((now - self._compiled) / batch * left)
+        self._console.print(
+            f"epoch {self._first + 1}{self._of}: {batch + 1} of {steps} batches; all epochs take some "
+            f"{duration} more (hours:minutes:seconds); --minutes M ends by the clock"
+        )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done, self._told = epoch + 1 - self._first, True
@@ -79,7 +86,9 @@ class ProgressBar(keras.callbacks.Callback):
 
 def _clock(seconds: float) -> str:
     """Hours, minutes and seconds, `1:02:03`."""
-    return str(timedelta(seconds=int(seconds)))
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def _format(logs: dict[str, float]) -> str:
