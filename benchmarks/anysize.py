@@ -345,24 +345,21 @@ def qualities(mean: dict[str, Point]) -> str:
     return "\n".join(rows)
 
 
-def report(folder: Path, plot: Path, jobs: int) -> str:
+def report(folder: Path, plot: Path | None, jobs: int) -> str:
     """The tables of a folder of pictures; writes the plot, which is linked as if from beside its folder."""
     paths = pictures_of(folder)
     points = measure_all([task for path in paths for task in tasks(path)], jobs)
     mean = means(points)
-    curves = {
-        name: (front if name == MODEL else hull)([(p.bpp, p.psnr) for p in found.values()])
-        for name, found in mean.items()
-    }
-    files.write_bytes(plot, plots.rates_plot(curves, RATES), force=True)
-    return "\n\n".join(
-        [
-            against([_curves(points, path) for path in paths]),
-            f"![Mean PSNR over mean bits a pixel]({plot.parent.name}/{plot.name})",
-            f"Means of all {len(paths)} pictures over the qualities of `{MODEL}`:",
-            qualities(mean[MODEL]),
-        ]
-    )
+    parts = [against([_curves(points, path) for path in paths])]
+    if plot:
+        curves = {
+            name: (front if name == MODEL else hull)([(p.bpp, p.psnr) for p in found.values()])
+            for name, found in mean.items()
+        }
+        files.write_bytes(plot, plots.rates_plot(curves, RATES), force=True)
+        parts.append(f"![Mean PSNR over mean bits a pixel]({plot.parent.name}/{plot.name})")
+    parts.append(f"Means of all {len(paths)} pictures over the qualities of `{MODEL}`:")
+    return "\n\n".join([*parts, qualities(mean[MODEL])])
 
 
 def pictures_of(folder: Path) -> list[Path]:

@@ -74,9 +74,11 @@ ANY_SIZE = [
         "tiles/gui",
         "Symbols and buttons of a game, drawn, nearly all 32x32, transparent ones on white: no photographs, "
         "and far smaller than what `photo` is for. Most other formats cannot make files so small that they "
-        "come down to a bit a pixel; MS-SSIM needs sides of 176 pixels.",
+        "come down to a bit a pixel; MS-SSIM needs sides of 176 pixels. There is no plot of means: drawings "
+        "of few colours come back at 20 to 99 dB, so that a mean is that of a few.",
     ),
 ]
+PLOTTED = "kodak"
 ANY_SIZE_HEAD = f"""`{anysize.MODEL}` at the default effort and other codecs, each picture a file of its
 own, sizes with all headers; PSNR of the RGB pixels after decoding. Of other codecs all of these settings are
 tried on each picture: JPEG optimized and progressive, WebP with method 6, AVIF (aom, tuned to PSNR) at
@@ -319,7 +321,7 @@ def any_size(folder: Path, figures: Path, jobs: int, left_out: str) -> dict[str,
         if not (folder / name).is_dir():
             print(f"left out: there is no folder {folder / name}", file=sys.stderr)
             continue
-        plot = figures / f"{Path(name).name}.png"
+        plot = figures / f"{name}.png" if name == PLOTTED else None
         head = [] if found else [ANY_SIZE_HEAD, *([left_out] if left_out else [])]
         tables = anysize.report(folder / name, plot, jobs)
         found[f"{title}: `{name}`"] = "\n\n".join([*head, text, tables])
@@ -379,7 +381,7 @@ def main() -> None:
         del anysize.RIVALS[name]
     left_out = f"Not measured yet: {names}." if names else ""
     sections = any_size(arguments.data, figures, arguments.jobs, left_out)
-    if lossless.is_there():
+    if lossless.is_there() and not arguments.any_size:
         sections["Lossless"] = lossless.report(arguments.data, evaluate)
     if arguments.any_size:
         text = HEAD + "".join(out.read_text().partition("\n\n## ")[1:])
