@@ -74,8 +74,8 @@ ANY_SIZE = [
         "tiles/gui",
         "Symbols and buttons of a game, drawn, nearly all 32x32, transparent ones on white: no photographs, "
         "and far smaller than what `photo` is for. Most other formats cannot make files so small that they "
-        "come down to a bit a pixel; MS-SSIM needs sides of 176 pixels. There is no plot of means: some drawings "
-        "come back exactly in other formats, and a mean of PSNRs would be theirs.",
+        "come down to a bit a pixel; MS-SSIM needs sides of 176 pixels. There is no plot of means: some "
+        "drawings come back exactly in other formats, and a mean of PSNRs would be theirs.",
     ),
 ]
 PLOTTED = "kodak"
