@@ -139,8 +139,9 @@ def test_without_a_model_for_photographs_all_go_to_mnist(
 def test_transparency_is_laid_on_white_and_that_is_said(run: Run) -> None:
     Image.new("RGBA", (8, 8), (10, 20, 30, 0)).save("clear.png")
     lines, _ = run("encode", "clear.png", "-m", "grids", "-q", "100")
-    (line,) = [line for line in lines if "warning" in line]
-    assert "clear.png: transparent parts laid on #ffffff" in line
+    laid, unseen = [line for line in lines if "warning" in line]
+    assert "clear.png: transparent parts laid on #ffffff" in laid
+    assert "clear.png: nothing is seen on #ffffff" in unseen
     run("decode", "clear.bin")
     assert load("clear_reconstructed.png").min() == 255
     lines, _ = run("pack", "clear.png", "-o", "pack.bin", "-m", "grids")
