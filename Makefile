@@ -1,6 +1,6 @@
 # make demo    encode, decode and measure the samples (sets up .venv-demo, without TensorFlow)
 # make test    the tests (sets up .venv-dev, with TensorFlow)
-# make test-all    and the slow ones: the wheel installed by itself, training on JAX
+# make test-all    and the slow ones: the wheel installed by itself, training on JAX and on several devices, some further runs
 # make test-browser   the page of cvae demo in Chromium, if it is installed; pictures of it -> build/screenshots
 # make check   lint, types, import contract
 # make fix     format and sort

@@ -64,6 +64,10 @@ CODECS = [name for name in SHIPPED if _is_codec(name)]
 
 # TensorFlow's messages would only hide pytest's.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As many processes as processors: threads of each would take turns.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 
 def blobs(count: int, side: int = 8, seed: int = 0) -> NDArray[np.uint8]:

@@ -34,7 +34,10 @@ def grey(path: Path, side: int = 8) -> Path:
     return path
 
 
-@pytest.mark.parametrize("run", PICTURES)
+@pytest.mark.parametrize(
+    "run",
+    [pytest.param(run, marks=[] if run == "tiny_ae_run" else pytest.mark.slow) for run in PICTURES],
+)
 def test_a_run_leaves_the_pictures_that_show_what_it_does(
     run: str, request: pytest.FixtureRequest
 ) -> None:

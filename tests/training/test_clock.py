@@ -76,6 +76,7 @@ def test_the_rate_warms_up_and_decays_with_the_time() -> None:
     assert clock.rate(replace(preset, warmup=0), 0.0, 0) == 1
 
 
+@pytest.mark.slow
 def test_training_ends_when_the_time_is_over_and_resumed_goes_on_with_what_is_left(
     tmp_path: Path, train: Train
 ) -> None:
@@ -104,6 +105,7 @@ def test_training_ends_when_the_time_is_over_and_resumed_goes_on_with_what_is_le
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_without_a_schedule_the_rate_stays_and_a_lost_history_is_not_made_up(
     tmp_path: Path, train: Train
 ) -> None:

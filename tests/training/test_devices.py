@@ -44,6 +44,8 @@ RUNS = {
     "unknown": ("tiny", "--devices", "CPU:0,GPU:7"),
 }
 
+pytestmark = pytest.mark.slow
+
 Finished = tuple[Path, dict[str, str], str]
 
 

@@ -56,6 +56,7 @@ def test_it_begins_with_components_and_no_worse_than_them(run: Path, pictures: P
     assert rows[1]["val_distortion"] < np.var(x)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(
     run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_an_export_that_finds_no_room_is_one_line(
     assert name in line or "draft.cvae" in line
 
 
+@pytest.mark.slow
 def test_training_leaves_the_home_folder_empty_and_stays_on_this_machine(
     place: Path,  # noqa: F811
     tiny_data: Path,
@@ -66,6 +67,7 @@ def test_training_leaves_the_home_folder_empty_and_stays_on_this_machine(
     assert below(place / "home") == below(place / "tmp") == []
 
 
+@pytest.mark.slow
 def test_training_needs_no_home_folder(place: Path, tiny_data: Path) -> None:  # noqa: F811
     home = place / "closed"
     home.mkdir()
@@ -78,6 +80,7 @@ def test_training_needs_no_home_folder(place: Path, tiny_data: Path) -> None:  #
     assert shared.exists() == before
 
 
+@pytest.mark.slow
 def test_keras_finds_its_settings_in_the_home_folder(tmp_path: Path) -> None:
     code = (
         "from cvae.training import backend; backend.load_keras(); import keras\n"

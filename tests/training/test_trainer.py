@@ -133,6 +133,7 @@ def stop(model: keras.Model) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_resumed_run_finds_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rate, noise, statistics, averages, and that dropout has ended."""
     monkeypatch.setattr(trainer, "_PLATEAU", 1)
@@ -256,6 +257,7 @@ def test_a_lost_history_is_not_made_up(tiny_run: Path, tiny_data: Path, tmp_path
         trainer.train(run, dataset, Machine())
 
 
+@pytest.mark.slow
 def test_dropout_ends_after_its_share_of_the_epochs(tiny_ae_run: Path, tmp_path: Path) -> None:
     preset = replace(TINY_AE, epochs=2, patience=0)
     without = tuple("drop 0.0" if "drop" in layer else layer for layer in preset.analysis)

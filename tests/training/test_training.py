@@ -59,7 +59,8 @@ def test_a_run_leaves_model_history_curves_and_pictures(tiny_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "model"), [("tiny-ae", "tiny_ae_run"), ("tiny-hq", "tiny_hq_model")]
+    ("preset", "model"),
+    [("tiny-ae", "tiny_ae_run"), pytest.param("tiny-hq", "tiny_hq_model", marks=pytest.mark.slow)],
 )
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     preset: str, model: str, tiny_data: Path, tmp_path: Path, request: pytest.FixtureRequest,
