@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvae.cli import recipes
+from cvae.cli import main, recipes
 from cvae.cli.talk import Talk
 from cvae.evaluation import plots
-from cvae.training import pictures, presets
+from cvae.training import pictures, presets, runs, trainer
 from cvae.training.begin import Begin
+from cvae.training.runs import Run
 
 from ..conftest import blobs, run_cvae, run_here
 
@@ -261,3 +262,31 @@ def test_fine_tuning_goes_slowly_unless_told_otherwise() -> None:
     assert tuned.learning_rate == pytest.approx(base / 10)
     told, _ = recipes.choose("tiny", images, {"learning_rate": 0.5}, Path("run"), talk, begin)
     assert told.learning_rate == 0.5
+
+
+def test_ctrl_c_says_what_is_kept(
+    workdir: Path,
+    tiny_data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(run: Run, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "train", interrupted)
+    command = ["train", "tiny", "--data", str(tiny_data), "-o", "run"]
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    said = capsys.readouterr().err
+    assert "run: no epoch was finished; the same command with --resume starts again" in said
+
+    def later(run: Run, *_: object) -> None:
+        runs.write_history(run, [{"epoch": 1, "loss": 1.0, "val_loss": 1.0, "seconds": 1.0}])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "train", later)
+    with pytest.raises(KeyboardInterrupt):
+        main([*command, "--resume"])
+    assert (
+        "run: finished epochs are kept; the same command with --resume" in capsys.readouterr().err
+    )

@@ -264,7 +264,10 @@ def _train(run: Run, dataset: Dataset, talk: Talk, machine: Machine) -> None:
             trainer.train(run, dataset, replace(machine, callbacks=(progress, interrupts)))
     except KeyboardInterrupt:
         ways = f"with --resume continues, `cvae export {run.folder}` makes a model of them"
-        talk.say(f"{run.folder}: finished epochs are kept; the same command {ways}")
+        done = f"finished epochs are kept; the same command {ways}"
+        if not runs.read_history(run):
+            done = "no epoch was finished; the same command with --resume starts again"
+        talk.say(f"{run.folder}: {done}")
         raise
     history = runs.read_history(run)
     ended = len(history)
