@@ -16,6 +16,7 @@ from PIL import Image
 
 from cvae.cli import recipes
 from cvae.cli import train as cli_train
+from cvae.cli.talk import Talk
 from cvae.data.reading import Reading
 from cvae.errors import DataError
 from cvae.training import datasets, presets
@@ -86,6 +87,19 @@ def test_sides_that_are_cut_and_pictures_that_vanish_are_worth_a_word(
     said = capsys.readouterr().err
     assert "cut off" not in said
     assert "nothing is seen" not in said
+
+
+def test_of_many_skipped_files_one_of_each_kind_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = [f"{i}.png: expected at least a quarter of 8x8, found {i}x2" for i in range(1200)]
+    Talk().skipped("x", ["a.txt: is no image", *small], ", in run/skipped.txt")
+    assert capsys.readouterr().err.splitlines() == [
+        "cvae: warning: x: 1,201 files skipped",
+        "  1,200: expected at least a quarter of 8x8, such as 0.png",
+        "  1: is no image, such as a.txt",
+        "  all of them, in run/skipped.txt",
+    ]
 
 
 def test_few_images_are_worth_a_word() -> None:

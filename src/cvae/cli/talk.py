@@ -308,17 +308,25 @@ class Talk:
                 bar.update(len(lot))
 
     def skipped(self, folder: object, reasons: list[str], where: str = "") -> None:
-        """Names the first files of a folder that were skipped, each with the reason."""
+        """Names the files of a folder that were skipped, each with the reason; of many, one of each kind."""
         if not reasons:
             return
         for reason in reasons:
             name, _, why = reason.partition(": ")
             self._list(name, why)
         self.warning(f"{folder}: {counted(len(reasons), 'file')} skipped")
-        for reason in reasons[:_NAMED]:
-            self.say(f"  {reason}")
-        if len(reasons) > _NAMED:
-            self.say(f"  and {len(reasons) - _NAMED:,} more{where}")
+        if len(reasons) <= _NAMED:
+            for reason in reasons:
+                self.say(f"  {reason}")
+            return
+        kinds: dict[str, list[str]] = {}  # without what was found, which differs
+        for reason in reasons:
+            name, _, why = reason.partition(": ")
+            kinds.setdefault(why.partition(", found")[0], []).append(name)
+        for why, names in sorted(kinds.items(), key=lambda kind: -len(kind[1]))[:_NAMED]:
+            self.say(f"  {len(names):,}: {why}, such as {names[0]}")
+        if where:
+            self.say(f"  all of them{where}")
 
     def _list(self, name: str, reason: str) -> None:
         if self.listing:

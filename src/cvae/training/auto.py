@@ -31,8 +31,9 @@ _MOST_VALUES = 4096
 _PASSES, _UNIT = 400_000, 3072
 _EPOCHS = (10, 200)
 _LATENTS = (8, 128)
-# Pictures of such sides show more than textures to networks that look at parts of them.
-_LARGE = 128
+# Pictures of such sides show more than textures to networks that look at parts of them; these skip or
+# reflect small ones, so that a share of the pictures has to be so large.
+_LARGE, _MANY = 128, 0.25
 _MINUTES = 60.0  # for networks that are never done
 _TUNING = 30.0  # and for those that can code already
 # What networks of any size are made of.
@@ -49,7 +50,7 @@ class Survey:
     count: int  # all files
     side: int  # the most common shorter side, in pixels
     grey: bool  # no decoded image has colour
-    large: bool = False  # some are of at least `_LARGE` pixels a side
+    large: bool = False  # of many, the shorter side has at least `_LARGE` pixels
 
 
 def survey(folder: Path) -> Survey:
@@ -70,13 +71,14 @@ def survey(folder: Path) -> Survey:
     common, times = sides.most_common(1)[0]
     if times < sides.total() / 2:
         common = int(np.median(list(sides.elements())))
-    return Survey(len(names), common, grey, max(sides) >= _LARGE)
+    large = sum(times for side, times in sides.items() if side >= _LARGE)
+    return Survey(len(names), common, grey, large >= _MANY * sides.total())
 
 
 def choose(found: Survey, size: int | None, grey: bool | None, scaled: bool = False) -> Preset:
     """The recipe for a folder, with the user's size and colour where given.
 
-    Pictures that would have to be scaled down keep their sizes where some of them are large, unless
+    Pictures that would have to be scaled down keep their sizes where many of them are large, unless
     the user wants them `scaled`, of a size or grey.
     """
     base = OWN_GREY if (found.grey if grey is None else grey) else OWN
@@ -136,7 +138,7 @@ def explain(
     ]  # fmt: skip
     colour = "grey" if (found.grey if own else channels == 1) else "colour"
     smaller = f"; scaled down to {side}x{side}" if side < found.side else ""
-    seen = "; they keep their sizes" if own else smaller
+    seen = f"; many have {_LARGE} or more, and they keep their sizes" if own else smaller
     networks = recipe.summary if own else f"{recipe.summary}; {recipe.latent_dim} latents"
     start = (
         f"begins with the weights of the model {begun}, learning slowly: {recipe.learning_rate:g}"

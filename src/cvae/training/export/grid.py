@@ -67,7 +67,7 @@ def make(run: Run, train: Photos, validation: Photos, model: Any, say: Say) -> M
         tables = earlier.grids
     else:
         say("counting the symbols of training pictures for the tables of all qualities")
-        tables = _tables(run, model, graphs, opened, fields, train)
+        tables = _tables(run, model, graphs, opened, fields, train, say)
     return Made(
         graphs=graphs,
         qualities=tables,
@@ -113,7 +113,7 @@ def opened_graphs(graphs: dict[str, bytes], model: Any) -> dict[str, Network]:
 
 def _tables(
     run: Run, model: Any, graphs: dict[str, bytes], opened: dict[str, Network],
-    fields: dict[str, Any], train: Photos,
+    fields: dict[str, Any], train: Photos, say: Say,
 ) -> GridTables:  # fmt: skip
     y = opened[ANALYSIS](as_floats(_middles(train, _BENT, _BENT_SIDE)))
     step = np.asarray(model.steps(np.full(1, 0.5, np.float32)))[0, 0, 0]
@@ -135,7 +135,7 @@ def _tables(
             coding.sized(16, 16).load()
             return coding
 
-        return gridtables.counted(first, pictures, coding_of)
+        return gridtables.counted(first, pictures, coding_of, say)
 
 
 def _middles(photos: Photos, count: int, side: int) -> Pixels:

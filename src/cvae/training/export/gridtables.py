@@ -20,6 +20,7 @@ from cvae.options import DEFAULT_EFFORT
 from cvae.training.export.calibration import Merger, between
 from cvae.training.export.graph import Floats
 from cvae.training.export.gridgraphs import exact_arrays
+from cvae.training.export.made import Say
 from cvae.training.networks import exact, grid
 
 _LEVELS = 255
@@ -35,23 +36,25 @@ Counts = NDArray[np.float64]
 
 
 def counted(
-    first: GridTables, pictures: Sequence[Pixels], coding_of: Callable[[GridTables], GridCoding]
-) -> GridTables:
+    first: GridTables, pictures: Sequence[Pixels], coding_of: Callable[[GridTables], GridCoding],
+    say: Say,
+) -> GridTables:  # fmt: skip
     """Tables whose frequencies are counted on pictures, uint8 (h, w, 3) of any sizes.
 
     `coding_of` makes a coding with given tables. Symbols are searched at the default effort in the
     last pass, with the tables of the one before.
     """
-    tables = first
-    for effort in (1, DEFAULT_EFFORT):
+    tables, efforts = first, (1, DEFAULT_EFFORT)
+    for turn, effort in enumerate(efforts):
         coding = coding_of(tables)
         classes = np.zeros((CLASSES, 2 * RADIUS + 2))
         hyper = {}
-        for quality in _COUNTED:
+        for number, quality in enumerate(_COUNTED, 1 + turn * len(_COUNTED)):
             seen = np.zeros((coding.entropy.hyper_channels, 2 * RADIUS + 2))
             for picture in pictures:
                 _count(coding.sized(*picture.shape[:2]), picture, quality, effort, (classes, seen))
             hyper[quality] = seen
+            say(f"{number} of {len(efforts) * len(_COUNTED)} counts done")
         tables = _with_counts(tables, classes, hyper)
     return tables
 
