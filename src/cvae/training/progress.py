@@ -22,7 +22,7 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, preset: Preset, before: float, quiet: bool) -> None:
         """`before` are the seconds of epochs that are done."""
         super().__init__()
-        self._epochs, self._limit, self._before = preset.epochs, 60 * preset.minutes, before
+        self._epochs, self._limit = preset.epochs, 60 * preset.minutes
         self._of = "" if preset.minutes else f"/{preset.epochs}"
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
@@ -32,6 +32,7 @@ class ProgressBar(keras.callbacks.Callback):
         )  # fmt: skip
         self._task: Any = None
         self._started, self._first = 0.0, 0  # when, and with which epoch, this process began
+        self._began, self._trained = 0.0, before  # this epoch, and the seconds of all before it
         self._told = bool(preset.minutes)  # how long all will take, where no limit says it
         self._compiled = 0.0  # when this process had done its first batch, which takes longer
 
@@ -43,19 +44,20 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._began = time.monotonic()
         if self._task is None:
-            self._started, self._first = time.monotonic(), epoch
+            self._started, self._first = self._began, epoch
             steps = self.params["steps"]
             total, done = self._epochs * steps, epoch * steps
             if self._limit:
-                total, done = round(self._limit), round(self._before)
+                total, done = round(self._limit), round(self._trained)
             self._task = self._bar.add_task("", total=total, completed=done, epoch=epoch + 1)
         self._bar.update(self._task, epoch=epoch + 1)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.update(self._task, advance=1, description=_format(logs or {}))
         if self._limit:
-            self._bar.update(self._task, completed=self._before + time.monotonic() - self._started)
+            self._bar.update(self._task, completed=self._trained + time.monotonic() - self._began)
         if not self._told:
             self._tell(batch)
 
@@ -75,10 +77,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done, self._told = epoch + 1 - self._first, True
-        spent = time.monotonic() - self._started
-        left = spent / done * (self._epochs - epoch - 1)
+        now = time.monotonic()
+        self._trained += now - self._began  # checkpoints between the epochs do not count
+        left = (now - self._started) / done * (self._epochs - epoch - 1)
         if self._limit:
-            left = max(0.0, self._limit - self._before - spent)
+            left = max(0.0, self._limit - self._trained)
         self._console.print(
             f"epoch {epoch + 1}{self._of}: {_format(logs or {})}  {_clock(left)} left"
         )
