@@ -37,6 +37,10 @@ CSS = """
   border-bottom-width: 1px !important; padding: .3rem .5rem;
   text-align: right; white-space: nowrap; }
 .wide th:first-child { text-align: left; }
+@media (max-width: 40rem) {
+  .wide table { font-size: .8rem !important; }
+  .wide th, .wide td { padding: .3rem .2rem !important; }
+}
 a.save { display: inline-block; padding: .5rem .9rem; border-radius: .5rem; font-weight: 600;
   background: var(--button-primary-background-fill); color: var(--button-primary-text-color) !important;
   text-decoration: none !important; }
