@@ -1,4 +1,4 @@
-"""A kind of model of any size, built by hand: means of 4x4 pixels, in two stages."""
+"""A kind of model of any size: means of 4x4 pixels, in two stages; and helpers of the tests of commands."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cvae import kinds
 from cvae.bitstream import coders
 from cvae.bitstream.tables import Symbols
-from cvae.data.images import Pixels
+from cvae.data.images import Pixels, as_image
 from cvae.kinds.base import Cleaner, Coding, Floats, Kind
 from cvae.models.file import Manifest, Model, member_hashes, write_model
 from cvae.models.qualities import QUALITIES, Latents, Qualities
 
+from .conftest import run_here
 from .strategies import make_bank
 
 STRIDE, TABLES, RADIUS = 4, 5, 6
@@ -143,3 +145,33 @@ def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> Pixels
     cells = rng.integers(0, 256, (1, rows, columns, channels), np.uint8)
     pixels: Pixels = _enlarged(cells)[0, :height, :width]
     return pixels
+
+
+def save(pixels: Pixels, name: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    as_image(pixels).save(path)
+    return path
+
+
+def load(name: str | Path) -> Pixels:
+    return np.asarray(Image.open(name))
+
+
+def near(x: Pixels, x_hat: Pixels) -> bool:
+    x = x[..., 0] if x.shape[2] == 1 else x
+    return x.shape == x_hat.shape and bool(np.abs(x.astype(int) - x_hat).max() <= 3)
+
+
+class Run:
+    """Runs a command in this process; what it said on stderr and stdout."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path, code: int = 0) -> tuple[list[str], str]:
+        self._capsys.readouterr()
+        run_here(*arguments, code=code)
+        said = self._capsys.readouterr()
+        assert "Traceback" not in said.err
+        return said.err.splitlines(), said.out
